@@ -1,0 +1,45 @@
+"""Packaging of tfkd: bounded versions, and extras for what only some users need."""
+
+from setuptools import find_packages, setup
+
+# What running a .tflite on a device needs: nothing here may pull in TensorFlow.
+DEVICE = ["numpy>=1.26,<2", "tflite-runtime>=2.14,<2.15"]
+
+setup(
+    name="tfkd",
+    version="0.1.0",
+    description="Sequence-level knowledge distillation of speech recognisers, from audio to .tflite",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    # tflite-runtime has no wheels above Python 3.11; see docs/decisions/0001-pins.md.
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=["tfkd", "tfkd.*"]),
+    package_data={"tfkd": ["py.typed"]},
+    install_requires=[
+        *DEVICE,
+        "tensorflow>=2.16.2,<2.17",
+        "tensorflow-io>=0.37.1,<0.38",
+        "keras>=3.15,<3.16",
+        "sentencepiece>=0.2,<0.3",
+        "jiwer>=4.0,<5",
+        "soundfile>=0.12,<1",
+        "google-crc32c>=1.5,<2",
+        "PyYAML>=6,<7",
+        "tqdm>=4.60,<5",
+        "tensorboard>=2.16,<2.17",
+    ],
+    extras_require={
+        "device": DEVICE,
+        "demo": ["hibari-tts>=0.2.1,<0.3"],
+        "dev": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "ruff>=0.6",
+            "types-PyYAML",
+            "types-tqdm",
+        ],
+    },
+    entry_points={"console_scripts": ["tfkd=tfkd.cli:main"]},
+)

@@ -1,0 +1,405 @@
+"""Settings as frozen dataclasses, read from strict YAML.
+
+A *system* config describes one recogniser and its training (`tokenizer`, `model`, `training`,
+`decoding`). A *run* config describes the whole job and holds two systems, `teacher` and `student`.
+An unknown key is an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from tfkd.errors import ConfigError
+from tfkd.files import sha256_of_text
+
+ENGLISH_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How transcripts are normalised; see `tfkd.text.normalise`."""
+
+    extra_characters: str = ""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What `tfkd prepare` accepts and how it stores it."""
+
+    sample_rate_hz: int = 16000
+    min_seconds: float = 0.1
+    max_seconds: float = 30.0
+    max_rejected_share: float = 0.05
+    shard_size: int = 512
+    text: TextConfig = field(default_factory=TextConfig)
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Units of the output. `alphabet: null` learns the characters from the training text."""
+
+    kind: Literal["characters", "sentencepiece"] = "characters"
+    alphabet: str | None = ENGLISH_ALPHABET
+    vocab_size: int | None = None
+    model_type: Literal["unigram", "bpe"] = "unigram"
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """Log-mel filterbank inside the model."""
+
+    sample_rate_hz: int = 16000
+    num_mels: int = 80
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+    min_hz: float = 20.0
+    max_hz: float = 7600.0
+    delta_orders: int = 0
+
+
+@dataclass(frozen=True)
+class SpecAugmentConfig:
+    """Park et al. 2019 (arXiv:1904.08779): masks on the log-mel features while training."""
+
+    frequency_masks: int = 2
+    max_frequency_width: int = 15
+    time_masks: int = 2
+    max_time_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The listener. `pyramid` halves time before layers 2, 3, ...; `conv` before layer 1."""
+
+    reduction: Literal["pyramid", "conv"] = "conv"
+    time_reduction: int = 4
+    conv_units: int = 128
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: int = 3
+    units: int = 256
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015) attention."""
+
+    kind: Literal["additive", "location"] = "additive"
+    units: int = 128
+    location_filters: int = 10
+    location_width: int = 31
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The speller: one recurrent layer with input feeding."""
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    units: int = 256
+    embedding_units: int = 64
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A Recogniser, but for its vocabulary."""
+
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    ctc: bool = True
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """Beam search. `length_penalty` is alpha of Wu et al. 2016 (arXiv:1609.08144), eq. 14."""
+
+    beam_width: int = 4
+    num_hypotheses: int = 1
+    length_penalty: float = 0.0
+    max_tokens: int = 200
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the decoder learns from; see `tfkd.datasets.choose_targets`."""
+
+    kind: Literal["truth", "seq_kd"] = "truth"
+    num_hypotheses: int = 1
+    weights: Literal["uniform", "posterior"] = "posterior"
+    temperature: float = 1.0
+    drop_unfinished: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Teacher and student are trained by the same code with these settings."""
+
+    epochs: int = 30
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup_steps: int = 200
+    clip_norm: float = 5.0
+    label_smoothing: float = 0.1
+    ctc_weight: float = 0.3
+    speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
+    patience: int = 8
+    seed: int = 0
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """One recogniser: its units, its model, its training and how it decodes."""
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """How the teacher labels: the width of the search and how many hypotheses it keeps."""
+
+    beam_width: int = 8
+    num_hypotheses: int = 4
+    length_penalty: float = 0.0
+    batch_size: int = 16
+    shard_size: int = 512
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Which forms are written, and how far a quantised one may drift (WER as a share)."""
+
+    formats: tuple[str, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
+    beam_width: int = 4
+    num_hypotheses: int = 1
+    max_wer_change: float = 0.005
+    parity_utterances: int = 50
+
+
+@dataclass(frozen=True)
+class CorporaConfig:
+    """The three splits of a run, relative to `data_dir`."""
+
+    train: str = "train.jsonl"
+    valid: str = "valid.jsonl"
+    test: str = "test.jsonl"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole job, for `tfkd run`."""
+
+    work_dir: str = "work"
+    data_dir: str = "data"
+    corpora: CorporaConfig = field(default_factory=CorporaConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    teacher: SystemConfig = field(default_factory=SystemConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    student: SystemConfig = field(default_factory=SystemConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+
+def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> RunConfig:
+    """Reads a run config and applies `key.path=value` overrides, whose values are YAML."""
+    return from_dict(RunConfig, _apply_overrides(read_yaml(path), overrides), path=path)
+
+
+def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
+    """Reads the systems of a file: `teacher` and `student` of a run config, or its only one."""
+    content = read_yaml(path)
+    if "teacher" in content or "student" in content:
+        run = from_dict(RunConfig, content, path=path)
+        return {"teacher": run.teacher, "student": run.student}
+    return {Path(path).stem: from_dict(SystemConfig, content, path=path)}
+
+
+def load_system_config(path: str | Path, role: Literal["teacher", "student"]) -> SystemConfig:
+    """Reads one system: a file of its own, or the `role` section of a run config."""
+    systems = load_system_configs(path)
+    return systems[role] if role in systems else next(iter(systems.values()))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML mapping.
+
+    Raises:
+      ConfigError: if the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config: {error}", path=path) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", path=path) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError("a config is a mapping of keys to values", path=path)
+    return content
+
+
+def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at: str = "") -> T:
+    """Builds the dataclass `kind` from nested mappings, strictly.
+
+    Raises:
+      ConfigError: for an unknown key (with the nearest valid one) or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{at or 'config'}: expected a mapping, got {values!r}", path=path)
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        name = f"{at}.{key}" if at else str(key)
+        if key not in hints:
+            raise ConfigError(f"unknown key {name!r}", path=path, remedy=_suggestion(key, hints))
+        arguments[key] = _convert(hints[key], value, path=path, at=name)
+    config = kind(**arguments)
+    _validate(config, path=path, at=at)
+    return config
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain mappings and lists, fit for YAML and JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved config as YAML text."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def config_digest(*configs: Any) -> str:
+    """Identity of resolved configs: the same settings give the same digest."""
+    return sha256_of_text(json.dumps([to_dict(c) for c in configs], sort_keys=True))
+
+
+def _apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set {override!r} is not key=value")
+        node = content
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
+        try:
+            node[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override!r}: the value is not YAML") from error
+    return content
+
+
+def _suggestion(key: Any, valid: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
+
+
+def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, path=path, at=at)
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return None if value is None else _convert(choices[0], value, path=path, at=at)
+    if origin is Literal:
+        if value not in choices:
+            raise ConfigError(f"{at}: {value!r} is none of {', '.join(choices)}", path=path)
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{at}: expected a list, got {value!r}", path=path)
+        return tuple(_convert(choices[0], item, path=path, at=at) for item in value)
+    return _scalar(hint, value, path=path, at=at)
+
+
+def _scalar(hint: type, value: Any, *, path: str | Path | None, at: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):
+        # YAML 1.1 reads 1e-3 as text.
+        try:
+            return float(value)
+        except ValueError as error:
+            raise ConfigError(f"{at}: {value!r} is not a number", path=path) from error
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{at}: expected {hint.__name__}, got {value!r}", path=path)
+    return value
+
+
+# The smallest value of numeric settings that have one, by field name.
+_AT_LEAST: dict[str, float] = {
+    "sample_rate_hz": 1000, "min_seconds": 0, "max_seconds": 0.01, "shard_size": 1,
+    "num_mels": 1, "window_ms": 1, "hop_ms": 1, "min_hz": 0, "delta_orders": 0,
+    "frequency_masks": 0, "max_frequency_width": 0, "time_masks": 0, "max_time_share": 0,
+    "time_reduction": 1, "conv_units": 1, "layers": 1, "units": 1, "dropout": 0,
+    "location_filters": 1, "location_width": 1, "embedding_units": 1, "beam_width": 1,
+    "num_hypotheses": 1, "length_penalty": 0, "max_tokens": 1, "epochs": 1, "batch_size": 1,
+    "learning_rate": 0, "final_learning_rate": 0, "warmup_steps": 0, "clip_norm": 0,
+    "label_smoothing": 0, "ctc_weight": 0, "patience": 1, "vocab_size": 5, "temperature": 1e-3,
+    "parity_utterances": 1, "max_wer_change": 0, "max_rejected_share": 0,
+}  # fmt: skip
+_BELOW_ONE = {"dropout", "label_smoothing"}
+
+
+def _validate(config: Any, *, path: str | Path | None, at: str) -> None:
+    """Checks ranges and the settings that depend on one another."""
+
+    def refuse(key: str, why: str) -> typing.NoReturn:
+        raise ConfigError(f"{at}.{key}: {why}" if at else f"{key}: {why}", path=path)
+
+    for key, value in vars(config).items():
+        least = _AT_LEAST.get(key)
+        if least is not None and value is not None and value < least:
+            refuse(key, f"{value} is below {least}")
+        if key in _BELOW_ONE and value >= 1:
+            refuse(key, f"{value} is not below 1")
+    match config:
+        case DecodingConfig() | LabelConfig() | ExportConfig():
+            if config.num_hypotheses > config.beam_width:
+                refuse("num_hypotheses", "cannot exceed beam_width")
+        case FrontendConfig():
+            if not config.min_hz < config.max_hz <= config.sample_rate_hz / 2:
+                refuse("max_hz", "must lie above min_hz and at most at half the sample rate")
+            if config.delta_orders > 2:
+                refuse("delta_orders", "must be 0, 1 or 2")
+        case EncoderConfig():
+            if config.time_reduction & (config.time_reduction - 1):
+                refuse("time_reduction", "must be a power of two")
+            if config.reduction == "pyramid" and config.time_reduction > 2 ** (config.layers - 1):
+                refuse("time_reduction", f"{config.layers} pyramid layers cannot reduce that much")
+        case TokenizerConfig():
+            if config.kind == "sentencepiece" and config.vocab_size is None:
+                refuse("vocab_size", "SentencePiece needs one")
+        case TrainingConfig():
+            if not config.speed_factors or min(config.speed_factors) < 0.5:
+                refuse("speed_factors", "needs at least one factor, each 0.5 or more")
+        case PrepareConfig():
+            if config.min_seconds >= config.max_seconds:
+                refuse("min_seconds", "must be below max_seconds")
+        case SystemConfig():
+            if config.training.ctc_weight > 0 and not config.model.ctc:
+                refuse("training.ctc_weight", "needs model.ctc: true")
+        case RunConfig():
+            for role in ("teacher", "student"):
+                rate = getattr(config, role).model.frontend.sample_rate_hz
+                if rate != config.prepare.sample_rate_hz:
+                    refuse(f"{role}.model.frontend.sample_rate_hz", "differs from prepare's")
