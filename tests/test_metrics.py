@@ -1,0 +1,139 @@
+"""Error rates against hand-computed values, and the behaviour of the intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jiwer
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfkd import metrics
+from tfkd.metrics import paired_difference, score
+
+SENTENCES = st.lists(st.sampled_from("abcd"), max_size=5).map(" ".join)
+PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=8)
+
+
+def test_counts_and_rates_by_hand():
+    # 1: one substitution (off -> on) in 5 words; 2: one deletion in 3; 3: one insertion on 2.
+    result = score(
+        ["turn the kitchen lights off", "set a timer", "volume up"],
+        ["turn the kitchen lights on", "set timer", "volume way up"],
+    )
+    assert (result.substitutions, result.deletions, result.insertions) == (1, 1, 1)
+    assert (result.words, result.utterances) == (10, 3)
+    assert result.wer == pytest.approx(3 / 10)
+    # Characters: "off" -> "on" is 1 substitution and 1 deletion; "a " is 2 deletions; "way " is 4
+    # insertions; the references hold 27 + 11 + 9 characters.
+    assert result.cer == pytest.approx(8 / 47)
+
+
+def test_perfect_hypotheses_have_no_error_and_no_width():
+    result = score(["a b", "c"], ["a b", "c"])
+    assert (result.wer, result.wer_low, result.wer_high, result.cer) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_empty_reference_counts_insertions():
+    result = score(["", "a b"], ["x", "a b"])
+    assert (result.insertions, result.words, result.wer) == (1, 2, 0.5)
+
+
+def test_empty_hypothesis_counts_deletions():
+    result = score(["a b", "c d"], ["", "c d"])
+    assert (result.deletions, result.wer, result.cer) == (2, 0.5, 0.5)
+
+
+def test_only_empty_references():
+    assert score([""], [""]).wer == 0.0
+    assert score(["", ""], ["x y", "z"]).wer == 3.0  # a count, as in jiwer
+
+
+def test_errors_may_exceed_the_reference():
+    assert score(["a"], ["b c d"]).wer == 3.0
+
+
+def test_white_space_is_folded():
+    assert score([" a\tb \n"], ["a  b"]).wer == 0.0
+
+
+def test_the_same_seed_gives_the_same_interval():
+    references, hypotheses = ["a b c"] * 20, ["a b c", "a x c"] * 10
+    first = score(references, hypotheses, seed=7)
+    assert first == score(references, hypotheses, seed=7)
+    assert first != score(references, hypotheses, seed=8, samples=999)
+    assert first.wer_low < first.wer < first.wer_high
+
+
+def test_a_single_utterance_has_an_interval_without_width():
+    result = score(["a b"], ["a c"])
+    assert (result.wer_low, result.wer, result.wer_high) == (0.5, 0.5, 0.5)
+
+
+def test_interval_matches_the_binomial_that_it_resamples():
+    # One-word utterances: the WER of a resample is Binomial(400, 0.25) / 400, sd 0.02165.
+    result = score(["a"] * 400, ["b"] * 100 + ["a"] * 300, samples=4000)
+    half_width = 1.96 * np.sqrt(0.25 * 0.75 / 400)
+    assert result.wer_low == pytest.approx(0.25 - half_width, abs=0.004)
+    assert result.wer_high == pytest.approx(0.25 + half_width, abs=0.004)
+
+
+def test_blocks_do_not_change_the_result(monkeypatch):
+    references, hypotheses = ["a b c", "d", "e f"], ["a c", "x", "e f g"]
+    whole = score(references, hypotheses, samples=50)
+    monkeypatch.setattr(metrics, "MAX_DRAWN_INDICES", 7)
+    assert score(references, hypotheses, samples=50) == whole
+
+
+def test_rates_are_json_fractions():
+    fields = dataclasses.asdict(score(["a b", "c"], ["a x", "c"]))
+    assert json.loads(json.dumps(fields)) == fields
+    assert fields["wer"] == pytest.approx(1 / 3)
+
+
+def test_paired_difference_by_hand():
+    references = ["a b", "c d"]
+    difference, low, high = paired_difference(references, ["a x", "c d"], ["x y", "c y"])
+    assert difference == pytest.approx(1 / 4 - 3 / 4)
+    # Each utterance has one error more in B: every resample differs by exactly 2 / 4.
+    assert (low, high) == (-0.5, -0.5)
+
+
+def test_paired_difference_of_a_system_with_itself_is_zero():
+    hypotheses = ["a x", "c", ""]
+    assert paired_difference(["a b", "c d", "e"], hypotheses, hypotheses) == (0.0, 0.0, 0.0)
+
+
+def test_paired_interval_is_narrower_than_two_separate_ones():
+    generator = np.random.default_rng(0)
+    hard = generator.random(300) < 0.3
+    references = ["a b c d"] * 300
+    worse = ["x y z w" if each else "a b c x" for each in hard]
+    better = ["x y z w" if each else "a b c d" for each in hard]
+    difference, low, high = paired_difference(references, worse, better)
+    assert low < difference < high
+    alone = score(references, better)
+    assert high - low < (alone.wer_high - alone.wer_low) / 2
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses", "samples", "message"),
+    [(["a"], [], 10, "1 references but 0"), ([], [], 10, "no utterance"), (["a"], ["a"], 0, "1")],
+)
+def test_misuse_is_refused(references, hypotheses, samples, message):
+    with pytest.raises(ValueError, match=message):
+        score(references, hypotheses, samples=samples)
+
+
+@given(PAIRS)
+def test_totals_agree_with_jiwer(pairs):
+    references, hypotheses = map(list, zip(*pairs))
+    result = score(references, hypotheses, samples=10)
+    expected = jiwer.process_words(references, hypotheses)
+    assert result.wer == pytest.approx(expected.wer)
+    assert result.cer == pytest.approx(jiwer.process_characters(references, hypotheses).cer)
+    assert result.words == expected.hits + expected.deletions + expected.substitutions
+    assert (result.insertions, result.deletions) == (expected.insertions, expected.deletions)

@@ -1,0 +1,171 @@
+"""Shards to batches: decoding, augmentation, buckets by length, shuffling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_io as tfio
+
+from tfkd import records
+from tfkd.config import ObjectiveConfig, TrainingConfig
+from tfkd.records import RECORD_TYPES, Store
+from tfkd.targets import Dropped, targets_of
+from tfkd.text import PAD_ID, Tokenizer
+
+# Neighbouring bucket bounds differ by this factor: at most 13 % of a batch is padding, half on
+# average.
+_BUCKET_GROWTH = 1.15
+# Decoded audio is kept in memory where the whole corpus needs no more than this (9 hours).
+_CACHE_BYTES = 2**30
+_BYTES_PER_SAMPLE = 2
+_SHUFFLE_BUFFER = 4096
+
+
+def audio_batches(
+    store: Store, batch_size: int, *, shard_paths: Sequence[Path] | None = None
+) -> tf.data.Dataset:
+    """Batches for decoding, in a fixed order, neighbours of like length together.
+
+    Args:
+      shard_paths: some of the store's shards; all by default.
+    Returns:
+      Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32,
+      text [B] string and has_text [B] bool.
+    """
+    dataset = _serialised(shard_paths or store.shard_paths)
+    dataset = dataset.map(_decode, num_parallel_calls=tf.data.AUTOTUNE).map(_to_float)
+    return _bucket(dataset, store, batch_size).prefetch(2)
+
+
+def training_batches(
+    store: Store,
+    tokenizer: Tokenizer,
+    objective: ObjectiveConfig,
+    training: TrainingConfig,
+    *,
+    seed: int,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches of weighted targets, one pass over the store.
+
+    Utterances without a target are left out; `tfkd.targets.survey` names them beforehand.
+
+    Returns:
+      Dataset of waveform [B, N] float32, num_samples [B] int32, token_ids [B, K, U] int32 (padded
+      with pad, K = objective.num_hypotheses for seq_kd and 1 for truth) and weights [B, K].
+    """
+    places = 1 if objective.kind == "truth" else objective.num_hypotheses
+    record_type = RECORD_TYPES[store.kind]
+
+    def choose(serialised: bytes) -> tuple[np.ndarray, np.ndarray]:
+        targets = targets_of(record_type.from_example_bytes(serialised), tokenizer, objective)
+        weights = np.zeros(places, np.float32)
+        if isinstance(targets, Dropped):
+            return np.zeros((places, 1), np.int32), weights
+        length = max(map(len, targets.token_ids))
+        token_ids = np.full((places, length), PAD_ID, np.int32)
+        for place, ids in enumerate(targets.token_ids):
+            token_ids[place, : len(ids)] = ids
+        weights[: len(targets.weights)] = targets.weights
+        return token_ids, weights
+
+    def add_targets(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
+        token_ids, weights = tf.numpy_function(choose, [serialised], [tf.int32, tf.float32])
+        audio = _decode(serialised)
+        return {
+            "waveform": audio["waveform"],
+            "token_ids": tf.ensure_shape(token_ids, [places, None]),
+            "weights": tf.ensure_shape(weights, [places]),
+        }
+
+    def augment(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        waveform = change_speed(to_float(example["waveform"]), training.speed_factors)
+        return {**example, "waveform": waveform, "num_samples": tf.shape(waveform)[0]}
+
+    dataset = _serialised(store.shard_paths)
+    dataset = dataset.map(add_targets, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.filter(lambda example: tf.reduce_any(example["weights"] > 0))
+    if _BYTES_PER_SAMPLE * sum(row["num_samples"] for row in store.index) <= _CACHE_BYTES:
+        dataset = dataset.cache()
+    dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
+    dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = _bucket(dataset, store, training.batch_size)
+    return dataset.shuffle(8, seed=seed).prefetch(4)
+
+
+def change_speed(waveform: tf.Tensor, factors: Sequence[float]) -> tf.Tensor:
+    """Plays waveform [N] faster or slower by a factor drawn from `factors`; pitch goes along.
+
+    Ko et al. 2015. Linear interpolation: what it adds is far below the noise of real recordings,
+    and a band-limited resampler would cost more than the training step.
+    """
+    if len(factors) == 1 and factors[0] == 1.0:
+        return waveform
+    choice = tf.random.uniform([], 0, len(factors), tf.int32)
+    factor = tf.gather(tf.constant(factors, tf.float32), choice)
+    samples = tf.shape(waveform)[0]
+    count = tf.cast(tf.cast(samples, tf.float32) / factor, tf.int32)
+    position = tf.cast(tf.range(count), tf.float32) * factor
+    left = tf.clip_by_value(tf.cast(position, tf.int32), 0, tf.maximum(samples - 2, 0))
+    right = tf.minimum(left + 1, samples - 1)
+    share = position - tf.cast(left, tf.float32)
+    return tf.gather(waveform, left) * (1 - share) + tf.gather(waveform, right) * share
+
+
+def to_float(waveform: tf.Tensor) -> tf.Tensor:
+    """16-bit samples to float32 in [-1, 1)."""
+    return tf.cast(waveform, tf.float32) / 32768.0
+
+
+def _serialised(shard_paths: Sequence[Path]) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset([str(path) for path in shard_paths])
+
+
+def _decode(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
+    example = tf.io.parse_single_example(
+        serialised,
+        {
+            records.UTTERANCE_ID: tf.io.FixedLenFeature([], tf.string),
+            records.AUDIO: tf.io.FixedLenFeature([], tf.string),
+            records.NUM_SAMPLES: tf.io.FixedLenFeature([], tf.int64),
+            records.TEXT: tf.io.VarLenFeature(tf.string),
+        },
+    )
+    text = example[records.TEXT].values
+    samples = tfio.audio.decode_flac(example[records.AUDIO], dtype=tf.int16)
+    return {
+        "utterance_id": example[records.UTTERANCE_ID],
+        "waveform": tf.reshape(samples, [-1]),
+        "num_samples": tf.cast(example[records.NUM_SAMPLES], tf.int32),
+        "text": tf.strings.reduce_join(text),
+        "has_text": tf.size(text) > 0,
+    }
+
+
+def _to_float(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {**example, "waveform": to_float(example["waveform"])}
+
+
+def _bucket(dataset: tf.data.Dataset, store: Store, batch_size: int) -> tf.data.Dataset:
+    bounds = bucket_bounds([row["num_samples"] for row in store.index])
+    return dataset.bucket_by_sequence_length(
+        lambda example: tf.shape(example["waveform"])[0],
+        bounds,
+        [batch_size] * (len(bounds) + 1),
+        padding_values={
+            name: tf.constant(PAD_ID) if name == "token_ids" else None
+            for name in dataset.element_spec
+        },
+    )
+
+
+def bucket_bounds(num_samples: Sequence[int]) -> list[int]:
+    """Bounds of buckets of like length that cover `num_samples`."""
+    if not num_samples:
+        return [1]
+    bounds = [int(min(num_samples) * _BUCKET_GROWTH) + 1]
+    while bounds[-1] < max(num_samples):
+        bounds.append(int(bounds[-1] * _BUCKET_GROWTH) + 1)
+    return bounds

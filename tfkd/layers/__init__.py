@@ -1,0 +1,1 @@
+"""The parts of a recogniser, as Keras layers with explicit state."""

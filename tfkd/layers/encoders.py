@@ -1,0 +1,104 @@
+"""The listener: log-mel features to a shorter sequence of encodings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from tfkd.config import EncoderConfig, from_dict
+from tfkd.layers.recurrent import BidirectionalRNN
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class HalvingConv(keras.layers.Layer):
+    """Convolution over time with stride 2, layer normalisation and ReLU.
+
+    It pads by a fixed frame on the left, so that the result does not depend on the batch's padding.
+    """
+
+    def __init__(self, units: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.conv = keras.layers.Conv1D(units, 3, strides=2)
+        self.norm = keras.layers.LayerNormalization()
+
+    def build(self, input_shape) -> None:
+        self.conv.build(input_shape)
+        self.norm.build((None, None, self.units))
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps inputs [B, T, F] and lengths [B] to [B, ceil(T/2), units] and lengths."""
+        # Output t sees inputs 2t-1, 2t, 2t+1.
+        padded = tf.pad(inputs, [[0, 0], [1, 1 + tf.shape(inputs)[1] % 2], [0, 0]])
+        outputs = tf.nn.relu(self.norm(self.conv(padded)))
+        lengths = (lengths + 1) // 2
+        outputs = outputs[:, : (tf.shape(inputs)[1] + 1) // 2]
+        inside = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
+        return outputs * tf.expand_dims(inside, -1), lengths
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units}
+
+
+def join_pairs(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Concatenates neighbouring frames: [B, T, F] to [B, ceil(T/2), 2F] (Chan et al. 2016)."""
+    inputs = tf.pad(inputs, [[0, 0], [0, tf.shape(inputs)[1] % 2], [0, 0]])
+    shape = tf.shape(inputs)
+    joined = tf.reshape(inputs, [shape[0], shape[1] // 2, 2 * inputs.shape[-1]])
+    return joined, (lengths + 1) // 2
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class Encoder(keras.layers.Layer):
+    """Time reduction and bidirectional recurrent layers.
+
+    References:
+      Chan et al. 2016, arXiv:1508.01211, eq. 5 (pyramid); the paper's students use the same shape.
+    """
+
+    def __init__(self, config: EncoderConfig | dict, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.config = from_dict(EncoderConfig, config) if isinstance(config, dict) else config
+        self.halvings = self.config.time_reduction.bit_length() - 1
+        is_conv = self.config.reduction == "conv"
+        self.convs = [
+            HalvingConv(self.config.conv_units, name=f"conv_{i}")
+            for i in range(self.halvings if is_conv else 0)
+        ]
+        self.recurrent = [
+            BidirectionalRNN(self.config.cell, self.config.units, name=f"recurrent_{i}")
+            for i in range(self.config.layers)
+        ]
+        self.dropout = keras.layers.Dropout(self.config.dropout)
+
+    def build(self, input_shape) -> None:
+        width = input_shape[-1]
+        for conv in self.convs:
+            conv.build((None, None, width))
+            width = self.config.conv_units
+        for i, layer in enumerate(self.recurrent):
+            layer.build((None, None, width * (2 if self._joins_before(i) else 1)))
+            width = 2 * self.config.units
+        self.output_units = width
+        self.built = True
+
+    def _joins_before(self, layer: int) -> bool:
+        return self.config.reduction == "pyramid" and 1 <= layer <= self.halvings
+
+    def call(
+        self, features: tf.Tensor, lengths: tf.Tensor, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B]."""
+        for conv in self.convs:
+            features, lengths = conv(features, lengths)
+        for i, layer in enumerate(self.recurrent):
+            if self._joins_before(i):
+                features, lengths = join_pairs(features, lengths)
+            features = self.dropout(layer(features, lengths), training=training)
+        return features, lengths
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}

@@ -1,0 +1,174 @@
+"""Word and character error rates of a corpus, with bootstrap confidence intervals.
+
+Every rate is a fraction of the reference length (0.1 is 10 %) and may exceed 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jiwer
+import numpy as np
+
+INTERVAL_PERCENTILES = (2.5, 97.5)
+
+# Columns of the per-utterance counts.
+INSERTIONS, DELETIONS, SUBSTITUTIONS, HITS = range(4)
+
+# Bounds the memory of the bootstrap: indices drawn at once, 8 bytes each.
+MAX_DRAWN_INDICES = 1 << 22
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """Errors of one system on one corpus.
+
+    Attributes:
+      wer: (insertions + deletions + substitutions) / words, a fraction. Where no reference holds
+        a word it is the number of insertions, as jiwer defines it: 0.0 for silence heard as such.
+      wer_low: lower end of the 95 % interval of `wer`.
+      wer_high: its upper end.
+      cer: the same ratio for characters, the spaces between words included.
+      insertions: words that only the hypotheses hold.
+      deletions: words that only the references hold.
+      substitutions: words recognised as another one.
+      words: words of the references (hits + deletions + substitutions).
+      utterances: pairs that were scored.
+    """
+
+    wer: float
+    wer_low: float
+    wer_high: float
+    cer: float
+    insertions: int
+    deletions: int
+    substitutions: int
+    words: int
+    utterances: int
+
+
+def score(
+    references: Sequence[str], hypotheses: Sequence[str], *, seed: int = 0, samples: int = 1000
+) -> ErrorRate:
+    """Scores hypotheses against references of the same order.
+
+    Texts are compared as they are, only white space is folded: normalise both alike beforehand.
+    Empty references and hypotheses count: the former yield insertions, the latter deletions.
+
+    Args:
+      references: what was said, [U] strings.
+      hypotheses: what was recognised, [U] strings.
+      seed: of the bootstrap; the same seed gives the same interval.
+      samples: bootstrap resamples.
+    Raises:
+      ValueError: if the lengths differ, there is no utterance, or `samples` < 1.
+    References:
+      Bisani & Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance
+      evaluation", ICASSP (the utterance is the unit that is resampled).
+    """
+    references, hypotheses = _folded(references), _folded(hypotheses)
+    _check_lengths(samples, references, hypotheses)
+    counts = _edit_counts(jiwer.process_words(references, hypotheses).alignments)
+    characters = _edit_counts(jiwer.process_characters(references, hypotheses).alignments)
+    (resampled,) = _bootstrap([counts], seed=seed, samples=samples)
+    low, high = np.percentile(resampled, INTERVAL_PERCENTILES)
+    totals = counts.sum(axis=0)
+    return ErrorRate(
+        wer=float(_rate(totals)),
+        wer_low=float(low),
+        wer_high=float(high),
+        cer=float(_rate(characters.sum(axis=0))),
+        insertions=int(totals[INSERTIONS]),
+        deletions=int(totals[DELETIONS]),
+        substitutions=int(totals[SUBSTITUTIONS]),
+        words=int(totals[DELETIONS:].sum()),
+        utterances=len(references),
+    )
+
+
+def paired_difference(
+    references: Sequence[str],
+    hypotheses_a: Sequence[str],
+    hypotheses_b: Sequence[str],
+    *,
+    seed: int = 0,
+    samples: int = 1000,
+) -> tuple[float, float, float]:
+    """Compares two systems on the same utterances.
+
+    Both are resampled with the same utterances, so what makes an utterance hard for both cancels
+    out and the interval is narrower than two separate ones suggest.
+
+    Args:
+      references: what was said, [U] strings.
+      hypotheses_a: what system A recognised, [U] strings.
+      hypotheses_b: what system B recognised, [U] strings.
+      seed: of the bootstrap.
+      samples: bootstrap resamples.
+    Returns:
+      (difference, low, high): WER of A minus WER of B, a fraction, and its 95 % interval. Below
+      zero, A is the better; an interval without zero makes the difference significant.
+    Raises:
+      ValueError: if the lengths differ, there is no utterance, or `samples` < 1.
+    References:
+      Bisani & Ney 2004, section 3 (paired bootstrap).
+    """
+    references = _folded(references)
+    systems = [_folded(hypotheses_a), _folded(hypotheses_b)]
+    _check_lengths(samples, references, *systems)
+    counts = [_edit_counts(jiwer.process_words(references, each).alignments) for each in systems]
+    resampled_a, resampled_b = _bootstrap(counts, seed=seed, samples=samples)
+    low, high = np.percentile(resampled_a - resampled_b, INTERVAL_PERCENTILES)
+    wer_a, wer_b = (float(_rate(each.sum(axis=0))) for each in counts)
+    return wer_a - wer_b, float(low), float(high)
+
+
+def _folded(texts: Sequence[str]) -> list[str]:
+    return [" ".join(text.split()) for text in texts]
+
+
+def _check_lengths(samples: int, references: Sequence[str], *systems: Sequence[str]) -> None:
+    for hypotheses in systems:
+        if len(hypotheses) != len(references):
+            raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
+    if not references:
+        raise ValueError("no utterance to score")
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}")
+
+
+def _edit_counts(alignments: Sequence[Sequence[jiwer.AlignmentChunk]]) -> np.ndarray:
+    """Counts of each utterance, int64 [U, 4]: insertions, deletions, substitutions, hits."""
+    columns = {"insert": INSERTIONS, "delete": DELETIONS, "substitute": SUBSTITUTIONS}
+    counts = np.zeros((len(alignments), 4), np.int64)
+    for row, chunks in zip(counts, alignments):
+        for chunk in chunks:
+            length = max(
+                chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
+            )
+            row[columns.get(chunk.type, HITS)] += length
+    return counts
+
+
+def _rate(totals: np.ndarray) -> np.ndarray:
+    """Error rate of summed counts [..., 4]; the number of errors where no reference has length."""
+    errors = totals[..., : SUBSTITUTIONS + 1].sum(axis=-1)
+    length = totals[..., DELETIONS:].sum(axis=-1)
+    return errors / np.maximum(length, 1)
+
+
+def _bootstrap(systems: Sequence[np.ndarray], *, seed: int, samples: int) -> list[np.ndarray]:
+    """Error rates of each system, float64 [samples], over the same resampled utterances."""
+    utterances = len(systems[0])
+    block = max(1, MAX_DRAWN_INDICES // utterances)
+    generator = np.random.default_rng(seed)
+    rates: list[list[np.ndarray]] = [[] for _ in systems]
+    for start in range(0, samples, block):
+        size = (min(block, samples - start), utterances)
+        drawn = generator.integers(0, utterances, size)
+        for counts, blocks in zip(systems, rates):
+            # Column by column: gathering whole rows would take four times the memory.
+            totals = np.stack([column[drawn].sum(axis=1) for column in counts.T], axis=-1)
+            blocks.append(_rate(totals))
+    return [np.concatenate(blocks) for blocks in rates]

@@ -1,0 +1,71 @@
+"""Stores of TFRecord shards: one schema a kind, written crash-safe, verified before use.
+
+Read in this order: framing (bytes of a file), schema (one record), plan (which utterance goes
+where), shards (one file and its sidecar), store (reading), writer (writing).
+"""
+
+from tfkd.records.framing import frame, masked_crc32c, read_records
+from tfkd.records.plan import Plan
+from tfkd.records.schema import (
+    AUDIO,
+    FINISH_REASONS,
+    HYPOTHESES_COVERAGE,
+    HYPOTHESES_FINISH_REASON,
+    HYPOTHESES_LOG_PROB,
+    HYPOTHESES_NUM_TOKENS,
+    HYPOTHESES_SCORE,
+    HYPOTHESES_TEXT,
+    HYPOTHESES_TOKEN_IDS,
+    HYPOTHESES_TOKEN_LOG_PROBS,
+    KINDS,
+    NUM_SAMPLES,
+    PSEUDO_LABEL_FEATURES,
+    PSEUDO_LABELS,
+    SAMPLE_RATE_HZ,
+    SPEAKER,
+    TEXT,
+    UTTERANCE_FEATURES,
+    UTTERANCE_ID,
+    UTTERANCES,
+    Hypothesis,
+    PseudoLabelRecord,
+    Record,
+    UtteranceRecord,
+)
+from tfkd.records.store import Store, StoreSummary, open_store
+from tfkd.records.writer import StoreWriter
+
+__all__ = [
+    "AUDIO",
+    "FINISH_REASONS",
+    "HYPOTHESES_COVERAGE",
+    "HYPOTHESES_FINISH_REASON",
+    "HYPOTHESES_LOG_PROB",
+    "HYPOTHESES_NUM_TOKENS",
+    "HYPOTHESES_SCORE",
+    "HYPOTHESES_TEXT",
+    "HYPOTHESES_TOKEN_IDS",
+    "HYPOTHESES_TOKEN_LOG_PROBS",
+    "KINDS",
+    "NUM_SAMPLES",
+    "PSEUDO_LABELS",
+    "PSEUDO_LABEL_FEATURES",
+    "SAMPLE_RATE_HZ",
+    "SPEAKER",
+    "TEXT",
+    "UTTERANCES",
+    "UTTERANCE_FEATURES",
+    "UTTERANCE_ID",
+    "Hypothesis",
+    "Plan",
+    "PseudoLabelRecord",
+    "Record",
+    "Store",
+    "StoreSummary",
+    "StoreWriter",
+    "UtteranceRecord",
+    "frame",
+    "masked_crc32c",
+    "open_store",
+    "read_records",
+]

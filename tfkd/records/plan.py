@@ -1,0 +1,176 @@
+"""The plan of a store: which utterance goes to which shard, and what the content is made from.
+
+It also holds the sealed JSON of the store's own files: each holds the sha256 of its content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tfkd.errors import RecordError
+from tfkd.files import sha256_of_text, write_json
+from tfkd.records.framing import REDO, reading
+from tfkd.records.schema import KINDS
+
+FORMAT = 1  # Raised when the layout of a store changes: an older store is then refused.
+OTHER_FOLDER = "choose another --out folder, or delete this one"
+
+_SEAL = "seal"
+_SHOWN_DIGITS = 12
+
+
+def seal_of(value: dict[str, Any]) -> str:
+    """sha256 of `value` as canonical JSON."""
+    return sha256_of_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Writes `value` as JSON with its own sha256, atomically; RecordError if it cannot."""
+    write_json(path, value | {_SEAL: seal_of(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Reads what `write_sealed` wrote; RecordError if the file is missing or was changed."""
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise RecordError("is not JSON", path=path, remedy=REDO) from error
+    if not isinstance(value, dict) or value.pop(_SEAL, None) != seal_of(value):
+        raise RecordError("was changed: its own sha256 disagrees", path=path, remedy=REDO)
+    return value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a store will hold; two runs with the same plan write the same store.
+
+    Attributes:
+      kind: one of KINDS.
+      digest: digest of the resolved config.
+      sources: name -> sha256 of everything the content depends on (manifest, teacher).
+      shards: the ids of each shard, sorted by code point across all shards.
+    """
+
+    kind: str
+    digest: str
+    sources: dict[str, str]
+    shards: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def create(
+        cls,
+        kind: str,
+        utterance_ids: Iterable[str],
+        digest: str,
+        sources: dict[str, str],
+        shard_size: int,
+    ) -> Plan:
+        """Sorts the ids and deals them to shards of `shard_size`; the last one may be smaller.
+
+        Raises:
+          RecordError: for an id that is there twice, is empty, or cannot be UTF-8.
+          ValueError: if the kind is unknown or shard_size < 1.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"kind {kind!r} is not one of {KINDS}")
+        if shard_size < 1:
+            raise ValueError(f"shard_size is {shard_size}, not 1 or more")
+        ids = sorted(utterance_ids)
+        _check_ids(ids)
+        starts = range(0, len(ids), shard_size)
+        shards = tuple(tuple(ids[start : start + shard_size]) for start in starts)
+        return cls(kind, digest, dict(sources), shards)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the plan."""
+        return seal_of(self._to_json())
+
+    @property
+    def num_utterances(self) -> int:
+        """How many utterances are planned."""
+        return sum(map(len, self.shards))
+
+    def shard_name(self, number: int) -> str:
+        """File name of shard `number`, counted from 0."""
+        return f"{self.kind}-{number:05d}-of-{len(self.shards):05d}.tfrecord"
+
+    def write(self, path: Path) -> None:
+        """Writes the plan; RecordError if it cannot."""
+        write_sealed(path, self._to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Reads what `write` wrote.
+
+        Raises:
+          RecordError: if the file is missing, was changed, or is of another format.
+        """
+        value = read_sealed(path)
+        if value.get("format") != FORMAT:
+            raise RecordError(
+                f"its format is {value.get('format')}, this version reads {FORMAT}",
+                path=path,
+                remedy="make the store anew",
+            )
+        shards = tuple(tuple(ids) for ids in value["shards"])
+        return cls(value["kind"], value["digest"], value["sources"], shards)
+
+    def check_same(self, existing: Plan, path: Path) -> None:
+        """Refuses to go on with a store that was begun under another plan.
+
+        Raises:
+          RecordError: says which digest or source differs.
+        """
+        if existing.sha256 != self.sha256:
+            raise RecordError(
+                "was made by another plan: " + "; ".join(_differences(existing, self)),
+                path=path,
+                remedy=OTHER_FOLDER,
+            )
+
+    def _to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "kind": self.kind,
+            "digest": self.digest,
+            "sources": self.sources,
+            "shards": [list(ids) for ids in self.shards],
+        }
+
+
+def _check_ids(sorted_ids: list[str]) -> None:
+    for utterance_id, following in zip(sorted_ids, [*sorted_ids[1:], None]):
+        if utterance_id == following:
+            raise RecordError(
+                "its id is planned twice", utterance_id=utterance_id, remedy="make the ids unique"
+            )
+        if not utterance_id or utterance_id != printable(utterance_id):
+            raise RecordError(f"the utterance id {utterance_id!r} is empty or is not UTF-8")
+
+
+def printable(text: str) -> str:
+    """`text` with what UTF-8 cannot express (undecodable bytes of a path) as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _differences(existing: Plan, wanted: Plan) -> Iterator[str]:
+    named = {"kind": (existing.kind, wanted.kind)}
+    named["config digest"] = (existing.digest, wanted.digest)
+    for name in sorted(existing.sources.keys() | wanted.sources.keys()):
+        named[f"source {name}"] = (
+            existing.sources.get(name, "nothing"),
+            wanted.sources.get(name, "nothing"),
+        )
+    for name, (there, here) in named.items():
+        if there != here:
+            yield f"{name} is {there[:_SHOWN_DIGITS]} there and {here[:_SHOWN_DIGITS]} here"
+    if existing.shards != wanted.shards:
+        yield "the utterances, or their deal to shards, differ"

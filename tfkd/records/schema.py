@@ -1,0 +1,385 @@
+"""The one tf.train.Example layout of each kind of shard, checked when written and when read.
+
+TensorFlow is imported when a record is serialised, not before: `tfkd --help` imports this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tfkd.errors import RecordError
+
+UTTERANCES = "utterances"
+PSEUDO_LABELS = "pseudo_labels"
+KINDS = (UTTERANCES, PSEUDO_LABELS)
+
+UTTERANCE_ID = "utterance_id"
+AUDIO = "audio"
+NUM_SAMPLES = "num_samples"
+SAMPLE_RATE_HZ = "sample_rate_hz"
+TEXT = "text"
+SPEAKER = "speaker"
+HYPOTHESES_TEXT = "hypotheses/text"
+HYPOTHESES_TOKEN_IDS = "hypotheses/token_ids"
+HYPOTHESES_NUM_TOKENS = "hypotheses/num_tokens"
+HYPOTHESES_LOG_PROB = "hypotheses/log_prob"
+HYPOTHESES_SCORE = "hypotheses/score"
+HYPOTHESES_TOKEN_LOG_PROBS = "hypotheses/token_log_probs"
+HYPOTHESES_FINISH_REASON = "hypotheses/finish_reason"
+HYPOTHESES_COVERAGE = "hypotheses/coverage"
+
+# Name of each feature -> which list of tf.train.Feature holds it.
+UTTERANCE_FEATURES: Mapping[str, str] = {
+    UTTERANCE_ID: "bytes",
+    AUDIO: "bytes",
+    NUM_SAMPLES: "int64",
+    SAMPLE_RATE_HZ: "int64",
+    TEXT: "bytes",
+    SPEAKER: "bytes",
+}
+PSEUDO_LABEL_FEATURES: Mapping[str, str] = {
+    **UTTERANCE_FEATURES,
+    HYPOTHESES_TEXT: "bytes",
+    HYPOTHESES_TOKEN_IDS: "int64",
+    HYPOTHESES_NUM_TOKENS: "int64",
+    HYPOTHESES_LOG_PROB: "float",
+    HYPOTHESES_SCORE: "float",
+    HYPOTHESES_TOKEN_LOG_PROBS: "float",
+    HYPOTHESES_FINISH_REASON: "bytes",
+    HYPOTHESES_COVERAGE: "float",
+}
+FINISH_REASONS = ("eos", "max_steps")
+
+_FLOAT32_MAX = 3.4028234663852886e38
+_INT64_MAX = 2**63 - 1
+_FLAC_HEADER_BYTES = 42  # marker 4, block header 4, STREAMINFO 34
+
+Item = TypeVar("Item")
+Values = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class UtteranceRecord:
+    """One utterance as it lies in a shard.
+
+    Attributes:
+      audio: 16-bit mono FLAC of `num_samples` samples at `sample_rate_hz`.
+      text: reference transcript, or None where there is none.
+    """
+
+    utterance_id: str
+    audio: bytes
+    num_samples: int
+    sample_rate_hz: int
+    text: str | None = None
+    speaker: str | None = None
+
+    def to_example_bytes(self) -> bytes:
+        """Serialises as a tf.train.Example; equal records give equal bytes.
+
+        Raises:
+          RecordError: if a value is out of range or contradicts the header of the FLAC.
+        """
+        _refuse(_utterance_faults(self), self.utterance_id)
+        return _serialise(_utterance_values(self), UTTERANCE_FEATURES)
+
+    @classmethod
+    def from_example_bytes(cls, data: bytes) -> UtteranceRecord:
+        """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
+        return _utterance_of(_deserialise(data, UTTERANCE_FEATURES))
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One token sequence that the teacher proposes. Floats are stored as float32.
+
+    Attributes:
+      token_ids: [num_tokens], the EOS included where `finish_reason` is "eos".
+      log_prob: natural-log probability of the whole sequence, EOS included.
+      score: value that ranked it (length-normalised, with further terms).
+      token_log_probs: [num_tokens] natural logs.
+      finish_reason: "eos" or "max_steps".
+      coverage: share of the encoder's frames that attention looked at.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    log_prob: float
+    score: float
+    token_log_probs: tuple[float, ...]
+    finish_reason: str
+    coverage: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the sequence, EOS included."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class PseudoLabelRecord:
+    """An utterance with the teacher's hypotheses, best first; at least one."""
+
+    utterance: UtteranceRecord
+    hypotheses: tuple[Hypothesis, ...]
+
+    @property
+    def utterance_id(self) -> str:
+        """Id of the utterance."""
+        return self.utterance.utterance_id
+
+    def to_example_bytes(self) -> bytes:
+        """Serialises as a tf.train.Example; equal records give equal bytes.
+
+        Raises:
+          RecordError: if a value is out of range, not finite, or lengths disagree.
+        """
+        _refuse(_pseudo_label_faults(self), self.utterance_id)
+        values = _utterance_values(self.utterance) | _hypotheses_values(self)
+        return _serialise(values, PSEUDO_LABEL_FEATURES)
+
+    @classmethod
+    def from_example_bytes(cls, data: bytes) -> PseudoLabelRecord:
+        """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
+        values = _deserialise(data, PSEUDO_LABEL_FEATURES)
+        utterance = _utterance_of(values)
+        record = cls(utterance, tuple(_hypotheses_of(values, utterance.utterance_id)))
+        _refuse(_pseudo_label_faults(record), record.utterance_id)
+        return record
+
+
+Record = UtteranceRecord | PseudoLabelRecord
+RECORD_TYPES: Mapping[str, type[UtteranceRecord] | type[PseudoLabelRecord]] = {
+    UTTERANCES: UtteranceRecord,
+    PSEUDO_LABELS: PseudoLabelRecord,
+}
+
+
+# Record -> lists of values, and back.
+
+
+def _utterance_values(record: UtteranceRecord) -> Values:
+    optional = {TEXT: record.text, SPEAKER: record.speaker}
+    return {
+        UTTERANCE_ID: [record.utterance_id.encode()],
+        AUDIO: [record.audio],
+        NUM_SAMPLES: [int(record.num_samples)],
+        SAMPLE_RATE_HZ: [int(record.sample_rate_hz)],
+        **{name: [] if text is None else [text.encode()] for name, text in optional.items()},
+    }
+
+
+def _utterance_of(values: Values) -> UtteranceRecord:
+    utterance_id = _decode(_only(values, UTTERANCE_ID), UTTERANCE_ID)
+    record = UtteranceRecord(
+        utterance_id=utterance_id,
+        audio=_only(values, AUDIO),
+        num_samples=_only(values, NUM_SAMPLES),
+        sample_rate_hz=_only(values, SAMPLE_RATE_HZ),
+        text=_optional_text(values, TEXT),
+        speaker=_optional_text(values, SPEAKER),
+    )
+    _refuse(_utterance_faults(record), utterance_id)
+    return record
+
+
+def _hypotheses_values(record: PseudoLabelRecord) -> Values:
+    hypotheses = record.hypotheses
+    return {
+        HYPOTHESES_TEXT: [each.text.encode() for each in hypotheses],
+        HYPOTHESES_TOKEN_IDS: [int(token) for each in hypotheses for token in each.token_ids],
+        HYPOTHESES_NUM_TOKENS: [each.num_tokens for each in hypotheses],
+        HYPOTHESES_LOG_PROB: [float(each.log_prob) for each in hypotheses],
+        HYPOTHESES_SCORE: [float(each.score) for each in hypotheses],
+        HYPOTHESES_TOKEN_LOG_PROBS: [
+            float(value) for each in hypotheses for value in each.token_log_probs
+        ],
+        HYPOTHESES_FINISH_REASON: [each.finish_reason.encode() for each in hypotheses],
+        HYPOTHESES_COVERAGE: [float(each.coverage) for each in hypotheses],
+    }
+
+
+def _hypotheses_of(values: Values, utterance_id: str) -> Iterator[Hypothesis]:
+    _refuse(_length_faults(values), utterance_id)
+    num_tokens = values[HYPOTHESES_NUM_TOKENS]
+    token_ids = _split(values[HYPOTHESES_TOKEN_IDS], num_tokens)
+    token_log_probs = _split(values[HYPOTHESES_TOKEN_LOG_PROBS], num_tokens)
+    for rank in range(len(num_tokens)):
+        yield Hypothesis(
+            text=_decode(values[HYPOTHESES_TEXT][rank], HYPOTHESES_TEXT),
+            token_ids=token_ids[rank],
+            log_prob=values[HYPOTHESES_LOG_PROB][rank],
+            score=values[HYPOTHESES_SCORE][rank],
+            token_log_probs=token_log_probs[rank],
+            finish_reason=_decode(values[HYPOTHESES_FINISH_REASON][rank], HYPOTHESES_FINISH_REASON),
+            coverage=values[HYPOTHESES_COVERAGE][rank],
+        )
+
+
+def _split(flat: Sequence[Item], lengths: Iterable[int]) -> list[tuple[Item, ...]]:
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(tuple(flat[start : start + length]))
+        start += length
+    return parts
+
+
+def _only(values: Values, name: str) -> Any:
+    if len(values[name]) != 1:
+        raise RecordError(f"feature {name} holds {len(values[name])} values, not one")
+    return values[name][0]
+
+
+def _optional_text(values: Values, name: str) -> str | None:
+    return _decode(_only(values, name), name) if values[name] else None
+
+
+def _decode(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"feature {name} is not UTF-8") from error
+
+
+# What can be wrong with a record: the first fault found is the one that is raised.
+
+
+def _refuse(faults: Iterator[str], utterance_id: str) -> None:
+    fault = next(faults, None)
+    if fault is not None:
+        # An id that cannot be encoded could not be printed either.
+        raise RecordError(fault, utterance_id=utterance_id.encode(errors="replace").decode())
+
+
+def _utterance_faults(record: UtteranceRecord) -> Iterator[str]:
+    if not record.utterance_id:
+        yield "its id is empty"
+    for name in (UTTERANCE_ID, TEXT, SPEAKER):
+        yield from _encoding_faults(getattr(record, name) or "", name)
+    for name in (NUM_SAMPLES, SAMPLE_RATE_HZ):
+        if not 0 < getattr(record, name) <= _INT64_MAX:
+            yield f"{name} is {getattr(record, name)}, not a positive 64-bit number"
+    yield from _flac_faults(record)
+
+
+def _flac_faults(record: UtteranceRecord) -> Iterator[str]:
+    """Compares the record with its FLAC header, so that no reader meets another length or rate."""
+    audio = record.audio
+    if len(audio) < _FLAC_HEADER_BYTES or audio[:4] != b"fLaC" or audio[4] & 0x7F:
+        yield "its audio is not FLAC"
+        return
+    # STREAMINFO: 20 bits rate, 3 bits channels - 1, 5 bits width - 1, 36 bits samples.
+    packed = int.from_bytes(audio[18:26], "big")
+    found = {
+        "sample rate in Hz": packed >> 44,
+        "number of channels": (packed >> 41 & 0x7) + 1,
+        "bits a sample": (packed >> 36 & 0x1F) + 1,
+        "number of samples": packed & 0xFFFFFFFFF,
+    }
+    expected = (record.sample_rate_hz, 1, 16, record.num_samples)
+    for (name, value), wanted in zip(found.items(), expected):
+        if value != wanted:
+            yield f"the {name} of its FLAC is {value}, not {wanted}"
+
+
+def _pseudo_label_faults(record: PseudoLabelRecord) -> Iterator[str]:
+    yield from _utterance_faults(record.utterance)
+    if not record.hypotheses:
+        yield "it has no hypothesis"
+    for rank, hypothesis in enumerate(record.hypotheses):
+        for fault in _hypothesis_faults(hypothesis):
+            yield f"hypothesis {rank}: {fault}"
+
+
+def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
+    yield from _encoding_faults(hypothesis.text, "text")
+    if not hypothesis.token_ids:
+        yield "it has no tokens"
+    if len(hypothesis.token_ids) != len(hypothesis.token_log_probs):
+        yield (
+            f"{len(hypothesis.token_ids)} token_ids but "
+            f"{len(hypothesis.token_log_probs)} token_log_probs"
+        )
+    if not all(0 <= token_id <= _INT64_MAX for token_id in hypothesis.token_ids):
+        yield "a token id is negative or too large"
+    if hypothesis.finish_reason not in FINISH_REASONS:
+        yield f"finish_reason is {hypothesis.finish_reason!r}, not {' or '.join(FINISH_REASONS)}"
+    yield from _float_faults(hypothesis)
+
+
+def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
+    named = {name: getattr(hypothesis, name) for name in ("log_prob", "score", "coverage")}
+    per_token = {
+        f"token_log_probs[{step}]": value for step, value in enumerate(hypothesis.token_log_probs)
+    }
+    for name, value in (named | per_token).items():
+        # Says no to NaN as well, and to what becomes infinite as float32.
+        if not abs(value) <= _FLOAT32_MAX:
+            yield f"{name} is {value}, not a finite float32"
+
+
+def _encoding_faults(text: str, name: str) -> Iterator[str]:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        yield f"its {name} holds characters that UTF-8 cannot express"
+
+
+def _length_faults(values: Values) -> Iterator[str]:
+    """Contradictions between the flattened lists of a pseudo-label Example."""
+    num_tokens = values[HYPOTHESES_NUM_TOKENS]
+    for name in (
+        HYPOTHESES_TEXT,
+        HYPOTHESES_LOG_PROB,
+        HYPOTHESES_SCORE,
+        HYPOTHESES_FINISH_REASON,
+        HYPOTHESES_COVERAGE,
+    ):
+        if len(values[name]) != len(num_tokens):
+            yield f"feature {name} holds {len(values[name])} values, not {len(num_tokens)}"
+    if any(count <= 0 for count in num_tokens):
+        yield "a hypothesis has no tokens"
+    for name in (HYPOTHESES_TOKEN_IDS, HYPOTHESES_TOKEN_LOG_PROBS):
+        if len(values[name]) != sum(num_tokens):
+            yield f"feature {name} holds {len(values[name])} values, not {sum(num_tokens)}"
+
+
+# Lists of values -> bytes, and back.
+
+
+def _serialise(values: Values, features: Mapping[str, str]) -> bytes:
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    for name, list_type in features.items():
+        value_list = getattr(example.features.feature[name], f"{list_type}_list")
+        value_list.SetInParent()  # An empty list is a feature too.
+        value_list.value.extend(values[name])
+    # Deterministic: the order of a protobuf map is otherwise left open.
+    serialised: bytes = example.SerializeToString(deterministic=True)
+    return serialised
+
+
+def _deserialise(data: bytes, features: Mapping[str, str]) -> Values:
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        example = tf.train.Example.FromString(data)
+    except DecodeError as error:
+        raise RecordError("a record is not a tf.train.Example") from error
+    found = example.features.feature
+    missing, unknown = sorted(set(features) - set(found)), sorted(set(found) - set(features))
+    if missing or unknown:
+        raise RecordError(
+            f"a record of another kind: missing features {missing}, unknown features {unknown}"
+        )
+    for name, list_type in features.items():
+        if found[name].WhichOneof("kind") != f"{list_type}_list":
+            raise RecordError(f"feature {name} is not of type {list_type}")
+    return {
+        name: list(getattr(found[name], f"{list_type}_list").value)
+        for name, list_type in features.items()
+    }

@@ -1,0 +1,135 @@
+"""One shard and its sidecar: what a shard holds, found by reading every byte of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tfkd.corpora import Rejection
+from tfkd.errors import RecordError
+from tfkd.files import sha256
+from tfkd.records.framing import REDO, read_records, reading
+from tfkd.records.plan import Plan, printable, read_sealed, write_sealed
+from tfkd.records.schema import RECORD_TYPES, PseudoLabelRecord, Record
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What a verified shard holds.
+
+    Attributes:
+      sha256, size_bytes: of the shard file.
+      entries: index row of each record, in the order of the shard.
+      rejections: of the planned utterances that are not in the shard, in the plan's order.
+    """
+
+    plan_sha256: str
+    sha256: str
+    size_bytes: int
+    entries: tuple[dict[str, Any], ...]
+    rejections: tuple[Rejection, ...]
+
+    def write(self, path: Path) -> None:
+        """Writes it as sealed JSON; RecordError if it cannot."""
+        write_sealed(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Sidecar:
+        """Reads what `write` wrote; RecordError if it is missing or was changed."""
+        value = read_sealed(path)
+        value["entries"] = tuple(value["entries"])
+        value["rejections"] = tuple(Rejection(**row) for row in value["rejections"])
+        return cls(**value)
+
+
+def sidecar_path(shard: Path) -> Path:
+    """Where the sidecar of a shard lies."""
+    return shard.with_name(shard.name + ".json")
+
+
+def clean_rejection(rejection: Rejection) -> Rejection:
+    """The same rejection, writable as UTF-8 whatever bytes the corpus held."""
+    return Rejection(**{name: printable(value) for name, value in asdict(rejection).items()})
+
+
+def inspect_shard(
+    path: Path, plan: Plan, number: int, rejections: Iterable[Rejection] = ()
+) -> Sidecar:
+    """Verifies framing, checksums, schema, ids and their order; returns what was found.
+
+    Args:
+      path: the file to read, under its own or a temporary name.
+      rejections: the planned utterances that must not be in the shard.
+    Raises:
+      RecordError: at the first thing that is not as planned.
+    """
+    planned = plan.shards[number]
+    rejected = {each.utterance_id: each for each in map(clean_rejection, rejections)}
+    for utterance_id in rejected.keys() - set(planned):
+        raise RecordError(
+            f"rejected in shard {number}, which does not plan it",
+            path=path,
+            utterance_id=utterance_id,
+        )
+    expected = [utterance_id for utterance_id in planned if utterance_id not in rejected]
+    entries = tuple(
+        index_row(record, plan.shard_name(number))
+        for record in ordered_records(path, plan.kind, expected)
+    )
+    with reading(path):
+        size_bytes, digest = path.stat().st_size, sha256(path)
+    kept = tuple(rejected[utterance_id] for utterance_id in planned if utterance_id in rejected)
+    return Sidecar(plan.sha256, digest, size_bytes, entries, kept)
+
+
+def ordered_records(path: Path, kind: str, expected_ids: Iterable[str]) -> Iterator[Record]:
+    """Yields the records of a shard, which must be exactly those of `expected_ids`, in order.
+
+    Raises:
+      RecordError: if the file is damaged, a record is missing, superfluous or of another kind.
+    """
+    record_type = RECORD_TYPES[kind]
+    wanted = iter(expected_ids)
+    for payload in read_records(path):
+        try:
+            record = record_type.from_example_bytes(payload)
+        except RecordError as error:
+            raise RecordError(
+                error.message, path=path, utterance_id=error.utterance_id, remedy=REDO
+            ) from error
+        expected = next(wanted, None)
+        if record.utterance_id != expected:
+            after = f"utterance {expected}" if expected is not None else "the end of the shard"
+            raise RecordError(
+                f"found where {after} was planned",
+                path=path,
+                utterance_id=record.utterance_id,
+                remedy=REDO,
+            )
+        yield record
+    missing = next(wanted, None)
+    if missing is not None:
+        raise RecordError(
+            "missing at the end of the shard", path=path, utterance_id=missing, remedy=REDO
+        )
+
+
+def index_row(record: Record, shard_name: str) -> dict[str, Any]:
+    """What the index says of a record: length in samples and seconds, reference, best hypothesis.
+
+    Keys: utterance_id, shard, num_samples, duration_seconds, text (None without a reference), and
+    for pseudo labels hypothesis and score of the best one.
+    """
+    utterance = record.utterance if isinstance(record, PseudoLabelRecord) else record
+    row: dict[str, Any] = {
+        "utterance_id": utterance.utterance_id,
+        "shard": shard_name,
+        "num_samples": utterance.num_samples,
+        "duration_seconds": utterance.num_samples / utterance.sample_rate_hz,
+        "text": utterance.text,
+    }
+    if isinstance(record, PseudoLabelRecord):
+        row |= {"hypothesis": record.hypotheses[0].text, "score": record.hypotheses[0].score}
+    return row

@@ -1,0 +1,183 @@
+"""Opens a finished store and proves that it is what its marker says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tfkd.corpora import Rejection
+from tfkd.errors import RecordError
+from tfkd.files import sha256
+from tfkd.records.framing import REDO, reading
+from tfkd.records.plan import Plan, read_sealed
+from tfkd.records.schema import Record
+from tfkd.records.shards import Sidecar, inspect_shard, ordered_records, sidecar_path
+
+PLAN = "plan.json"
+INDEX = "index.jsonl"
+REJECTED = "rejected.jsonl"
+COMPLETE = "complete.json"
+SHARDS = "shards"
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """Counts of a finished store: records + rejected = planned utterances.
+
+    Attributes:
+      rejected: planned utterances that could not be used.
+      rejected_before_planning: duplicates and lines that could not be read.
+      duration_seconds: audio of all records together.
+      sha256: identity of the content; see Store.sha256.
+    """
+
+    kind: str
+    num_shards: int
+    records: int
+    rejected: int
+    rejected_before_planning: int
+    duration_seconds: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished store; made by `open_store`."""
+
+    directory: Path
+    plan: Plan
+    summary: StoreSummary
+    marker: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        return self.plan.kind
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the content: the names and bytes of the shards, not how they were planned."""
+        return self.summary.sha256
+
+    @property
+    def shard_paths(self) -> list[Path]:
+        """The TFRecord files in the plan's order; one without a usable utterance is empty."""
+        return [
+            shard_path(self.directory, self.plan, number) for number in range(len(self.plan.shards))
+        ]
+
+    @cached_property
+    def index(self) -> list[dict[str, Any]]:
+        """One row a record, in the plan's order; see `index_row` for the keys."""
+        return list(_read_lines(self.directory / INDEX))
+
+    @cached_property
+    def rejections(self) -> list[Rejection]:
+        """Every utterance that was refused, those refused before planning first."""
+        return [Rejection(**row) for row in _read_lines(self.directory / REJECTED)]
+
+    def records(self) -> Iterator[Record]:
+        """Yields the records in the plan's order, each verified as it is read.
+
+        Raises:
+          RecordError: if a shard is damaged, or is not the one that belongs there.
+        """
+        for path in self.shard_paths:
+            sidecar = Sidecar.read(sidecar_path(path))
+            expected = [entry["utterance_id"] for entry in sidecar.entries]
+            yield from ordered_records(path, self.kind, expected)
+
+    def verify(self, *, deep: bool = True) -> None:
+        """Compares the files with the marker.
+
+        Args:
+          deep: read every byte of every shard. Without it, shards are only weighed.
+        Raises:
+          RecordError: at the first disagreement.
+        """
+        if self.marker["plan_sha256"] != self.plan.sha256:
+            raise RecordError("belongs to another plan", path=self.directory / PLAN, remedy=REDO)
+        for name, expected in self.marker["files"].items():
+            _check_sha256(self.directory / name, expected)
+        for number, row in enumerate(self.marker["shards"]):
+            self._check_size(number, row["size_bytes"])
+            _check_sha256(sidecar_path(self.shard_paths[number]), row["sidecar_sha256"])
+            if deep:
+                self._check_content(number)
+
+    def _check_size(self, number: int, expected: int) -> None:
+        path = self.shard_paths[number]
+        with reading(path):
+            size = path.stat().st_size
+        if size != expected:
+            raise RecordError(f"has {size} bytes, not {expected}", path=path, remedy=REDO)
+
+    def _check_content(self, number: int) -> None:
+        path = self.shard_paths[number]
+        sidecar = Sidecar.read(sidecar_path(path))
+        if inspect_shard(path, self.plan, number, sidecar.rejections) != sidecar:
+            raise RecordError("is not what its sidecar describes", path=path, remedy=REDO)
+
+
+def shard_path(directory: Path, plan: Plan, number: int) -> Path:
+    """Where shard `number` of a store lies."""
+    return directory / SHARDS / plan.shard_name(number)
+
+
+def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
+    """Opens a finished store after weighing its shards and hashing its small files.
+
+    Args:
+      kind: refuse a store of another kind.
+    Raises:
+      RecordError: if the store is missing, unfinished, of another kind, or disagrees with its
+        marker.
+    """
+    directory = Path(directory)
+    _check_finished(directory)
+    marker = read_sealed(directory / COMPLETE)
+    plan = Plan.read(directory / PLAN)
+    if kind is not None and plan.kind != kind:
+        raise RecordError(
+            f"is a store of {plan.kind}, not of {kind}",
+            path=directory,
+            remedy=f"give a folder of {kind}",
+        )
+    store = Store(directory, plan, StoreSummary(**marker["summary"]), marker)
+    store.verify(deep=False)
+    return store
+
+
+def _check_finished(directory: Path) -> None:
+    with reading(directory):
+        is_begun, is_complete = (directory / PLAN).exists(), (directory / COMPLETE).exists()
+    if not is_begun:
+        raise RecordError(
+            "is not a store of shards", path=directory, remedy="make it with `tfkd prepare`"
+        )
+    if not is_complete:
+        raise RecordError(
+            "is not complete",
+            path=directory,
+            remedy="run the command that writes it again: it goes on where it stopped",
+        )
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    with reading(path):
+        found = sha256(path)
+    if found != expected:
+        raise RecordError("was changed after the store was finished", path=path, remedy=REDO)
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with reading(path), open(path, "rb") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise RecordError("is not JSON Lines", path=path, remedy=REDO) from error

@@ -1,0 +1,265 @@
+"""Writes a store so that a crash at any moment costs one shard, and a rerun finishes the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tfkd.corpora import Rejection
+from tfkd.errors import RecordError
+from tfkd.files import atomic_write, sha256, sync_directory
+from tfkd.records.framing import frame, reading
+from tfkd.records.plan import OTHER_FOLDER, Plan, seal_of, write_sealed
+from tfkd.records.schema import RECORD_TYPES, Record
+from tfkd.records.shards import Sidecar, clean_rejection, inspect_shard, sidecar_path
+from tfkd.records.store import (
+    COMPLETE,
+    INDEX,
+    PLAN,
+    REJECTED,
+    SHARDS,
+    StoreSummary,
+    shard_path,
+)
+
+_LOCK = ".lock"
+
+
+class StoreWriter:
+    """Writes the shards of a plan into a folder; the only writer there while it is open.
+
+    Raises:
+      RecordError: if another process writes there, the folder holds the work of another plan, or
+        it cannot be written.
+    """
+
+    def __init__(self, directory: str | Path, plan: Plan) -> None:
+        self.directory = Path(directory)
+        self.plan = plan
+        self._done: dict[int, Sidecar] = {}
+        self._lock: int | None = _lock(self.directory)
+        try:
+            self._adopt_plan()
+            self._remove_leftovers()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets another writer in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def pending_shards(self) -> list[int]:
+        """Numbers of the shards that are missing, damaged or unfinished, in order.
+
+        Reads every byte of a shard the first time it is asked about it.
+        """
+        return [number for number in range(len(self.plan.shards)) if not self._is_done(number)]
+
+    def write_shard(
+        self, number: int, records: Iterable[Record], rejections: Iterable[Rejection] = ()
+    ) -> None:
+        """Writes one shard, reads it back, and only then gives it its name.
+
+        Args:
+          records: in the plan's order, without the rejected ones.
+          rejections: read after `records` is exhausted, so the same loop may fill it.
+        Raises:
+          RecordError: if records and rejections are not exactly the shard's planned utterances, or
+            the disk fails; a shard that was there is then unchanged.
+          ValueError: if the plan has no shard of that number.
+        """
+        if not 0 <= number < len(self.plan.shards):
+            raise ValueError(f"shard {number} is not one of {len(self.plan.shards)}")
+        # From here on the store may differ from what an earlier run declared complete.
+        self._done.pop(number, None)
+        with _writing(self.directory / COMPLETE):
+            (self.directory / COMPLETE).unlink(missing_ok=True)
+        path = shard_path(self.directory, self.plan, number)
+        with atomic_write(path) as file:
+            for payload in self._payloads(records, path):
+                file.write(frame(payload))
+            file.flush()
+            os.fsync(file.fileno())
+            sidecar = self._read_back(Path(file.name), number, list(rejections))
+        sidecar.write(sidecar_path(path))
+        self._done[number] = sidecar
+
+    def complete(self, planless_rejections: Iterable[Rejection] = ()) -> StoreSummary:
+        """Writes the index, the rejections and, last, the marker that makes the store readable.
+
+        Args:
+          planless_rejections: utterances refused before the plan was made (duplicates, bad lines).
+        Raises:
+          RecordError: if a shard is still to be written, or the disk fails.
+        """
+        pending = self.pending_shards()
+        if pending:
+            raise RecordError(
+                f"{len(pending)} of {len(self.plan.shards)} shards are still to be written",
+                path=self.directory,
+                remedy="write the pending shards first",
+            )
+        sidecars = [self._done[number] for number in range(len(self.plan.shards))]
+        entries = [entry for sidecar in sidecars for entry in sidecar.entries]
+        planless = [clean_rejection(each) for each in planless_rejections]
+        planned = [each for sidecar in sidecars for each in sidecar.rejections]
+        _write_lines(self.directory / INDEX, entries)
+        _write_lines(self.directory / REJECTED, map(asdict, planless + planned))
+        shards = [self._shard_row(number, sidecar) for number, sidecar in enumerate(sidecars)]
+        summary = StoreSummary(
+            kind=self.plan.kind,
+            num_shards=len(shards),
+            records=len(entries),
+            rejected=len(planned),
+            rejected_before_planning=len(planless),
+            duration_seconds=math.fsum(entry["duration_seconds"] for entry in entries),
+            sha256=seal_of({row["name"]: row["sha256"] for row in shards}),
+        )
+        self._write_marker(summary, shards)
+        return summary
+
+    def _write_marker(self, summary: StoreSummary, shards: list[dict[str, Any]]) -> None:
+        marker = {
+            "plan_sha256": self.plan.sha256,
+            "summary": asdict(summary),
+            "shards": shards,
+            "files": {name: _sha256(self.directory / name) for name in (INDEX, REJECTED)},
+        }
+        write_sealed(self.directory / COMPLETE, marker)
+
+    def _shard_row(self, number: int, sidecar: Sidecar) -> dict[str, Any]:
+        path = shard_path(self.directory, self.plan, number)
+        return {
+            "name": path.name,
+            "sha256": sidecar.sha256,
+            "size_bytes": sidecar.size_bytes,
+            "records": len(sidecar.entries),
+            "rejected": len(sidecar.rejections),
+            "sidecar_sha256": _sha256(sidecar_path(path)),
+        }
+
+    def _payloads(self, records: Iterable[Record], path: Path) -> Iterator[bytes]:
+        """Serialises records; an OSError of their source must not pass for one of the shard."""
+        record_type = RECORD_TYPES[self.plan.kind]
+        try:
+            for record in records:
+                if not isinstance(record, record_type):
+                    raise RecordError(
+                        f"a {type(record).__name__} is not for a store of {self.plan.kind}",
+                        path=path,
+                        utterance_id=record.utterance_id,
+                    )
+                yield record.to_example_bytes()
+        except OSError as error:
+            raise RecordError(f"cannot make the records of it: {error}", path=path) from error
+
+    def _read_back(self, temporary: Path, number: int, rejections: list[Rejection]) -> Sidecar:
+        """Inspects a shard before it has its name; errors speak of the name it would have had."""
+        try:
+            return inspect_shard(temporary, self.plan, number, rejections)
+        except RecordError as error:
+            path = shard_path(self.directory, self.plan, number)
+            raise RecordError(
+                error.message, path=path, utterance_id=error.utterance_id, remedy=error.remedy
+            ) from error
+
+    def _is_done(self, number: int) -> bool:
+        if number not in self._done:
+            path = shard_path(self.directory, self.plan, number)
+            try:
+                sidecar = Sidecar.read(sidecar_path(path))
+                found = inspect_shard(path, self.plan, number, sidecar.rejections)
+            except RecordError:
+                # Whatever is wrong with it, writing the shard again is the cure.
+                return False
+            if found != sidecar:
+                return False
+            self._done[number] = sidecar
+        return True
+
+    def _adopt_plan(self) -> None:
+        path = self.directory / PLAN
+        shards = self.directory / SHARDS
+        with reading(path):
+            is_begun = path.exists()
+        if is_begun:
+            self.plan.check_same(Plan.read(path), path)
+        elif any(shards.glob("*.tfrecord")):
+            raise RecordError("holds shards but no plan", path=self.directory, remedy=OTHER_FOLDER)
+        else:
+            self.plan.write(path)
+        with _writing(shards):
+            shards.mkdir(exist_ok=True)
+            sync_directory(self.directory)
+
+    def _remove_leftovers(self) -> None:
+        """Removes temporary files of writers that were killed; the lock says that none lives."""
+        ours = [self.directory.glob(f".{name}.*.tmp") for name in (PLAN, INDEX, REJECTED, COMPLETE)]
+        for leftovers in [*ours, (self.directory / SHARDS).glob(f".{self.plan.kind}-*.tmp")]:
+            for leftover in leftovers:
+                with _writing(leftover):
+                    leftover.unlink(missing_ok=True)
+
+
+def _lock(directory: Path) -> int:
+    """Creates the folder and takes its lock; returns the descriptor that holds it."""
+    path = directory / _LOCK
+    descriptor = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise RecordError(
+                "another process is writing here",
+                path=directory,
+                remedy="wait until it ends, or choose another --out folder",
+            ) from error
+        raise RecordError(f"cannot lock: {error.strerror or error}", path=path) from error
+    return descriptor
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into a RecordError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(f"cannot write: {error.strerror or error}", path=path) from error
+
+
+def _sha256(path: Path) -> str:
+    with reading(path):
+        return sha256(path)
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes JSON Lines, atomically."""
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
