@@ -32,6 +32,11 @@ METADATA = DeviceMetadata(
     model_sha256="0" * 64,
 )
 
+NOT_ON_A_DEVICE = (
+    *("tensorflow", "keras", "tensorflow_io", "soundfile", "sentencepiece"),
+    *("jiwer", "yaml", "google_crc32c", "tqdm"),
+)
+
 # Two hypotheses and an empty slot. The first log_prob is the number of samples, its score their
 # sum, so that a test sees what the model was fed.
 BUILD_TINY_MODEL = """
@@ -190,8 +195,21 @@ def test_reading_metadata_needs_no_heavy_package(model_file):
         "print(*(name.partition('.')[0] for name in sys.modules))",
         str(model_file),
     ).split()
-    heavy = {"tensorflow", "keras", "soundfile", "sentencepiece", "jiwer", "yaml"}
-    assert not heavy.intersection(loaded)
+    assert not set(NOT_ON_A_DEVICE).intersection(loaded)
+
+
+def test_transcribing_a_wav_needs_numpy_and_a_runtime_alone(recogniser, tmp_path):
+    wav = write_wav(tmp_path / "a.wav", np.full(16000, 0.1), rate_hz=16000)
+    said = run_python(
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[4:]))  # None: cannot be imported\n"
+        "from tfkd.device import DeviceRecogniser\n"
+        "print(DeviceRecogniser(sys.argv[1], runtime=sys.argv[2]).transcribe_file(sys.argv[3]))",
+        str(recogniser.path),
+        recogniser.runtime,
+        str(wav),
+        *NOT_ON_A_DEVICE,
+    )
+    assert said.startswith("Transcription(text='turn'")
 
 
 def test_without_a_runtime_the_remedy_is_named(model_file):

@@ -145,6 +145,14 @@ def test_round_trip(record: UtteranceRecord | PseudoLabelRecord) -> None:
     assert record.to_example_bytes() == data
 
 
+def test_features_are_serialised_in_sorted_order() -> None:
+    """A map of protobuf has no order of its own; shards must be the same bytes in every process."""
+    data = pseudo_label().to_example_bytes()
+    keys = [bytes([len(name)]) + name.encode() for name in sorted(records.PSEUDO_LABEL_FEATURES)]
+    positions = [data.index(b"\x0a" + key) for key in keys]
+    assert positions == sorted(positions)
+
+
 def test_floats_are_kept_as_float32() -> None:
     record = PseudoLabelRecord(utterance(), (hypothesis(score=-0.1),))
     read = PseudoLabelRecord.from_example_bytes(record.to_example_bytes())

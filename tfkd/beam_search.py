@@ -17,13 +17,16 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 StepFn = Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]]
-_IMPOSSIBLE = -float("inf")
+# Finite, because TFLite turns a constant infinity into the lowest float, which no longer equals
+# what the kernels compute. Sums and quotients of impossible values stay below the threshold.
+_IMPOSSIBLE = -1e30
+_LEAST_POSSIBLE = -1e8
 
 
 class BeamResult(NamedTuple):
     """The k best hypotheses of each utterance, best first.
 
-    A place that no hypothesis fills has num_tokens 0 and log_prob and score minus infinity.
+    A place that no hypothesis fills has num_tokens 0 and a log_prob and score of -1e30.
     """
 
     token_ids: tf.Tensor  # [B, K, U] int32, eos included, padded with pad_id
@@ -62,6 +65,15 @@ def length_penalty(num_tokens: tf.Tensor | int, alpha: float) -> tf.Tensor:
     return tf.pow((5.0 + tf.cast(num_tokens, tf.float32)) / 6.0, alpha)
 
 
+def _is_possible(log_prob: tf.Tensor) -> tf.Tensor:
+    return log_prob > _LEAST_POSSIBLE
+
+
+def _score(log_prob: tf.Tensor, num_tokens: tf.Tensor | int, alpha: float) -> tf.Tensor:
+    score = log_prob / length_penalty(num_tokens, alpha)
+    return tf.where(_is_possible(log_prob), score, _IMPOSSIBLE)
+
+
 def beam_search(
     step_fn: StepFn,
     initial_state: Any,
@@ -78,8 +90,8 @@ def beam_search(
 ) -> BeamResult:
     """Finds the `num_hypotheses` best token sequences of each utterance.
 
-    The search ends as soon as no alive hypothesis can still enter the k best. Not-a-number and
-    minus infinity both mean that a token is impossible.
+    The search ends as soon as no alive hypothesis can still enter the k best. A token is impossible
+    where its log-probability is not a number or below -1e8.
 
     Args:
       step_fn: maps (token_ids [N] int32, state) to (log_probs [N, V] float32, all <= 0, state),
@@ -130,13 +142,13 @@ def beam_search(
 
     def may_improve(step: tf.Tensor, alive: _Alive, finished: _Hypotheses) -> tf.Tensor:
         # Log-probabilities only fall, and the divisor is largest at the greatest length.
-        best = tf.reduce_max(alive.log_prob, 1) / length_penalty(max_tokens, alpha)
+        best = _score(tf.reduce_max(alive.log_prob, 1), max_tokens, alpha)
         # A later hypothesis of equal score is longer, so it cannot displace one.
         return tf.reduce_any(best > finished.score[:, -1]) & (step < max_tokens)
 
     def advance(step: tf.Tensor, alive: _Alive, finished: _Hypotheses):
         log_probs, state = step_fn(tf.reshape(alive.last, [-1]), alive.state)
-        log_probs = tf.where(tf.math.is_nan(log_probs), _IMPOSSIBLE, log_probs)
+        log_probs = tf.where(log_probs > _LEAST_POSSIBLE, log_probs, _IMPOSSIBLE)  # NaN too
         log_probs = tf.reshape(log_probs, [*shape, log_probs.shape[-1]])
         alive = alive._replace(state=state)
         totals = tf.expand_dims(alive.log_prob, -1) + log_probs
@@ -151,7 +163,7 @@ def beam_search(
         may_improve, advance, (tf.constant(0), alive, finished), maximum_iterations=max_tokens
     )
     cut_off = _Hypotheses(
-        score=alive.log_prob / length_penalty(max_tokens, alpha),
+        score=_score(alive.log_prob, max_tokens, alpha),
         log_prob=alive.log_prob,
         token_ids=alive.token_ids,
         token_log_probs=alive.token_log_probs,
@@ -180,9 +192,9 @@ def _append_eos(
     alive: _Alive, eos_log_prob: tf.Tensor, step: tf.Tensor, eos_id: int, alpha: float
 ) -> _Hypotheses:
     log_prob = alive.log_prob + eos_log_prob
-    possible = log_prob > _IMPOSSIBLE
+    possible = _is_possible(log_prob)
     return _Hypotheses(
-        score=log_prob / length_penalty(step + 1, alpha),
+        score=_score(log_prob, step + 1, alpha),
         log_prob=log_prob,
         token_ids=_write(alive.token_ids, step, tf.fill(tf.shape(log_prob), eos_id)),
         token_log_probs=_write(alive.token_log_probs, step, eos_log_prob),
@@ -258,12 +270,12 @@ def _fill(finished: _Hypotheses, cut_off: _Hypotheses, count: int) -> _Hypothese
 
 
 def _result(ranked: _Hypotheses, pad_id: int) -> BeamResult:
-    possible = ranked.log_prob > _IMPOSSIBLE
+    possible = _is_possible(ranked.log_prob)
     each_token = tf.expand_dims(possible, -1)
     return BeamResult(
         token_ids=tf.where(each_token, ranked.token_ids, pad_id),
         num_tokens=tf.where(possible, ranked.num_tokens, 0),
-        log_prob=ranked.log_prob,
+        log_prob=tf.where(possible, ranked.log_prob, _IMPOSSIBLE),
         score=ranked.score,
         token_log_probs=tf.where(each_token, ranked.token_log_probs, 0.0),
         is_finished=ranked.is_finished & possible,

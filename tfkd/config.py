@@ -158,6 +158,7 @@ class TrainingConfig:
     ctc_weight: float = 0.3
     speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
     patience: int = 8
+    validation_beam_width: int = 1
     seed: int = 0
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
@@ -180,7 +181,6 @@ class LabelConfig:
     num_hypotheses: int = 4
     length_penalty: float = 0.0
     batch_size: int = 16
-    shard_size: int = 512
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ class ExportConfig:
     formats: tuple[str, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
     beam_width: int = 4
     num_hypotheses: int = 1
+    max_seconds: float = 30.0
     max_wer_change: float = 0.005
     parity_utterances: int = 50
 
@@ -353,6 +354,7 @@ _AT_LEAST: dict[str, float] = {
     "time_reduction": 1, "conv_units": 1, "layers": 1, "units": 1, "dropout": 0,
     "location_filters": 1, "location_width": 1, "embedding_units": 1, "beam_width": 1,
     "num_hypotheses": 1, "length_penalty": 0, "max_tokens": 1, "epochs": 1, "batch_size": 1,
+    "validation_beam_width": 1,
     "learning_rate": 0, "final_learning_rate": 0, "warmup_steps": 0, "clip_norm": 0,
     "label_smoothing": 0, "ctc_weight": 0, "patience": 1, "vocab_size": 5, "temperature": 1e-3,
     "parity_utterances": 1, "max_wer_change": 0, "max_rejected_share": 0,

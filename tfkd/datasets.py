@@ -11,7 +11,8 @@ import tensorflow_io as tfio
 
 from tfkd import records
 from tfkd.config import ObjectiveConfig, TrainingConfig
-from tfkd.records import RECORD_TYPES, Store
+from tfkd.records import Store
+from tfkd.records.schema import RECORD_TYPES
 from tfkd.targets import Dropped, targets_of
 from tfkd.text import PAD_ID, Tokenizer
 

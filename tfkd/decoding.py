@@ -102,9 +102,7 @@ def unbatch(
         texts = tuple(
             tokenizer.decode(ids[:n].tolist()) for ids, n in zip(own.token_ids, own.num_tokens)
         )
-        yield Decoded(
-            utterance_id.decode(), references[row], int(num_samples[row]), texts, own
-        )
+        yield Decoded(utterance_id.decode(), references[row], int(num_samples[row]), texts, own)
 
 
 def decode_dataset(decoder: Decoder, batches: Iterable[dict]) -> Iterator[Decoded]:

@@ -80,13 +80,10 @@ class Recogniser(keras.Model):
         Args:
           token_ids: [N] int32, the last token of each hypothesis; N is a multiple of B.
         Returns:
-          log_probs [N, V] float32, minus infinity for tokens that are never emitted; next state.
+          log_probs [N, V] float32, below -1e8 for tokens that are never emitted; next state.
         """
         logits, state = self.decoder.step(token_ids, state, memory)
-        log_probs = tf.nn.log_softmax(logits + self._emission_bias())
-        emitted = tf.range(self.vocab_size) >= FIRST_PIECE_ID
-        emitted |= tf.equal(tf.range(self.vocab_size), EOS_ID)
-        return tf.where(emitted, log_probs, -float("inf")), state
+        return tf.nn.log_softmax(logits + self._emission_bias()), state
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> RecogniserOutput:
         """Teacher forcing.
@@ -95,9 +92,7 @@ class Recogniser(keras.Model):
           inputs: waveform [B, N], num_samples [B], and token_ids [B, K, U], the targets: each row
             ends with eos and is padded with pad.
         """
-        encoded, encoded_lengths = self.encode(
-            inputs["waveform"], inputs["num_samples"], training
-        )
+        encoded, encoded_lengths = self.encode(inputs["waveform"], inputs["num_samples"], training)
         targets = inputs["token_ids"]
         previous = tf.concat([tf.fill(tf.shape(targets[:, :, :1]), SOS_ID), targets], -1)
         logits = self.decoder(previous[:, :, :-1], encoded, encoded_lengths, training=training)

@@ -1,4 +1,4 @@
-"""What the decoder learns to say: weighted target sequences from the truth or from pseudo labels."""
+"""What the decoder learns to say: weighted sequences, from the truth or from pseudo labels."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def survey(
     results = [targets_of(record, tokenizer, objective) for record in records]
     dropped = [result for result in results if isinstance(result, Dropped)]
     if len(dropped) == len(results):
-        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(d.reason for d in dropped).items())
+        counts = Counter(each.reason for each in dropped)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         raise TextError(f"no utterance gives a target for {objective.kind}: {reasons or 'no data'}")
     return dropped
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tfkd import audio
+from tfkd.audio import decode_audio, encode_flac, resample
 from tfkd.errors import AudioError, ConfigError, TfkdError
 from tfkd.files import atomic_write, sha256, write_json, write_text
 
@@ -77,7 +77,7 @@ def load_voice() -> Callable[..., np.ndarray]:
         from hibari import Hibari
     except ImportError as error:
         raise ConfigError("no synthesiser", remedy="pip install hibari-tts") from error
-    return Hibari(voice=VOICE, threads=2)
+    return Hibari(voice=VOICE, threads=1)
 
 
 def trimmed(waveform: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def trimmed(waveform: np.ndarray) -> np.ndarray:
 
 def varied(speech: np.ndarray, rate_hz: int, generator: np.random.Generator) -> np.ndarray:
     """Speech [N] with another pitch, margins, noise between white and pink, and another level."""
-    speech = audio.resample(speech, rate_hz, SAMPLE_RATE_HZ)
+    speech = resample(speech, rate_hz, SAMPLE_RATE_HZ)
     clean = np.pad(speech, generator.integers(*MARGIN_SAMPLES, size=2))
     size = 1 << int(clean.size).bit_length()  # odd lengths make the Fourier transform slow
     spectrum = np.fft.rfft(generator.standard_normal(size))
@@ -121,11 +121,11 @@ def synthesise_corpus(out: Path, seed: int) -> None:
         speed, rate_hz = generator.choice(SPEEDS), int(generator.choice(READ_AS_HZ))
         path = out / "audio" / f"{split}-{number:04d}.flac"
         try:
-            waveform, _ = audio.decode_audio(path.read_bytes(), name=str(path))
+            waveform, _ = decode_audio(path.read_bytes(), name=str(path))
         except (FileNotFoundError, AudioError):
             waveform = varied(say(text, speed), rate_hz, generator)
             with atomic_write(path) as file:
-                file.write(audio.encode_flac(waveform, SAMPLE_RATE_HZ))
+                file.write(encode_flac(waveform, SAMPLE_RATE_HZ))
         row = {"utterance_id": path.stem, "audio": f"audio/{path.name}", "text": text}
         row |= {"speaker": f"{VOICE}-{rate_hz}"}
         rows[split].append(json.dumps(row | {"duration_seconds": waveform.size / SAMPLE_RATE_HZ}))

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfkd.config import AttentionConfig, from_dict
+from tfkd.layers.recurrent import project
 
 _MASKED = -1e9
 
@@ -53,7 +54,7 @@ class AdditiveAttention(keras.layers.Layer):
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
         """Everything that depends on encoded [B, S, D] and its lengths [B] alone."""
-        keys = tf.matmul(encoded, self.key_kernel) + self.bias
+        keys = project(encoded, tf.convert_to_tensor(self.key_kernel)) + self.bias
         inside = tf.sequence_mask(encoded_lengths, tf.shape(encoded)[1], dtype=encoded.dtype)
         return AttentionMemory(
             encoded, tf.expand_dims(keys, 1), tf.expand_dims((1.0 - inside) * _MASKED, 1)
@@ -77,7 +78,7 @@ class AdditiveAttention(keras.layers.Layer):
         activation = keys + queries
         if self.config.kind == "location":
             located = tf.nn.conv1d(tf.expand_dims(attention_sum, -1), self.filters, 1, "SAME")
-            located = tf.matmul(located, self.filter_kernel)
+            located = project(located, tf.convert_to_tensor(self.filter_kernel))
             activation += tf.reshape(located, [batch, -1, steps, units])
         energies = tf.reduce_sum(tf.tanh(activation) * self.energy, -1)
         alignment = tf.nn.softmax(energies + mask_bias)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import AdditiveAttention, AttentionMemory
-from tfkd.layers.recurrent import GATES, forget_gate_bias, gru_cell, lstm_cell
+from tfkd.layers.recurrent import GATES, forget_gate_bias, gru_cell, lstm_cell, project
 
 
 class DecoderMemory(NamedTuple):
@@ -61,9 +61,7 @@ class AttentionDecoder(keras.layers.Layer):
         self.token_kernel = self.add_weight(
             name="token_kernel", shape=(self.config.embedding_units, width)
         )
-        self.context_kernel = self.add_weight(
-            name="context_kernel", shape=(encoded_units, width)
-        )
+        self.context_kernel = self.add_weight(name="context_kernel", shape=(encoded_units, width))
         self.recurrent_kernel = self.add_weight(
             name="recurrent_kernel", shape=(units, width), initializer="orthogonal"
         )
@@ -125,7 +123,7 @@ class AttentionDecoder(keras.layers.Layer):
 
     def logits(self, outputs: tf.Tensor) -> tf.Tensor:
         """Projects hidden and context [..., H + D] to the vocabulary."""
-        return tf.matmul(outputs, self.output_kernel) + self.output_bias
+        return project(outputs, tf.convert_to_tensor(self.output_kernel)) + self.output_bias
 
     def call(
         self,

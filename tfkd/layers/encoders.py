@@ -32,7 +32,7 @@ class HalvingConv(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps inputs [B, T, F] and lengths [B] to [B, ceil(T/2), units] and lengths."""
         # Output t sees inputs 2t-1, 2t, 2t+1.
-        padded = tf.pad(inputs, [[0, 0], [1, 1 + tf.shape(inputs)[1] % 2], [0, 0]])
+        padded = tf.pad(inputs, [[0, 0], [1, 2], [0, 0]])
         outputs = tf.nn.relu(self.norm(self.conv(padded)))
         lengths = (lengths + 1) // 2
         outputs = outputs[:, : (tf.shape(inputs)[1] + 1) // 2]
@@ -45,9 +45,10 @@ class HalvingConv(keras.layers.Layer):
 
 def join_pairs(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Concatenates neighbouring frames: [B, T, F] to [B, ceil(T/2), 2F] (Chan et al. 2016)."""
-    inputs = tf.pad(inputs, [[0, 0], [0, tf.shape(inputs)[1] % 2], [0, 0]])
     shape = tf.shape(inputs)
-    joined = tf.reshape(inputs, [shape[0], shape[1] // 2, 2 * inputs.shape[-1]])
+    pairs = (shape[1] + 1) // 2
+    padded = tf.pad(inputs, [[0, 0], [0, 1], [0, 0]])[:, : 2 * pairs]
+    joined = tf.reshape(padded, [shape[0], pairs, 2 * inputs.shape[-1]])
     return joined, (lengths + 1) // 2
 
 

@@ -37,9 +37,7 @@ class LogMel(keras.layers.Layer):
     def build(self, input_shape=None) -> None:
         shape = (self.num_features,)
         self.mean = self.add_weight(name="mean", shape=shape, trainable=False)
-        self.scale = self.add_weight(
-            name="scale", shape=shape, initializer="ones", trainable=False
-        )
+        self.scale = self.add_weight(name="scale", shape=shape, initializer="ones", trainable=False)
         self.built = True
 
     def num_frames(self, num_samples: tf.Tensor) -> tf.Tensor:
@@ -60,11 +58,10 @@ class LogMel(keras.layers.Layer):
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Log-mel and deltas before normalisation, [B, T, M]."""
-        missing = tf.maximum(0, self.window_samples - tf.shape(waveform)[1])
-        waveform = tf.pad(waveform, [[0, 0], [0, missing]])
-        spectrum = tf.signal.stft(
-            waveform, self.window_samples, self.hop_samples, self.fft_samples
-        )
+        # At least one frame, whatever the length. Paddings are constants throughout the model:
+        # TFLite loses the shape behind a computed one.
+        waveform = tf.pad(waveform, [[0, 0], [0, self.window_samples]])
+        spectrum = tf.signal.stft(waveform, self.window_samples, self.hop_samples, self.fft_samples)
         energy = tf.square(tf.abs(spectrum))
         mels = [tf.matmul(energy[..., low:high], weights) for low, high, weights in self._bands]
         features = [tf.math.log(tf.concat(mels, -1) + _ENERGY_FLOOR)]
@@ -81,9 +78,7 @@ class LogMel(keras.layers.Layer):
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}
 
 
-def _mel_bands(
-    config: FrontendConfig, fft_samples: int
-) -> list[tuple[int, int, np.ndarray]]:
+def _mel_bands(config: FrontendConfig, fft_samples: int) -> list[tuple[int, int, np.ndarray]]:
     """Cuts the mel matrix into groups of neighbouring filters with the bins that they cover.
 
     Most of the matrix is zero: the groups cost a tenth of its multiplications, and each is too
@@ -140,9 +135,7 @@ class SpecAugment(keras.layers.Layer):
         self.config = from_dict(SpecAugmentConfig, config) if isinstance(config, dict) else config
         self.built = True
 
-    def call(
-        self, log_mel: tf.Tensor, num_frames: tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
+    def call(self, log_mel: tf.Tensor, num_frames: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Maps log_mel [B, T, M] to log_mel of the same shape."""
         if not training:
             return log_mel
@@ -151,9 +144,7 @@ class SpecAugment(keras.layers.Layer):
         widest_time = tf.cast(num_frames, tf.float32) * self.config.max_time_share
         widest_band = tf.fill([batch], float(self.config.max_frequency_width))
         keep_time = _random_mask(num_frames, frames, widest_time, self.config.time_masks)
-        keep_bins = _random_mask(
-            bins, log_mel.shape[-1], widest_band, self.config.frequency_masks
-        )
+        keep_bins = _random_mask(bins, log_mel.shape[-1], widest_band, self.config.frequency_masks)
         return log_mel * tf.expand_dims(keep_time, 2) * tf.expand_dims(keep_bins, 1)
 
     def get_config(self) -> dict:

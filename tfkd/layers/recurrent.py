@@ -2,7 +2,7 @@
 
 Keras computes the input projection and the weight gradients step by step. Here both happen for all
 steps at once, outside the loop, and the loop's gradient is written by hand; outputs and gradients
-are those of `keras.layers.LSTM` and `keras.layers.GRU` (see docs/decisions/0002-recurrent-layers.md).
+are those of `keras.layers.LSTM` and `keras.layers.GRU`; docs/decisions/0002 has the figures.
 """
 
 from __future__ import annotations
@@ -157,22 +157,30 @@ def gru_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor, recurrent_bias: 
             d_hidden += d_out
             d_hiddens = d_hiddens.write(t, d_hidden)
             d_recurrent = tf.concat([d_hidden, d_hidden, d_hidden], -1) * k_gates
-            d_hidden = d_hidden * keep + tf.matmul(
-                d_recurrent, recurrent_kernel, transpose_b=True
-            )
+            d_hidden = d_hidden * keep + tf.matmul(d_recurrent, recurrent_kernel, transpose_b=True)
             return t - 1, d_hidden, d_hiddens
 
         array = _arrays(projected, steps, [units])
         loop = tf.while_loop(lambda t, *_: t >= 0, backward, (steps - 1, zeros, *array))
         d_hiddens = loop[2].stack()
         d_recurrents = tf.concat([d_hiddens, d_hiddens, d_hiddens], -1) * to_gates
-        d_projected = tf.concat(
-            [d_recurrents[..., : 2 * units], d_hiddens * to_candidate], -1
-        )
+        d_projected = tf.concat([d_recurrents[..., : 2 * units], d_hiddens * to_candidate], -1)
         d_bias = tf.reduce_sum(tf.reduce_sum(d_recurrents, 0), -2, keepdims=True)
         return d_projected, _kernel_gradient(before, d_recurrents), d_bias
 
     return hiddens, gradient
+
+
+def project(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """inputs [..., F] times kernel [F, G] as one product.
+
+    `tf.matmul` would do one small product per leading index, and sum as many kernel gradients.
+    """
+    shape = tf.concat([tf.shape(inputs)[:-1], [kernel.shape[-1]]], 0)
+    product = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+    product = tf.reshape(product, shape)
+    product.set_shape([*inputs.shape[:-1], kernel.shape[-1]])
+    return product
 
 
 def _kernel_gradient(states: tf.Tensor, d_gates: tf.Tensor) -> tf.Tensor:
@@ -232,9 +240,7 @@ class BidirectionalRNN(keras.layers.Layer):
         ]
         if self.cell == "gru":
             weights.append(
-                self.add_weight(
-                    name=f"{name}_recurrent_bias", shape=(width,), initializer="zeros"
-                )
+                self.add_weight(name=f"{name}_recurrent_bias", shape=(width,), initializer="zeros")
             )
         return weights
 
@@ -242,15 +248,13 @@ class BidirectionalRNN(keras.layers.Layer):
         """Maps inputs [B, T, F] and lengths [B] to [B, T, 2H], zero beyond each length."""
         forward = self._run(inputs, self.directions[0])
         reversed_inputs = tf.reverse_sequence(inputs, lengths, 1)
-        backward = tf.reverse_sequence(
-            self._run(reversed_inputs, self.directions[1]), lengths, 1
-        )
+        backward = tf.reverse_sequence(self._run(reversed_inputs, self.directions[1]), lengths, 1)
         inside = tf.sequence_mask(lengths, tf.shape(inputs)[1], dtype=inputs.dtype)
         return tf.concat([forward, backward], -1) * tf.expand_dims(inside, -1)
 
     def _run(self, inputs: tf.Tensor, weights: Sequence[keras.Variable]) -> tf.Tensor:
         kernel, recurrent_kernel, bias, *recurrent_bias = map(tf.convert_to_tensor, weights)
-        projected = tf.matmul(tf.transpose(inputs, [1, 0, 2]), kernel) + bias
+        projected = project(tf.transpose(inputs, [1, 0, 2]), kernel) + bias
         if self.cell == "lstm":
             states = lstm_scan(projected, recurrent_kernel)
         else:

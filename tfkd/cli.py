@@ -1,0 +1,366 @@
+"""The command line: the only module that prints and exits.
+
+Nothing heavy is imported before a command needs it: `--help`, argument errors and `transcribe` must
+be quick, and `transcribe` must work where TensorFlow is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tfkd import __version__
+from tfkd.errors import ConfigError, TfkdError
+
+_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; ends the process with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except TfkdError as error:
+        print(f"tfkd: error: {error}", file=sys.stderr)
+        sys.exit(_EXIT_USAGE if isinstance(error, ConfigError) else _EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("tfkd: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(_EXIT_INTERRUPTED)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from tfkd.config import PrepareConfig, load_run_config
+    from tfkd.preparing import prepare
+
+    config = load_run_config(options.config).prepare if options.config else PrepareConfig()
+    if options.max_rejected_share is not None:
+        config = dataclasses.replace(config, max_rejected_share=options.max_rejected_share)
+    summary = prepare(options.input, options.out, config, corpus_format=options.format)
+    rejected = summary.rejected + summary.rejected_before_planning
+    print(
+        f"{summary.records} utterances ({summary.duration_seconds / 3600:.2f} h) in {options.out}; "
+        f"{rejected} rejected{', see rejected.jsonl' if rejected else ''}"
+    )
+
+
+def _params(options: argparse.Namespace) -> None:
+    from tfkd.config import load_system_configs
+    from tfkd.models import Recogniser
+    from tfkd.reporting import table
+    from tfkd.text import vocab_size_of
+
+    systems = {}
+    for path in options.config:
+        for name, system in load_system_configs(path).items():
+            systems[f"{path} {name}" if len(options.config) > 1 else name] = system
+    counts = {}
+    for name, system in systems.items():
+        size = vocab_size_of(system.tokenizer)
+        if size is None:
+            raise ConfigError(
+                f"{name}: the vocabulary is learned from the text, so its size is not known yet",
+                remedy="give tokenizer.alphabet",
+            )
+        counts[name] = Recogniser(system.model, size).count_params()
+    largest = max(counts.values())
+    rows = [[name, f"{n:,}", f"{largest / n:.2f}x"] for name, n in counts.items()]
+    print(table(["model", "parameters", "ratio"], rows))
+
+
+def _train(options: argparse.Namespace) -> None:
+    from tfkd.config import load_system_config
+
+    system = load_system_config(options.config, "teacher")
+    _train_on(system, options.train, options.valid, options.out)
+
+
+def _distill(options: argparse.Namespace) -> None:
+    from tfkd.config import load_system_config
+
+    system = load_system_config(options.config, "student")
+    if options.objective:
+        objective = dataclasses.replace(system.training.objective, kind=options.objective)
+        training = dataclasses.replace(system.training, objective=objective)
+        system = dataclasses.replace(system, training=training)
+    _train_on(system, options.labels, options.valid, options.out)
+
+
+def _train_on(system, train_data: str, valid_data: str, out: str) -> None:
+    from tfkd.config import PrepareConfig
+    from tfkd.preparing import utterance_store
+    from tfkd.training import train
+
+    config = PrepareConfig(sample_rate_hz=system.model.frontend.sample_rate_hz)
+    with (
+        utterance_store(train_data, config) as train_store,
+        utterance_store(valid_data, config) as valid_store,
+    ):
+        run = train(system, train_store, valid_store, out)
+    print(f"{run.model.count_params():,} parameters in {out}")
+
+
+def _label(options: argparse.Namespace) -> None:
+    from tfkd.config import LabelConfig, PrepareConfig, from_dict
+    from tfkd.labelling import label
+    from tfkd.preparing import utterance_store
+    from tfkd.runs import load_run
+
+    settings = {
+        name: getattr(options, name)
+        for name in ("beam_width", "num_hypotheses", "length_penalty", "batch_size")
+    }
+    config = from_dict(LabelConfig, settings)
+    run = load_run(options.run)
+    prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    with utterance_store(options.data, prepare_config) as store:
+        summary = label(run, store, options.out, config)
+    rejected = summary.rejected + summary.rejected_before_planning
+    print(
+        f"{summary.records} utterances labelled, {rejected} rejected, "
+        f"{summary.records + rejected} in all; in {options.out}"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from tfkd.config import PrepareConfig
+    from tfkd.evaluation import evaluate, sample_rate_hz_of
+    from tfkd.files import write_json, write_text
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import systems_table
+
+    rate_hz = sample_rate_hz_of(options.model)
+    with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
+        evaluation, transcripts = evaluate(options.model, store)
+    if options.json:
+        write_json(options.json, asdict(evaluation))
+    if options.transcripts:
+        rows = (json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
+        write_text(options.transcripts, "".join(rows))
+    print(systems_table({evaluation.form: asdict(evaluation)}))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from tfkd.config import ExportConfig, PrepareConfig, from_dict
+    from tfkd.exporting import export
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import human_bytes, table
+    from tfkd.runs import load_run
+
+    settings = {
+        "formats": options.formats.split(","),
+        "beam_width": options.beam_width,
+        "num_hypotheses": options.num_hypotheses,
+        "max_wer_change": options.max_wer_change,
+    }
+    config = from_dict(ExportConfig, settings)
+    run = load_run(options.run)
+    prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    with utterance_store(options.parity_data, prepare_config) as store:
+        reports = export(run, options.out, config, store)
+    rows = [
+        [
+            report.format,
+            human_bytes(report.bytes),
+            f"{report.identical:.0%} of {report.utterances}",
+            "-" if report.wer_change is None else f"{100 * report.wer_change:+.2f}",
+            str(Path(options.out) / report.path),
+        ]
+        for report in reports
+    ]
+    print(table(["form", "size", "same ids as Keras", "WER change", "file"], rows))
+
+
+def _transcribe(options: argparse.Namespace) -> None:
+    from tfkd.device import DeviceRecogniser
+
+    recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
+    failures = 0
+    for path in options.audio:
+        try:
+            result = recogniser.transcribe_file(path)
+        except TfkdError as error:
+            # One bad file must not hide what the others say.
+            print(f"tfkd: error: {error}", file=sys.stderr)
+            failures += 1
+            continue
+        if options.json:
+            print(json.dumps({"audio": path, **asdict(result)}, ensure_ascii=False))
+        else:
+            print(f"{path}\t{result.text}" if len(options.audio) > 1 else result.text)
+    if failures:
+        sys.exit(_EXIT_FAILED)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from tfkd.records import open_store
+
+    store = open_store(options.store)
+    store.verify(deep=True)
+    print(
+        f"{options.store}: {store.summary.records} records in {store.summary.num_shards} shards, whole"
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from tfkd.config import load_run_config
+
+    config = load_run_config(options.config, options.set)
+    _check_inputs(config)
+    from tfkd.running import Job
+
+    job = Job(config)
+    if options.dry_run:
+        from tfkd.reporting import table
+
+        rows = [
+            [stage.name, "done, will be verified" if job.is_done(stage) else "to do",
+             ", ".join(str(job.work / output) for output in stage.outputs)]
+            for stage in job.stages()
+        ]  # fmt: skip
+        print(table(["stage", "state", "writes"], rows))
+        return
+    from tfkd.reporting import results_report
+
+    results = job.run(lambda line: print(line, flush=True))
+    print()
+    print(results_report(results))
+    smallest = min(
+        (row for row in results["parity"] if row["format"].startswith("tflite")),
+        key=lambda row: row["bytes"],
+        default=None,
+    )
+    if smallest:
+        model = job.work / "export" / smallest["path"]
+        print(f"\nTranscribe your own recording:\n  tfkd transcribe {model} YOUR.wav")
+
+
+def _check_inputs(config) -> None:
+    """Refuses a job whose inputs are not there, before anything is loaded."""
+    for split in ("train", "valid", "test"):
+        source = Path(config.data_dir) / getattr(config.corpora, split)
+        if not source.exists():
+            raise ConfigError(
+                f"the {split} corpus is missing", path=source, remedy="--set data_dir=FOLDER"
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tfkd",
+        description="Compress attention speech recognisers by sequence-level knowledge "
+        "distillation: audio in, a small .tflite out.",
+        epilog="The whole job: tfkd run configs/digits.yaml --set data_dir=FOLDER. "
+        "Each command has examples: tfkd COMMAND --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"tfkd {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable, summary: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(command=run)
+        return command
+
+    command = add("prepare", _prepare, "decode, check and normalise a corpus into shards",
+                  "tfkd prepare corpus/train.jsonl --out work/data/train")  # fmt: skip
+    command.add_argument(
+        "input", help="manifest (JSONL, TSV, CSV), Kaldi folder or LibriSpeech tree"
+    )
+    command.add_argument("--out", required=True, help="folder of the shards")
+    command.add_argument(
+        "--format",
+        default="auto",
+        choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech"],
+    )
+    command.add_argument("--config", help="run config whose `prepare` section applies")
+    command.add_argument("--max-rejected-share", type=float, help="fail above this share (0.05)")
+
+    command = add("params", _params, "count parameters before training, and compare",
+                  "tfkd params configs/digits.yaml")  # fmt: skip
+    command.add_argument("config", nargs="+", help="system or run config")
+
+    command = add("train", _train, "train a recogniser on transcribed utterances",
+                  "tfkd train configs/digits.yaml --train work/data/train --valid work/data/valid "
+                  "--out work/teacher")  # fmt: skip
+    command.add_argument("config", help="system config, or run config (its teacher)")
+    command.add_argument("--train", required=True, help="prepared folder or manifest")
+    command.add_argument("--valid", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the run")
+
+    command = add("label", _label, "decode audio with a teacher into pseudo labels",
+                  "tfkd label work/teacher --data work/data/train --out work/labels "
+                  "--beam-width 8 --num-hypotheses 4")  # fmt: skip
+    command.add_argument("run", help="folder of the teacher's run")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the labels")
+    command.add_argument("--beam-width", type=int, required=True)
+    command.add_argument("--num-hypotheses", type=int, required=True)
+    command.add_argument("--length-penalty", type=float, default=0.0, help="alpha (0)")
+    command.add_argument("--batch-size", type=int, default=16)
+
+    command = add("distill", _distill, "train a student on pseudo labels, or on the truth",
+                  "tfkd distill configs/digits.yaml --labels work/labels --valid work/data/valid "
+                  "--out work/student-seq_kd")  # fmt: skip
+    command.add_argument("config", help="system config, or run config (its student)")
+    command.add_argument("--labels", required=True, help="folder that tfkd label wrote")
+    command.add_argument("--valid", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the run")
+    command.add_argument(
+        "--objective", choices=["truth", "seq_kd"], help="instead of the config's objective"
+    )
+
+    command = add("evaluate", _evaluate, "measure WER, CER, size and speed of a model of any form",
+                  "tfkd evaluate work/export/model-int8.tflite --data work/data/test "
+                  "--json int8.json")  # fmt: skip
+    command.add_argument("model", help="folder of a run, SavedModel, or .tflite")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--json", help="write the figures here")
+    command.add_argument("--transcripts", help="write references and hypotheses here (JSONL)")
+
+    command = add("export", _export, "write SavedModel and .tflite, checked against Keras",
+                  "tfkd export work/student-seq_kd --out work/export "
+                  "--formats tflite-float32,tflite-int8 --parity-data work/data/valid")  # fmt: skip
+    command.add_argument("run", help="folder of a run")
+    command.add_argument("--out", required=True)
+    command.add_argument("--formats", default="savedmodel,tflite-float32,tflite-int8")
+    command.add_argument(
+        "--parity-data", required=True, help="prepared folder or manifest of real utterances"
+    )
+    command.add_argument("--beam-width", type=int, default=4)
+    command.add_argument("--num-hypotheses", type=int, default=1)
+    command.add_argument("--max-wer-change", type=float, default=0.005, help="as a share (0.005)")
+
+    command = add("transcribe", _transcribe, "transcribe recordings with a .tflite",
+                  "tfkd transcribe work/export/model-int8.tflite order.wav")  # fmt: skip
+    command.add_argument("model", help=".tflite that tfkd export wrote")
+    command.add_argument("audio", nargs="+")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each recording")
+    command.add_argument("--threads", type=int, default=1)
+
+    command = add("verify", _verify, "prove that a folder of shards is whole",
+                  "tfkd verify work/labels")  # fmt: skip
+    command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
+
+    command = add("run", _run, "do the whole job, from audio to .tflite",
+                  "tfkd run configs/digits.yaml --set data_dir=digits --set work_dir=work/digits")  # fmt: skip
+    command.add_argument("config", help="run config")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                         help="override a setting, as often as needed")  # fmt: skip
+    command.add_argument("--dry-run", action="store_true", help="only show the plan")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

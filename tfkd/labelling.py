@@ -1,0 +1,99 @@
+"""Pseudo labels: the teacher's k best for every utterance, decoded once.
+
+A shard of labels answers a shard of utterances, so a rerun decodes only the shards that are not
+there yet; see `tfkd.records.writer` for what makes a shard safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tfkd.config import LabelConfig, config_digest
+from tfkd.corpora import Rejection
+from tfkd.datasets import audio_batches
+from tfkd.decoding import Decoded, Decoder, decode_dataset
+from tfkd.records import (
+    PSEUDO_LABELS,
+    Hypothesis,
+    Plan,
+    PseudoLabelRecord,
+    Store,
+    StoreSummary,
+    StoreWriter,
+)
+from tfkd.records.shards import Sidecar, ordered_records, sidecar_path
+from tfkd.runs import Run
+
+
+def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> StoreSummary:
+    """Decodes every utterance of `store` with the teacher `run` into a store of pseudo labels.
+
+    Labelled and rejected utterances together are those of the manifest that `store` came from.
+
+    Raises:
+      RecordError: if `out` holds labels of another teacher, data or settings.
+    """
+    plan = Plan(
+        kind=PSEUDO_LABELS,
+        digest=config_digest(config),
+        sources={"teacher": run.sha256, "utterances": store.sha256},
+        shards=tuple(_ids(path) for path in store.shard_paths),
+    )
+    decoder = Decoder(
+        run.model,
+        run.tokenizer,
+        beam_width=config.beam_width,
+        num_hypotheses=config.num_hypotheses,
+        max_tokens=run.system.decoding.max_tokens,
+        alpha=config.length_penalty,
+    )
+    with StoreWriter(out, plan) as writer:
+        pending = writer.pending_shards()
+        total = sum(len(plan.shards[number]) for number in pending)
+        with tqdm(total=total, desc="label", unit="utt", disable=None) as bar:
+            for number in pending:
+                path = store.shard_paths[number]
+                batches = audio_batches(store, config.batch_size, shard_paths=[path])
+                labels = {}
+                for decoded in decode_dataset(decoder, batches):
+                    labels[decoded.utterance_id] = decoded
+                    bar.update()
+                refused: list[Rejection] = []
+                writer.write_shard(number, _records(store, path, labels, refused), refused)
+        return writer.complete(store.rejections)
+
+
+def _ids(shard: Path) -> tuple[str, ...]:
+    return tuple(entry["utterance_id"] for entry in Sidecar.read(sidecar_path(shard)).entries)
+
+
+def _records(
+    store: Store, path: Path, labels: dict[str, Decoded], refused: list[Rejection]
+) -> Iterator[PseudoLabelRecord]:
+    """The shard's utterances in order, each with its hypotheses, or refused by name."""
+    for utterance in ordered_records(path, store.kind, _ids(path)):
+        hypotheses = _hypotheses(labels[utterance.utterance_id])
+        if hypotheses:
+            yield PseudoLabelRecord(utterance, hypotheses)
+        else:
+            detail = "the search found no sequence of finite probability"
+            refused.append(Rejection(utterance.utterance_id, "no_hypothesis", detail, str(path)))
+
+
+def _hypotheses(decoded: Decoded) -> tuple[Hypothesis, ...]:
+    result = decoded.result
+    return tuple(
+        Hypothesis(
+            text=text,
+            token_ids=tuple(result.token_ids[rank, :length].tolist()),
+            log_prob=float(result.log_prob[rank]),
+            score=float(result.score[rank]),
+            token_log_probs=tuple(result.token_log_probs[rank, :length].tolist()),
+            finish_reason="eos" if result.is_finished[rank] else "max_steps",
+            coverage=float(result.coverage[rank]),
+        )
+        for rank, (text, length) in enumerate(zip(decoded.texts, result.num_tokens.tolist()))
+    )

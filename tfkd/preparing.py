@@ -1,0 +1,221 @@
+"""A corpus of any layout to shards of checked utterances at the model's rate."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tfkd.audio import UnusableAudio, check_waveform, encode_flac, read_audio
+from tfkd.config import PrepareConfig, config_digest
+from tfkd.corpora import Rejection, Utterance, read_corpus
+from tfkd.errors import ManifestError, RecordError
+from tfkd.files import sha256_of_text
+from tfkd.records import (
+    UTTERANCES,
+    Plan,
+    Store,
+    StoreSummary,
+    StoreWriter,
+    UtteranceRecord,
+    open_store,
+)
+from tfkd.text import normalise
+
+_NAMED_REJECTIONS = 3
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    config: PrepareConfig,
+    *,
+    corpus_format: str = "auto",
+) -> StoreSummary:
+    """Decodes, checks, resamples and normalises a corpus into a store of utterances.
+
+    What cannot be used is named with its reason in `rejected.jsonl` of the store. A rerun goes on
+    where an earlier one was killed.
+
+    Args:
+      source: manifest, Kaldi directory, LibriSpeech tree, Common Voice TSV or LJSpeech CSV.
+      out: folder of the store.
+    Raises:
+      ManifestError: if the corpus cannot be read, or a larger share of it than
+        `config.max_rejected_share` is unusable.
+      RecordError: if `out` holds another store, or cannot be written.
+    """
+    utterances, rejections = read_corpus(source, corpus_format)
+    _check_share(
+        [*rejections, *(r for r in map(_missing, utterances) if r)],
+        len(utterances) + len(rejections),
+        config,
+        source,
+    )
+    by_id = {utterance.utterance_id: utterance for utterance in utterances}
+    plan = Plan.create(
+        UTTERANCES,
+        by_id,
+        digest=config_digest(config),
+        sources={"corpus": _corpus_identity(utterances)},
+        shard_size=config.shard_size,
+    )
+    with StoreWriter(out, plan) as writer:
+        pending = writer.pending_shards()
+        total = sum(len(plan.shards[number]) for number in pending)
+        with (
+            tqdm(total=total, desc=f"prepare {Path(out).name}", unit="utt", disable=None) as bar,
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+        ):
+            for number in pending:
+                refused: list[Rejection] = []
+                own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
+                results = pool.map(lambda utterance: _record(utterance, config), own)
+                writer.write_shard(number, _accepted(results, refused, bar), refused)
+        summary = writer.complete(rejections)
+    with open(Path(out) / "rejected.jsonl", encoding="utf-8") as lines:
+        refused_in_all = [Rejection(**json.loads(line)) for line in lines]
+    _check_share(refused_in_all, len(utterances) + len(rejections), config, source, out)
+    return summary
+
+
+def _accepted(
+    results: Iterable[UtteranceRecord | Rejection], refused: list[Rejection], bar: tqdm
+) -> Iterator[UtteranceRecord]:
+    for result in results:
+        bar.update()
+        if isinstance(result, Rejection):
+            refused.append(result)
+        else:
+            yield result
+
+
+def _record(utterance: Utterance, config: PrepareConfig) -> UtteranceRecord | Rejection:
+    """The record of one utterance, or why there is none."""
+    text = utterance.text
+    if text is not None:
+        text = normalise(text, extra_characters=config.text.extra_characters)
+        if not text:
+            return _rejection(utterance, "empty_transcript", f"nothing left of {utterance.text!r}")
+    try:
+        waveform = read_audio(
+            utterance.audio,
+            sample_rate_hz=config.sample_rate_hz,
+            start_seconds=utterance.start_seconds,
+            end_seconds=utterance.end_seconds,
+        )
+        check_waveform(
+            waveform,
+            config.sample_rate_hz,
+            min_seconds=config.min_seconds,
+            max_seconds=config.max_seconds,
+        )
+    except UnusableAudio as error:
+        return _rejection(utterance, error.reason, error.message)
+    return UtteranceRecord(
+        utterance_id=utterance.utterance_id,
+        audio=encode_flac(waveform, config.sample_rate_hz),
+        num_samples=len(waveform),
+        sample_rate_hz=config.sample_rate_hz,
+        text=text,
+        speaker=utterance.speaker,
+    )
+
+
+def _missing(utterance: Utterance) -> Rejection | None:
+    if utterance.audio.is_file():
+        return None
+    return _rejection(utterance, "missing_file", "no such file")
+
+
+def _rejection(utterance: Utterance, reason: str, detail: str) -> Rejection:
+    return Rejection(utterance.utterance_id, reason, detail, str(utterance.audio))
+
+
+def _corpus_identity(utterances: Sequence[Utterance]) -> str:
+    """Digest of what the store depends on: every utterance, and its file's size and age."""
+    rows = []
+    for utterance in utterances:
+        try:
+            status = utterance.audio.stat()
+            file = [status.st_size, status.st_mtime_ns]
+        except OSError:
+            file = []
+        rows.append(
+            [
+                utterance.utterance_id,
+                utterance.audio.name,
+                utterance.text,
+                utterance.speaker,
+                utterance.start_seconds,
+                utterance.end_seconds,
+                *file,
+            ]
+        )
+    return sha256_of_text(json.dumps(sorted(rows, key=lambda row: row[0])))
+
+
+def _check_share(
+    rejections: Sequence[Rejection],
+    total: int,
+    config: PrepareConfig,
+    source: str | Path,
+    out: str | Path | None = None,
+) -> None:
+    if not total:
+        raise ManifestError("holds no utterances", path=source)
+    if len(rejections) < total and len(rejections) <= config.max_rejected_share * total:
+        return
+    reasons = ", ".join(
+        f"{count} {reason}" for reason, count in Counter(r.reason for r in rejections).most_common()
+    )
+    examples = ", ".join(r.utterance_id for r in rejections[:_NAMED_REJECTIONS])
+    listed = f"; all are in {Path(out) / 'rejected.jsonl'}" if out else ""
+    raise ManifestError(
+        f"{len(rejections)} of {total} utterances are unusable ({reasons}), for example "
+        f"{examples}{listed}",
+        path=source,
+        remedy="mend them, or raise prepare.max_rejected_share",
+    )
+
+
+@contextlib.contextmanager
+def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
+    """Opens a prepared folder, or prepares a corpus into a temporary one.
+
+    Raises:
+      ManifestError: if `data` is neither.
+      RecordError: if the store is damaged, incomplete, or at another sample rate.
+    """
+    if not Path(data).exists():
+        raise ManifestError("no such file or folder", path=data)
+    if (Path(data) / "plan.json").exists():
+        yield _checked_store(Path(data), config)
+        return
+    with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
+        prepare(data, scratch, config)
+        yield _checked_store(Path(scratch), config)
+
+
+def _checked_store(directory: Path, config: PrepareConfig) -> Store:
+    store = open_store(directory)
+    # TensorFlow reads shards without checking them all, so this must happen before.
+    store.verify(deep=True)
+    first = next(store.records(), None)
+    if first is None:
+        raise RecordError("holds no utterances", path=directory)
+    utterance = first if isinstance(first, UtteranceRecord) else first.utterance
+    if utterance.sample_rate_hz != config.sample_rate_hz:
+        raise RecordError(
+            f"is at {utterance.sample_rate_hz} Hz, the model needs {config.sample_rate_hz}",
+            path=directory,
+            remedy="prepare it with the model's sample rate",
+        )
+    return store

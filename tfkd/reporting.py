@@ -1,0 +1,68 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned text columns: the first to the left, the others to the right."""
+    cells = [list(header), *map(list, rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        first, *others = (
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        )
+        return "  ".join([first, *others]).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
+
+
+def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
+    """One row a system: errors, sizes and speed, with the compression against the first."""
+    header = ["system", "WER %", "95 % interval", "CER %", "ins", "del", "sub", "parameters",
+              "ratio", "size", "RTF"]  # fmt: skip
+    largest = next(iter(systems.values()))["parameters"]
+    rows = [
+        [
+            name,
+            f"{100 * s['wer']:.2f}",
+            f"{100 * s['wer_low']:.2f} - {100 * s['wer_high']:.2f}",
+            f"{100 * s['cer']:.2f}",
+            str(s["insertions"]),
+            str(s["deletions"]),
+            str(s["substitutions"]),
+            f"{s['parameters']:,}",
+            f"{largest / s['parameters']:.1f}x",
+            human_bytes(s["bytes"]),
+            f"{s['rtf']:.4f}",
+        ]
+        for name, s in systems.items()
+    ]
+    return table(header, rows)
+
+
+def results_report(results: Mapping[str, Any]) -> str:
+    """The closing table of `tfkd run`, and what distillation gave over the baseline."""
+    systems = results["systems"]
+    first = next(iter(systems.values()))
+    gain = results["seq_kd_minus_truth"]
+    return "\n".join(
+        [
+            systems_table(systems),
+            "",
+            f"{first['utterances']} utterances, {first['words']} words. RTF: seconds of computing "
+            "per second of audio, Keras and SavedModel in batches, .tflite one by one on a thread.",
+            f"Student on pseudo labels minus student on the truth: {100 * gain['wer']:+.2f} points "
+            f"of WER (95 % interval {100 * gain['wer_low']:+.2f} to {100 * gain['wer_high']:+.2f}).",
+        ]
+    )
+
+
+def human_bytes(count: int) -> str:
+    """Bytes in kB or MB (powers of ten)."""
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

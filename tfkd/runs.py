@@ -1,0 +1,95 @@
+"""A trained recogniser on disk: its config, tokenizer and weights in one folder."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from tfkd.config import SystemConfig, from_dict, read_yaml, to_yaml
+from tfkd.errors import CheckpointError, TfkdError
+from tfkd.files import atomic_write, sha256, write_text
+from tfkd.models import Recogniser
+from tfkd.text import Tokenizer, load_tokenizer
+
+MODEL = "model.keras"
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recogniser that can decode."""
+
+    directory: Path
+    system: SystemConfig
+    tokenizer: Tokenizer
+    model: Recogniser
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the weights."""
+        return sha256(self.directory / MODEL)
+
+
+def save_model(model: Recogniser, path: Path) -> None:
+    """Writes the weights and config of `model`, without its optimizer, as a `.keras` file."""
+    bare = Recogniser(model.config, model.vocab_size)
+    bare.set_weights(model.get_weights())
+    # Keras chooses the format by the ending, so the temporary file needs it too.
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    bare.save(temporary)
+    with atomic_write(path) as file:
+        file.write(temporary.read_bytes())
+    temporary.unlink()
+
+
+def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer) -> None:
+    """Writes what the weights need beside them: the resolved config and the tokenizer."""
+    write_text(directory / CONFIG, to_yaml(system))
+    tokenizer.save(directory)
+
+
+def load_run(directory: str | Path) -> Run:
+    """Reads a run folder.
+
+    Raises:
+      CheckpointError: if the folder is not a run, or a file in it is missing or damaged.
+    """
+    directory = Path(directory)
+    for name in (CONFIG, MODEL):
+        if not (directory / name).is_file():
+            raise CheckpointError(
+                f"is not a finished run: {name} is missing",
+                path=directory,
+                remedy="give the folder that tfkd train or tfkd distill wrote",
+            )
+    system = from_dict(SystemConfig, read_yaml(directory / CONFIG), path=directory / CONFIG)
+    tokenizer = load_tokenizer(directory)
+    model = load_model(directory / MODEL)
+    if model.vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"the model has {model.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}",
+            path=directory,
+        )
+    return Run(directory, system, tokenizer, model)
+
+
+def load_model(path: Path) -> Recogniser:
+    """Reads a `.keras` file.
+
+    Raises:
+      CheckpointError: if it is not one, is damaged, or holds another kind of model.
+    """
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError("is not a .keras file, or is damaged", path=path)
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except TfkdError:
+        raise
+    except Exception as error:  # Keras raises whatever the damaged part happens to break.
+        raise CheckpointError(f"cannot be loaded: {error}", path=path) from error
+    if not isinstance(model, Recogniser):
+        raise CheckpointError(f"holds a {type(model).__name__}, not a Recogniser", path=path)
+    return model

@@ -1,0 +1,260 @@
+"""Training by Keras `fit`: teacher and student are the same code with another dataset."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
+from tfkd.config import SystemConfig, TrainingConfig, config_digest
+from tfkd.datasets import audio_batches, training_batches
+from tfkd.decoding import Decoder, decode_dataset
+from tfkd.errors import CheckpointError, TrainingError
+from tfkd.files import write_json, write_text
+from tfkd.layers.frontend import LogMel
+from tfkd.losses import ctc, sequence_cross_entropy
+from tfkd.metrics import score
+from tfkd.models import Recogniser
+from tfkd.records import Store
+from tfkd.runs import MODEL, Run, load_run, save_description, save_model
+from tfkd.targets import Dropped, survey
+from tfkd.text import Tokenizer, train_tokenizer
+
+COMPLETE = "complete.json"
+_STATISTICS_BATCHES = 40
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class TrainableRecogniser(Recogniser):
+    """A Recogniser whose `fit` minimises cross-entropy on weighted targets, and CTC beside it."""
+
+    def build(self, input_shape=None) -> None:
+        """Adds the parts of the loss, which `fit` shows, to the recogniser's weights."""
+        self.attention_loss = keras.metrics.Mean("attention_loss")
+        self.ctc_loss = keras.metrics.Mean("ctc_loss")
+        super().build(input_shape)
+
+    def configure(self, training: TrainingConfig, total_steps: int) -> None:
+        """Compiles with Adam, clipping, and a linear warm-up into a cosine decay."""
+        self.training_config = training
+        warmup = min(training.warmup_steps, total_steps // 4)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=training.learning_rate / 100,
+            warmup_target=training.learning_rate,
+            warmup_steps=max(1, warmup),
+            decay_steps=max(1, total_steps - warmup),
+            alpha=training.final_learning_rate / training.learning_rate,
+        )
+        clip = training.clip_norm or None
+        # Shapes differ from batch to batch: XLA would compile each of them anew.
+        self.compile(keras.optimizers.Adam(schedule, global_clipnorm=clip), jit_compile=False)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """(1 - c) cross-entropy + c CTC; Kim et al. 2017, arXiv:1609.06773, eq. 9."""
+        share = self.training_config.ctc_weight
+        attention = sequence_cross_entropy(
+            y_pred.logits, x["token_ids"], x["weights"], self.training_config.label_smoothing
+        )
+        self.attention_loss.update_state(attention)
+        if share == 0:
+            return attention
+        alignment = ctc(y_pred.ctc_logits, y_pred.encoded_lengths, x["token_ids"], x["weights"])
+        self.ctc_loss.update_state(alignment)
+        return (1 - share) * attention + share * alignment
+
+
+class ValidationErrorRate(keras.callbacks.Callback):
+    """Adds `val_wer` of real decoding to the logs of each epoch."""
+
+    def __init__(self, decoder: Decoder, store: Store, batch_size: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.batches = audio_batches(store, batch_size).cache()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        decoded = [d for d in decode_dataset(self.decoder, self.batches) if d.reference]
+        rate = score([d.reference for d in decoded], [d.best_text for d in decoded], samples=1)
+        if logs is not None:
+            logs["val_wer"] = rate.wer
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Ends training at the first loss that is not a number; earlier checkpoints stay."""
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if logs and not math.isfinite(logs["loss"]):
+            step = int(self.model.optimizer.iterations.numpy())
+            raise TrainingError(
+                f"the loss is not finite at step {step}",
+                remedy="lower training.learning_rate or training.clip_norm; the last finite "
+                "checkpoint is kept",
+            )
+
+
+class KeepProgress(keras.callbacks.Callback):
+    """Keeps the best model, a checkpoint to resume from, and stops when WER stops falling."""
+
+    def __init__(self, out: Path, progress: Progress, patience: int) -> None:
+        super().__init__()
+        self.out, self.progress, self.patience = out, progress, patience
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.progress.history.append({k: float(v) for k, v in (logs or {}).items()})
+        best = self.progress.best_epoch("val_wer")
+        if best == epoch:
+            save_model(self.model, self.out / MODEL)
+        save_checkpoint(self.out / "checkpoints", self.model, self.progress)
+        write_text(self.out / "history.jsonl", _json_lines(self.progress.history))
+        if epoch - best >= self.patience:
+            self.model.stop_training = True
+
+
+def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str | Path) -> Run:
+    """Trains one recogniser, or goes on where an earlier call was killed.
+
+    Args:
+      train_store: utterances, or pseudo labels where the objective is seq_kd.
+      valid_store: utterances with transcripts, decoded after each epoch.
+      out: folder of the run; a finished one is returned as it is.
+    Raises:
+      CheckpointError: if `out` holds a run of other settings or data.
+      TextError: if no utterance gives a target, or validation has no transcript.
+      TrainingError: if the loss is not finite.
+    """
+    out = Path(out)
+    identity = {
+        "config": config_digest(system),
+        "train": train_store.sha256,
+        "valid": valid_store.sha256,
+    }
+    if _is_finished(out, identity):
+        return load_run(out)
+    training = system.training
+    tokenizer = _tokenizer(system, train_store)
+    dropped = survey(train_store.records(), tokenizer, training.objective)
+    _check_references(valid_store)
+    _begin(out, identity, system, tokenizer, dropped)
+
+    keras.utils.set_random_seed(training.seed)
+    model = TrainableRecogniser(system.model, tokenizer.vocab_size)
+    examples = len(train_store.index) - len(dropped)
+    steps_per_epoch = math.ceil(examples / training.batch_size)
+    model.configure(training, training.epochs * steps_per_epoch)
+    progress = restore_checkpoint(out / "checkpoints", model)
+    if not progress.epochs:
+        model.frontend.adapt(*feature_statistics(model.frontend, train_store))
+    if not _has_stopped(progress, training):
+        _fit(model, system, tokenizer, train_store, valid_store, out, progress)
+    write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
+    return load_run(out)
+
+
+def _fit(
+    model: TrainableRecogniser,
+    system: SystemConfig,
+    tokenizer: Tokenizer,
+    train_store: Store,
+    valid_store: Store,
+    out: Path,
+    progress: Progress,
+) -> None:
+    training = system.training
+    # A resumed run must not see the first epochs' order and augmentation again.
+    seed = training.seed + progress.epochs
+    keras.utils.set_random_seed(seed)
+    batches = training_batches(train_store, tokenizer, training.objective, training, seed=seed)
+    decoder = Decoder(
+        model,
+        tokenizer,
+        beam_width=training.validation_beam_width,
+        num_hypotheses=1,
+        max_tokens=system.decoding.max_tokens,
+        alpha=system.decoding.length_penalty,
+    )
+    model.fit(
+        batches,
+        epochs=training.epochs,
+        initial_epoch=progress.epochs,
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[
+            StopOnNonFiniteLoss(),
+            ValidationErrorRate(decoder, valid_store, training.batch_size),
+            KeepProgress(out, progress, training.patience),
+            keras.callbacks.TensorBoard(out / "tensorboard", profile_batch=0, write_graph=False),
+        ],
+    )
+
+
+def feature_statistics(frontend: LogMel, store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation [M] of the features before normalisation."""
+    count, total, squares = 0.0, 0.0, 0.0
+    for batch in audio_batches(store, 16).take(_STATISTICS_BATCHES):
+        num_frames = frontend.num_frames(batch["num_samples"])
+        features = frontend.features(batch["waveform"], num_frames)
+        inside = tf.boolean_mask(features, tf.sequence_mask(num_frames, tf.shape(features)[1]))
+        values = inside.numpy().astype(np.float64)
+        count += len(values)
+        total = total + values.sum(0)
+        squares = squares + np.square(values).sum(0)
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+
+
+def _tokenizer(system: SystemConfig, store: Store) -> Tokenizer:
+    if system.training.objective.kind == "truth":
+        texts = [row["text"] for row in store.index if row.get("text")]
+    else:
+        texts = [h.text for record in store.records() for h in record.hypotheses]
+    return train_tokenizer(texts, system.tokenizer)
+
+
+def _check_references(valid_store: Store) -> None:
+    if not any(row.get("text") for row in valid_store.index):
+        raise TrainingError(
+            "the validation data has no transcripts",
+            path=valid_store.directory,
+            remedy="early stopping needs the truth of a small set",
+        )
+
+
+def _begin(
+    out: Path, identity: dict[str, str], system: SystemConfig, tokenizer: Tokenizer,
+    dropped: list[Dropped],
+) -> None:  # fmt: skip
+    """Claims `out` for this training, or refuses one that belongs to another."""
+    claim = out / "identity.json"
+    if claim.exists() and json.loads(claim.read_text()) != identity:
+        raise CheckpointError(
+            "holds a run of other settings or data", path=out, remedy="choose another --out"
+        )
+    write_json(claim, identity)
+    save_description(out, system, tokenizer)
+    write_text(out / "dropped.jsonl", _json_lines([asdict(d) for d in dropped]))
+
+
+def _is_finished(out: Path, identity: dict[str, str]) -> bool:
+    marker = out / COMPLETE
+    if not marker.exists():
+        return False
+    content = json.loads(marker.read_text())
+    return all(content.get(key) == value for key, value in identity.items())
+
+
+def _has_stopped(progress: Progress, training: TrainingConfig) -> bool:
+    """Whether the killed training had ended but for its marker."""
+    waited = progress.epochs - 1 - progress.best_epoch("val_wer")
+    return progress.epochs >= training.epochs or (
+        progress.epochs > 0 and waited >= training.patience
+    )
+
+
+def _json_lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
