@@ -203,9 +203,8 @@ def _verify(options: argparse.Namespace) -> None:
 
     store = open_store(options.store)
     store.verify(deep=True)
-    print(
-        f"{options.store}: {store.summary.records} records in {store.summary.num_shards} shards, whole"
-    )
+    summary = store.summary
+    print(f"{options.store}: {summary.records} records in {summary.num_shards} shards, whole")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -275,9 +274,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("prepare", _prepare, "decode, check and normalise a corpus into shards",
                   "tfkd prepare corpus/train.jsonl --out work/data/train")  # fmt: skip
-    command.add_argument(
-        "input", help="manifest (JSONL, TSV, CSV), Kaldi folder or LibriSpeech tree"
-    )
+    command.add_argument("input", help="manifest, Kaldi folder or corpus tree")
     command.add_argument("--out", required=True, help="folder of the shards")
     command.add_argument(
         "--format",
@@ -354,7 +351,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
 
     command = add("run", _run, "do the whole job, from audio to .tflite",
-                  "tfkd run configs/digits.yaml --set data_dir=digits --set work_dir=work/digits")  # fmt: skip
+                  "tfkd run configs/digits.yaml --set data_dir=digits")  # fmt: skip
     command.add_argument("config", help="run config")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                          help="override a setting, as often as needed")  # fmt: skip

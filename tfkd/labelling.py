@@ -23,6 +23,7 @@ from tfkd.records import (
     Store,
     StoreSummary,
     StoreWriter,
+    UtteranceRecord,
 )
 from tfkd.records.shards import Sidecar, ordered_records, sidecar_path
 from tfkd.runs import Run
@@ -74,7 +75,8 @@ def _records(
     store: Store, path: Path, labels: dict[str, Decoded], refused: list[Rejection]
 ) -> Iterator[PseudoLabelRecord]:
     """The shard's utterances in order, each with its hypotheses, or refused by name."""
-    for utterance in ordered_records(path, store.kind, _ids(path)):
+    for record in ordered_records(path, store.kind, _ids(path)):
+        utterance = record if isinstance(record, UtteranceRecord) else record.utterance
         hypotheses = _hypotheses(labels[utterance.utterance_id])
         if hypotheses:
             yield PseudoLabelRecord(utterance, hypotheses)

@@ -45,12 +45,11 @@ class Recogniser(keras.Model):
             self.config.decoder, self.config.attention, vocab_size, name="decoder"
         )
         self.ctc_head = keras.layers.Dense(vocab_size, name="ctc") if self.config.ctc else None
-        self.build()
+        if not getattr(self, "built", False):
+            self.build()
 
     def build(self, input_shape=None) -> None:
         """Creates every weight: sizes follow from the config, so no data is needed."""
-        if self.built:
-            return
         self.frontend.build()
         self.encoder.build((None, None, self.frontend.num_features))
         self.decoder.build(self.encoder.output_units)

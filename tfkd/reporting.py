@@ -26,7 +26,7 @@ def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
     """One row a system: errors, sizes and speed, with the compression against the first."""
     header = ["system", "WER %", "95 % interval", "CER %", "ins", "del", "sub", "parameters",
               "ratio", "size", "RTF"]  # fmt: skip
-    largest = next(iter(systems.values()))["parameters"]
+    largest = max(system["parameters"] for system in systems.values())
     rows = [
         [
             name,
@@ -57,8 +57,8 @@ def results_report(results: Mapping[str, Any]) -> str:
             "",
             f"{first['utterances']} utterances, {first['words']} words. RTF: seconds of computing "
             "per second of audio, Keras and SavedModel in batches, .tflite one by one on a thread.",
-            f"Student on pseudo labels minus student on the truth: {100 * gain['wer']:+.2f} points "
-            f"of WER (95 % interval {100 * gain['wer_low']:+.2f} to {100 * gain['wer_high']:+.2f}).",
+            f"Student on pseudo labels minus student on the truth: {100 * gain['wer']:+.2f} "
+            f"points of WER (95 % interval {100 * gain['wer_low']:+.2f} to {100 * gain['wer_high']:+.2f}).",
         ]
     )
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tfkd.config import RunConfig, SystemConfig, config_digest, to_dict
 from tfkd.evaluation import Evaluation, Transcript, evaluate
@@ -192,7 +192,7 @@ def _below(directories: tuple[str, ...], name: str) -> tuple[str, ...]:
     return tuple(f"{directory}/{name}" for directory in directories)
 
 
-def _with_objective(system: SystemConfig, kind: str) -> SystemConfig:
+def _with_objective(system: SystemConfig, kind: Literal["truth", "seq_kd"]) -> SystemConfig:
     """The student with another objective: all else is equal, so the baseline is fair."""
     objective = dataclasses.replace(system.training.objective, kind=kind)
     training = dataclasses.replace(system.training, objective=objective)

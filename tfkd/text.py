@@ -236,6 +236,13 @@ class SentencePieceTokenizer(_PieceTokenizer):
         write_json(Path(directory) / _DESCRIPTION_NAME, {"kind": self.kind, "model_sha256": digest})
 
 
+def vocab_size_of(config: TokenizerConfig) -> int | None:
+    """Size of the vocabulary that `config` leads to; None where the training text decides it."""
+    if config.kind == "sentencepiece":
+        return config.vocab_size
+    return None if config.alphabet is None else FIRST_PIECE_ID + len(config.alphabet)
+
+
 def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """Makes the tokenizer that `config` describes; the same texts and settings give the same one.
 

@@ -23,7 +23,7 @@ from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
 from tfkd.metrics import score
 from tfkd.models import Recogniser
-from tfkd.records import Store
+from tfkd.records import PseudoLabelRecord, Store
 from tfkd.runs import MODEL, Run, load_run, save_description, save_model
 from tfkd.targets import Dropped, survey
 from tfkd.text import Tokenizer, train_tokenizer
@@ -80,8 +80,12 @@ class ValidationErrorRate(keras.callbacks.Callback):
         self.batches = audio_batches(store, batch_size).cache()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        decoded = [d for d in decode_dataset(self.decoder, self.batches) if d.reference]
-        rate = score([d.reference for d in decoded], [d.best_text for d in decoded], samples=1)
+        pairs = [
+            (decoded.reference, decoded.best_text)
+            for decoded in decode_dataset(self.decoder, self.batches)
+            if decoded.reference is not None
+        ]
+        rate = score([r for r, _ in pairs], [h for _, h in pairs], samples=1)
         if logs is not None:
             logs["val_wer"] = rate.wer
 
@@ -195,15 +199,16 @@ def _fit(
 
 def feature_statistics(frontend: LogMel, store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation [M] of the features before normalisation."""
-    count, total, squares = 0.0, 0.0, 0.0
+    count = 0
+    total, squares = np.zeros(frontend.num_features), np.zeros(frontend.num_features)
     for batch in audio_batches(store, 16).take(_STATISTICS_BATCHES):
         num_frames = frontend.num_frames(batch["num_samples"])
         features = frontend.features(batch["waveform"], num_frames)
         inside = tf.boolean_mask(features, tf.sequence_mask(num_frames, tf.shape(features)[1]))
         values = inside.numpy().astype(np.float64)
         count += len(values)
-        total = total + values.sum(0)
-        squares = squares + np.square(values).sum(0)
+        total += values.sum(0)
+        squares += np.square(values).sum(0)
     mean = total / count
     return mean, np.sqrt(np.maximum(squares / count - np.square(mean), 0))
 
@@ -212,7 +217,8 @@ def _tokenizer(system: SystemConfig, store: Store) -> Tokenizer:
     if system.training.objective.kind == "truth":
         texts = [row["text"] for row in store.index if row.get("text")]
     else:
-        texts = [h.text for record in store.records() for h in record.hypotheses]
+        labels = (r for r in store.records() if isinstance(r, PseudoLabelRecord))
+        texts = [hypothesis.text for label in labels for hypothesis in label.hypotheses]
     return train_tokenizer(texts, system.tokenizer)
 
 
