@@ -58,7 +58,8 @@ def results_report(results: Mapping[str, Any]) -> str:
             f"{first['utterances']} utterances, {first['words']} words. RTF: seconds of computing "
             "per second of audio, Keras and SavedModel in batches, .tflite one by one on a thread.",
             f"Student on pseudo labels minus student on the truth: {100 * gain['wer']:+.2f} "
-            f"points of WER (95 % interval {100 * gain['wer_low']:+.2f} to {100 * gain['wer_high']:+.2f}).",
+            f"points of WER (95 % interval {100 * gain['wer_low']:+.2f} to "
+            f"{100 * gain['wer_high']:+.2f}).",
         ]
     )
 
