@@ -7,7 +7,9 @@ without bound, and every file is decoded on real utterances before it gets its n
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -192,25 +194,28 @@ def _tflite_bytes(run: Run, form: str, config: ExportConfig) -> bytes:
 
 def _convert_in_child(source: Path, target: Path, form: str) -> None:
     context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_convert, args=(str(source), str(target), form, sender))
+    log = target.with_suffix(".log")
+    child = context.Process(target=_convert, args=(str(source), str(target), form, str(log)))
     child.start()
-    sender.close()
     child.join(_CHILD_SECONDS)
     if child.is_alive():
         child.kill()
+        child.join()
         raise ExportError(f"{form}: the converter did not end in {_CHILD_SECONDS} s")
     if child.exitcode or not target.exists():
-        try:
-            reason = receiver.recv()
-        except EOFError:
-            reason = f"the converter ended with exit code {child.exitcode}"
-        raise ExportError(f"{form} cannot be converted: {reason}")
+        said = log.read_text(errors="replace").split("\n") if log.exists() else []
+        reason = next((line for line in reversed(said) if "rror" in line), "it said nothing")
+        raise ExportError(
+            f"{form}: the converter ended with exit code {child.exitcode}: {reason[:500]}"
+        )
 
 
-def _convert(source: str, target: str, form: str, sender) -> None:
-    """Runs in the child."""
+def _convert(source: str, target: str, form: str, log: str) -> None:
+    """Runs in the child, whose chatter goes to `log`."""
     resource.setrlimit(resource.RLIMIT_AS, (_CHILD_MEMORY_BYTES, _CHILD_MEMORY_BYTES))
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
     converter = tf.lite.TFLiteConverter.from_saved_model(source)
     # Built-in operators only: conversion fails if anything needs Flex or a custom operator.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -218,12 +223,7 @@ def _convert(source: str, target: str, form: str, sender) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if form == "tflite-float16":
         converter.target_spec.supported_types = [tf.float16]
-    try:
-        content = converter.convert()
-    except Exception as error:  # The converter raises many types; the parent names them all.
-        sender.send(" ".join(str(error).split())[:500])
-        raise SystemExit(1) from error
-    Path(target).write_bytes(content)
+    Path(target).write_bytes(converter.convert())
 
 
 def _metadata(run: Run, config: ExportConfig, quantisation: str) -> DeviceMetadata:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -183,18 +184,23 @@ def _fit(
         max_tokens=system.decoding.max_tokens,
         alpha=system.decoding.length_penalty,
     )
-    model.fit(
-        batches,
-        epochs=training.epochs,
-        initial_epoch=progress.epochs,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            StopOnNonFiniteLoss(),
-            ValidationErrorRate(decoder, valid_store, training.batch_size),
-            KeepProgress(out, progress, training.patience),
-            keras.callbacks.TensorBoard(out / "tensorboard", profile_batch=0, write_graph=False),
-        ],
-    )
+    callbacks = [
+        StopOnNonFiniteLoss(),
+        ValidationErrorRate(decoder, valid_store, training.batch_size),
+        KeepProgress(out, progress, training.patience),
+        keras.callbacks.TensorBoard(out / "tensorboard", profile_batch=0, write_graph=False),
+    ]
+    with warnings.catch_warnings():
+        # Speed perturbation moves utterances between buckets, so epochs differ by a few batches.
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        model.fit(
+            batches,
+            epochs=training.epochs,
+            initial_epoch=progress.epochs,
+            verbose=1 if sys.stdout.isatty() else 2,
+            shuffle=False,
+            callbacks=callbacks,
+        )
 
 
 def feature_statistics(frontend: LogMel, store: Store) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,26 @@
+# Two commands do everything on a machine with Python 3.11 and PyPI: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Synthesised speech and everything that the demo makes of it.
+DEMO ?= work/demo
+
+.PHONY: demo test clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python training/synthesise_speech.py --out $(DEMO)/speech
+	$(BIN)/tfkd run configs/demo.yaml --set data_dir=$(DEMO)/speech --set work_dir=$(DEMO)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+$(VENV)/%.stamp: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) work build *.egg-info

@@ -1,0 +1,22 @@
+"""Exports a run as a SavedModel, from waveform to text and scores, and calls it once.
+
+python export/export_savedmodel.py work/student work/export work/data/valid
+"""
+
+import sys
+
+from tfkd.config import ExportConfig
+from tfkd.datasets import audio_batches
+from tfkd.exporting import export, load_savedmodel
+from tfkd.records import open_store
+from tfkd.runs import load_run
+
+run_dir, out, parity_dir = sys.argv[1:]
+store = open_store(parity_dir)
+(report,) = export(load_run(run_dir), out, ExportConfig(formats=("savedmodel",)), store)
+print(f"same token ids as Keras on {report.identical:.0%} of {report.utterances} utterances")
+
+serve = load_savedmodel(f"{out}/{report.path}")
+for batch in audio_batches(store, 1).take(1):
+    result = serve(waveform=batch["waveform"], num_samples=batch["num_samples"])
+    print(result["text"][0, 0].numpy().decode(), float(result["score"][0, 0]))

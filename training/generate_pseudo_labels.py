@@ -1,0 +1,21 @@
+"""Labels a prepared corpus with a teacher's k best: `tfkd label` in plain sight.
+
+python training/generate_pseudo_labels.py work/teacher work/data/train work/labels
+"""
+
+import sys
+
+from tfkd.config import LabelConfig
+from tfkd.labelling import label
+from tfkd.records import open_store
+from tfkd.runs import load_run
+
+teacher_dir, data_dir, out = sys.argv[1:]
+settings = LabelConfig(beam_width=8, num_hypotheses=4)
+summary = label(load_run(teacher_dir), open_store(data_dir), out, settings)
+print(f"{summary.records} labelled, {summary.rejected} rejected")
+
+# Each record holds the audio and, for each hypothesis, text, ids, log_prob, score and more.
+record = next(open_store(out).records())
+for hypothesis in record.hypotheses:
+    print(f"{hypothesis.log_prob:8.3f}  {hypothesis.finish_reason}  {hypothesis.text}")

@@ -1,0 +1,29 @@
+"""Trains a student on pseudo labels: `tfkd distill` in plain sight.
+
+    python training/train_student.py configs/digits.yaml work/labels work/data/valid work/student
+
+The student differs from the teacher in its config and its dataset only: `training_batches` gives
+the teacher's k best with their weights in place of the transcript.
+"""
+
+import dataclasses
+import sys
+
+from tfkd.config import ObjectiveConfig, load_system_config
+from tfkd.metrics import score
+from tfkd.records import open_store
+from tfkd.training import train
+
+config, labels_dir, valid_dir, out = sys.argv[1:]
+system = load_system_config(config, "student")
+objective = ObjectiveConfig(kind="seq_kd", num_hypotheses=4, weights="posterior", temperature=1.0)
+training = dataclasses.replace(system.training, objective=objective)
+system = dataclasses.replace(system, training=training)
+
+labels = open_store(labels_dir)
+known = [record for record in labels.records() if record.utterance.text]
+if known:
+    teacher = score([r.utterance.text for r in known], [r.hypotheses[0].text for r in known])
+    print(f"WER of the best pseudo labels: {teacher.wer:.2%}")
+student = train(system, labels, open_store(valid_dir), out)
+print(f"{student.model.count_params():,} parameters in {out}")

@@ -1,0 +1,38 @@
+"""Trains a teacher with plain Keras `fit`: the recipe of `tfkd train` in plain sight.
+
+python training/train_teacher.py configs/digits.yaml work/data/train work/data/valid work/teacher
+"""
+
+import math
+import sys
+from pathlib import Path
+
+from tfkd.config import load_system_config
+from tfkd.datasets import training_batches
+from tfkd.decoding import Decoder
+from tfkd.records import open_store
+from tfkd.runs import MODEL, save_description, save_model
+from tfkd.text import train_tokenizer
+from tfkd.training import TrainableRecogniser, ValidationErrorRate, feature_statistics
+
+config, train_dir, valid_dir, out = sys.argv[1:]
+system = load_system_config(config, "teacher")
+settings = system.training
+train_store, valid_store = open_store(train_dir), open_store(valid_dir)
+
+tokenizer = train_tokenizer([row["text"] for row in train_store.index], system.tokenizer)
+model = TrainableRecogniser(system.model, tokenizer.vocab_size)
+model.frontend.adapt(*feature_statistics(model.frontend, train_store))
+steps = settings.epochs * math.ceil(len(train_store.index) / settings.batch_size)
+model.configure(settings, steps)
+
+batches = training_batches(train_store, tokenizer, settings.objective, settings, seed=0)
+greedy = Decoder(model, tokenizer, beam_width=1, num_hypotheses=1, max_tokens=100)
+model.fit(
+    batches,
+    epochs=settings.epochs,
+    shuffle=False,
+    callbacks=[ValidationErrorRate(greedy, valid_store, settings.batch_size)],
+)
+save_description(Path(out), system, tokenizer)
+save_model(model, Path(out) / MODEL)
