@@ -12,6 +12,7 @@ from tfkd.config import FrontendConfig, SpecAugmentConfig, from_dict
 
 # Energies below this (of a waveform in [-1, 1]) are silence; the floor keeps the log finite.
 _ENERGY_FLOOR = 1e-6
+_MAX_RELATIVE_SCALE = 4.0
 # TFLite's dynamic-range quantiser leaves constants below this size alone. Quantised mel filters
 # give errors larger than the features (see docs/decisions/0003-frontend.md).
 _MAX_UNQUANTISED_ELEMENTS = 1024
@@ -70,9 +71,16 @@ class LogMel(keras.layers.Layer):
         return tf.concat(features, -1)
 
     def adapt(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Sets the normalisation to statistics [M] that were measured on the training set."""
+        """Sets the normalisation to statistics [M] that were measured on the training set.
+
+        A band that is always silent, as above 4 kHz in telephone speech, has next to no deviation;
+        dividing by it would blow up the first faint sound there. So no band is scaled by more than
+        `_MAX_RELATIVE_SCALE` times the least scaled one of its kind.
+        """
+        by_order = std.reshape([1 + self.config.delta_orders, self.config.num_mels])
+        least = by_order.max(1, keepdims=True) / _MAX_RELATIVE_SCALE
         self.mean.assign(mean)
-        self.scale.assign(1.0 / np.maximum(std, 1e-3))
+        self.scale.assign(1.0 / np.maximum(np.maximum(by_order, least), 1e-6).reshape(-1))
 
     def get_config(self) -> dict:
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}
