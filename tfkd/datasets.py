@@ -109,7 +109,7 @@ def change_speed(waveform: tf.Tensor, factors: Sequence[float]) -> tf.Tensor:
     samples = tf.shape(waveform)[0]
     count = tf.cast(tf.cast(samples, tf.float32) / factor, tf.int32)
     position = tf.cast(tf.range(count), tf.float32) * factor
-    left = tf.clip_by_value(tf.cast(position, tf.int32), 0, tf.maximum(samples - 2, 0))
+    left = tf.minimum(tf.cast(position, tf.int32), samples - 1)
     right = tf.minimum(left + 1, samples - 1)
     share = position - tf.cast(left, tf.float32)
     return tf.gather(waveform, left) * (1 - share) + tf.gather(waveform, right) * share

@@ -36,11 +36,16 @@ class HalvingConv(keras.layers.Layer):
         outputs = tf.nn.relu(self.norm(self.conv(padded)))
         lengths = (lengths + 1) // 2
         outputs = outputs[:, : (tf.shape(inputs)[1] + 1) // 2]
-        inside = tf.sequence_mask(lengths, tf.shape(outputs)[1], dtype=outputs.dtype)
-        return outputs * tf.expand_dims(inside, -1), lengths
+        return zero_beyond(outputs, lengths), lengths
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}
+
+
+def zero_beyond(sequence: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """sequence [B, T, F] with zeros beyond each of lengths [B]."""
+    inside = tf.sequence_mask(lengths, tf.shape(sequence)[1], dtype=sequence.dtype)
+    return sequence * tf.expand_dims(inside, -1)
 
 
 def join_pairs(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,6 +78,9 @@ class Encoder(keras.layers.Layer):
             BidirectionalRNN(self.config.cell, self.config.units, name=f"recurrent_{i}")
             for i in range(self.config.layers)
         ]
+        self.norms = [
+            keras.layers.LayerNormalization(name=f"norm_{i}") for i in range(self.config.layers)
+        ]
         self.dropout = keras.layers.Dropout(self.config.dropout)
 
     def build(self, input_shape) -> None:
@@ -83,6 +91,7 @@ class Encoder(keras.layers.Layer):
         for i, layer in enumerate(self.recurrent):
             layer.build((None, None, width * (2 if self._joins_before(i) else 1)))
             width = 2 * self.config.units
+            self.norms[i].build((None, None, width))
         self.output_units = width
         self.built = True
 
@@ -95,10 +104,13 @@ class Encoder(keras.layers.Layer):
         """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B]."""
         for conv in self.convs:
             features, lengths = conv(features, lengths)
-        for i, layer in enumerate(self.recurrent):
+        for i, (layer, norm) in enumerate(zip(self.recurrent, self.norms)):
             if self._joins_before(i):
                 features, lengths = join_pairs(features, lengths)
-            features = self.dropout(layer(features, lengths), training=training)
+            # Without it, small initial outputs shrink from layer to layer, and training stays on
+            # the plateau where it predicts text without listening (docs/decisions/0007).
+            features = zero_beyond(norm(layer(features, lengths)), lengths)
+            features = self.dropout(features, training=training)
         return features, lengths
 
     def get_config(self) -> dict:

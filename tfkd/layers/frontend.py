@@ -37,7 +37,7 @@ class LogMel(keras.layers.Layer):
 
     def build(self, input_shape=None) -> None:
         shape = (self.num_features,)
-        self.mean = self.add_weight(name="mean", shape=shape, trainable=False)
+        self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
         self.scale = self.add_weight(name="scale", shape=shape, initializer="ones", trainable=False)
         self.built = True
 
@@ -124,7 +124,8 @@ def _deltas(features: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
     frames = tf.expand_dims(tf.range(tf.shape(features)[1]), 0)
 
     def shifted(offset: int) -> tf.Tensor:
-        index = tf.clip_by_value(frames + offset, 0, last)
+        # Not tf.clip_by_value, which refuses to broadcast over the batch.
+        index = tf.minimum(tf.maximum(frames + offset, 0), last)
         return tf.gather(features, index, batch_dims=1)
 
     return tf.add_n([(shifted(n) - shifted(-n)) * (n / 10.0) for n in (1, 2)])
