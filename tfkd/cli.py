@@ -208,6 +208,22 @@ def _verify(options: argparse.Namespace) -> None:
     print(f"{options.store}: {summary.records} records in {summary.num_shards} shards, whole")
 
 
+def _report(options: argparse.Namespace) -> None:
+    from tfkd.files import write_text
+    from tfkd.reporting import results_markdown
+
+    try:
+        results = json.loads(Path(options.results).read_text(encoding="utf-8"))
+        page = results_markdown(results, options.title)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "give the results.json that tfkd run wrote"
+        raise TfkdError(
+            f"not the results of a run: {error!r}", path=options.results, remedy=remedy
+        ) from error
+    write_text(options.out, page)
+    print(options.out)
+
+
 def _run(options: argparse.Namespace) -> None:
     from tfkd.config import load_run_config
 
@@ -350,6 +366,12 @@ def _parser() -> argparse.ArgumentParser:
     command = add("verify", _verify, "prove that a folder of shards is whole",
                   "tfkd verify work/labels")  # fmt: skip
     command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
+
+    command = add("report", _report, "write a page from the results of a run",
+                  "tfkd report work/results.json --title Digits --out digits.md")  # fmt: skip
+    command.add_argument("results", help="results.json that tfkd run wrote")
+    command.add_argument("--title", required=True)
+    command.add_argument("--out", required=True, help="Markdown file")
 
     command = add("run", _run, "do the whole job, from audio to .tflite",
                   "tfkd run configs/digits.yaml --set data_dir=digits")  # fmt: skip

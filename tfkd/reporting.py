@@ -67,3 +67,52 @@ def results_report(results: Mapping[str, Any]) -> str:
 def human_bytes(count: int) -> str:
     """Bytes in kB or MB (powers of ten)."""
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def results_markdown(results: Mapping[str, Any], title: str) -> str:
+    """A page for docs/recipes: every figure of results.json that a reader compares."""
+    systems = results["systems"]
+    first = next(iter(systems.values()))
+    seconds = results["stage_seconds"]
+    gain = results["seq_kd_minus_truth"]
+    parity = [
+        [
+            row["format"],
+            human_bytes(row["bytes"]),
+            f"{row['identical']:.1%} of {row['utterances']}",
+            "-" if row["wer_change"] is None else f"{100 * row['wer_change']:+.2f}",
+        ]
+        for row in results["parity"]
+    ]
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    seeds = {role: results["config"][role]["training"]["seed"] for role in ("teacher", "student")}
+    lines = [
+        f"# {title}",
+        "",
+        "Written by `tfkd report` from the results.json beside this page.",
+        "",
+        "```",
+        systems_table(systems),
+        "```",
+        "",
+        f"Test set: {first['utterances']} utterances, {first['words']} words, "
+        f"{first['audio_seconds'] / 60:.1f} minutes. Intervals: bootstrap over utterances.",
+        "",
+        f"Student on pseudo labels minus student on the truth: {100 * gain['wer']:+.2f} points of "
+        f"WER (95 % interval {100 * gain['wer_low']:+.2f} to {100 * gain['wer_high']:+.2f}).",
+        "",
+        "Exports against Keras on validation utterances (WER change in points):",
+        "",
+        "```",
+        table(["form", "size", "same ids", "WER change"], parity),
+        "```",
+        "",
+        "Wall time in minutes: "
+        + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items())
+        + f"; together {sum(seconds.values()) / 60:.1f}.",
+        "",
+        f"{results['date']}; {results['hardware']}; {versions}; "
+        + ", ".join(f"{role} seed {seed}" for role, seed in seeds.items())
+        + ".",
+    ]
+    return "\n".join(lines) + "\n"

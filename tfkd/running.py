@@ -30,6 +30,7 @@ from tfkd.training import COMPLETE, train
 
 SPLITS = ("train", "valid", "test")
 BASELINE, STUDENT = "student-truth", "student-seq_kd"
+_SECONDS = "seconds.json"
 _PACKAGES = ("tensorflow", "keras", "tensorflow-io", "tflite-runtime", "sentencepiece", "jiwer")
 
 
@@ -77,19 +78,19 @@ class Job:
         """Runs every stage and returns the content of results.json."""
         stages = self.stages()
         for number, stage in enumerate(stages, 1):
+            was_done = self.is_done(stage)
             start = time.perf_counter()
             announce(f"[{number}/{len(stages)}] {stage.name}")
             stage.action()
-            announce(f"[{number}/{len(stages)}] {stage.name}: {time.perf_counter() - start:.0f} s")
+            seconds = time.perf_counter() - start
+            announce(f"[{number}/{len(stages)}] {stage.name}: {seconds:.0f} s")
+            if not was_done:
+                self._note_seconds(stage.name, seconds)
         return json.loads((self.work / "results.json").read_text())
 
     def _training_stage(self, name: str, system: SystemConfig, data: str) -> Stage:
         def action() -> None:
-            start = time.perf_counter()
-            done_before = (self.work / name / COMPLETE).exists()
             train(system, self._store(data), self._store("data/valid"), self.work / name)
-            if not done_before:
-                self._note_seconds(name, time.perf_counter() - start)
 
         return Stage(name, (name,), (f"{name}/{COMPLETE}",), action)
 
@@ -104,12 +105,8 @@ class Job:
             prepare(source, self.work / "data" / split, self.config.prepare)
 
     def _label(self) -> None:
-        start = time.perf_counter()
-        done_before = (self.work / "labels" / "complete.json").exists()
         run = load_run(self.work / "teacher")
         label(run, self._store("data/train"), self.work / "labels", self.config.labels)
-        if not done_before:
-            self._note_seconds("label", time.perf_counter() - start)
 
     def _export(self) -> None:
         run = load_run(self.work / STUDENT)
@@ -180,11 +177,10 @@ class Job:
 
     def _note_seconds(self, stage: str, seconds: float) -> None:
         """Keeps how long a stage took when it really ran, for results.json."""
-        known = {**self._read_seconds(), stage: round(seconds, 1)}
-        write_json(self.work / "seconds.json", known)
+        write_json(self.work / _SECONDS, {**self._read_seconds(), stage: round(seconds, 1)})
 
     def _read_seconds(self) -> dict[str, float]:
-        path = self.work / "seconds.json"
+        path = self.work / _SECONDS
         return json.loads(path.read_text()) if path.exists() else {}
 
 
