@@ -3,11 +3,12 @@
 python training/generate_pseudo_labels.py work/teacher work/data/train work/labels
 """
 
+import itertools
 import sys
 
 from tfkd.config import LabelConfig
 from tfkd.labelling import label
-from tfkd.records import open_store
+from tfkd.records import PseudoLabelRecord, open_store
 from tfkd.runs import load_run
 
 teacher_dir, data_dir, out = sys.argv[1:]
@@ -16,6 +17,7 @@ summary = label(load_run(teacher_dir), open_store(data_dir), out, settings)
 print(f"{summary.records} labelled, {summary.rejected} rejected")
 
 # Each record holds the audio and, for each hypothesis, text, ids, log_prob, score and more.
-record = next(open_store(out).records())
-for hypothesis in record.hypotheses:
-    print(f"{hypothesis.log_prob:8.3f}  {hypothesis.finish_reason}  {hypothesis.text}")
+for record in itertools.islice(open_store(out).records(), 3):
+    if isinstance(record, PseudoLabelRecord):
+        for hypothesis in record.hypotheses:
+            print(f"{record.utterance_id}  {hypothesis.log_prob:8.3f}  {hypothesis.text}")

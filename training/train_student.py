@@ -21,9 +21,9 @@ training = dataclasses.replace(system.training, objective=objective)
 system = dataclasses.replace(system, training=training)
 
 labels = open_store(labels_dir)
-known = [record for record in labels.records() if record.utterance.text]
+known = [row for row in labels.index if row["text"]]
 if known:
-    teacher = score([r.utterance.text for r in known], [r.hypotheses[0].text for r in known])
+    teacher = score([row["text"] for row in known], [row["hypothesis"] for row in known])
     print(f"WER of the best pseudo labels: {teacher.wer:.2%}")
 student = train(system, labels, open_store(valid_dir), out)
 print(f"{student.model.count_params():,} parameters in {out}")
