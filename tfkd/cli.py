@@ -152,7 +152,7 @@ def _export(options: argparse.Namespace) -> None:
     from tfkd.exporting import export
     from tfkd.preparing import utterance_store
     from tfkd.reporting import human_bytes, table
-    from tfkd.runs import load_run
+    from tfkd.runs import PARITY, load_run
 
     settings = {
         "formats": options.formats.split(","),
@@ -163,7 +163,8 @@ def _export(options: argparse.Namespace) -> None:
     config = from_dict(ExportConfig, settings)
     run = load_run(options.run)
     prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
-    with utterance_store(options.parity_data, prepare_config) as store:
+    parity_data = options.parity_data or Path(options.run) / PARITY
+    with utterance_store(parity_data, prepare_config) as store:
         reports = export(run, options.out, config, store)
     rows = [
         [
@@ -350,7 +351,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True)
     command.add_argument("--formats", default="savedmodel,tflite-float32,tflite-int8")
     command.add_argument(
-        "--parity-data", required=True, help="prepared folder or manifest of real utterances"
+        "--parity-data",
+        help="real utterances to check with, prepared or manifest (those kept in the run)",
     )
     command.add_argument("--beam-width", type=int, default=4)
     command.add_argument("--num-hypotheses", type=int, default=1)

@@ -170,3 +170,10 @@ def bucket_bounds(num_samples: Sequence[int]) -> list[int]:
     while bounds[-1] < max(num_samples):
         bounds.append(int(bounds[-1] * _BUCKET_GROWTH) + 1)
     return bounds
+
+
+def spread_over_lengths(store: Store, count: int) -> set[str]:
+    """Ids of at most `count` utterances, from the shortest to the longest."""
+    by_length = sorted(store.index, key=lambda row: (row["num_samples"], row["utterance_id"]))
+    picks = np.linspace(0, len(by_length) - 1, min(count, len(by_length))).round().astype(int)
+    return {by_length[pick]["utterance_id"] for pick in picks}

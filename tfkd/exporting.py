@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.config import ExportConfig
-from tfkd.datasets import audio_batches
+from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoded, Decoder, decode_dataset
 from tfkd.device import DeviceMetadata, DeviceRecogniser, append_metadata
 from tfkd.errors import ExportError
@@ -106,10 +106,7 @@ class _Parity:
 
 
 def _parity_utterances(run: Run, store: Store, config: ExportConfig) -> list[_Parity]:
-    by_length = sorted(store.index, key=lambda row: row["num_samples"])
-    count = min(config.parity_utterances, len(by_length))
-    picks = np.linspace(0, len(by_length) - 1, count).round().astype(int)
-    wanted = {by_length[i]["utterance_id"] for i in picks}
+    wanted = spread_over_lengths(store, config.parity_utterances)
     decoder = decoder_for(run, config)
     chosen = []
     for batch in audio_batches(store, 1):

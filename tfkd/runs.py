@@ -16,6 +16,8 @@ from tfkd.text import Tokenizer, load_tokenizer
 
 MODEL = "model.keras"
 CONFIG = "config.yaml"
+# A few validation utterances, for exports to be checked with.
+PARITY = "parity"
 
 
 @dataclass(frozen=True)

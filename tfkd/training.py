@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import warnings
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
-from tfkd.datasets import audio_batches, training_batches
+from tfkd.datasets import audio_batches, spread_over_lengths, training_batches
 from tfkd.decoding import Decoder, decode_dataset
 from tfkd.errors import CheckpointError, TrainingError
 from tfkd.files import write_json, write_text
@@ -24,13 +25,22 @@ from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
 from tfkd.metrics import score
 from tfkd.models import Recogniser
-from tfkd.records import PseudoLabelRecord, Store
-from tfkd.runs import MODEL, Run, load_run, save_description, save_model
+from tfkd.records import (
+    UTTERANCES,
+    Plan,
+    PseudoLabelRecord,
+    Store,
+    StoreWriter,
+    UtteranceRecord,
+)
+from tfkd.runs import MODEL, PARITY, Run, load_run, save_description, save_model
 from tfkd.targets import Dropped, survey
 from tfkd.text import Tokenizer, train_tokenizer
 
 COMPLETE = "complete.json"
 _STATISTICS_BATCHES = 40
+_PARITY_UTTERANCES = 50
+_LOG = logging.getLogger("tfkd")
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -147,6 +157,7 @@ def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str
     dropped = survey(train_store.records(), tokenizer, training.objective)
     _check_references(valid_store)
     _begin(out, identity, system, tokenizer, dropped)
+    keep_parity_sample(valid_store, out / PARITY)
 
     keras.utils.set_random_seed(training.seed)
     model = TrainableRecogniser(system.model, tokenizer.vocab_size)
@@ -219,6 +230,23 @@ def feature_statistics(frontend: LogMel, store: Store) -> tuple[np.ndarray, np.n
     return mean, np.sqrt(np.maximum(squares / count - np.square(mean), 0))
 
 
+def keep_parity_sample(valid_store: Store, out: Path) -> None:
+    """Keeps some validation utterances of many lengths in the run, for its exports to be checked.
+
+    They travel with the run, so that it can be exported where the corpus is not.
+    """
+    sample = spread_over_lengths(valid_store, _PARITY_UTTERANCES)
+    plan = Plan.create(
+        UTTERANCES, sample, "parity sample", {"valid": valid_store.sha256}, len(sample)
+    )
+    with StoreWriter(out, plan) as writer:
+        for number in writer.pending_shards():
+            records = (r if isinstance(r, UtteranceRecord) else r.utterance
+                       for r in valid_store.records() if r.utterance_id in sample)  # fmt: skip
+            writer.write_shard(number, records)
+        writer.complete()
+
+
 def _tokenizer(system: SystemConfig, store: Store) -> Tokenizer:
     if system.training.objective.kind == "truth":
         texts = [row["text"] for row in store.index if row.get("text")]
@@ -250,6 +278,8 @@ def _begin(
     write_json(claim, identity)
     save_description(out, system, tokenizer)
     write_text(out / "dropped.jsonl", _json_lines([asdict(d) for d in dropped]))
+    if dropped:
+        _LOG.warning("%d utterances give no target; %s", len(dropped), out / "dropped.jsonl")
 
 
 def _is_finished(out: Path, identity: dict[str, str]) -> bool:
