@@ -1,0 +1,196 @@
+"""A corpus that a tiny recogniser learns within seconds, and what the stages make of it.
+
+Each word is a tone of its own, so the tests need no speech and no download. Everything costly is
+made once a session; a test that changes a folder works on a copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+
+from tfkd.config import ExportConfig, LabelConfig, PrepareConfig, SystemConfig, from_dict
+
+if TYPE_CHECKING:
+    from tfkd.exporting import Exported
+    from tfkd.records import Store
+    from tfkd.runs import Run
+
+# TensorFlow logs at error level that it found no GPU libraries; child processes inherit this.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+RATE_HZ = 8000
+WORDS_HZ = {"ba": 400, "di": 700, "ko": 1150, "mu": 1900, "se": 3000}
+UTTERANCES = {"train": 24, "valid": 6, "test": 6}
+PREPARE = PrepareConfig(sample_rate_hz=RATE_HZ, shard_size=4)
+LABELS = LabelConfig(beam_width=3, num_hypotheses=2, batch_size=4)
+EXPORT = ExportConfig(
+    formats=("savedmodel", "tflite-float32", "tflite-float16", "tflite-int8"),
+    beam_width=2,
+    num_hypotheses=2,
+    max_seconds=5.0,
+    max_wer_change=1.0,
+)
+SYSTEM = {
+    "tokenizer": {"alphabet": " abdeikmosu"},
+    "model": {
+        "frontend": {
+            "sample_rate_hz": RATE_HZ,
+            "num_mels": 20,
+            "max_hz": 3800.0,
+            "window_ms": 32.0,
+            "hop_ms": 20.0,
+        },
+        "spec_augment": {"frequency_masks": 0, "time_masks": 0},
+        "encoder": {"layers": 1, "units": 24, "conv_units": 24, "time_reduction": 2},
+        "attention": {"units": 24},
+        "decoder": {"units": 32, "embedding_units": 12},
+    },
+    "training": {
+        "epochs": 18,
+        "batch_size": 4,
+        "learning_rate": 1.5e-2,
+        "final_learning_rate": 1e-3,
+        "warmup_steps": 5,
+        "label_smoothing": 0.0,
+        "speed_factors": [1.0],
+        "patience": 100,
+    },
+    "decoding": {"beam_width": 2, "max_tokens": 14},
+}
+
+
+def say(text: str, generator: np.random.Generator) -> np.ndarray:
+    """Float waveform [N]: a tone for each word, gaps between them, faint noise."""
+    parts = []
+    for word in text.split():
+        time = np.arange(round(RATE_HZ * generator.uniform(0.18, 0.26))) / RATE_HZ
+        tone = 0.4 * np.sin(2 * np.pi * WORDS_HZ[word] * time)
+        parts += [np.zeros(RATE_HZ // 25), tone * np.hanning(time.size) ** 0.25]
+    waveform = np.concatenate([*parts, np.zeros(RATE_HZ // 20)])
+    return waveform + 0.003 * generator.standard_normal(waveform.size)
+
+
+@pytest.fixture(scope="session")
+def rate_hz() -> int:
+    return RATE_HZ
+
+
+@pytest.fixture(scope="session")
+def speak() -> Callable[..., Path]:
+    """Writes what `text` sounds like to a file of any format that soundfile knows."""
+
+    def write(path: Path, text: str, seed: int = 0) -> Path:
+        soundfile.write(path, say(text, np.random.default_rng(seed)), RATE_HZ)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory, speak) -> Path:
+    """Folder with train, valid and test.jsonl; one recording of train is missing."""
+    directory = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(0)
+    seeds = itertools.count()
+    for split, count in UTTERANCES.items():
+        rows = []
+        for number in range(count):
+            words = generator.choice(list(WORDS_HZ), 1 + number % 2, replace=False)
+            suffix = "wav" if split == "test" or number % 3 else "flac"
+            row = {"utterance_id": f"{split}-{number:02d}", "text": " ".join(words)}
+            row["audio"] = f"{row['utterance_id']}.{suffix}"
+            speak(directory / row["audio"], row["text"], next(seeds))
+            rows.append(row)
+        if split == "train":
+            rows.append({"utterance_id": "train-lost", "text": "ba", "audio": "lost.wav"})
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (directory / f"{split}.jsonl").write_text(lines)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def prepare_config() -> PrepareConfig:
+    return PREPARE
+
+
+@pytest.fixture(scope="session")
+def prepared(tiny_corpus, tmp_path_factory) -> dict[str, Store]:
+    """The finished store of each split; that of train has six shards."""
+    from tfkd.preparing import prepare
+    from tfkd.records import open_store
+
+    directory = tmp_path_factory.mktemp("prepared")
+    for split in UTTERANCES:
+        prepare(tiny_corpus / f"{split}.jsonl", directory / split, PREPARE)
+    return {split: open_store(directory / split) for split in UTTERANCES}
+
+
+@pytest.fixture(scope="session")
+def tiny_system() -> SystemConfig:
+    return from_dict(SystemConfig, SYSTEM)
+
+
+@pytest.fixture(scope="session")
+def tiny_settings() -> dict:
+    """`tiny_system` as the mapping that a YAML file would hold."""
+    return json.loads(json.dumps(SYSTEM))
+
+
+@pytest.fixture(scope="session")
+def teacher(prepared, tiny_system, tmp_path_factory) -> Run:
+    """A recogniser that knows the five words."""
+    from tfkd.training import train
+
+    out = tmp_path_factory.mktemp("teacher")
+    return train(tiny_system, prepared["train"], prepared["valid"], out)
+
+
+@pytest.fixture(scope="session")
+def label_config() -> LabelConfig:
+    return LABELS
+
+
+@pytest.fixture(scope="session")
+def labels(teacher, prepared, tmp_path_factory) -> Store:
+    """What the teacher says of train: one shard of labels for each of the six shards."""
+    from tfkd.labelling import label
+    from tfkd.records import open_store
+
+    out = tmp_path_factory.mktemp("labels")
+    label(teacher, prepared["train"], out, LABELS)
+    return open_store(out)
+
+
+@pytest.fixture(scope="session")
+def export_config() -> ExportConfig:
+    return EXPORT
+
+
+@pytest.fixture(scope="session")
+def exports(teacher, prepared, tmp_path_factory) -> dict[str, Exported]:
+    """The teacher in every form, by format; `path` is absolute."""
+    from tfkd.exporting import export
+
+    out = tmp_path_factory.mktemp("exports")
+    reports = export(teacher, out, EXPORT, prepared["valid"])
+    return {r.format: dataclasses.replace(r, path=str(out / r.path)) for r in reports}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real speech, where there is one."""
+    beside = Path(__file__).parent.parent.parent / "shared" / "data"
+    directory = Path(os.environ.get("TFKD_SHARED_DATA", beside))
+    if not directory.is_dir():
+        pytest.skip(f"no real speech in {directory}: set TFKD_SHARED_DATA")
+    return directory

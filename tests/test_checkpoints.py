@@ -1,0 +1,155 @@
+"""A training resumes from the newest checkpoint that is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
+from tfkd.errors import CheckpointError
+
+
+def compiled(units: int = 3) -> keras.Model:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units)])
+    model.compile(keras.optimizers.Adam(0.1), "mse", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def set_state(model: keras.Model, value: float) -> None:
+    """Gives weights and optimizer values that tell which checkpoint they come from."""
+    for number, variable in enumerate([*model.variables, *model.optimizer.variables]):
+        variable.assign(np.full(variable.shape, value + number))
+
+
+def state_of(model: keras.Model) -> list[np.ndarray]:
+    return [np.array(v) for v in [*model.variables, *model.optimizer.variables]]
+
+
+def progress_of(epochs: int) -> Progress:
+    return Progress([{"loss": 1.0 / (n + 1), "val_wer": 0.5} for n in range(epochs)])
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Checkpoints of three epochs, of which the oldest is gone; state of epoch n is 100 n."""
+    model = compiled()
+    for epochs in (1, 2, 3):
+        set_state(model, 100.0 * epochs)
+        save_checkpoint(tmp_path, model, progress_of(epochs))
+    return tmp_path
+
+
+def restored_epochs(directory: Path) -> int:
+    """Restores, and checks that weights, optimizer and progress are of the same epoch."""
+    model, expected = compiled(), compiled()
+    progress = restore_checkpoint(directory, model)
+    set_state(expected, 100.0 * progress.epochs)
+    assert progress == progress_of(progress.epochs)
+    for found, wanted in zip(state_of(model), state_of(expected)):
+        np.testing.assert_array_equal(found, wanted)
+    return progress.epochs
+
+
+def test_the_newest_is_restored_with_its_optimizer(directory):
+    assert restored_epochs(directory) == 3
+
+
+def test_two_are_kept(directory):
+    assert sorted(p.name for p in directory.iterdir()) == ["epoch-0002", "epoch-0003"]
+
+
+def cut_state(checkpoint: Path) -> None:
+    state = checkpoint / "state.npz"
+    state.write_bytes(state.read_bytes()[:-100])
+
+
+def flip_a_bit(checkpoint: Path) -> None:
+    state = checkpoint / "state.npz"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+
+
+def lose_state(checkpoint: Path) -> None:
+    (checkpoint / "state.npz").unlink()
+
+
+def lose_progress(checkpoint: Path) -> None:
+    (checkpoint / "progress.json").unlink()
+
+
+def cut_progress(checkpoint: Path) -> None:
+    progress = checkpoint / "progress.json"
+    progress.write_text(progress.read_text()[:-10])
+
+
+def empty_progress(checkpoint: Path) -> None:
+    (checkpoint / "progress.json").write_bytes(b"")
+
+
+def foreign_progress(checkpoint: Path) -> None:
+    (checkpoint / "progress.json").write_text(json.dumps(["something", "else"]))
+
+
+DAMAGES = [
+    cut_state,
+    flip_a_bit,
+    lose_state,
+    lose_progress,
+    cut_progress,
+    empty_progress,
+    foreign_progress,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_gives_way_to_the_older(directory, damage: Callable):
+    damage(directory / "epoch-0003")
+    assert restored_epochs(directory) == 2
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_training_starts_anew_where_all_are_damaged(directory, damage: Callable):
+    for checkpoint in directory.iterdir():
+        damage(checkpoint)
+    model = compiled()
+    before = [np.array(v) for v in model.variables]
+    assert restore_checkpoint(directory, model) == Progress()
+    for found, wanted in zip(model.variables, before):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_a_killed_writer_left_does_not_disturb(directory):
+    leftover = directory / ".epoch-0004.abcdefgh.tmp"
+    leftover.mkdir()
+    (leftover / "state.npz").write_bytes(b"half")
+    assert restored_epochs(directory) == 3
+
+
+def test_without_checkpoints_training_starts_anew(tmp_path):
+    assert restore_checkpoint(tmp_path / "none", compiled()) == Progress()
+
+
+def test_a_checkpoint_of_another_model_is_refused(directory):
+    with pytest.raises(CheckpointError, match="epoch-0003: belongs to another model"):
+        restore_checkpoint(directory, compiled(units=4))
+
+
+def test_the_same_epoch_again_replaces_its_checkpoint(directory):
+    model = compiled()
+    set_state(model, 300.0)
+    save_checkpoint(directory, model, progress_of(3))
+    assert restored_epochs(directory) == 3
+    assert len(list(directory.iterdir())) == 2
+
+
+def test_the_best_epoch_is_the_earliest_of_equals():
+    progress = Progress([{"val_wer": wer} for wer in (0.5, 0.2, 0.3, 0.2)])
+    assert progress.best_epoch("val_wer") == 1
+    assert Progress().best_epoch("val_wer") == -1

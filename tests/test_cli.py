@@ -1,0 +1,387 @@
+"""The command line: quick help, one line for each mistake, and the whole job in one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tfkd import cli
+
+COMMANDS = (
+    *("prepare", "params", "train", "label", "distill"),
+    *("evaluate", "export", "transcribe", "verify", "run"),
+)
+HEAVY = ("tensorflow", "keras", "tensorflow_io", "numpy", "soundfile", "sentencepiece", "jiwer")
+HELP_CPU_SECONDS = 1.0
+STAGES = ("prepare", "teacher", "label", "student-truth", "student-seq_kd", "export", "evaluate")
+
+# Says on the last line which heavy packages a command has brought in.
+RUN_AND_LIST_MODULES = """
+import sys
+from tfkd import cli
+
+try:
+    cli.main(sys.argv[2:])
+finally:
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    print("loaded:", *sorted(loaded & set(sys.argv[1].split(","))))
+"""
+
+
+def refuse(*arguments, **settings):
+    raise AssertionError("this must not be called")
+
+
+def run_child(*arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", RUN_AND_LIST_MODULES, ",".join(HEAVY), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+# --- help
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_is_quick_and_loads_nothing_heavy(command):
+    before = cpu_seconds_of_children()
+    done = run_child(*([command] if command else []), "--help")
+    assert cpu_seconds_of_children() - before < HELP_CPU_SECONDS
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded:"
+    assert done.stderr == ""
+    if command is None:
+        assert all(f"\n    {each} " in done.stdout for each in COMMANDS)
+    else:
+        assert f"usage: tfkd {command}" in done.stdout
+        assert f"example:\n  tfkd {command} " in done.stdout
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "tfkd", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout.startswith("tfkd ")
+    assert done.returncode == 0
+
+
+# --- mistakes
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, tiny_corpus, prepared, tiny_settings) -> dict[str, str]:
+    """Files and folders that the mistakes below are made with, by name."""
+    directory = tmp_path_factory.mktemp("mistakes")
+    (directory / "empty").mkdir()
+    (directory / "text.txt").write_text("nothing of interest\n")
+    (directory / "good.yaml").write_text(yaml.safe_dump(tiny_settings))
+    configs = {
+        "unknown": {"teecher": {}},
+        "nested": {"teacher": {"training": {"epoch": 3}}},
+        "typed": {"teacher": {"training": {"epochs": "many"}}},
+        "ranged": {"labels": {"beam_width": 2, "num_hypotheses": 3}},
+    }
+    for name, content in configs.items():
+        (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    (directory / "broken.yaml").write_text("teacher: [1, 2\nstudent: }{\n")
+    (directory / "list.yaml").write_text("- a\n- b\n")
+    return {
+        "dir": str(directory),
+        "corpus": str(tiny_corpus),
+        "test": str(prepared["test"].directory),
+        "train": str(prepared["train"].directory),
+        "run": "run",
+    }
+
+
+# (name, arguments, exit code, what the line must say). {dir}, {corpus} ... are `places`.
+MISTAKES = [
+    ("unknown key", "run {dir}/unknown.yaml", 2, "unknown key 'teecher' (did you mean 'teacher'"),
+    ("nested key", "run {dir}/nested.yaml", 2, "'teacher.training.epoch' (did you mean 'epochs'"),
+    ("type", "run {dir}/typed.yaml", 2, "teacher.training.epochs: expected int, got 'many'"),
+    ("range", "run {dir}/ranged.yaml", 2, "labels.num_hypotheses: cannot exceed beam_width"),
+    ("YAML", "run {dir}/broken.yaml", 2, "broken.yaml: not valid YAML"),
+    ("no mapping", "run {dir}/list.yaml", 2, "a config is a mapping"),
+    ("no config", "run {dir}/absent.yaml", 2, "absent.yaml: cannot read the config"),
+    ("folder as config", "params {dir}", 2, "cannot read the config"),
+    ("no value", "run {dir}/good.yaml --set teacher", 2, "--set 'teacher' is not key=value"),
+    ("set key", "run configs/demo.yaml --set data=x", 2, "unknown key 'data' (did you mean"),
+    ("set type", "run configs/demo.yaml --set labels.beam_width=wide", 2, "expected int"),
+    ("set section", "run configs/demo.yaml --set work_dir.x=1", 2, "'work_dir' is not a section"),
+    ("no data", "run configs/demo.yaml --set data_dir={dir}", 2, "train.jsonl: the train corpus"),
+    ("no corpus", "prepare {dir}/absent.jsonl --out {dir}/o", 1, "no such file or folder"),
+    ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "cannot tell the format"),
+    ("file as out", "prepare {corpus}/test.jsonl --out {dir}/text.txt", 1, "cannot lock"),
+    ("no store", "verify {dir}/empty", 1, "is not a store of shards"),
+    ("no run", "label {dir}/empty --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1",
+     1, "empty: is not a finished run: config.yaml is missing"),
+    ("hypotheses", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 3",
+     2, "num_hypotheses: cannot exceed beam_width"),
+    ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
+     1, "is not a finished run"),
+    ("no model", "evaluate {dir}/empty --data {test}", 1, "neither the folder of a run"),
+    ("data of a run", "evaluate {teacher} --data {dir}/absent", 1, "no such file or folder"),
+    ("format", "export {teacher} --out {dir}/o --parity-data {test} --formats tflite-int4",
+     1, "unknown format tflite-int4"),
+    ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
+     "--objective seq_kd", 1, "holds no hypotheses (run tfkd label first)"),
+    ("other run", "train {dir}/good.yaml --train {test} --valid {test} --out {teacher}",
+     1, "holds a run of other settings or data (choose another --out)"),
+    ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
+    ("text as .tflite", "transcribe {dir}/text.txt {corpus}/test-00.wav", 1, "not a TFLite model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES]
+)
+def test_a_mistake_gives_one_line(request, places, capfd, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    if "{teacher}" in arguments:
+        places = {**places, "teacher": request.getfixturevalue("teacher").directory}
+        capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments.format(**places).split())
+    output = capfd.readouterr()
+    assert ended.value.code == code
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith("tfkd: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("run {dir}/unknown.yaml", 2), ("verify {dir}/empty", 1), ("run {dir}/good.yaml --sat x", 2)],
+)
+def test_a_mistake_is_found_quickly_and_without_a_traceback(places, arguments, code):
+    done = run_child(*arguments.format(**places).split())
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr.splitlines()[-1]
+    assert "tensorflow" not in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["run"], ["label", "x"]])
+def test_wrong_usage_ends_with_two(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: tfkd")
+
+
+def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(options) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_verify", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", "x"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "tfkd: interrupted; the same command goes on from here\n"
+
+
+# --- single commands
+
+
+def test_params_compares_the_systems_of_a_config(capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    settings = yaml.safe_load(Path("configs/demo.yaml").read_text())
+    cli.main(["params", "configs/demo.yaml"])
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines[2:]]
+    assert names == ["teacher", "student"] == [k for k in settings if k in names]
+    counts = [int(line.split()[1].replace(",", "")) for line in lines[2:]]
+    assert lines[3].split()[2] == f"{counts[0] / counts[1]:.2f}x"
+
+
+def test_prepare_and_verify_count_what_they_found(tiny_corpus, tmp_path, capsys):
+    out = tmp_path / "store"
+    cli.main(["prepare", str(tiny_corpus / "train.jsonl"), "--out", str(out)])
+    assert "24 utterances (" in (said := capsys.readouterr().out)
+    assert "1 rejected, see rejected.jsonl" in said
+    cli.main(["verify", str(out)])
+    assert capsys.readouterr().out == f"{out}: 24 records in 1 shards, whole\n"
+    shard = next((out / "shards").glob("*.tfrecord"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(SystemExit):
+        cli.main(["verify", str(out)])
+    assert shard.name in capsys.readouterr().err
+
+
+def test_label_counts_the_whole_manifest(teacher, prepared, tmp_path, capsys):
+    arguments = ["label", teacher.directory, "--data", prepared["train"].directory]
+    arguments += ["--out", tmp_path / "labels", "--beam-width", 2, "--num-hypotheses", 1]
+    cli.main([str(argument) for argument in arguments])
+    assert "24 utterances labelled, 1 rejected, 25 in all" in capsys.readouterr().out
+
+
+# --- the whole job
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, tiny_corpus, tiny_settings) -> tuple[list[str], Path]:
+    """Arguments of `tfkd run` on the tiny corpus, and its work folder, where nothing is yet."""
+    directory = tmp_path_factory.mktemp("job")
+    system = {**tiny_settings, "training": {**tiny_settings["training"], "epochs": 2}}
+    config = {
+        "data_dir": "to be set",
+        "prepare": {"sample_rate_hz": 8000, "shard_size": 8},
+        "teacher": system,
+        "labels": {"beam_width": 3, "num_hypotheses": 2},
+        "student": {**system, "model": {**system["model"], "decoder": {"units": 16}}},
+        "export": {"formats": ["tflite-float32"], "beam_width": 2, "max_seconds": 5},
+    }
+    (directory / "run.yaml").write_text(yaml.safe_dump(config))
+    work = directory / "work"
+    settings = [f"data_dir={tiny_corpus}", f"work_dir={work}"]
+    return ["run", str(directory / "run.yaml"), "--set", settings[0], "--set", settings[1]], work
+
+
+@pytest.fixture(scope="module")
+def plan_before(job) -> str:
+    """What --dry-run says before anything is done."""
+    arguments, work = job
+    done = run_child(*arguments, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not work.exists()
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished_job(job, plan_before) -> Path:
+    """The work folder after the first run."""
+    arguments, work = job
+    cli.main(arguments)
+    return work
+
+
+def states_of(plan: str) -> dict[str, str]:
+    """Stage -> state, of the table that --dry-run prints."""
+    header, _, *rows = plan.splitlines()
+    assert header.split() == ["stage", "state", "writes"]
+    rows = [row for row in rows if not row.startswith("loaded:")]
+    return {row.split()[0]: " ".join(row.split()[1:3]) for row in rows}
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(plan_before, job):
+    assert states_of(plan_before) == dict.fromkeys(STAGES, "to do")
+    assert str(job[1] / "student-seq_kd") in plan_before
+
+
+def test_the_job_leaves_results_of_every_system(finished_job):
+    results = json.loads((finished_job / "results.json").read_text())
+    names = ["teacher", "student-truth", "student-seq_kd", "export tflite-float32"]
+    assert list(results["systems"]) == names
+    for system in results["systems"].values():
+        assert system["utterances"] == 6
+        assert system["wer_low"] <= system["wer"] <= system["wer_high"]
+        assert system["parameters"] > 0
+        assert not Path(system["model"]).is_absolute()
+    student, exported = (results["systems"][name] for name in names[2:])
+    assert exported["wer"] == student["wer"]
+    assert exported["parameters"] == student["parameters"]
+    assert student["parameters"] < results["systems"]["teacher"]["parameters"]
+    difference = student["wer"] - results["systems"]["student-truth"]["wer"]
+    assert results["seq_kd_minus_truth"]["wer"] == pytest.approx(difference)
+    assert set(results["stage_seconds"]) == {"teacher", "label", "student-truth", "student-seq_kd"}
+    assert results["versions"]["keras"]
+    (parity,) = results["parity"]
+    assert parity["identical"] == 1.0
+
+
+def test_the_job_leaves_its_model_and_transcripts(finished_job, tiny_corpus, capsys):
+    names = ["export-tflite-float32", "student-seq_kd", "student-truth", "teacher"]
+    found = sorted((finished_job / "transcripts").iterdir())
+    assert [path.name for path in found] == [f"{name}.jsonl" for name in names]
+    model = finished_job / "export" / "model-float32.tflite"
+    rows = [json.loads(line) for line in found[0].read_text().splitlines()]
+    by_id = {row["utterance_id"]: row["hypothesis"] for row in rows}
+    cli.main(["transcribe", str(model), str(tiny_corpus / "test-03.wav")])
+    assert capsys.readouterr().out == by_id["test-03"] + "\n"
+
+
+def test_a_dry_run_afterwards_shows_that_all_is_done(finished_job, job, capsys):
+    before = times_below(finished_job)
+    cli.main([*job[0], "--dry-run"])
+    assert states_of(capsys.readouterr().out) == dict.fromkeys(STAGES, "done, will")
+    assert times_below(finished_job) == before
+
+
+def times_below(directory: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in directory.rglob("*") if p.is_file()}
+
+
+def without_date(results: Path) -> dict:
+    return {k: v for k, v in json.loads(results.read_text()).items() if k != "date"}
+
+
+def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, capsys, monkeypatch):
+    from tfkd import exporting, labelling, preparing, running, training
+
+    before = without_date(finished_job / "results.json")
+    kept = {path: at for path, at in times_below(finished_job).items() if is_product(path)}
+    assert len(kept) > 12
+    for module, name in [
+        (preparing, "read_audio"),
+        (training, "_fit"),
+        (labelling, "audio_batches"),
+        (exporting, "_export_one"),
+        (running, "evaluate"),
+    ]:
+        monkeypatch.setattr(module, name, refuse)
+    cli.main(job[0])
+    said = capsys.readouterr().out
+    assert [f"[{n}/7] {stage}" in said for n, stage in enumerate(STAGES, 1)] == [True] * 7
+    assert "tfkd transcribe" in said
+    assert without_date(finished_job / "results.json") == before
+    after = times_below(finished_job)
+    assert {path: after[path] for path in kept} == kept
+
+
+def is_product(path: str) -> bool:
+    return path.endswith((".tfrecord", ".keras", ".tflite", ".npz", "history.jsonl"))
+
+
+def test_a_changed_setting_is_refused_not_mixed(finished_job, job, capfd):
+    before = times_below(finished_job)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*job[0], "--set", "teacher.training.epochs=3"])
+    assert ended.value.code == 1
+    assert "holds a run of other settings or data" in capfd.readouterr().err.splitlines()[-1]
+    changed = {p for p, at in times_below(finished_job).items() if before.get(p) != at}
+    assert not {path for path in changed if is_product(path)}
+
+
+def test_a_job_goes_on_where_a_stage_is_missing(finished_job, job, tmp_path, monkeypatch):
+    from tfkd import running, training
+
+    work = shutil.copytree(finished_job, tmp_path / "work")
+    (work / "transcripts" / "student-truth.jsonl").unlink()
+    asked: list[str] = []
+    real: Callable = running.evaluate
+
+    def noting(model, store):
+        asked.append(os.path.relpath(model, work))
+        return real(model, store)
+
+    monkeypatch.setattr(training, "_fit", refuse)
+    monkeypatch.setattr(running, "evaluate", noting)
+    cli.main([*job[0], "--set", f"work_dir={work}"])
+    assert asked == ["student-truth"]
+    systems = [
+        json.loads((d / "results.json").read_text())["systems"] for d in (work, finished_job)
+    ]
+    assert systems[0]["student-truth"]["wer"] == systems[1]["student-truth"]["wer"]

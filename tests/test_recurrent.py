@@ -1,0 +1,212 @@
+"""Our recurrent layers are those of Keras: outputs and all gradients."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import randomise
+
+from tfkd.layers.recurrent import BidirectionalRNN, gru_cell, gru_scan, lstm_cell, lstm_scan
+
+CELLS = ("lstm", "gru")
+UNITS, FEATURES = 4, 3
+
+
+def pair(cell, seed=0):
+    """Our layer with random weights, and Keras's with the same ones."""
+    ours = BidirectionalRNN(cell, UNITS)
+    ours.build((None, None, FEATURES))
+    randomise(ours.trainable_variables, seed=seed)
+    layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
+    theirs = keras.layers.Bidirectional(layer(UNITS, return_sequences=True))
+    theirs.build((None, None, FEATURES))
+    theirs.set_weights(as_keras(cell, ours.get_weights()))
+    return ours, theirs
+
+
+def as_keras(cell, weights):
+    """Our weights, or their gradients, in the shape of Keras's."""
+    if cell == "lstm":
+        return weights
+    joined = []
+    for start in (0, 4):  # Keras stacks the two biases of a direction.
+        kernel, recurrent_kernel, bias, recurrent_bias = weights[start : start + 4]
+        joined += [kernel, recurrent_kernel, np.stack([bias, recurrent_bias])]
+    return joined
+
+
+def random_inputs(batch, frames, seed=0):
+    return np.random.default_rng(seed).normal(size=(batch, frames, FEATURES)).astype(np.float32)
+
+
+def outputs_and_gradients(run, layer, inputs, upstream):
+    inputs = tf.constant(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = run(inputs)
+        total = tf.reduce_sum(outputs * upstream)
+    gradients = tape.gradient(total, [inputs, *layer.trainable_variables])
+    return outputs.numpy(), [g.numpy() for g in gradients]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_outputs_and_gradients_are_those_of_keras(cell):
+    ours, theirs = pair(cell)
+    lengths = np.array([6, 1, 4, 6], np.int32)
+    inputs = random_inputs(4, 6)
+    upstream = random_inputs(4, 6, seed=1)[..., :1] * np.linspace(-1, 1, 2 * UNITS)
+    mask = tf.sequence_mask(lengths, 6)
+    inside = tf.cast(mask, tf.float32)[..., None]
+
+    got, gradients = outputs_and_gradients(lambda x: ours(x, lengths), ours, inputs, upstream)
+    # Beyond the end Keras repeats the last state of the forward direction, and we give zeros.
+    expected, expected_gradients = outputs_and_gradients(
+        lambda x: theirs(x, mask=mask) * inside, theirs, inputs, upstream
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    np.testing.assert_allclose(gradients[0], expected_gradients[0], atol=1e-5)
+    of_weights = as_keras(cell, gradients[1:])
+    assert len(of_weights) == len(expected_gradients) - 1 == 6
+    for name, ours_, theirs_ in zip(theirs.weights, of_weights, expected_gradients[1:]):
+        assert np.abs(theirs_).max() > 1e-2, name.path
+        np.testing.assert_allclose(ours_, theirs_, atol=2e-5, err_msg=name.path)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_utterance_in_a_batch_is_what_it_is_alone(cell):
+    ours, theirs = pair(cell)
+    lengths = [5, 0, 1, 7, 3]
+    inputs = random_inputs(5, 7)
+    # What lies beyond the end is not always zero.
+    together = ours(tf.constant(inputs), tf.constant(lengths)).numpy()
+    assert np.isfinite(together).all()
+    for row, length in enumerate(lengths):
+        assert not together[row, length:].any()
+        if length:
+            alone = theirs(tf.constant(inputs[row : row + 1, :length])).numpy()[0]
+            np.testing.assert_allclose(together[row, :length], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_beyond_the_end_no_gradient_flows(cell):
+    ours, _ = pair(cell)
+    lengths = tf.constant([5, 0, 1])
+    upstream = np.ones((3, 6, 2 * UNITS), np.float32)
+    _, (of_inputs, *of_weights) = outputs_and_gradients(
+        lambda x: ours(x, lengths), ours, random_inputs(3, 6), upstream
+    )
+    for row, length in enumerate(lengths):
+        assert not of_inputs[row, length:].any()
+        assert of_inputs[row, :length].all()
+    assert all(np.isfinite(g).all() for g in of_weights)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_utterance_without_frames_has_no_say_in_the_weights(cell):
+    ours, _ = pair(cell)
+    _, gradients = outputs_and_gradients(
+        lambda x: ours(x, tf.constant([0, 0])), ours, random_inputs(2, 3), 1.0
+    )
+    assert not any(g.any() for g in gradients)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_graph_with_unknown_shapes_gives_the_same(cell):
+    ours, _ = pair(cell)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, FEATURES], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+        ]
+    )
+    def traced(inputs, lengths):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = ours(inputs, lengths)
+        return outputs, tape.gradient(outputs, [inputs, *ours.trainable_variables])
+
+    for batch, frames in ((3, 6), (1, 2), (2, 1)):
+        inputs = random_inputs(batch, frames)
+        lengths = np.arange(batch, dtype=np.int32) % (frames + 1)
+        lengths[-1] = frames
+        outputs, gradients = traced(inputs, lengths)
+        eager, eager_gradients = outputs_and_gradients(
+            lambda x, n=lengths: ours(x, n), ours, inputs, 1.0
+        )
+        np.testing.assert_allclose(outputs, eager, atol=1e-6)
+        for got, expected in zip(gradients, eager_gradients):
+            np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert traced.experimental_get_tracing_count() == 1
+
+
+def test_scans_of_two_stacked_directions_are_those_of_each():
+    """The scans take a stack of directions [T, 2, B, ...], each with a kernel of its own."""
+    rng = np.random.default_rng(0)
+    frames, batch = 5, 3
+
+    def draw(*shape):
+        return tf.constant(rng.normal(size=shape), tf.float32)
+
+    for scan, gates, extra in ((lstm_scan, 4, 0), (gru_scan, 3, 1)):
+        width = gates * UNITS
+        projected = draw(frames, 2, batch, width)
+        kernel, bias = draw(2, UNITS, width), [draw(2, 1, width)] * extra
+        upstream = draw(frames, 2, batch, UNITS)
+
+        def run(scan, upstream, *arguments):
+            with tf.GradientTape() as tape:
+                tape.watch(arguments)
+                states = scan(*arguments)
+            return states, tape.gradient(states, arguments, upstream)
+
+        stacked, gradients = run(scan, upstream, projected, kernel, *bias)
+        for d in (0, 1):
+            alone, of_alone = run(
+                scan, upstream[:, d], projected[:, d], kernel[d], *[b[d] for b in bias]
+            )
+            np.testing.assert_allclose(stacked[:, d], alone, atol=1e-6)
+            np.testing.assert_allclose(gradients[0][:, d], of_alone[0], atol=1e-5)
+            for got, expected in zip(gradients[1:], of_alone[1:]):
+                np.testing.assert_allclose(got[d], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_step_of_the_cell_is_the_first_step_of_the_scan(cell):
+    rng = np.random.default_rng(0)
+    gates = {"lstm": 4, "gru": 3}[cell] * UNITS
+    projected = tf.constant(rng.normal(size=(2, 3, gates)), tf.float32)
+    kernel = tf.constant(rng.normal(size=(UNITS, gates)), tf.float32)
+    bias = tf.constant(rng.normal(size=(1, gates)), tf.float32)
+    hidden = state = tf.zeros([3, UNITS])
+    for step in range(2):
+        if cell == "lstm":
+            scan = lstm_scan(projected, kernel)
+            hidden, state = lstm_cell(projected[step] + hidden @ kernel, state)
+        else:
+            scan = gru_scan(projected, kernel, bias)
+            hidden = gru_cell(projected[step], hidden @ kernel + bias, hidden)
+        np.testing.assert_allclose(hidden, scan[step], atol=1e-6)
+
+
+def test_an_lstm_starts_with_open_forget_gates():
+    layer = BidirectionalRNN("lstm", UNITS)
+    layer.build((None, None, FEATURES))
+    for weight in layer.weights:
+        if weight.name.endswith("_bias"):
+            np.testing.assert_array_equal(weight, np.repeat([0, 1, 0, 0], UNITS))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_keras_file_keeps_layer_and_weights(cell, tmp_path):
+    ours, _ = pair(cell)
+    inputs = keras.Input([None, FEATURES])
+    lengths = keras.Input([], dtype="int32")
+    model = keras.Model([inputs, lengths], ours(inputs, lengths))
+    model.save(tmp_path / "layer.keras")
+    loaded = keras.saving.load_model(tmp_path / "layer.keras")
+    arguments = [tf.constant(random_inputs(2, 4)), tf.constant([4, 2])]
+    np.testing.assert_array_equal(loaded(arguments), model(arguments))
+    np.testing.assert_allclose(loaded(arguments), ours(*arguments), atol=1e-6)
+    (copy,) = [x for x in loaded.layers if isinstance(x, BidirectionalRNN)]
+    assert (copy.cell, copy.units) == (cell, UNITS)

@@ -1,0 +1,166 @@
+"""Targets and their weights, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tfkd.config import ObjectiveConfig
+from tfkd.errors import RecordError, TextError
+from tfkd.records import Hypothesis, PseudoLabelRecord, UtteranceRecord
+from tfkd.targets import Dropped, Targets, survey, targets_of
+from tfkd.text import EOS_ID, CharacterTokenizer
+
+TOKENIZER = CharacterTokenizer(" abc")
+A, B, C = (TOKENIZER.encode(letter)[0] for letter in "abc")
+TRUTH = ObjectiveConfig(kind="truth")
+
+
+def utterance(text: str | None = "ab", utterance_id: str = "u") -> UtteranceRecord:
+    return UtteranceRecord(utterance_id, b"not decoded here", 800, 8000, text)
+
+
+def labelled(*hypotheses: tuple[str, float] | tuple[str, float, str]) -> PseudoLabelRecord:
+    """A record whose hypotheses are given as text, log_prob and, if not eos, finish reason."""
+    return PseudoLabelRecord(utterance("cab"), tuple(hypothesis(*each) for each in hypotheses))
+
+
+def hypothesis(text: str, log_prob: float, finish_reason: str = "eos") -> Hypothesis:
+    # The teacher's own ids and score must not matter: the student has other units.
+    return Hypothesis(text, (99,), log_prob, -7.0, (log_prob,), finish_reason, 1.0)
+
+
+def seq_kd(**settings) -> ObjectiveConfig:
+    return ObjectiveConfig(**{"kind": "seq_kd", "num_hypotheses": 3, **settings})
+
+
+def chosen(record, objective: ObjectiveConfig) -> dict[tuple[int, ...], float]:
+    targets = targets_of(record, TOKENIZER, objective)
+    assert isinstance(targets, Targets)
+    return dict(zip(targets.token_ids, targets.weights))
+
+
+def test_truth_is_the_reference_with_eos():
+    expected = Targets(((A, B, EOS_ID),), (1.0,))
+    assert targets_of(utterance("ab"), TOKENIZER, TRUTH) == expected
+
+
+def test_truth_of_a_labelled_record_is_its_reference_too():
+    expected = Targets(((C, A, B, EOS_ID),), (1.0,))
+    assert targets_of(labelled(("bb", -0.1)), TOKENIZER, TRUTH) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [(None, "no_reference"), ("", "no_reference"), ("ax", "untokenisable_text")]
+)
+def test_truth_names_why_there_is_none(text, reason):
+    assert targets_of(utterance(text), TOKENIZER, TRUTH) == Dropped("u", reason)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "expected"),
+    [
+        # exp(0), exp(-1), exp(-3) and, halved, exp(0), exp(-0.5), exp(-1.5); over their sums.
+        (1.0, (0.7053845, 0.2594965, 0.0351190)),
+        (2.0, (0.5465494, 0.3314989, 0.1219517)),
+    ],
+)
+def test_posterior_weights(temperature, expected):
+    record = labelled(("a", -1.0), ("b", -2.0), ("c", -4.0))
+    found = chosen(record, seq_kd(weights="posterior", temperature=temperature))
+    assert list(found) == [(A, EOS_ID), (B, EOS_ID), (C, EOS_ID)]
+    assert tuple(found.values()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_posterior_weights_of_very_unlikely_hypotheses_do_not_underflow():
+    found = chosen(labelled(("a", -2000.0), ("b", -2000.0 - math.log(3))), seq_kd())
+    assert found == {(A, EOS_ID): pytest.approx(0.75), (B, EOS_ID): pytest.approx(0.25)}
+
+
+def test_uniform_weights():
+    found = chosen(labelled(("a", -1.0), ("b", -9.0)), seq_kd(weights="uniform"))
+    assert found == {(A, EOS_ID): 0.5, (B, EOS_ID): 0.5}
+
+
+def test_only_the_first_hypotheses_count_and_share_the_weight():
+    record = labelled(("a", -1.0), ("b", -2.0), ("c", -1.0))
+    found = chosen(record, seq_kd(num_hypotheses=2))
+    first = 1 / (1 + math.exp(-1))
+    assert found == {(A, EOS_ID): pytest.approx(first), (B, EOS_ID): pytest.approx(1 - first)}
+
+
+def test_the_heaviest_comes_first_whatever_ranked_them():
+    targets = targets_of(labelled(("a", -3.0), ("b", -1.0)), TOKENIZER, seq_kd())
+    assert targets.token_ids == ((B, EOS_ID), (A, EOS_ID))
+    assert targets.weights[0] > targets.weights[1]
+
+
+def test_hypotheses_with_the_same_tokens_are_merged():
+    # Masses 1, e^-1 and e^-2; the first and the last are the same text.
+    found = chosen(labelled(("ab", -1.0), ("c", -2.0), ("ab", -3.0)), seq_kd())
+    total = 1 + math.exp(-1) + math.exp(-2)
+    assert found == {
+        (A, B, EOS_ID): pytest.approx((1 + math.exp(-2)) / total),
+        (C, EOS_ID): pytest.approx(math.exp(-1) / total),
+    }
+
+
+def test_merged_hypotheses_may_overtake_the_best():
+    targets = targets_of(
+        labelled(("c", -1.0), ("a", -1.2), ("a", -1.2)), TOKENIZER, seq_kd(num_hypotheses=3)
+    )
+    assert targets.token_ids[0] == (A, EOS_ID)
+
+
+def test_unfinished_hypotheses_are_dropped_and_the_next_take_their_places():
+    record = labelled(("aaa", -0.5, "max_steps"), ("b", -1.0), ("c", -1.0))
+    found = chosen(record, seq_kd(num_hypotheses=2))
+    assert found == {(B, EOS_ID): 0.5, (C, EOS_ID): 0.5}
+
+
+def test_unfinished_hypotheses_are_kept_on_demand():
+    record = labelled(("aaa", -1.0, "max_steps"), ("b", -1.0))
+    found = chosen(record, seq_kd(drop_unfinished=False))
+    assert found == {(A, A, A, EOS_ID): 0.5, (B, EOS_ID): 0.5}
+
+
+def test_hypotheses_that_the_student_cannot_spell_are_left_out():
+    found = chosen(labelled(("ax", -1.0), ("b", -5.0)), seq_kd())
+    assert found == {(B, EOS_ID): 1.0}
+
+
+@pytest.mark.parametrize("hypotheses", [(("aa", -1.0, "max_steps"),), (("xyz", -1.0),)])
+def test_an_utterance_without_a_usable_hypothesis_is_dropped(hypotheses):
+    found = targets_of(labelled(*hypotheses), TOKENIZER, seq_kd())
+    assert found == Dropped("u", "no_usable_hypothesis")
+
+
+def test_seq_kd_on_utterances_without_labels_is_refused():
+    with pytest.raises(RecordError, match="utterance u: holds no hypotheses.*tfkd label"):
+        targets_of(utterance(), TOKENIZER, seq_kd())
+
+
+def test_seq_kd_on_a_store_without_labels_is_refused(prepared):
+    with pytest.raises(RecordError, match="utterance train-00: holds no hypotheses"):
+        survey(prepared["train"].records(), TOKENIZER, seq_kd())
+
+
+def test_survey_names_what_gives_no_target():
+    records = [utterance("ab", "good"), utterance(None, "mute"), utterance("xx", "foreign")]
+    assert survey(records, TOKENIZER, TRUTH) == [
+        Dropped("mute", "no_reference"),
+        Dropped("foreign", "untokenisable_text"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([utterance(None), utterance(None), utterance("x")], "2 no_reference, 1 untokenisable"),
+        ([], "no data"),
+    ],
+)
+def test_survey_refuses_data_without_any_target(records, message):
+    with pytest.raises(TextError, match=f"no utterance gives a target for truth: {message}"):
+        survey(records, TOKENIZER, TRUTH)

@@ -1,0 +1,321 @@
+"""Training learns, survives a kill at any moment, and never goes on in a foreign folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfkd import training
+from tfkd.checkpoints import Progress
+from tfkd.config import ObjectiveConfig, SystemConfig, to_yaml
+from tfkd.datasets import audio_batches, training_batches
+from tfkd.decoding import Decoder, decode_dataset
+from tfkd.errors import CheckpointError, TextError, TrainingError
+from tfkd.files import sha256
+from tfkd.metrics import score
+from tfkd.preparing import prepare
+from tfkd.records import open_store
+from tfkd.runs import load_run
+from tfkd.training import KeepProgress, TrainableRecogniser, feature_statistics, train
+
+EPOCHS = 5
+KILLED_IN_EPOCH = 3
+
+# Kills itself in the middle of an epoch: nothing can be tidied up.
+TRAIN_AND_DIE = """
+import os, signal, sys
+from tfkd import training
+from tfkd.config import SystemConfig, from_dict, read_yaml
+from tfkd.records import open_store
+
+config, train_dir, valid_dir, out, last_step = sys.argv[1:]
+
+def die(self, batch, logs=None):
+    if int(self.model.optimizer.iterations.numpy()) == int(last_step):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training.StopOnNonFiniteLoss.on_train_batch_end = die
+system = from_dict(SystemConfig, read_yaml(config))
+training.train(system, open_store(train_dir), open_store(valid_dir), out)
+"""
+
+
+def history_of(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def content_of(directory: Path) -> dict[str, tuple[str, int]]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path): (sha256(path), path.stat().st_mtime_ns) for path in files}
+
+
+def altered(system: SystemConfig, **changes) -> SystemConfig:
+    return dataclasses.replace(system, training=dataclasses.replace(system.training, **changes))
+
+
+def refuse(*arguments, **settings):
+    raise AssertionError("this must not be called")
+
+
+@pytest.fixture
+def teacher_copy(teacher, tmp_path) -> Path:
+    return shutil.copytree(teacher.directory, tmp_path / "teacher")
+
+
+# --- learning
+
+
+def test_the_tiny_teacher_learns_its_words(teacher):
+    history = history_of(teacher.directory)
+    assert len(history) == teacher.system.training.epochs
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert min(row["val_wer"] for row in history) <= 0.35
+
+
+def test_the_model_on_disk_is_that_of_the_best_epoch(teacher, prepared):
+    history = history_of(teacher.directory)
+    best = min(row["val_wer"] for row in history)
+    assert best < history[0]["val_wer"]
+    decoder = Decoder(
+        teacher.model, teacher.tokenizer, beam_width=1, num_hypotheses=1, max_tokens=14
+    )
+    decoded = list(decode_dataset(decoder, audio_batches(prepared["valid"], 4)))
+    found = score([d.reference for d in decoded], [d.best_text for d in decoded])
+    assert found.wer == pytest.approx(best)
+
+
+def test_features_are_normalised_by_the_training_set(teacher, prepared):
+    frontend = teacher.model.frontend
+    # In batches of one; frames that reach beyond the end of the utterance do not count.
+    outputs = [
+        frontend(batch["waveform"], batch["num_samples"])
+        for batch in audio_batches(prepared["train"], 1)
+    ]
+    inside = [log_mel[0, : num_frames[0]].numpy() for log_mel, num_frames in outputs]
+    spread = np.concatenate(inside).std(0)
+    np.testing.assert_allclose(np.concatenate(inside).mean(0), 0, atol=1e-3)
+    # Bands that hardly vary are not blown up to one.
+    assert spread.max() == pytest.approx(1, abs=1e-3)
+    mean, std = feature_statistics(frontend, prepared["train"])
+    np.testing.assert_allclose(mean, frontend.mean, rtol=1e-5)
+    np.testing.assert_allclose(std * frontend.scale, spread, rtol=1e-3)
+
+
+def test_training_stops_when_the_error_rate_stops_falling(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(training, "save_model", lambda model, path: saved.append(path.name))
+    monkeypatch.setattr(training, "save_checkpoint", lambda *arguments: None)
+    keeper = KeepProgress(tmp_path, Progress(), patience=2)
+    keeper.set_model(model := type("Model", (), {"stop_training": False})())
+    stopped = []
+    for epoch, wer in enumerate([0.5, 0.4, 0.4, 0.45]):
+        keeper.on_epoch_end(epoch, {"val_wer": wer})
+        stopped.append(model.stop_training)
+    # Two epochs after the best one, which is the second; an equal one is no improvement.
+    assert stopped == [False, False, False, True]
+    assert saved == ["model.keras"] * 2
+    assert [row["val_wer"] for row in history_of(tmp_path)] == [0.5, 0.4, 0.4, 0.45]
+
+
+def test_utterances_without_a_target_are_named(tmp_path, speak, prepare_config, prepared,
+                                               tiny_system, monkeypatch):  # fmt: skip
+    rows = [{"audio": "a.wav", "text": "ba"}, {"audio": "b.wav"}, {"audio": "c.wav", "text": "xyz"}]
+    for seed, row in enumerate(rows):
+        speak(tmp_path / row["audio"], "ba", seed)
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
+    monkeypatch.setattr(training, "_fit", refuse)
+    with pytest.raises(AssertionError, match="must not be called"):
+        train(tiny_system, open_store(tmp_path / "store"), prepared["valid"], tmp_path / "run")
+    dropped = (tmp_path / "run" / "dropped.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in dropped] == [
+        {"utterance_id": "b", "reason": "no_reference"},
+        {"utterance_id": "c", "reason": "untokenisable_text"},
+    ]
+
+
+def test_data_without_transcripts_is_refused(tmp_path, speak, prepare_config, prepared,
+                                             tiny_system):  # fmt: skip
+    speak(tmp_path / "a.wav", "ba")
+    (tmp_path / "m.jsonl").write_text('{"audio": "a.wav"}\n')
+    prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
+    mute = open_store(tmp_path / "store")
+    with pytest.raises(TrainingError, match="the validation data has no transcripts"):
+        train(tiny_system, prepared["train"], mute, tmp_path / "run")
+    with pytest.raises(TextError, match="no utterance gives a target"):
+        train(tiny_system, mute, prepared["valid"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --- a folder and its run
+
+
+def test_a_finished_run_is_returned_without_work(teacher, prepared, tiny_system, monkeypatch):
+    before = content_of(teacher.directory)
+    monkeypatch.setattr(training, "_fit", refuse)
+    monkeypatch.setattr(training, "survey", refuse)
+    again = train(tiny_system, prepared["train"], prepared["valid"], teacher.directory)
+    assert again.sha256 == teacher.sha256
+    assert content_of(teacher.directory) == before
+
+
+def test_a_run_that_lacks_only_its_marker_is_not_trained_again(
+    teacher_copy, teacher, prepared, tiny_system, monkeypatch
+):
+    (teacher_copy / "complete.json").unlink()
+    monkeypatch.setattr(training, "_fit", refuse)
+    again = train(tiny_system, prepared["train"], prepared["valid"], teacher_copy)
+    assert again.sha256 == teacher.sha256
+    marker = json.loads((teacher_copy / "complete.json").read_text())
+    assert marker["epochs"] == tiny_system.training.epochs
+
+
+@pytest.mark.parametrize("is_finished", [True, False], ids=["finished", "unfinished"])
+@pytest.mark.parametrize("difference", ["config", "training data", "validation data"])
+def test_a_folder_of_another_run_is_refused(
+    teacher_copy, prepared, tiny_system, monkeypatch, difference, is_finished
+):
+    if not is_finished:
+        (teacher_copy / "complete.json").unlink()
+    before = content_of(teacher_copy)
+    monkeypatch.setattr(training, "_fit", refuse)
+    is_config = difference == "config"
+    system = altered(tiny_system, learning_rate=2e-2) if is_config else tiny_system
+    train_store = prepared["test" if difference == "training data" else "train"]
+    valid_store = prepared["test" if difference == "validation data" else "valid"]
+    with pytest.raises(CheckpointError, match="run of other settings or data.*another --out"):
+        train(system, train_store, valid_store, teacher_copy)
+    assert content_of(teacher_copy) == before
+
+
+@pytest.mark.parametrize("name", ["model.keras", "config.yaml"])
+def test_a_folder_that_lacks_a_file_is_no_run(teacher_copy, name):
+    (teacher_copy / name).unlink()
+    with pytest.raises(CheckpointError, match=f"is not a finished run: {name} is missing"):
+        load_run(teacher_copy)
+
+
+def test_a_damaged_model_is_named(teacher_copy):
+    model = teacher_copy / "model.keras"
+    model.write_bytes(model.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="model.keras: is not a .keras file, or is damaged"):
+        load_run(teacher_copy)
+
+
+# --- kill -9
+
+
+@pytest.fixture(scope="module")
+def short_system(tiny_system) -> SystemConfig:
+    return altered(tiny_system, epochs=EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def batches_per_epoch(prepared, teacher) -> int:
+    settings = teacher.system.training
+    batches = training_batches(
+        prepared["train"], teacher.tokenizer, ObjectiveConfig(), settings, seed=0
+    )
+    return sum(1 for _ in batches)
+
+
+@pytest.fixture(scope="module")
+def killed(short_system, prepared, batches_per_epoch, tmp_path_factory) -> Path:
+    """A run whose process was killed in the middle of its third epoch."""
+    directory = tmp_path_factory.mktemp("killed")
+    config, out = directory / "system.yaml", directory / "run"
+    config.write_text(to_yaml(short_system))
+    last_step = (KILLED_IN_EPOCH - 1) * batches_per_epoch + batches_per_epoch // 2 + 1
+    stores = [str(prepared[split].directory) for split in ("train", "valid")]
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN_AND_DIE, config, *stores, out, str(last_step)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def steps_at_kill(killed, short_system, teacher) -> int:
+    """Steps that the optimizer had made when the last checkpoint was written."""
+    model = TrainableRecogniser(short_system.model, teacher.tokenizer.vocab_size)
+    model.configure(short_system.training, 1)
+    assert training.restore_checkpoint(killed / "checkpoints", model).epochs == KILLED_IN_EPOCH - 1
+    return int(model.optimizer.iterations.numpy())
+
+
+@pytest.fixture
+def killed_copy(killed, tmp_path) -> Path:
+    return shutil.copytree(killed, tmp_path / "run")
+
+
+def test_a_killed_run_is_not_taken_for_a_finished_one(killed):
+    assert not (killed / "complete.json").exists()
+    assert len(history_of(killed)) == KILLED_IN_EPOCH - 1
+    newest = max(path.name for path in (killed / "checkpoints").iterdir())
+    assert newest == f"epoch-{KILLED_IN_EPOCH - 1:04d}"
+
+
+def test_resuming_goes_on_exactly_where_the_checkpoint_was(
+    killed_copy, short_system, prepared, steps_at_kill, monkeypatch
+):
+    before = history_of(killed_copy)
+    steps: dict[int, int] = {}
+    real = training.save_checkpoint
+
+    def noting(directory, model, progress):
+        steps[progress.epochs] = int(model.optimizer.iterations.numpy())
+        real(directory, model, progress)
+
+    monkeypatch.setattr(training, "save_checkpoint", noting)
+    train(short_system, prepared["train"], prepared["valid"], killed_copy)
+    # The killed epoch is done anew: none is lost, none counts twice.
+    per_epoch = steps_at_kill // (KILLED_IN_EPOCH - 1)
+    assert steps == {n: n * per_epoch for n in range(KILLED_IN_EPOCH, EPOCHS + 1)}
+    history = history_of(killed_copy)
+    assert history[: KILLED_IN_EPOCH - 1] == before
+    assert len(history) == EPOCHS
+    assert history[KILLED_IN_EPOCH - 1]["loss"] < before[0]["loss"]
+    assert json.loads((killed_copy / "complete.json").read_text())["epochs"] == EPOCHS
+
+
+def test_a_loss_that_is_not_finite_stops_and_spares_the_checkpoint(
+    killed_copy, short_system, prepared, steps_at_kill, monkeypatch
+):
+    before = content_of(killed_copy / "checkpoints")
+    model_before = sha256(killed_copy / "model.keras")
+    monkeypatch.setattr(training, "training_batches", spoilt_batches)
+    step = steps_at_kill + 1
+    with pytest.raises(TrainingError, match=f"loss is not finite at step {step}.*learning_rate"):
+        train(short_system, prepared["train"], prepared["valid"], killed_copy)
+    assert content_of(killed_copy / "checkpoints") == before
+    assert sha256(killed_copy / "model.keras") == model_before
+    assert not (killed_copy / "complete.json").exists()
+
+
+def spoilt_batches(*arguments, **settings) -> tf.data.Dataset:
+    batches = training_batches(*arguments, **settings)
+    return batches.map(lambda batch: {**batch, "waveform": batch["waveform"] * float("nan")})
+
+
+def test_the_loss_is_the_stated_mix(tiny_system, prepared, teacher):
+    """(1 - c) cross-entropy + c CTC, each as its own metric shows it."""
+    model = TrainableRecogniser(tiny_system.model, teacher.tokenizer.vocab_size)
+    model.configure(tiny_system.training, 10)
+    (batch,) = training_batches(
+        prepared["valid"], teacher.tokenizer, ObjectiveConfig(), tiny_system.training, seed=0
+    ).take(1)
+    loss = float(model.compute_loss(x=batch, y_pred=model(batch)))
+    parts = float(model.attention_loss.result()), float(model.ctc_loss.result())
+    assert loss == pytest.approx(0.7 * parts[0] + 0.3 * parts[1], rel=1e-5)
+    assert parts[0] != pytest.approx(parts[1])
