@@ -66,6 +66,8 @@ def test_the_file_is_named(tmp_path):
         ({"epochs": True}, "epochs: expected int, got True"),
         ({"epochs": None}, "epochs: expected int, got None"),
         ({"learning_rate": "fast"}, "learning_rate: 'fast' is not a number"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan is not a finite number"),
+        ({"learning_rate": "inf"}, "learning_rate: inf is not a finite number"),
         ({"learning_rate": True}, "learning_rate: expected float, got True"),
         ({"learning_rate": [1.0]}, "learning_rate: expected float, got [1.0]"),
         ({"speed_factors": 1.0}, "speed_factors: expected a list, got 1.0"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -333,16 +334,18 @@ def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
 
 
 def _scalar(hint: type, value: Any, *, path: str | Path | None, at: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-3 as text.
+    # YAML 1.1 reads 1e-3 as text.
+    is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
+    if hint is float and is_number:
         try:
-            return float(value)
+            value = float(value)
         except ValueError as error:
             raise ConfigError(f"{at}: {value!r} is not a number", path=path) from error
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{at}: expected {hint.__name__}, got {value!r}", path=path)
+    if isinstance(value, float) and not math.isfinite(value):
+        # A limit cannot catch it: no comparison with NaN holds.
+        raise ConfigError(f"{at}: {value} is not a finite number", path=path)
     return value
 
 
