@@ -1,5 +1,7 @@
 """Packaging of tfkd: bounded versions, and extras for what only some users need."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # What running a .tflite on a device needs: nothing here may pull in TensorFlow.
@@ -8,8 +10,8 @@ DEVICE = ["numpy>=1.26,<2", "tflite-runtime>=2.14,<2.15"]
 setup(
     name="tfkd",
     version="0.1.0",
-    description="Sequence-level knowledge distillation of speech recognisers, from audio to .tflite",
-    long_description=open("README.md", encoding="utf-8").read(),
+    description="Sequence-level knowledge distillation of speech recognisers, audio to .tflite",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     # tflite-runtime has no wheels above Python 3.11; see docs/decisions/0001-pins.md.

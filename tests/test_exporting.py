@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd import device, exporting
+from tfkd import cli, device, exporting
 from tfkd.config import ExportConfig
 from tfkd.datasets import audio_batches
 from tfkd.decoding import Decoded, decode_dataset
@@ -293,6 +293,15 @@ def test_a_damaged_file_is_not_written(teacher, prepared, export_config, tmp_pat
     with pytest.raises(CheckpointError, match="damaged"):
         gate(teacher, "tflite-int8", tmp_path, prepared, export_config)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_the_utterances_kept_in_a_run_are_the_default_parity_data(teacher, tmp_path, capsys):
+    arguments = ["export", str(teacher.directory), "--out", str(tmp_path)]
+    arguments += ["--formats", "tflite-float32", "--beam-width", "2", "--num-hypotheses", "2"]
+    cli.main(arguments)
+    assert "100% of 6" in capsys.readouterr().out
+    assert (tmp_path / "model-float32.tflite").exists()
 
 
 def test_an_unknown_format_is_refused_before_any_work(

@@ -24,7 +24,7 @@ from tfkd.files import sha256
 from tfkd.metrics import score
 from tfkd.preparing import prepare
 from tfkd.records import open_store
-from tfkd.runs import load_run
+from tfkd.runs import PARITY, load_run
 from tfkd.training import KeepProgress, TrainableRecogniser, feature_statistics, train
 
 EPOCHS = 5
@@ -156,6 +156,12 @@ def test_data_without_transcripts_is_refused(tmp_path, speak, prepare_config, pr
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_keeps_utterances_to_check_its_exports_with(teacher, prepared):
+    kept = open_store(teacher.directory / PARITY)
+    kept.verify(deep=True)
+    assert list(kept.records()) == list(prepared["valid"].records())
+
+
 # --- a folder and its run
 
 
@@ -216,7 +222,10 @@ def test_a_damaged_model_is_named(teacher_copy):
 
 @pytest.fixture(scope="module")
 def short_system(tiny_system) -> SystemConfig:
-    return altered(tiny_system, epochs=EPOCHS)
+    """Few epochs, and no CTC, whose gradient takes seconds to trace."""
+    model = dataclasses.replace(tiny_system.model, ctc=False)
+    system = dataclasses.replace(tiny_system, model=model)
+    return altered(system, epochs=EPOCHS, ctc_weight=0.0)
 
 
 @pytest.fixture(scope="module")

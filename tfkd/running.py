@@ -84,7 +84,8 @@ class Job:
             stage.action()
             seconds = time.perf_counter() - start
             announce(f"[{number}/{len(stages)}] {stage.name}: {seconds:.0f} s")
-            if not was_done:
+            # The last stage writes results.json, which cannot hold how long that took.
+            if not was_done and number < len(stages):
                 self._note_seconds(stage.name, seconds)
         return json.loads((self.work / "results.json").read_text())
 
@@ -132,7 +133,9 @@ class Job:
             evaluation, transcripts = evaluate(model, store)
             self._write_transcripts(name, transcripts)
             systems[name] = {**_relative(evaluation, self.work), "identity": identity}
-        write_json(path, self._results(systems))
+        # A rerun that found everything done keeps the results as they are, date included.
+        if systems != earlier:
+            write_json(path, self._results(systems))
 
     def _models(self) -> dict[str, Path]:
         models = {name: self.work / name for name in ("teacher", BASELINE, STUDENT)}
