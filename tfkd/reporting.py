@@ -89,7 +89,7 @@ def results_markdown(results: Mapping[str, Any], title: str) -> str:
     lines = [
         f"# {title}",
         "",
-        "Written by `tfkd report` from the results.json beside this page.",
+        "Written by `tfkd report` from the results of a run, which lie beside this page.",
         "",
         "```",
         systems_table(systems),
