@@ -33,10 +33,8 @@ def sequence_cross_entropy(
     likelihood = tf.gather(log_probs, token_ids, batch_dims=3)
     spread = tf.reduce_sum(log_probs * can_be_emitted, -1) / tf.reduce_sum(can_be_emitted, -1)
     per_token = -(1.0 - label_smoothing) * likelihood - label_smoothing * spread
-    is_token = tf.not_equal(token_ids, PAD_ID)
-    token_weights = tf.cast(is_token, logits.dtype) * tf.expand_dims(weights, -1)
-    # Padding is never emitted: its likelihood is huge, and zero times that must not matter.
-    per_token = tf.where(is_token, per_token, 0.0)
+    is_token = tf.cast(tf.not_equal(token_ids, PAD_ID), logits.dtype)
+    token_weights = is_token * tf.expand_dims(weights, -1)
     return tf.math.divide_no_nan(
         tf.reduce_sum(per_token * token_weights), tf.reduce_sum(token_weights)
     )

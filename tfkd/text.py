@@ -15,10 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tfkd.errors import CheckpointError, TextError
 from tfkd.files import atomic_write, write_json
 
-if TYPE_CHECKING:
-    # At run time this would bring PyYAML to the device.
-    from tfkd.config import TokenizerConfig
-
 if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
     from tfkd.config import TokenizerConfig
 
