@@ -113,9 +113,10 @@ class Job:
         run = load_run(self.work / STUDENT)
         identity = {"student": run.sha256, "config": config_digest(self.config.export)}
         marker = self.work / "export" / "identity.json"
-        report = self.work / "export" / REPORT
-        if report.exists() and marker.exists() and json.loads(marker.read_text()) == identity:
-            return
+        if marker.exists() and json.loads(marker.read_text()) == identity:
+            rows = json.loads((self.work / "export" / REPORT).read_text())
+            if all((self.work / "export" / row["path"]).exists() for row in rows):
+                return
         export(run, self.work / "export", self.config.export, self._store("data/valid"))
         write_json(marker, identity)
 
