@@ -9,7 +9,7 @@ import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -106,12 +106,20 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if logs and not math.isfinite(logs["loss"]):
-            step = int(self.model.optimizer.iterations.numpy())
-            raise TrainingError(
-                f"the loss is not finite at step {step}",
-                remedy="lower training.learning_rate or training.clip_norm; the last finite "
-                "checkpoint is kept",
-            )
+            self._refuse("the loss is")
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        # A last step can spoil the weights after its loss was still finite.
+        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
+            self._refuse("weights are")
+
+    def _refuse(self, what: str) -> NoReturn:
+        step = int(self.model.optimizer.iterations.numpy())
+        raise TrainingError(
+            f"{what} not finite at step {step}",
+            remedy="lower training.learning_rate or training.clip_norm; the last finite "
+            "checkpoint is kept",
+        )
 
 
 class KeepProgress(keras.callbacks.Callback):
