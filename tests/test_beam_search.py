@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfkd.beam_search import beam_search, length_penalty
+from tfkd.beam_search import Readout, beam_search, length_penalty
 
 PAD, EOS, SOS = 0, 1, 2
 
@@ -199,9 +199,12 @@ def test_readout_is_of_the_hypothesis_itself():
         sos_id=SOS,
         eos_id=EOS,
         pad_id=PAD,
-        readout=lambda state: state,
+        readout=lambda state: Readout(tf.cast(state, tf.int32), state),
     )
     for rank in range(4):
         ids = result.token_ids[0, rank].numpy()[: result.num_tokens[0, rank]]
         fed = ids[:-1]
         assert result.coverage[0, rank] == SOS + fed.sum()
+        np.testing.assert_array_equal(
+            result.frames[0, rank, : len(ids)], SOS + np.cumsum([0, *fed])
+        )

@@ -123,6 +123,7 @@ def test_the_recurrence_is_that_of_a_keras_cell(cell):
         np.testing.assert_allclose(logits, expected + layer.output_bias, atol=1e-5)
     np.testing.assert_allclose(state.attention_sum, alignments, atol=1e-5)
     np.testing.assert_allclose(tf.reduce_sum(state.attention_sum, -1), 4.0, atol=1e-5)
+    np.testing.assert_array_equal(state.peak_frame, tf.argmax(alignment, -1))
 
 
 @pytest.mark.parametrize(("cell", "kind"), COMBINATIONS)

@@ -125,6 +125,9 @@ def test_hypotheses_are_ranked_and_say_why_they_ended(labels, teacher):
             assert hypothesis.finish_reason == ("eos" if is_ended else "max_steps")
             assert teacher.tokenizer.decode(hypothesis.token_ids) == hypothesis.text
             assert 0 < hypothesis.coverage <= 1
+            assert min(hypothesis.token_seconds) >= 0
+            seconds = record.utterance.num_samples / record.utterance.sample_rate_hz
+            assert max(hypothesis.token_seconds) <= seconds
 
 
 def test_an_utterance_without_hypotheses_is_rejected_by_name(

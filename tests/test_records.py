@@ -66,6 +66,7 @@ def hypothesis(**changes: object) -> Hypothesis:
         "log_prob": -1.5,
         "score": -0.5,
         "token_log_probs": (-0.5, -0.75, -0.25),
+        "token_seconds": (0.25, 0.5, 0.75),
         "finish_reason": "eos",
         "coverage": 0.875,
     }
@@ -74,7 +75,12 @@ def hypothesis(**changes: object) -> Hypothesis:
 
 def pseudo_label(utterance_id: str = "a") -> PseudoLabelRecord:
     second = hypothesis(
-        text="", token_ids=(9,), token_log_probs=(-4.0,), finish_reason="max_steps", score=-4.0
+        text="",
+        token_ids=(9,),
+        token_log_probs=(-4.0,),
+        token_seconds=(1.0,),
+        finish_reason="max_steps",
+        score=-4.0,
     )
     return PseudoLabelRecord(utterance(utterance_id), (hypothesis(), second))
 
@@ -207,8 +213,10 @@ def test_bad_utterance_is_refused(changes: dict, words: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"token_ids": (), "token_log_probs": ()}, "no tokens"),
+        ({"token_ids": (), "token_log_probs": (), "token_seconds": ()}, "no tokens"),
         ({"token_ids": (1, 2)}, "2 token_ids but 3 token_log_probs"),
+        ({"token_seconds": (1.0,)}, "3 token_ids but 1 token_seconds"),
+        ({"token_seconds": (0.0, 0.0, float("inf"))}, r"token_seconds\[2\] is inf"),
         ({"token_ids": (1, -2, 3)}, "token id"),
         ({"token_ids": (1, 2**63, 3)}, "token id"),
         ({"log_prob": float("nan")}, "log_prob is nan"),
@@ -540,7 +548,7 @@ def test_store_of_another_format_is_refused(
     monkeypatch.setattr("tfkd.records.plan.FORMAT", 0)
     fill(tmp_path, plan_of())
     monkeypatch.undo()
-    with pytest.raises(RecordError, match="format is 0, this version reads 1"):
+    with pytest.raises(RecordError, match="format is 0, this version reads 2"):
         open_store(tmp_path)
 
 

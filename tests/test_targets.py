@@ -28,7 +28,7 @@ def labelled(*hypotheses: tuple[str, float] | tuple[str, float, str]) -> PseudoL
 
 def hypothesis(text: str, log_prob: float, finish_reason: str = "eos") -> Hypothesis:
     # The teacher's own ids and score must not matter: the student has other units.
-    return Hypothesis(text, (99,), log_prob, -7.0, (log_prob,), finish_reason, 1.0)
+    return Hypothesis(text, (99,), log_prob, -7.0, (log_prob,), (0.0,), finish_reason, 1.0)
 
 
 def seq_kd(**settings) -> ObjectiveConfig:

@@ -23,6 +23,13 @@ _IMPOSSIBLE = -1e30
 _LEAST_POSSIBLE = -1e8
 
 
+class Readout(NamedTuple):
+    """What the caller wants to know of each hypothesis' state [N] after a step."""
+
+    frame: tf.Tensor  # [N] int32, kept for each token: where the model looked
+    coverage: tf.Tensor  # [N] float32, kept when a hypothesis ends
+
+
 class BeamResult(NamedTuple):
     """The k best hypotheses of each utterance, best first.
 
@@ -35,6 +42,7 @@ class BeamResult(NamedTuple):
     score: tf.Tensor  # [B, K] the ranking value: log_prob over the length penalty
     token_log_probs: tf.Tensor  # [B, K, U], zero beyond the end
     is_finished: tf.Tensor  # [B, K] bool: ended with eos; otherwise cut off at max_tokens
+    frames: tf.Tensor  # [B, K, U] int32, what `readout` says of each token; zero without it
     coverage: tf.Tensor  # [B, K] what `readout` says of the final state; zero without it
 
 
@@ -47,6 +55,7 @@ class _Hypotheses(NamedTuple):
     token_log_probs: tf.Tensor
     num_tokens: tf.Tensor
     is_finished: tf.Tensor
+    frames: tf.Tensor
     coverage: tf.Tensor
 
 
@@ -56,6 +65,7 @@ class _Alive(NamedTuple):
     log_prob: tf.Tensor  # [B, W]
     token_ids: tf.Tensor  # [B, W, U]
     token_log_probs: tf.Tensor  # [B, W, U]
+    frames: tf.Tensor  # [B, W, U]
     last: tf.Tensor  # [B, W] the token to feed next
     state: Any  # nest of [B * W, ...]
 
@@ -86,7 +96,7 @@ def beam_search(
     eos_id: int,
     pad_id: int,
     alpha: float = 0.0,
-    readout: Callable[[Any], tf.Tensor] | None = None,
+    readout: Callable[[Any], Readout] | None = None,
 ) -> BeamResult:
     """Finds the `num_hypotheses` best token sequences of each utterance.
 
@@ -102,7 +112,7 @@ def beam_search(
       num_hypotheses: hypotheses returned, at most beam_width.
       max_tokens: decoder steps, eos included; not frames or seconds.
       alpha: exponent of the length penalty; 0 ranks by log_prob.
-      readout: maps the state to one float32 per hypothesis [N], kept when a hypothesis ends.
+      readout: maps the state after a step to what is kept of it.
     Returns:
       BeamResult with K = num_hypotheses and U = max_tokens.
     Raises:
@@ -118,15 +128,16 @@ def beam_search(
         raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
     if alpha < 0:
         raise ValueError(f"alpha must not be negative, got {alpha}")
-    readout = readout or (lambda state: tf.zeros([batch_size * beam_width]))
     shape = [batch_size, beam_width]
     no_ids = tf.fill([*shape, max_tokens], pad_id)
     no_log_probs = tf.zeros([*shape, max_tokens])
+    no_frames = tf.zeros([*shape, max_tokens], tf.int32)
     alive = _Alive(
         # One hypothesis to start from; the other places are impossible.
         log_prob=tf.where(tf.range(beam_width) > 0, _IMPOSSIBLE, tf.zeros(shape)),
         token_ids=no_ids,
         token_log_probs=no_log_probs,
+        frames=no_frames,
         last=tf.fill(shape, sos_id),
         state=tf.nest.map_structure(lambda x: _repeat(x, beam_width), initial_state),
     )
@@ -137,8 +148,14 @@ def beam_search(
         token_log_probs=no_log_probs[:, :num_hypotheses],
         num_tokens=tf.zeros([batch_size, num_hypotheses], tf.int32),
         is_finished=tf.zeros([batch_size, num_hypotheses], tf.bool),
+        frames=no_frames[:, :num_hypotheses],
         coverage=tf.zeros([batch_size, num_hypotheses]),
     )
+
+    def read(state: Any) -> Readout:
+        if readout is None:
+            return Readout(tf.zeros(shape, tf.int32), tf.zeros(shape))
+        return Readout(*(tf.reshape(x, shape) for x in readout(state)))
 
     def may_improve(step: tf.Tensor, alive: _Alive, finished: _Hypotheses) -> tf.Tensor:
         # Log-probabilities only fall, and the divisor is largest at the greatest length.
@@ -150,12 +167,13 @@ def beam_search(
         log_probs, state = step_fn(tf.reshape(alive.last, [-1]), alive.state)
         log_probs = tf.where(log_probs > _LEAST_POSSIBLE, log_probs, _IMPOSSIBLE)  # NaN too
         log_probs = tf.reshape(log_probs, [*shape, log_probs.shape[-1]])
-        alive = alive._replace(state=state)
+        seen = read(state)
+        alive = alive._replace(state=state, frames=_write(alive.frames, step, seen.frame))
         totals = tf.expand_dims(alive.log_prob, -1) + log_probs
         going_on, is_ending = _choose(totals, eos_id)
         eos_log_prob = tf.where(is_ending, log_probs[:, :, eos_id], _IMPOSSIBLE)
         ended = _append_eos(alive, eos_log_prob, step, eos_id, alpha)
-        ended = ended._replace(coverage=tf.reshape(readout(state), shape))
+        ended = ended._replace(coverage=seen.coverage)
         finished = _best(_concat(finished, ended), num_hypotheses)
         return step + 1, _extend(alive, totals, log_probs, going_on, step), finished
 
@@ -169,7 +187,8 @@ def beam_search(
         token_log_probs=alive.token_log_probs,
         num_tokens=tf.fill(shape, step),
         is_finished=tf.zeros(shape, tf.bool),
-        coverage=tf.reshape(readout(alive.state), shape),
+        frames=alive.frames,
+        coverage=read(alive.state).coverage,
     )
     ranked = _fill(finished, _best(cut_off, num_hypotheses), num_hypotheses)
     return _result(ranked, pad_id)
@@ -200,6 +219,7 @@ def _append_eos(
         token_log_probs=_write(alive.token_log_probs, step, eos_log_prob),
         num_tokens=tf.where(possible, step + 1, 0),
         is_finished=possible,
+        frames=alive.frames,
         coverage=tf.zeros_like(log_prob),
     )
 
@@ -245,6 +265,7 @@ def _extend(
         log_prob=chosen(totals),
         token_ids=_write(tf.gather(alive.token_ids, parent, batch_dims=1), step, token),
         token_log_probs=_write(token_log_probs, step, chosen(log_probs)),
+        frames=tf.gather(alive.frames, parent, batch_dims=1),
         last=token,
         state=tf.nest.map_structure(lambda x: tf.gather(x, parent_row), alive.state),
     )
@@ -279,5 +300,6 @@ def _result(ranked: _Hypotheses, pad_id: int) -> BeamResult:
         score=ranked.score,
         token_log_probs=tf.where(each_token, ranked.token_log_probs, 0.0),
         is_finished=ranked.is_finished & possible,
+        frames=tf.where(each_token, ranked.frames, 0),
         coverage=tf.where(possible, ranked.coverage, 0.0),
     )

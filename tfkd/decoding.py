@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfkd.beam_search import BeamResult, beam_search
+from tfkd.beam_search import BeamResult, Readout, beam_search
 from tfkd.models import Recogniser
 from tfkd.text import Tokenizer
 
@@ -50,12 +50,13 @@ class Decoder:
         encoded, encoded_lengths = self.model.encode(waveform, num_samples)
         memory, state = self.model.initial_state(encoded, encoded_lengths)
 
-        def coverage(state) -> tf.Tensor:
-            """Share of each utterance's encodings that got attention, [N]."""
+        def readout(state) -> Readout:
+            """Where each hypothesis looked, and the share of the encodings that got attention."""
             attended = tf.minimum(state.attention_sum, 1.0)
             attended = tf.reshape(attended, [-1, self.beam_width, tf.shape(attended)[-1]])
             lengths = tf.expand_dims(tf.cast(tf.maximum(encoded_lengths, 1), tf.float32), 1)
-            return tf.reshape(tf.reduce_sum(attended, -1) / lengths, [-1])
+            covered = tf.reshape(tf.reduce_sum(attended, -1) / lengths, [-1])
+            return Readout(state.peak_frame, covered)
 
         return beam_search(
             lambda token_ids, state: self.model.step(token_ids, state, memory),
@@ -68,7 +69,7 @@ class Decoder:
             eos_id=self.tokenizer.eos_id,
             pad_id=self.tokenizer.pad_id,
             alpha=self.alpha,
-            readout=coverage,
+            readout=readout,
         )
 
 

@@ -63,7 +63,8 @@ def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> Store
                     labels[decoded.utterance_id] = decoded
                     bar.update()
                 refused: list[Rejection] = []
-                writer.write_shard(number, _records(store, path, labels, refused), refused)
+                records = _records(store, path, labels, decoder.model.frame_seconds, refused)
+                writer.write_shard(number, records, refused)
         return writer.complete(store.rejections)
 
 
@@ -72,12 +73,16 @@ def _ids(shard: Path) -> tuple[str, ...]:
 
 
 def _records(
-    store: Store, path: Path, labels: dict[str, Decoded], refused: list[Rejection]
+    store: Store,
+    path: Path,
+    labels: dict[str, Decoded],
+    frame_seconds: float,
+    refused: list[Rejection],
 ) -> Iterator[PseudoLabelRecord]:
     """The shard's utterances in order, each with its hypotheses, or refused by name."""
     for record in ordered_records(path, store.kind, _ids(path)):
         utterance = record if isinstance(record, UtteranceRecord) else record.utterance
-        hypotheses = _hypotheses(labels[utterance.utterance_id])
+        hypotheses = _hypotheses(labels[utterance.utterance_id], frame_seconds)
         if hypotheses:
             yield PseudoLabelRecord(utterance, hypotheses)
         else:
@@ -85,7 +90,7 @@ def _records(
             refused.append(Rejection(utterance.utterance_id, "no_hypothesis", detail, str(path)))
 
 
-def _hypotheses(decoded: Decoded) -> tuple[Hypothesis, ...]:
+def _hypotheses(decoded: Decoded, frame_seconds: float) -> tuple[Hypothesis, ...]:
     result = decoded.result
     return tuple(
         Hypothesis(
@@ -94,6 +99,7 @@ def _hypotheses(decoded: Decoded) -> tuple[Hypothesis, ...]:
             log_prob=float(result.log_prob[rank]),
             score=float(result.score[rank]),
             token_log_probs=tuple(result.token_log_probs[rank, :length].tolist()),
+            token_seconds=tuple((result.frames[rank, :length] * frame_seconds).tolist()),
             finish_reason="eos" if result.is_finished[rank] else "max_steps",
             coverage=float(result.coverage[rank]),
         )

@@ -57,6 +57,11 @@ class Recogniser(keras.Model):
             self.ctc_head.build((None, None, self.encoder.output_units))
         self.built = True
 
+    @property
+    def frame_seconds(self) -> float:
+        """Time from one encoding to the next."""
+        return self.config.frontend.hop_ms * self.config.encoder.time_reduction / 1000
+
     def encode(
         self, waveform: tf.Tensor, num_samples: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -27,6 +27,7 @@ class DecoderState(NamedTuple):
     cell: tf.Tensor  # [N, H]; [N, 0] for a GRU
     context: tf.Tensor  # [N, D]
     attention_sum: tf.Tensor  # [N, S]: the sum of the alignments so far
+    peak_frame: tf.Tensor  # [N] int32: where the last alignment was greatest
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -96,6 +97,7 @@ class AttentionDecoder(keras.layers.Layer):
             cell=tf.zeros([count, cell_units], encoded.dtype),
             context=tf.zeros([count, self.encoded_units], encoded.dtype),
             attention_sum=tf.zeros([count, steps], encoded.dtype),
+            peak_frame=tf.zeros([count], tf.int32),
         )
 
     def step(
@@ -110,7 +112,8 @@ class AttentionDecoder(keras.layers.Layer):
     ) -> DecoderState:
         hidden, cell = self._recur(token_gates, state)
         context, alignment = self.attention(hidden, state.attention_sum, memory.attention)
-        return DecoderState(hidden, cell, context, state.attention_sum + alignment)
+        peak_frame = tf.argmax(alignment, -1, tf.int32)
+        return DecoderState(hidden, cell, context, state.attention_sum + alignment, peak_frame)
 
     def _recur(self, token_gates: tf.Tensor, state: DecoderState) -> tuple[tf.Tensor, tf.Tensor]:
         if self.config.cell == "lstm":

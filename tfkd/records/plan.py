@@ -17,7 +17,7 @@ from tfkd.files import sha256_of_text, write_json
 from tfkd.records.framing import REDO, reading
 from tfkd.records.schema import KINDS
 
-FORMAT = 1  # Raised when the layout of a store changes: an older store is then refused.
+FORMAT = 2  # Raised when the layout of a store changes: an older store is then refused.
 OTHER_FOLDER = "choose another --out folder, or delete this one"
 
 _SEAL = "seal"

@@ -27,6 +27,7 @@ HYPOTHESES_NUM_TOKENS = "hypotheses/num_tokens"
 HYPOTHESES_LOG_PROB = "hypotheses/log_prob"
 HYPOTHESES_SCORE = "hypotheses/score"
 HYPOTHESES_TOKEN_LOG_PROBS = "hypotheses/token_log_probs"
+HYPOTHESES_TOKEN_SECONDS = "hypotheses/token_seconds"
 HYPOTHESES_FINISH_REASON = "hypotheses/finish_reason"
 HYPOTHESES_COVERAGE = "hypotheses/coverage"
 
@@ -47,6 +48,7 @@ PSEUDO_LABEL_FEATURES: Mapping[str, str] = {
     HYPOTHESES_LOG_PROB: "float",
     HYPOTHESES_SCORE: "float",
     HYPOTHESES_TOKEN_LOG_PROBS: "float",
+    HYPOTHESES_TOKEN_SECONDS: "float",
     HYPOTHESES_FINISH_REASON: "bytes",
     HYPOTHESES_COVERAGE: "float",
 }
@@ -100,6 +102,7 @@ class Hypothesis:
       log_prob: natural-log probability of the whole sequence, EOS included.
       score: value that ranked it (length-normalised, with further terms).
       token_log_probs: [num_tokens] natural logs.
+      token_seconds: [num_tokens] where in the audio attention looked most for each token.
       finish_reason: "eos" or "max_steps".
       coverage: share of the encoder's frames that attention looked at.
     """
@@ -109,6 +112,7 @@ class Hypothesis:
     log_prob: float
     score: float
     token_log_probs: tuple[float, ...]
+    token_seconds: tuple[float, ...]
     finish_reason: str
     coverage: float
 
@@ -196,6 +200,9 @@ def _hypotheses_values(record: PseudoLabelRecord) -> Values:
         HYPOTHESES_TOKEN_LOG_PROBS: [
             float(value) for each in hypotheses for value in each.token_log_probs
         ],
+        HYPOTHESES_TOKEN_SECONDS: [
+            float(value) for each in hypotheses for value in each.token_seconds
+        ],
         HYPOTHESES_FINISH_REASON: [each.finish_reason.encode() for each in hypotheses],
         HYPOTHESES_COVERAGE: [float(each.coverage) for each in hypotheses],
     }
@@ -206,6 +213,7 @@ def _hypotheses_of(values: Values, utterance_id: str) -> Iterator[Hypothesis]:
     num_tokens = values[HYPOTHESES_NUM_TOKENS]
     token_ids = _split(values[HYPOTHESES_TOKEN_IDS], num_tokens)
     token_log_probs = _split(values[HYPOTHESES_TOKEN_LOG_PROBS], num_tokens)
+    token_seconds = _split(values[HYPOTHESES_TOKEN_SECONDS], num_tokens)
     for rank in range(len(num_tokens)):
         yield Hypothesis(
             text=_decode(values[HYPOTHESES_TEXT][rank], HYPOTHESES_TEXT),
@@ -213,6 +221,7 @@ def _hypotheses_of(values: Values, utterance_id: str) -> Iterator[Hypothesis]:
             log_prob=values[HYPOTHESES_LOG_PROB][rank],
             score=values[HYPOTHESES_SCORE][rank],
             token_log_probs=token_log_probs[rank],
+            token_seconds=token_seconds[rank],
             finish_reason=_decode(values[HYPOTHESES_FINISH_REASON][rank], HYPOTHESES_FINISH_REASON),
             coverage=values[HYPOTHESES_COVERAGE][rank],
         )
@@ -297,11 +306,11 @@ def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
     yield from _encoding_faults(hypothesis.text, "text")
     if not hypothesis.token_ids:
         yield "it has no tokens"
-    if len(hypothesis.token_ids) != len(hypothesis.token_log_probs):
-        yield (
-            f"{len(hypothesis.token_ids)} token_ids but "
-            f"{len(hypothesis.token_log_probs)} token_log_probs"
-        )
+    for name in ("token_log_probs", "token_seconds"):
+        if len(hypothesis.token_ids) != len(getattr(hypothesis, name)):
+            yield (
+                f"{len(hypothesis.token_ids)} token_ids but {len(getattr(hypothesis, name))} {name}"
+            )
     if not all(0 <= token_id <= _INT64_MAX for token_id in hypothesis.token_ids):
         yield "a token id is negative or too large"
     if hypothesis.finish_reason not in FINISH_REASONS:
@@ -312,7 +321,9 @@ def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
 def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
     named = {name: getattr(hypothesis, name) for name in ("log_prob", "score", "coverage")}
     per_token = {
-        f"token_log_probs[{step}]": value for step, value in enumerate(hypothesis.token_log_probs)
+        f"{name}[{step}]": value
+        for name in ("token_log_probs", "token_seconds")
+        for step, value in enumerate(getattr(hypothesis, name))
     }
     for name, value in (named | per_token).items():
         # Says no to NaN as well, and to what becomes infinite as float32.
@@ -341,7 +352,7 @@ def _length_faults(values: Values) -> Iterator[str]:
             yield f"feature {name} holds {len(values[name])} values, not {len(num_tokens)}"
     if any(count <= 0 for count in num_tokens):
         yield "a hypothesis has no tokens"
-    for name in (HYPOTHESES_TOKEN_IDS, HYPOTHESES_TOKEN_LOG_PROBS):
+    for name in (HYPOTHESES_TOKEN_IDS, HYPOTHESES_TOKEN_LOG_PROBS, HYPOTHESES_TOKEN_SECONDS):
         if len(values[name]) != sum(num_tokens):
             yield f"feature {name} holds {len(values[name])} values, not {sum(num_tokens)}"
 
