@@ -38,8 +38,8 @@ from tfkd.runs import load_run
 run, data, out, config, shard = sys.argv[1:]
 real = labelling._records
 
-def dying(store, path, labels, refused):
-    for number, record in enumerate(real(store, path, labels, refused)):
+def dying(store, path, *arguments):
+    for number, record in enumerate(real(store, path, *arguments)):
         if path == store.shard_paths[int(shard)] and number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         yield record
