@@ -30,9 +30,11 @@ ORDER = (
     "tfkd.targets",
     "tfkd.datasets",
     # maths
+    "tfkd.layers.products",
     "tfkd.layers.recurrent",
     "tfkd.layers.frontend",
     "tfkd.layers.attention",
+    "tfkd.layers.attention_scan",
     "tfkd.layers.encoders",
     "tfkd.layers.decoders",
     "tfkd.layers",

@@ -81,7 +81,8 @@ class SpecAugmentConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The listener. `pyramid` halves time before layers 2, 3, ...; `conv` before layer 1."""
+    """The listener. `conv` halves time before layer 1; `pyramid` joins pairs of frames once before
+    layers 2, 3, ..., and before layer 1 as often as is still needed."""
 
     reduction: Literal["pyramid", "conv"] = "conv"
     time_reduction: int = 4
@@ -389,8 +390,6 @@ def _validate(config: Any, *, path: str | Path | None, at: str) -> None:
         case EncoderConfig():
             if config.time_reduction & (config.time_reduction - 1):
                 refuse("time_reduction", "must be a power of two")
-            if config.reduction == "pyramid" and config.time_reduction > 2 ** (config.layers - 1):
-                refuse("time_reduction", f"{config.layers} pyramid layers cannot reduce that much")
         case TokenizerConfig():
             if config.kind == "sentencepiece" and config.vocab_size is None:
                 refuse("vocab_size", "SentencePiece needs one")

@@ -10,14 +10,18 @@ import tensorflow as tf
 
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import AdditiveAttention, AttentionMemory
-from tfkd.layers.recurrent import GATES, forget_gate_bias, gru_cell, lstm_cell, project
+from tfkd.layers.attention_scan import attention_scan
+from tfkd.layers.products import project, widened
+from tfkd.layers.recurrent import GATES, forget_gate_bias, four_gate_step, state_units
 
 
 class DecoderMemory(NamedTuple):
-    """What every step reads and none changes."""
+    """What every step reads and none changes; the layout of gates is that of `four_gate_step`."""
 
     attention: AttentionMemory
-    token_gates: tf.Tensor  # [V, G * H]: the share of each token in the gates, bias included
+    token_gates: tf.Tensor  # [V, 4H or more]: the share of each token in the gates, bias included
+    gate_kernel: tf.Tensor  # [D + H, 4H or more]: the share of context and hidden state
+    output_kernel: tf.Tensor  # [H + D, V]
 
 
 class DecoderState(NamedTuple):
@@ -85,16 +89,41 @@ class AttentionDecoder(keras.layers.Layer):
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> DecoderMemory:
         """Everything that depends on encoded [B, S, D] and the weights alone."""
         token_gates = tf.matmul(self.embedding, self.token_kernel) + self.bias
-        return DecoderMemory(self.attention.memory(encoded, encoded_lengths), token_gates)
+        context, recurrent = map(tf.convert_to_tensor, (self.context_kernel, self.recurrent_kernel))
+        if self.config.cell == "gru":
+            token_gates, context, recurrent = self._as_four_gates(token_gates, context, recurrent)
+        gate_kernel = tf.concat([context, recurrent], 0)
+        if encoded.shape[0] != 1:  # Products with few rows, as on a device, gain nothing.
+            token_gates, gate_kernel = widened(token_gates), widened(gate_kernel)
+        return DecoderMemory(
+            self.attention.memory(encoded, encoded_lengths),
+            token_gates,
+            gate_kernel,
+            tf.convert_to_tensor(self.output_kernel),
+        )
+
+    def _as_four_gates(
+        self, token_gates: tf.Tensor, context: tf.Tensor, recurrent: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """A GRU's kernels with input and state apart where they meet the candidate."""
+        both, units = 2 * self.config.units, self.config.units
+        bias = tf.convert_to_tensor(self.recurrent_bias)
+        of_state = tf.repeat(bias[None, both:], tf.shape(token_gates)[0], 0)
+        token_gates = tf.concat(
+            [token_gates[:, :both] + bias[:both], token_gates[:, both:], of_state], 1
+        )
+        context = tf.pad(context, [[0, 0], [0, units]])
+        nothing = tf.zeros([units, units], recurrent.dtype)
+        recurrent = tf.concat([recurrent[:, :both], nothing, recurrent[:, both:]], 1)
+        return token_gates, context, recurrent
 
     def initial_state(self, encoded: tf.Tensor, hypotheses: tf.Tensor | int = 1) -> DecoderState:
         """Zero state for `hypotheses` hypotheses of each utterance of encoded [B, S, D]."""
         batch, steps = encoded.shape[0] or tf.shape(encoded)[0], tf.shape(encoded)[1]
         count = batch * hypotheses
-        cell_units = self.config.units if self.config.cell == "lstm" else 0
         return DecoderState(
             hidden=tf.zeros([count, self.config.units], encoded.dtype),
-            cell=tf.zeros([count, cell_units], encoded.dtype),
+            cell=tf.zeros([count, state_units(self.config.cell, self.config.units)], encoded.dtype),
             context=tf.zeros([count, self.encoded_units], encoded.dtype),
             attention_sum=tf.zeros([count, steps], encoded.dtype),
             peak_frame=tf.zeros([count], tf.int32),
@@ -104,29 +133,18 @@ class AttentionDecoder(keras.layers.Layer):
         self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
     ) -> tuple[tf.Tensor, DecoderState]:
         """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
-        state = self._advance(tf.gather(memory.token_gates, token_ids), state, memory)
-        return self.logits(tf.concat([state.hidden, state.context], -1)), state
-
-    def _advance(
-        self, token_gates: tf.Tensor, state: DecoderState, memory: DecoderMemory
-    ) -> DecoderState:
-        hidden, cell = self._recur(token_gates, state)
+        inputs = tf.matmul(tf.concat([state.context, state.hidden], -1), memory.gate_kernel)
+        inputs += tf.gather(memory.token_gates, token_ids)
+        hidden, cell, _ = four_gate_step(self.config.cell, inputs, state.hidden, state.cell)
         context, alignment = self.attention(hidden, state.attention_sum, memory.attention)
+        attention_sum = state.attention_sum + alignment
         peak_frame = tf.argmax(alignment, -1, tf.int32)
-        return DecoderState(hidden, cell, context, state.attention_sum + alignment, peak_frame)
+        state = DecoderState(hidden, cell, context, attention_sum, peak_frame)
+        return self._logits(tf.concat([hidden, context], -1), memory), state
 
-    def _recur(self, token_gates: tf.Tensor, state: DecoderState) -> tuple[tf.Tensor, tf.Tensor]:
-        if self.config.cell == "lstm":
-            kernel = tf.concat([self.context_kernel, self.recurrent_kernel], 0)
-            gates = token_gates + tf.matmul(tf.concat([state.context, state.hidden], -1), kernel)
-            return lstm_cell(gates, state.cell)
-        projected = token_gates + tf.matmul(state.context, self.context_kernel)
-        recurrent = tf.matmul(state.hidden, self.recurrent_kernel) + self.recurrent_bias
-        return gru_cell(projected, recurrent, state.hidden), state.cell
-
-    def logits(self, outputs: tf.Tensor) -> tf.Tensor:
+    def _logits(self, outputs: tf.Tensor, memory: DecoderMemory) -> tf.Tensor:
         """Projects hidden and context [..., H + D] to the vocabulary."""
-        return project(outputs, tf.convert_to_tensor(self.output_kernel)) + self.output_bias
+        return project(outputs, memory.output_kernel) + self.output_bias
 
     def call(
         self,
@@ -146,21 +164,13 @@ class AttentionDecoder(keras.layers.Layer):
         batch, hypotheses, steps = shape[0], shape[1], shape[2]
         memory = self.memory(encoded, encoded_lengths)
         by_step = tf.transpose(tf.reshape(token_ids, [-1, steps]))
-        token_gates = tf.TensorArray(encoded.dtype, size=steps).unstack(
-            tf.gather(memory.token_gates, by_step)
+        token_gates = tf.gather(memory.token_gates, by_step)
+        outputs = attention_scan(
+            self.config.cell, token_gates, memory.gate_kernel, memory.attention
         )
-
-        def body(t, state, outputs):
-            state = self._advance(token_gates.read(t), state, memory)
-            output = tf.concat([state.hidden, state.context], -1)
-            return t + 1, state, outputs.write(t, output)
-
-        width = self.config.units + self.encoded_units
-        outputs = tf.TensorArray(encoded.dtype, size=steps, element_shape=[None, width])
-        state = self.initial_state(encoded, hypotheses)
-        *_, outputs = tf.while_loop(lambda t, *_: t < steps, body, (0, state, outputs))
-        stacked = self.dropout(tf.transpose(outputs.stack(), [1, 0, 2]), training=training)
-        return tf.reshape(self.logits(stacked), [batch, hypotheses, steps, self.vocab_size])
+        outputs = self.dropout(tf.transpose(outputs, [1, 0, 2]), training=training)
+        logits = self._logits(outputs, memory)
+        return tf.reshape(logits, [batch, hypotheses, steps, self.vocab_size])
 
     def get_config(self) -> dict:
         return {

@@ -89,14 +89,19 @@ class Encoder(keras.layers.Layer):
             conv.build((None, None, width))
             width = self.config.conv_units
         for i, layer in enumerate(self.recurrent):
-            layer.build((None, None, width * (2 if self._joins_before(i) else 1)))
+            layer.build((None, None, width * 2 ** self._joins_before(i)))
             width = 2 * self.config.units
             self.norms[i].build((None, None, width))
         self.output_units = width
         self.built = True
 
-    def _joins_before(self, layer: int) -> bool:
-        return self.config.reduction == "pyramid" and 1 <= layer <= self.halvings
+    def _joins_before(self, layer: int) -> int:
+        """How often pairs are joined: once before layers 2, 3, ...; what is left before layer 1."""
+        if self.config.reduction != "pyramid":
+            return 0
+        if layer == 0:
+            return max(0, self.halvings - (self.config.layers - 1))
+        return int(layer <= self.halvings)
 
     def call(
         self, features: tf.Tensor, lengths: tf.Tensor, training: bool = False
@@ -105,7 +110,7 @@ class Encoder(keras.layers.Layer):
         for conv in self.convs:
             features, lengths = conv(features, lengths)
         for i, (layer, norm) in enumerate(zip(self.recurrent, self.norms)):
-            if self._joins_before(i):
+            for _ in range(self._joins_before(i)):
                 features, lengths = join_pairs(features, lengths)
             # Without it, small initial outputs shrink from layer to layer, and training stays on
             # the plateau where it predicts text without listening (docs/decisions/0007).

@@ -8,52 +8,184 @@ are those of `keras.layers.LSTM` and `keras.layers.GRU`; docs/decisions/0002 has
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import keras
 import tensorflow as tf
+
+from tfkd.layers.products import outer_sum, project, transposed, widened
 
 Cell = Literal["lstm", "gru"]
 GATES = {"lstm": 4, "gru": 3}
 
 
-def lstm_cell(gates: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """One LSTM step from gate activations [..., 4H] (order i, f, g, o) and cell [..., H]."""
-    i, f, g, o = tf.split(gates, 4, -1)
-    cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
-    return tf.sigmoid(o) * tf.tanh(cell), cell
+def lstm_gates(inputs: tf.Tensor, units: int) -> list[tf.Tensor]:
+    """Input, forget, candidate and output gate [..., H] from their inputs [..., 4H or more]."""
+    i, f, g, o = split_gates(inputs, 4, units)
+    return [tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)]
 
 
-def gru_cell(projected: tf.Tensor, recurrent: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
-    """One GRU step (reset after the product, as Keras) from its two projections [..., 3H]."""
-    update_x, reset_x, candidate_x = tf.split(projected, 3, -1)
-    update_h, reset_h, candidate_h = tf.split(recurrent, 3, -1)
-    update = tf.sigmoid(update_x + update_h)
-    candidate = tf.tanh(candidate_x + tf.sigmoid(reset_x + reset_h) * candidate_h)
+def lstm_states(gates: Sequence[tf.Tensor], cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Next hidden state and cell."""
+    i, f, g, o = gates
+    cell = f * cell + i * g
+    return o * tf.tanh(cell), cell
+
+
+def gru_gates(projected: tf.Tensor, recurrent: tf.Tensor, units: int) -> list[tf.Tensor]:
+    """Update and reset gate, candidate and its recurrent input, each [..., H].
+
+    The reset gate acts after the product, as in Keras.
+
+    Args:
+      projected, recurrent: what input and state give to the gates [..., 3H or more].
+    """
+    update_x, reset_x, candidate_x = split_gates(projected, 3, units)
+    update_h, reset_h, candidate_h = split_gates(recurrent, 3, units)
+    update, reset = tf.sigmoid(update_x + update_h), tf.sigmoid(reset_x + reset_h)
+    return [update, reset, tf.tanh(candidate_x + reset * candidate_h), candidate_h]
+
+
+def gru_state(gates: Sequence[tf.Tensor], hidden: tf.Tensor) -> tf.Tensor:
+    """Next hidden state."""
+    update, _, candidate, _ = gates
     return update * hidden + (1.0 - update) * candidate
 
 
-def _arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.TensorArray]:
+def arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.TensorArray]:
+    """Empty arrays for `steps` values [B, width] each, B being that of like [T, B, *]."""
     return [
-        tf.TensorArray(like.dtype, size=steps, element_shape=[*like.shape[1:-1], width])
+        tf.TensorArray(like.dtype, size=steps, element_shape=[like.shape[1], width])
         for width in widths
     ]
 
 
-def _zeros(projected: tf.Tensor, width: int) -> tf.Tensor:
-    """Initial state [..., H] for projected [T, ..., G * H], static where the shape is."""
-    if projected.shape[1:-1].is_fully_defined():
-        return tf.zeros([*projected.shape[1:-1], width], projected.dtype)
-    return tf.zeros(tf.concat([tf.shape(projected)[1:-1], [width]], 0), projected.dtype)
+def unstack(value: tf.Tensor) -> tf.TensorArray:
+    """value [T, ...] as an array of T values."""
+    return tf.TensorArray(value.dtype, size=tf.shape(value)[0]).unstack(value)
 
 
-def _unstack(value: tf.Tensor, steps: tf.Tensor) -> tf.TensorArray:
-    return tf.TensorArray(value.dtype, size=steps).unstack(value)
-
-
-def _shifted(states: tf.Tensor) -> tf.Tensor:
+def shifted(states: tf.Tensor) -> tf.Tensor:
     """The state before each step: zeros, then all but the last."""
     return tf.concat([tf.zeros_like(states[:1]), states[:-1]], 0)
+
+
+def _zeros(projected: tf.Tensor, width: int) -> tf.Tensor:
+    """Initial state [B, width] for projected [T, B, *], static where the shape is."""
+    batch = projected.shape[1]
+    return tf.zeros([tf.shape(projected)[1] if batch is None else batch, width], projected.dtype)
+
+
+def split_gates(gates: tf.Tensor, count: int, units: int) -> list[tf.Tensor]:
+    """The `count` gates of `units` each; columns beyond them are spare (`products.widened`)."""
+    spare = gates.shape[-1] - count * units
+    return tf.split(gates, [units] * count + ([spare] if spare else []), -1)[:count]
+
+
+class LstmTape(NamedTuple):
+    """What an LSTM's backward recursion reads of each step, [T, B, *]."""
+
+    to_cell: tf.Tensor
+    to_output: tf.Tensor
+    to_ifg: tf.Tensor
+    forget: tf.Tensor
+
+    @classmethod
+    def of(cls, gates: tf.Tensor, cells: tf.Tensor) -> LstmTape:
+        """From gates [T, B, 4H] after their sigmoids (tanh for g) and the cells [T, B, H]."""
+        i, f, g, o = tf.split(gates, 4, -1)
+        tanh_cells = tf.tanh(cells)
+        return cls(
+            to_cell=o * (1 - tf.square(tanh_cells)),
+            to_output=tanh_cells * o * (1 - o),
+            to_ifg=tf.concat([g * i * (1 - i), shifted(cells) * f * (1 - f), i * (1 - g * g)], -1),
+            forget=f,
+        )
+
+    def step(self, d_hidden: tf.Tensor, d_cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of one step: gradients [B, 4H] of the gates' inputs and [B, H] of the earlier cell."""
+        d_cell += d_hidden * self.to_cell
+        d_ifg = tf.concat([d_cell, d_cell, d_cell], -1) * self.to_ifg
+        return tf.concat([d_ifg, d_hidden * self.to_output], -1), d_cell * self.forget
+
+
+class GruTape(NamedTuple):
+    """What a GRU's backward recursion reads of each step, [T, B, *]."""
+
+    to_recurrent: tf.Tensor
+    to_candidate: tf.Tensor
+    update: tf.Tensor
+
+    @classmethod
+    def of(cls, gates: Sequence[tf.Tensor], before: tf.Tensor) -> GruTape:
+        """From the gates of `gru_gates`, and the states before each step [T, B, H]."""
+        update, reset, candidate, candidate_h = gates
+        to_candidate = (1 - update) * (1 - tf.square(candidate))
+        to_recurrent = [
+            (before - candidate) * update * (1 - update),
+            to_candidate * candidate_h * reset * (1 - reset),
+            to_candidate * reset,
+        ]
+        return cls(tf.concat(to_recurrent, -1), to_candidate, update)
+
+    def step(self, d_hidden: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Of one step: gradients [B, 3H] of both projections, and of the earlier state [B, H]."""
+        d_recurrent = tf.concat([d_hidden, d_hidden, d_hidden], -1) * self.to_recurrent
+        of_gates = d_recurrent[:, : -d_hidden.shape[-1]]
+        d_projected = tf.concat([of_gates, d_hidden * self.to_candidate], -1)
+        return d_projected, d_recurrent, d_hidden * self.update
+
+
+class Steps:
+    """The values [T, ...] of a tape, read step by step inside a loop."""
+
+    def __init__(self, tape: LstmTape | GruTape) -> None:
+        self._kind = type(tape)
+        self._arrays = [unstack(values) for values in tape]
+
+    def at(self, step: tf.Tensor):
+        """The tape of one step."""
+        return self._kind(*(array.read(step) for array in self._arrays))
+
+
+def state_units(cell: Cell, units: int) -> int:
+    """Size of what a cell carries beside its hidden state."""
+    return units if cell == "lstm" else 0
+
+
+def four_gate_step(
+    cell: Cell, inputs: tf.Tensor, hidden: tf.Tensor, state: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """One step of a cell of which inputs and state arrive as one product.
+
+    Args:
+      inputs: [N, 4H or more] of the gates: those of an LSTM; of a GRU update, reset, candidate from
+        the input, and candidate from the state.
+      state: the LSTM's cell [N, H]; [N, 0] for a GRU.
+    Returns:
+      Next hidden state, next state, and the gates [N, 4H].
+    """
+    units = hidden.shape[-1]
+    if cell == "lstm":
+        gates = lstm_gates(inputs, units)
+        hidden, state = lstm_states(gates, state)
+    else:
+        update, reset, candidate_x, candidate_h = split_gates(inputs, 4, units)
+        update, reset = tf.sigmoid(update), tf.sigmoid(reset)
+        gates = [update, reset, tf.tanh(candidate_x + reset * candidate_h), candidate_h]
+        hidden = gru_state(gates, hidden)
+    return hidden, state, tf.concat(gates, -1)
+
+
+def four_gate_backward(
+    tape: LstmTape | GruTape, d_hidden: tf.Tensor, d_state: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Gradients of `four_gate_step`'s inputs [N, 4H], state, and (directly) hidden state."""
+    if isinstance(tape, LstmTape):
+        return *tape.step(d_hidden, d_state), tf.zeros_like(d_hidden)
+    d_projected, d_recurrent, d_before = tape.step(d_hidden)
+    d_inputs = tf.concat([d_projected, d_recurrent[:, -d_hidden.shape[-1] :]], -1)
+    return d_inputs, d_state, d_before
 
 
 @tf.custom_gradient
@@ -61,51 +193,40 @@ def lstm_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor):
     """Runs an LSTM over time from a zero state.
 
     Args:
-      projected: [T, ..., 4H], inputs times kernel plus bias.
-      recurrent_kernel: [..., H, 4H], with the leading dimensions of a stack of directions, if any.
+      projected: [T, B, 4H], inputs times kernel plus bias; wider if the kernel was widened.
+      recurrent_kernel: [H, 4H], as wide as `projected`.
     Returns:
-      Hidden states [T, ..., H].
+      Hidden states [T, B, H].
     """
-    units = recurrent_kernel.shape[-2]
+    units, width = recurrent_kernel.shape
     steps = tf.shape(projected)[0]
-    inputs = _unstack(projected, steps)
+    inputs = unstack(projected)
     zeros = _zeros(projected, units)
 
     def body(t, hidden, cell, hiddens, cells, gates):
-        activations = inputs.read(t) + tf.matmul(hidden, recurrent_kernel)
-        i, f, g, o = tf.split(activations, 4, -1)
-        i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
-        cell = f * cell + i * g
-        hidden = o * tf.tanh(cell)
-        gates = gates.write(t, tf.concat([i, f, g, o], -1))
+        now = lstm_gates(inputs.read(t) + tf.matmul(hidden, recurrent_kernel), units)
+        hidden, cell = lstm_states(now, cell)
+        gates = gates.write(t, tf.concat(now, -1))
         return t + 1, hidden, cell, hiddens.write(t, hidden), cells.write(t, cell), gates
 
-    arrays = _arrays(projected, steps, [units, units, 4 * units])
-    results = tf.while_loop(lambda t, *_: t < steps, body, (0, zeros, zeros, *arrays))
+    loop = (0, zeros, zeros, *arrays(projected, steps, [units, units, 4 * units]))
+    results = tf.while_loop(lambda t, *_: t < steps, body, loop)
     hiddens, cells, gates = (array.stack() for array in results[3:])
 
     def gradient(upstream):
-        i, f, g, o = tf.split(gates, 4, -1)
-        tanh_cells = tf.tanh(cells)
-        # Every factor of the recursion that does not depend on it, for all steps at once.
-        to_cell = o * (1 - tf.square(tanh_cells))
-        to_output = tanh_cells * o * (1 - o)
-        to_ifg = tf.concat([g * i * (1 - i), _shifted(cells) * f * (1 - f), i * (1 - g * g)], -1)
-        factors = [_unstack(x, steps) for x in (upstream, to_cell, to_output, to_ifg, f)]
+        tape, d_outputs = Steps(LstmTape.of(gates, cells)), unstack(upstream)
+        kernel = transposed(recurrent_kernel[:, : 4 * units])
+        spare = _zeros(projected, width - 4 * units)
 
         def backward(t, d_hidden, d_cell, d_gates):
-            d_out, k_cell, k_output, k_ifg, forget = (array.read(t) for array in factors)
-            d_hidden += d_out
-            d_cell += d_hidden * k_cell
-            d_ifg = tf.concat([d_cell, d_cell, d_cell], -1) * k_ifg
-            d_gate = tf.concat([d_ifg, d_hidden * k_output], -1)
-            d_hidden = tf.matmul(d_gate, recurrent_kernel, transpose_b=True)
-            return t - 1, d_hidden, d_cell * forget, d_gates.write(t, d_gate)
+            d_gate, d_cell = tape.at(t).step(d_hidden + d_outputs.read(t), d_cell)
+            d_gates = d_gates.write(t, tf.concat([d_gate, spare], -1))
+            return t - 1, tf.matmul(d_gate, kernel)[:, :units], d_cell, d_gates
 
-        array = _arrays(projected, steps, [4 * units])
-        loop = tf.while_loop(lambda t, *_: t >= 0, backward, (steps - 1, zeros, zeros, *array))
-        d_projected = loop[3].stack()
-        return d_projected, _kernel_gradient(_shifted(hiddens), d_projected)
+        loop = (steps - 1, zeros, zeros, *arrays(projected, steps, [width]))
+        *_, d_gates = tf.while_loop(lambda t, *_: t >= 0, backward, loop)
+        d_projected = d_gates.stack()
+        return d_projected, outer_sum(shifted(hiddens), d_projected)
 
     return hiddens, gradient
 
@@ -115,80 +236,48 @@ def gru_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor, recurrent_bias: 
     """Runs a GRU over time from a zero state.
 
     Args:
-      projected: [T, ..., 3H], inputs times kernel plus input bias (order update, reset, candidate).
-      recurrent_kernel: [..., H, 3H].
-      recurrent_bias: [..., 1, 3H].
+      projected: [T, B, 3H], inputs times kernel plus input bias (order update, reset, candidate);
+        wider if the kernel was widened.
+      recurrent_kernel: [H, 3H], as wide as `projected`.
+      recurrent_bias: [3H], as wide as `projected`.
     Returns:
-      Hidden states [T, ..., H].
+      Hidden states [T, B, H].
     """
-    units = recurrent_kernel.shape[-2]
+    units, width = recurrent_kernel.shape
     steps = tf.shape(projected)[0]
-    inputs = _unstack(projected, steps)
+    inputs = unstack(projected)
     zeros = _zeros(projected, units)
 
     def body(t, hidden, hiddens, recurrents):
         recurrent = tf.matmul(hidden, recurrent_kernel) + recurrent_bias
-        hidden = gru_cell(inputs.read(t), recurrent, hidden)
+        hidden = gru_state(gru_gates(inputs.read(t), recurrent, units), hidden)
         return t + 1, hidden, hiddens.write(t, hidden), recurrents.write(t, recurrent)
 
-    arrays = _arrays(projected, steps, [units, 3 * units])
-    results = tf.while_loop(lambda t, *_: t < steps, body, (0, zeros, *arrays))
+    loop = (0, zeros, *arrays(projected, steps, [units, width]))
+    results = tf.while_loop(lambda t, *_: t < steps, body, loop)
     hiddens, recurrents = (array.stack() for array in results[2:])
 
     def gradient(upstream):
-        before = _shifted(hiddens)
-        update_x, reset_x, candidate_x = tf.split(projected, 3, -1)
-        update_h, reset_h, candidate_h = tf.split(recurrents, 3, -1)
-        update, reset = tf.sigmoid(update_x + update_h), tf.sigmoid(reset_x + reset_h)
-        candidate = tf.tanh(candidate_x + reset * candidate_h)
-        to_candidate = (1 - update) * (1 - tf.square(candidate))
-        to_gates = tf.concat(
-            [
-                (before - candidate) * update * (1 - update),
-                to_candidate * candidate_h * reset * (1 - reset),
-                to_candidate * reset,
-            ],
-            -1,
-        )
-        factors = [_unstack(x, steps) for x in (upstream, to_gates, update)]
+        before = shifted(hiddens)
+        tape = Steps(GruTape.of(gru_gates(projected, recurrents, units), before))
+        d_outputs = unstack(upstream)
+        kernel = transposed(recurrent_kernel[:, : 3 * units])
+        spare = _zeros(projected, width - 3 * units)
 
-        def backward(t, d_hidden, d_hiddens):
-            d_out, k_gates, keep = (array.read(t) for array in factors)
-            d_hidden += d_out
-            d_hiddens = d_hiddens.write(t, d_hidden)
-            d_recurrent = tf.concat([d_hidden, d_hidden, d_hidden], -1) * k_gates
-            d_hidden = d_hidden * keep + tf.matmul(d_recurrent, recurrent_kernel, transpose_b=True)
-            return t - 1, d_hidden, d_hiddens
+        def backward(t, d_hidden, d_projections, d_recurrents):
+            d_projected, d_recurrent, d_before = tape.at(t).step(d_hidden + d_outputs.read(t))
+            d_projections = d_projections.write(t, tf.concat([d_projected, spare], -1))
+            d_recurrents = d_recurrents.write(t, tf.concat([d_recurrent, spare], -1))
+            d_hidden = d_before + tf.matmul(d_recurrent, kernel)[:, :units]
+            return t - 1, d_hidden, d_projections, d_recurrents
 
-        array = _arrays(projected, steps, [units])
-        loop = tf.while_loop(lambda t, *_: t >= 0, backward, (steps - 1, zeros, *array))
-        d_hiddens = loop[2].stack()
-        d_recurrents = tf.concat([d_hiddens, d_hiddens, d_hiddens], -1) * to_gates
-        d_projected = tf.concat([d_recurrents[..., : 2 * units], d_hiddens * to_candidate], -1)
-        d_bias = tf.reduce_sum(tf.reduce_sum(d_recurrents, 0), -2, keepdims=True)
-        return d_projected, _kernel_gradient(before, d_recurrents), d_bias
+        loop = (steps - 1, zeros, *arrays(projected, steps, [width, width]))
+        *_, d_projections, d_recurrents = tf.while_loop(lambda t, *_: t >= 0, backward, loop)
+        d_recurrents = d_recurrents.stack()
+        d_kernel, d_bias = outer_sum(before, d_recurrents), tf.reduce_sum(d_recurrents, [0, 1])
+        return d_projections.stack(), d_kernel, d_bias
 
     return hiddens, gradient
-
-
-def project(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """inputs [..., F] times kernel [F, G] as one product.
-
-    `tf.matmul` would do one small product per leading index, and sum as many kernel gradients.
-    """
-    shape = tf.concat([tf.shape(inputs)[:-1], [kernel.shape[-1]]], 0)
-    product = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
-    product = tf.reshape(product, shape)
-    product.set_shape([*inputs.shape[:-1], kernel.shape[-1]])
-    return product
-
-
-def _kernel_gradient(states: tf.Tensor, d_gates: tf.Tensor) -> tf.Tensor:
-    """Sum over time and batch of state (x) gate gradient, as one product per direction."""
-    if states.shape.rank == 3:
-        states, d_gates = (tf.reshape(x, [-1, x.shape[-1]]) for x in (states, d_gates))
-        return tf.matmul(states, d_gates, transpose_a=True)
-    return tf.einsum("tdbh,tdbg->dhg", states, d_gates)
 
 
 def forget_gate_bias(cell: Cell) -> Callable:
@@ -253,12 +342,12 @@ class BidirectionalRNN(keras.layers.Layer):
         return tf.concat([forward, backward], -1) * tf.expand_dims(inside, -1)
 
     def _run(self, inputs: tf.Tensor, weights: Sequence[keras.Variable]) -> tf.Tensor:
-        kernel, recurrent_kernel, bias, *recurrent_bias = map(tf.convert_to_tensor, weights)
-        projected = project(tf.transpose(inputs, [1, 0, 2]), kernel) + bias
-        if self.cell == "lstm":
-            states = lstm_scan(projected, recurrent_kernel)
-        else:
-            states = gru_scan(projected, recurrent_kernel, tf.expand_dims(recurrent_bias[0], 0))
+        kernel, recurrent_kernel, *biases = map(tf.convert_to_tensor, weights)
+        if inputs.shape[0] != 1:  # Products with a single row, as on a device, gain nothing.
+            kernel, recurrent_kernel, *biases = map(widened, (kernel, recurrent_kernel, *biases))
+        projected = project(tf.transpose(inputs, [1, 0, 2]), kernel) + biases[0]
+        scan = lstm_scan if self.cell == "lstm" else gru_scan
+        states = scan(projected, recurrent_kernel, *biases[1:])
         return tf.transpose(states, [1, 0, 2])
 
     def get_config(self) -> dict:

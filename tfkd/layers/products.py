@@ -1,0 +1,53 @@
+"""Matrix products at the machine's speed.
+
+TensorFlow's kernel on a CPU loses half of its speed where the rows of the right-hand matrix lie a
+multiple of 512 bytes apart, so that they compete for the same lines of the cache, and nine tenths
+where a small product transposes that matrix. Both are avoided here; docs/decisions/0008 has the
+figures.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# Columns of zeros that move the rows apart.
+_SPARE = 16
+_HARMFUL = 128  # columns of float32 that make 512 bytes
+
+
+def widened(kernel: tf.Tensor) -> tf.Tensor:
+    """kernel [..., K, N] with columns of zeros appended where N would make products slow."""
+    if kernel.shape[-1] % _HARMFUL:
+        return kernel
+    return tf.pad(kernel, [[0, 0]] * (kernel.shape.rank - 1) + [[0, _SPARE]])
+
+
+def transposed(kernel: tf.Tensor) -> tf.Tensor:
+    """kernel [K, N] as [N, K or more], for many small products with its transpose."""
+    return widened(tf.transpose(kernel))
+
+
+@tf.custom_gradient
+def project(inputs: tf.Tensor, kernel: tf.Tensor):
+    """inputs [..., F] times kernel [F, G] as one product.
+
+    `tf.matmul` would do one small product per leading index, and sum as many kernel gradients.
+    """
+    shape = tf.concat([tf.shape(inputs)[:-1], [kernel.shape[-1]]], 0)
+    product = tf.reshape(tf.matmul(_rows(inputs), kernel), shape)
+    product.set_shape([*inputs.shape[:-1], kernel.shape[-1]])
+
+    def gradient(upstream):
+        d_inputs = tf.matmul(_rows(upstream), kernel, transpose_b=True)
+        return tf.reshape(d_inputs, tf.shape(inputs)), outer_sum(inputs, upstream)
+
+    return product, gradient
+
+
+def outer_sum(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+    """A kernel's gradient: inputs [..., F] (x) upstream [..., G], summed over leading indices."""
+    return tf.matmul(tf.transpose(_rows(inputs)), _rows(upstream))
+
+
+def _rows(values: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(values, [-1, values.shape[-1] or tf.shape(values)[-1]])
