@@ -19,8 +19,25 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def report(run: Callable[[], object], repeats: int) -> None:
-    """Runs once to warm up, then `repeats` times, and prints CPU and wall seconds of each."""
+def limit_threads(threads: int) -> None:
+    """Holds TensorFlow to `threads` threads."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def resident_mb() -> float:
+    """The most memory that the process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def report(run: Callable[[], object], repeats: int, base_mb: float) -> None:
+    """Runs once to warm up, then `repeats` times, and prints CPU and wall seconds of each.
+
+    Args:
+      base_mb: `resident_mb` after the imports, before the model was made.
+    """
     run()
     rows = []
     for _ in range(repeats):
@@ -29,5 +46,4 @@ def report(run: Callable[[], object], repeats: int) -> None:
         rows.append(
             {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
         )
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"runs": rows, "peak_mb": peak_mb}))
+    print(json.dumps({"runs": rows, "peak_mb": resident_mb(), "base_mb": base_mb}))

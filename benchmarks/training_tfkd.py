@@ -10,41 +10,14 @@ import keras
 import measuring
 import numpy as np
 import tensorflow as tf
-from sizes import BATCH, FRAMES, MELS, SIZES, SOS_ID, TOKENS, VOCABULARY, Sizes
+from sizes import BATCH, FRAMES, MELS, SIZES, SOS_ID, TOKENS, VOCABULARY
+from speller import Speller
 
-from tfkd.config import AttentionConfig, DecoderConfig, EncoderConfig
-from tfkd.layers.decoders import AttentionDecoder
-from tfkd.layers.encoders import Encoder
 from tfkd.losses import sequence_cross_entropy
 
 
-class Speller(keras.Model):
-    """The recogniser without its frontend: features in, logits out."""
-
-    def __init__(self, sizes: Sizes, vocabulary: int, attention: AttentionConfig) -> None:
-        super().__init__()
-        self.encoder = Encoder(
-            EncoderConfig("pyramid", 2 ** sum(sizes.joins), layers=len(sizes.joins),
-                          units=sizes.units)
-        )  # fmt: skip
-        self.encoder.build((None, None, MELS))
-        decoder = DecoderConfig(units=sizes.decoder_units, embedding_units=sizes.embedding_units)
-        self.decoder = AttentionDecoder(decoder, attention, vocabulary)
-        self.decoder.build(self.encoder.output_units)
-        self.built = True
-
-    def call(self, features: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
-        encoded, lengths = self.encoder(features, tf.fill([tf.shape(features)[0]], FRAMES))
-        return self.decoder(previous[:, None], encoded, lengths)
-
-
-def main() -> None:
-    options = measuring.arguments()
-    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
-    keras.utils.set_random_seed(0)
-    sizes = SIZES[options.size]
-    model = Speller(sizes, VOCABULARY, AttentionConfig(units=sizes.attention_units))
+def measure_steps(model: keras.Model, repeats: int, base_mb: float) -> None:
+    """Times forward, backward, clipping and Adam with open shapes, as in `fit`."""
     optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=5.0)
     optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
@@ -52,7 +25,6 @@ def main() -> None:
     token_ids = tf.constant(rng.integers(4, VOCABULARY, (BATCH, TOKENS)), tf.int32)
     previous = tf.concat([tf.fill([BATCH, 1], SOS_ID), token_ids[:, :-1]], 1)
 
-    # Shapes are open, as in `fit`.
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, None, MELS], tf.float32),
@@ -70,7 +42,14 @@ def main() -> None:
         optimizer.apply(gradients, model.trainable_variables)
         return loss
 
-    measuring.report(lambda: step(features, previous, token_ids).numpy(), options.repeats)
+    measuring.report(lambda: step(features, previous, token_ids).numpy(), repeats, base_mb)
+
+
+def main() -> None:
+    options, base_mb = measuring.arguments(), measuring.resident_mb()
+    measuring.limit_threads(options.threads)
+    keras.utils.set_random_seed(0)
+    measure_steps(Speller(SIZES[options.size], VOCABULARY), options.repeats, base_mb)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class TorchRecogniser(nn.Module):
 
 
 def main() -> None:
-    options = measuring.arguments()
+    options, base_mb = measuring.arguments(), measuring.resident_mb()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     model = TorchRecogniser(SIZES[options.size], VOCABULARY)
@@ -72,7 +72,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
 
-    measuring.report(step, options.repeats)
+    measuring.report(step, options.repeats, base_mb)
 
 
 if __name__ == "__main__":

@@ -104,11 +104,6 @@ def test_an_optional_value_may_be_null():
         (ModelConfig, {"frontend": {"min_hz": 7600}}, "frontend.max_hz: must lie"),
         (ModelConfig, {"frontend": {"delta_orders": 3}}, "frontend.delta_orders: must be"),
         (ModelConfig, {"encoder": {"time_reduction": 6}}, "must be a power of two"),
-        (
-            ModelConfig,
-            {"encoder": {"reduction": "pyramid", "layers": 2, "time_reduction": 4}},
-            "2 pyramid layers cannot reduce that much",
-        ),
         (SystemConfig, {"tokenizer": {"kind": "sentencepiece"}}, "SentencePiece needs one"),
         (SystemConfig, {"model": {"ctc": False}}, "training.ctc_weight: needs model.ctc: true"),
         (TrainingConfig, {"speed_factors": []}, "speed_factors: needs at least one"),

@@ -124,6 +124,16 @@ def test_a_pyramid_joins_before_all_but_the_first_layer():
     assert [x.directions[0][0].shape[0] for x in encoder("conv").recurrent] == [6, 8, 8]
 
 
+def test_a_pyramid_joins_what_is_left_before_its_first_layer():
+    layer = encoder("pyramid", time_reduction=16)
+    inputs = [recurrent.directions[0][0].shape[0] for recurrent in layer.recurrent]
+    assert inputs == [4 * FEATURES, 16, 16]
+    features, lengths = random_features([33, 16]), tf.constant([33, 16])
+    encoded, encoded_lengths = layer(features, lengths)
+    assert encoded.shape == (2, 3, 8)
+    np.testing.assert_array_equal(encoded_lengths, [3, 1])
+
+
 def test_dropout_acts_in_training_only():
     layer = encoder(dropout=0.5)
     features, lengths = random_features([12]), tf.constant([12])

@@ -52,6 +52,7 @@ ORDER = (
     "tfkd.device",
     "tfkd.exporting",
     "tfkd.evaluation",
+    "tfkd.provenance",
     "tfkd.running",
     "tfkd.reporting",
     "tfkd.cli",

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +20,7 @@ from tfkd.files import sha256, write_json, write_text
 from tfkd.labelling import label
 from tfkd.metrics import paired_difference
 from tfkd.preparing import prepare
+from tfkd.provenance import provenance
 from tfkd.records import Store, open_store
 from tfkd.runs import load_run
 from tfkd.training import COMPLETE, train
@@ -31,7 +28,6 @@ from tfkd.training import COMPLETE, train
 SPLITS = ("train", "valid", "test")
 BASELINE, STUDENT = "student-truth", "student-seq_kd"
 _SECONDS = "seconds.json"
-_PACKAGES = ("tensorflow", "keras", "tensorflow-io", "tflite-runtime", "sentencepiece", "jiwer")
 
 
 @dataclass(frozen=True)
@@ -152,9 +148,7 @@ class Job:
             "parity": json.loads((self.work / "export" / REPORT).read_text()),
             "stage_seconds": self._read_seconds(),
             "config": {**to_dict(self.config), "work_dir": "", "data_dir": ""},
-            "versions": {package: version(package) for package in _PACKAGES},
-            "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
-            "date": datetime.now(UTC).date().isoformat(),
+            **provenance(),
         }
 
     def _difference(self, first: str, second: str) -> tuple[float, float, float]:
@@ -209,13 +203,3 @@ def _model_identity(model: Path) -> str:
     files = [model / name for name in ("model.keras", "saved_model.pb", "config.yaml")]
     variables = sorted((model / "variables").glob("*")) if (model / "variables").exists() else []
     return " ".join(sha256(file) for file in [*files, *variables] if file.is_file())
-
-
-def _processor() -> str:
-    """Name of the processor, where the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

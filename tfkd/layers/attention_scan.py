@@ -115,7 +115,7 @@ def _forward(
     ]
     tape = [tf.TensorArray(token_gates.dtype, steps, element_shape=shape) for shape in shapes]
     *_, tape = tf.while_loop(lambda t, *_: t < steps, body, (0, *zeros, tape))
-    return _Tape(*(array.stack() for array in tape[:-1]), tape[-1])
+    return _Tape._make([*(array.stack() for array in tape[:-1]), tape[-1]])
 
 
 def _attention_backward(
