@@ -29,6 +29,7 @@ ORDER = (
     "tfkd.records.layout",
     "tfkd.records.writer",
     "tfkd.records",
+    "tfkd.nbest",
     "tfkd.targets",
     "tfkd.datasets",
     # maths
@@ -51,6 +52,7 @@ ORDER = (
     "tfkd.training",
     "tfkd.preparing",
     "tfkd.labelling",
+    "tfkd.exchange",
     "tfkd.device",
     "tfkd.exporting",
     "tfkd.evaluation",
