@@ -41,6 +41,10 @@ setup(
             "ruff>=0.6",
             "types-PyYAML",
             "types-tqdm",
+            # Proves that stores are read by it. tensorflow-metadata 1.21 needs a newer protobuf
+            # than TensorFlow 2.16 takes, and pip does not know.
+            "tensorflow-datasets>=4.9.10,<4.10",
+            "tensorflow-metadata>=1.17,<1.18",
         ],
     },
     entry_points={"console_scripts": ["tfkd=tfkd.cli:main"]},

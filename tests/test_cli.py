@@ -18,7 +18,8 @@ from tfkd import cli
 
 COMMANDS = (
     *("prepare", "params", "train", "label", "distill"),
-    *("evaluate", "export", "transcribe", "verify", "report", "run"),
+    *("evaluate", "export", "transcribe", "verify", "show"),
+    *("labels-to-jsonl", "jsonl-to-labels", "report", "run"),
 )
 HEAVY = ("tensorflow", "keras", "tensorflow_io", "numpy", "soundfile", "sentencepiece", "jiwer")
 HELP_CPU_SECONDS = 1.0
@@ -126,6 +127,13 @@ MISTAKES = [
     ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "cannot tell the format"),
     ("file as out", "prepare {corpus}/test.jsonl --out {dir}/text.txt", 1, "cannot lock"),
     ("no store", "verify {dir}/empty", 1, "is not a store of shards"),
+    ("no record", "show {test} --id test-30", 1, "has no utterance 'test-30' (did you mean"),
+    ("no labels to list", "labels-to-jsonl {test} --out {dir}/o", 1, "a store of utterances, not"),
+    ("no list", "jsonl-to-labels {dir}/absent --data {test} --out {dir}/o", 1, "cannot read"),
+    ("no n-best list", "jsonl-to-labels {dir}/text.txt --data {test} --out {dir}/o",
+     1, "text.txt: line 1: Expecting value"),
+    ("no data to join", "jsonl-to-labels {dir}/text.txt --data {dir}/absent --out {dir}/o",
+     1, "absent: no such file or folder"),
     ("no run", "label {dir}/empty --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1",
      1, "empty: is not a finished run: config.yaml is missing"),
     ("hypotheses", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 3",

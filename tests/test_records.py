@@ -213,7 +213,7 @@ def test_bad_utterance_is_refused(changes: dict, words: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"token_ids": (), "token_log_probs": (), "token_seconds": ()}, "no tokens"),
+        ({"token_ids": ()}, "0 token_ids but 3 token_log_probs"),
         ({"token_ids": (1, 2)}, "2 token_ids but 3 token_log_probs"),
         ({"token_seconds": (1.0,)}, "3 token_ids but 1 token_seconds"),
         ({"token_seconds": (0.0, 0.0, float("inf"))}, r"token_seconds\[2\] is inf"),
@@ -232,6 +232,54 @@ def test_bad_hypothesis_is_refused(changes: dict, words: str) -> None:
     record = PseudoLabelRecord(utterance(), (hypothesis(), hypothesis(**changes)))
     with pytest.raises(RecordError, match=f"utterance a: hypothesis 1: .*{words}"):
         record.to_example_bytes()
+
+
+UNKNOWN = {
+    "token_ids": (),
+    "log_prob": None,
+    "score": None,
+    "token_log_probs": (),
+    "token_seconds": (),
+    "finish_reason": None,
+    "coverage": None,
+}
+
+
+def test_the_optional_values_are_all_but_the_text() -> None:
+    names = [field.name for field in dataclasses.fields(Hypothesis)]
+    assert sorted(records.OPTIONAL_VALUES) == sorted(UNKNOWN) == sorted(set(names) - {"text"})
+    assert Hypothesis("a") == hypothesis(text="a", **UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        *({name: UNKNOWN[name]} for name in records.OPTIONAL_VALUES if name != "token_ids"),
+        {name: UNKNOWN[name] for name in ("token_ids", "token_log_probs", "token_seconds")},
+        UNKNOWN,
+    ],
+    ids=lambda unknown: "+".join(unknown),
+)
+def test_what_is_unknown_is_an_empty_list(unknown: dict) -> None:
+    record = PseudoLabelRecord(
+        utterance(), (hypothesis(**unknown), hypothesis(**{"text": "b", **unknown}))
+    )
+    data = record.to_example_bytes()
+    assert PseudoLabelRecord.from_example_bytes(data) == record
+    features = tf.train.Example.FromString(data).features.feature
+    for name in records.OPTIONAL_VALUES:
+        list_type = records.PSEUDO_LABEL_FEATURES[f"hypotheses/{name}"]
+        stored = getattr(features[f"hypotheses/{name}"], f"{list_type}_list").value
+        assert (len(stored) == 0) == (name in unknown)
+    num_tokens = list(features["hypotheses/num_tokens"].int64_list.value)
+    assert num_tokens == ([0, 0] if "token_ids" in unknown else [3, 3])
+
+
+@pytest.mark.parametrize("name", [n for n in records.OPTIONAL_VALUES if n != "token_ids"])
+def test_what_is_known_of_some_hypotheses_only_is_refused(name: str) -> None:
+    partly = (hypothesis(), hypothesis(**{name: UNKNOWN[name]}), hypothesis())
+    with pytest.raises(RecordError, match=f"{name} is missing in 1 of 3 hypotheses"):
+        PseudoLabelRecord(utterance(), partly).to_example_bytes()
 
 
 def test_pseudo_label_without_hypothesis_is_refused() -> None:
@@ -267,11 +315,19 @@ def features_of(example: tf.train.Example, name: str) -> tf.train.Feature:
         ),
         (
             lambda e: features_of(e, "hypotheses/num_tokens").int64_list.value.__setitem__(0, -3),
-            "no tokens",
+            "holds a negative number",
         ),
         (
             lambda e: features_of(e, "hypotheses/score").float_list.value.append(0),
             "holds 3 values, not 2",
+        ),
+        (
+            lambda e: features_of(e, "hypotheses/coverage").float_list.value.pop(),
+            "holds 1 values, not 2",
+        ),
+        (
+            lambda e: features_of(e, "hypotheses/token_seconds").float_list.value.pop(),
+            "holds 3 values, not 4",
         ),
         (
             lambda e: features_of(e, "hypotheses/score").float_list.value.__setitem__(
@@ -638,7 +694,10 @@ def test_random_bit_flips_are_all_detected(store_directory: Path) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["plan.json", "index.jsonl", "rejected.jsonl", "complete.json", "shards/*-00001-*.json"],
+    [
+        *("plan.json", "index.jsonl", "rejected.jsonl", "features.json", "dataset_info.json"),
+        *("complete.json", "shards/*-00001-*.json"),
+    ],
 )
 def test_changed_small_files_are_detected(store_directory: Path, pattern: str) -> None:
     generator = random.Random(4)

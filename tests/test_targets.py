@@ -125,6 +125,22 @@ def test_unfinished_hypotheses_are_kept_on_demand():
     assert found == {(A, A, A, EOS_ID): 0.5, (B, EOS_ID): 0.5}
 
 
+def foreign(*texts: str) -> PseudoLabelRecord:
+    """What another recogniser proposes, of which nothing but the texts is known."""
+    return PseudoLabelRecord(utterance("cab"), tuple(map(Hypothesis, texts)))
+
+
+def test_hypotheses_that_do_not_say_why_they_ended_are_kept():
+    found = chosen(foreign("a", "b"), seq_kd(weights="uniform", drop_unfinished=True))
+    assert found == {(A, EOS_ID): 0.5, (B, EOS_ID): 0.5}
+
+
+def test_posterior_weights_need_the_log_prob():
+    message = "utterance u: its hypotheses have no log_prob.*weights to uniform"
+    with pytest.raises(RecordError, match=message):
+        targets_of(foreign("a", "b"), TOKENIZER, seq_kd(weights="posterior"))
+
+
 def test_hypotheses_that_the_student_cannot_spell_are_left_out():
     found = chosen(labelled(("ax", -1.0), ("b", -5.0)), seq_kd())
     assert found == {(B, EOS_ID): 1.0}

@@ -14,9 +14,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfkd import __version__
 from tfkd.errors import ConfigError, TfkdError
+
+if TYPE_CHECKING:
+    from tfkd.config import PrepareConfig
+    from tfkd.records import StoreSummary
 
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
@@ -37,18 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from tfkd.config import PrepareConfig, load_run_config
     from tfkd.preparing import prepare
 
-    config = load_run_config(options.config).prepare if options.config else PrepareConfig()
-    if options.max_rejected_share is not None:
-        config = dataclasses.replace(config, max_rejected_share=options.max_rejected_share)
+    config = _prepare_config(options)
     summary = prepare(options.input, options.out, config, corpus_format=options.format)
     rejected = summary.rejected + summary.rejected_before_planning
     print(
         f"{summary.records} utterances ({summary.duration_seconds / 3600:.2f} h) in {options.out}; "
         f"{rejected} rejected{', see rejected.jsonl' if rejected else ''}"
     )
+
+
+def _prepare_config(options: argparse.Namespace) -> PrepareConfig:
+    from tfkd.config import PrepareConfig, load_run_config
+
+    config = load_run_config(options.config).prepare if options.config else PrepareConfig()
+    if options.max_rejected_share is not None:
+        config = dataclasses.replace(config, max_rejected_share=options.max_rejected_share)
+    return config
 
 
 def _params(options: argparse.Namespace) -> None:
@@ -122,10 +133,14 @@ def _label(options: argparse.Namespace) -> None:
     prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
     with utterance_store(options.data, prepare_config) as store:
         summary = label(run, store, options.out, config)
+    print(_labelled(summary, options.out))
+
+
+def _labelled(summary: StoreSummary, out: str) -> str:
     rejected = summary.rejected + summary.rejected_before_planning
-    print(
+    return (
         f"{summary.records} utterances labelled, {rejected} rejected, "
-        f"{summary.records + rejected} in all; in {options.out}"
+        f"{summary.records + rejected} in all; in {out}"
     )
 
 
@@ -207,6 +222,34 @@ def _verify(options: argparse.Namespace) -> None:
     store.verify(deep=True)
     summary = store.summary
     print(f"{options.store}: {summary.records} records in {summary.num_shards} shards, whole")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from tfkd.exchange import row_of
+    from tfkd.records import open_store
+    from tfkd.reporting import record_report
+
+    row = row_of(open_store(options.store).record(options.id))
+    print(json.dumps(row, ensure_ascii=False) if options.json else record_report(row))
+
+
+def _labels_to_jsonl(options: argparse.Namespace) -> None:
+    from tfkd.exchange import labels_to_jsonl
+    from tfkd.records import PSEUDO_LABELS, open_store
+
+    store = open_store(options.labels, kind=PSEUDO_LABELS)
+    labels_to_jsonl(store, options.out)
+    print(f"{store.summary.records} utterances in {options.out}")
+
+
+def _jsonl_to_labels(options: argparse.Namespace) -> None:
+    from tfkd.exchange import jsonl_to_labels
+    from tfkd.preparing import store_of_any_rate
+
+    config = _prepare_config(options)
+    with store_of_any_rate(options.data, config) as store:
+        summary = jsonl_to_labels(options.nbest, store, options.out, config)
+    print(_labelled(summary, options.out))
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -368,6 +411,27 @@ def _parser() -> argparse.ArgumentParser:
     command = add("verify", _verify, "prove that a folder of shards is whole",
                   "tfkd verify work/labels")  # fmt: skip
     command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
+
+    command = add("show", _show, "print one record of a folder of shards",
+                  "tfkd show work/labels --id a1")  # fmt: skip
+    command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
+    command.add_argument("--id", required=True, help="id of the utterance")
+    command.add_argument("--json", action="store_true", help="a line of JSON, with every value")
+
+    command = add("labels-to-jsonl", _labels_to_jsonl, "write pseudo labels as an n-best list",
+                  "tfkd labels-to-jsonl work/labels --out nbest.jsonl")  # fmt: skip
+    command.add_argument("labels", help="folder of the labels")
+    command.add_argument("--out", required=True, help="file of the n-best list (JSONL)")
+
+    command = add("jsonl-to-labels", _jsonl_to_labels,
+                  "make pseudo labels of the n-best list of any recogniser",
+                  "tfkd jsonl-to-labels nbest.jsonl --data work/data/train "
+                  "--out work/labels")  # fmt: skip
+    command.add_argument("nbest", help="n-best list (JSONL): utterance_id and hypotheses")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the labels")
+    command.add_argument("--config", help="run config whose `prepare` section applies")
+    command.add_argument("--max-rejected-share", type=float, help="fail above this share (0.05)")
 
     command = add("report", _report, "write a page from the results of a run",
                   "tfkd report work/results.json --title Digits --out digits.md")  # fmt: skip

@@ -8,7 +8,6 @@ An unknown key is an error that names the nearest valid one.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import types
@@ -19,7 +18,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from tfkd.errors import ConfigError
+from tfkd.errors import ConfigError, did_you_mean
 from tfkd.files import sha256_of_text
 
 ENGLISH_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
@@ -313,8 +312,7 @@ def _apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) -
 
 
 def _suggestion(key: Any, valid: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(str(key), valid, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
+    return did_you_mean(str(key), valid) or f"valid keys: {', '.join(valid)}"
 
 
 def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -69,3 +71,9 @@ class TrainingError(TfkdError):
 
 class ExportError(TfkdError):
     """A model cannot be exported, or its export does not say what Keras says."""
+
+
+def did_you_mean(name: str, valid: Iterable[str], *, count: int = 1) -> str | None:
+    """A remedy that gives the `count` names nearest to `name`; None if none is like it."""
+    near = difflib.get_close_matches(name, valid, n=count, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else None

@@ -25,7 +25,7 @@ from tfkd.records import (
     StoreWriter,
     UtteranceRecord,
 )
-from tfkd.records.shards import Sidecar, ordered_records, sidecar_path
+from tfkd.records.shards import ordered_records, shard_ids
 from tfkd.runs import Run
 
 
@@ -41,7 +41,7 @@ def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> Store
         kind=PSEUDO_LABELS,
         digest=config_digest(config),
         sources={"teacher": run.sha256, "utterances": store.sha256},
-        shards=tuple(_ids(path) for path in store.shard_paths),
+        shards=tuple(map(shard_ids, store.shard_paths)),
     )
     decoder = Decoder(
         run.model,
@@ -68,10 +68,6 @@ def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> Store
         return writer.complete(store.rejections)
 
 
-def _ids(shard: Path) -> tuple[str, ...]:
-    return tuple(entry["utterance_id"] for entry in Sidecar.read(sidecar_path(shard)).entries)
-
-
 def _records(
     store: Store,
     path: Path,
@@ -80,7 +76,7 @@ def _records(
     refused: list[Rejection],
 ) -> Iterator[PseudoLabelRecord]:
     """The shard's utterances in order, each with its hypotheses, or refused by name."""
-    for record in ordered_records(path, store.kind, _ids(path)):
+    for record in ordered_records(path, store.kind, shard_ids(path)):
         utterance = record if isinstance(record, UtteranceRecord) else record.utterance
         hypotheses = _hypotheses(labels[utterance.utterance_id], frame_seconds)
         if hypotheses:

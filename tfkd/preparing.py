@@ -53,7 +53,7 @@ def prepare(
       RecordError: if `out` holds another store, or cannot be written.
     """
     utterances, rejections = read_corpus(source, corpus_format)
-    _check_share(
+    check_rejected_share(
         [*rejections, *(r for r in map(_missing, utterances) if r)],
         len(utterances) + len(rejections),
         config,
@@ -82,7 +82,7 @@ def prepare(
         summary = writer.complete(rejections)
     with open(Path(out) / "rejected.jsonl", encoding="utf-8") as lines:
         refused_in_all = [Rejection(**json.loads(line)) for line in lines]
-    _check_share(refused_in_all, len(utterances) + len(rejections), config, source, out)
+    check_rejected_share(refused_in_all, len(utterances) + len(rejections), config, source, out)
     return summary
 
 
@@ -162,13 +162,21 @@ def _corpus_identity(utterances: Sequence[Utterance]) -> str:
     return sha256_of_text(json.dumps(sorted(rows, key=lambda row: row[0])))
 
 
-def _check_share(
+def check_rejected_share(
     rejections: Sequence[Rejection],
     total: int,
     config: PrepareConfig,
     source: str | Path,
     out: str | Path | None = None,
 ) -> None:
+    """Refuses to go on with a corpus of which too much, or all, is unusable.
+
+    Args:
+      total: utterances of `source`, the rejected ones included.
+      out: store whose `rejected.jsonl` names them all.
+    Raises:
+      ManifestError: if the share of rejections is above `config.max_rejected_share`.
+    """
     if not total:
         raise ManifestError("holds no utterances", path=source)
     if len(rejections) < total and len(rejections) <= config.max_rejected_share * total:
@@ -182,40 +190,51 @@ def _check_share(
         f"{len(rejections)} of {total} utterances are unusable ({reasons}), for example "
         f"{examples}{listed}",
         path=source,
-        remedy="mend them, or raise prepare.max_rejected_share",
+        remedy="mend them, or raise prepare.max_rejected_share (--max-rejected-share)",
     )
 
 
 @contextlib.contextmanager
 def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
-    """Opens a prepared folder, or prepares a corpus into a temporary one.
+    """Opens a prepared folder, or prepares a corpus into a temporary one, at the model's rate.
 
     Raises:
       ManifestError: if `data` is neither.
-      RecordError: if the store is damaged, incomplete, or at another sample rate.
+      RecordError: if the store is damaged, incomplete, empty, or at another sample rate.
     """
+    with store_of_any_rate(data, config) as store:
+        _check_rate(store, config.sample_rate_hz)
+        yield store
+
+
+@contextlib.contextmanager
+def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
+    """Like `utterance_store`, but a prepared folder may have another rate than `config`."""
     if not Path(data).exists():
         raise ManifestError("no such file or folder", path=data)
     if (Path(data) / "plan.json").exists():
-        yield _checked_store(Path(data), config)
+        yield _verified_store(Path(data))
         return
     with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
         prepare(data, scratch, config)
-        yield _checked_store(Path(scratch), config)
+        yield _verified_store(Path(scratch))
 
 
-def _checked_store(directory: Path, config: PrepareConfig) -> Store:
+def _verified_store(directory: Path) -> Store:
     store = open_store(directory)
     # TensorFlow reads shards without checking them all, so this must happen before.
     store.verify(deep=True)
-    first = next(store.records(), None)
-    if first is None:
+    if not store.summary.records:
         raise RecordError("holds no utterances", path=directory)
+    return store
+
+
+def _check_rate(store: Store, sample_rate_hz: int) -> None:
+    first = next(store.records())
     utterance = first if isinstance(first, UtteranceRecord) else first.utterance
-    if utterance.sample_rate_hz != config.sample_rate_hz:
+    if utterance.sample_rate_hz != sample_rate_hz:
         raise RecordError(
-            f"is at {utterance.sample_rate_hz} Hz, the model needs {config.sample_rate_hz}",
-            path=directory,
+            f"is at {utterance.sample_rate_hz} Hz, the model needs {sample_rate_hz}",
+            path=store.directory,
             remedy="prepare it with the model's sample rate",
         )
-    return store

@@ -22,6 +22,46 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])])
 
 
+def record_report(row: Mapping[str, Any]) -> str:
+    """One record: what is known of the utterance, and a row for each hypothesis, best first.
+
+    Args:
+      row: of `tfkd.exchange.row_of`. What is unknown is shown as "-".
+    """
+    seconds = row["num_samples"] / row["sample_rate_hz"]
+    facts = {
+        "utterance_id": row["utterance_id"],
+        "seconds": f"{seconds:.3f} at {row['sample_rate_hz']} Hz",
+        "speaker": row.get("speaker", "-"),
+        "reference": row.get("text", "-"),
+    }
+    lines = [f"{name:12}  {value}".rstrip() for name, value in facts.items()]
+    if "hypotheses" in row:
+        lines += ["", _hypotheses_table(row["hypotheses"])]
+    return "\n".join(lines)
+
+
+def _hypotheses_table(hypotheses: Sequence[Mapping[str, Any]]) -> str:
+    numbers = [
+        [
+            str(rank),
+            *(_number(each.get(name)) for name in ("score", "log_prob")),
+            str(len(each["token_ids"])) if "token_ids" in each else "-",
+            each.get("finish_reason", "-"),
+            _number(each.get("coverage")),
+        ]
+        for rank, each in enumerate(hypotheses, start=1)
+    ]
+    header = ["rank", "score", "log_prob", "tokens", "finish", "coverage"]
+    texts = ["text", "----", *(each["text"] for each in hypotheses)]
+    lines = table(header, numbers).splitlines()
+    return "\n".join(f"{line}  {text}".rstrip() for line, text in zip(lines, texts))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
 def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
     """One row a system: errors, sizes and speed, with the compression against the first."""
     header = ["system", "WER %", "95 % interval", "CER %", "ins", "del", "sub", "parameters",

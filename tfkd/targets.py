@@ -44,7 +44,8 @@ def targets_of(
     arXiv:1811.04531, section 3). Hypotheses with the same tokens are merged.
 
     Raises:
-      RecordError: if `seq_kd` is asked of a record that holds no hypotheses.
+      RecordError: if `seq_kd` is asked of a record that holds no hypotheses, or posterior weights
+        of hypotheses whose log_prob is unknown.
     """
     if objective.kind == "truth":
         return _truth(record, tokenizer)
@@ -55,7 +56,7 @@ def targets_of(
     usable = [h for h in record.hypotheses if _is_usable(h, objective)]
     chosen = usable[: objective.num_hypotheses]
     masses: dict[tuple[int, ...], float] = {}
-    for hypothesis, weight in zip(chosen, _weights(chosen, objective)):
+    for hypothesis, weight in zip(chosen, _weights(record, chosen, objective)):
         try:
             tokens = (*tokenizer.encode(hypothesis.text), tokenizer.eos_id)
         except TextError:
@@ -99,11 +100,21 @@ def _truth(record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
 
 
 def _is_usable(hypothesis: Hypothesis, objective: ObjectiveConfig) -> bool:
-    return hypothesis.finish_reason == "eos" or not objective.drop_unfinished
+    # Another recogniser need not say why it ended: what is not known to be cut off is taken.
+    return hypothesis.finish_reason != "max_steps" or not objective.drop_unfinished
 
 
-def _weights(hypotheses: Sequence[Hypothesis], objective: ObjectiveConfig) -> list[float]:
-    if not hypotheses or objective.weights == "uniform":
-        return [1.0] * len(hypotheses)
-    best = max(h.log_prob for h in hypotheses)
-    return [math.exp((h.log_prob - best) / objective.temperature) for h in hypotheses]
+def _weights(
+    record: PseudoLabelRecord, chosen: Sequence[Hypothesis], objective: ObjectiveConfig
+) -> list[float]:
+    if not chosen or objective.weights == "uniform":
+        return [1.0] * len(chosen)
+    log_probs = [each.log_prob for each in chosen if each.log_prob is not None]
+    if len(log_probs) < len(chosen):
+        raise RecordError(
+            "its hypotheses have no log_prob, which posterior weights need",
+            utterance_id=record.utterance_id,
+            remedy="set training.objective.weights to uniform",
+        )
+    best = max(log_probs)
+    return [math.exp((log_prob - best) / objective.temperature) for log_prob in log_probs]

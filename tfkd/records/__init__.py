@@ -1,7 +1,8 @@
 """Stores of TFRecord shards: one schema a kind, written crash-safe, verified before use.
 
-Read in this order: framing (bytes of a file), schema (one record), plan (which utterance goes
-where), shards (one file and its sidecar), store (reading), writer (writing).
+Read in this order: framing (bytes of a file), examples (bytes of a record), schema (one record),
+plan (which utterance goes where), shards (one file and its sidecar), store (reading), layout (how
+TensorFlow Datasets reads it), writer (writing).
 """
 
 from tfkd.records.framing import frame, masked_crc32c, read_records
@@ -20,6 +21,7 @@ from tfkd.records.schema import (
     HYPOTHESES_TOKEN_SECONDS,
     KINDS,
     NUM_SAMPLES,
+    OPTIONAL_VALUES,
     PSEUDO_LABEL_FEATURES,
     PSEUDO_LABELS,
     SAMPLE_RATE_HZ,
@@ -32,6 +34,7 @@ from tfkd.records.schema import (
     PseudoLabelRecord,
     Record,
     UtteranceRecord,
+    hypotheses_faults,
 )
 from tfkd.records.store import Store, StoreSummary, open_store
 from tfkd.records.writer import StoreWriter
@@ -50,6 +53,7 @@ __all__ = [
     "HYPOTHESES_TOKEN_SECONDS",
     "KINDS",
     "NUM_SAMPLES",
+    "OPTIONAL_VALUES",
     "PSEUDO_LABELS",
     "PSEUDO_LABEL_FEATURES",
     "SAMPLE_RATE_HZ",
@@ -67,6 +71,7 @@ __all__ = [
     "StoreWriter",
     "UtteranceRecord",
     "frame",
+    "hypotheses_faults",
     "masked_crc32c",
     "open_store",
     "read_records",

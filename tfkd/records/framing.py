@@ -21,6 +21,7 @@ REDO = "run the command that wrote it again: it redoes only what does not verify
 
 _HEADER = struct.Struct("<QI")  # length of the payload, masked crc32c of those eight bytes
 _FOOTER = struct.Struct("<I")  # masked crc32c of the payload
+FRAME_BYTES = _HEADER.size + _FOOTER.size  # What framing adds to a record.
 _LENGTH_BYTES = 8
 _MASK_DELTA = 0xA282EAD8
 

@@ -1,7 +1,4 @@
-"""The one tf.train.Example layout of each kind of shard, checked when written and when read.
-
-TensorFlow is imported when a record is serialised, not before: `tfkd --help` imports this module.
-"""
+"""The one tf.train.Example layout of each kind of shard, checked when written and when read."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tfkd.errors import RecordError
+from tfkd.records.examples import Values, deserialise, serialise
 
 UTTERANCES = "utterances"
 PSEUDO_LABELS = "pseudo_labels"
@@ -52,14 +50,20 @@ PSEUDO_LABEL_FEATURES: Mapping[str, str] = {
     HYPOTHESES_FINISH_REASON: "bytes",
     HYPOTHESES_COVERAGE: "float",
 }
+# These hold exactly one value; every other feature is a list, empty where nothing is known.
+SINGLE_VALUES = frozenset({UTTERANCE_ID, AUDIO, NUM_SAMPLES, SAMPLE_RATE_HZ})
 FINISH_REASONS = ("eos", "max_steps")
+# What another recogniser may not tell of its hypotheses.
+OPTIONAL_VALUES = (
+    *("token_ids", "log_prob", "score", "token_log_probs", "token_seconds"),
+    *("finish_reason", "coverage"),
+)
 
 _FLOAT32_MAX = 3.4028234663852886e38
 _INT64_MAX = 2**63 - 1
 _FLAC_HEADER_BYTES = 42  # marker 4, block header 4, STREAMINFO 34
 
 Item = TypeVar("Item")
-Values = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -85,17 +89,20 @@ class UtteranceRecord:
           RecordError: if a value is out of range or contradicts the header of the FLAC.
         """
         _refuse(_utterance_faults(self), self.utterance_id)
-        return _serialise(_utterance_values(self), UTTERANCE_FEATURES)
+        return serialise(_utterance_values(self), UTTERANCE_FEATURES)
 
     @classmethod
     def from_example_bytes(cls, data: bytes) -> UtteranceRecord:
         """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
-        return _utterance_of(_deserialise(data, UTTERANCE_FEATURES))
+        return _utterance_of(deserialise(data, UTTERANCE_FEATURES))
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One token sequence that the teacher proposes. Floats are stored as float32.
+    """One sequence that the teacher proposes. Floats are stored as float32.
+
+    All but the text may be unknown, for the hypotheses of another recogniser: None, or an empty
+    tuple. What is known of one hypothesis of an utterance must be known of all.
 
     Attributes:
       token_ids: [num_tokens], the EOS included where `finish_reason` is "eos".
@@ -108,17 +115,17 @@ class Hypothesis:
     """
 
     text: str
-    token_ids: tuple[int, ...]
-    log_prob: float
-    score: float
-    token_log_probs: tuple[float, ...]
-    token_seconds: tuple[float, ...]
-    finish_reason: str
-    coverage: float
+    token_ids: tuple[int, ...] = ()
+    log_prob: float | None = None
+    score: float | None = None
+    token_log_probs: tuple[float, ...] = ()
+    token_seconds: tuple[float, ...] = ()
+    finish_reason: str | None = None
+    coverage: float | None = None
 
     @property
     def num_tokens(self) -> int:
-        """Length of the sequence, EOS included."""
+        """Length of the sequence, EOS included; 0 where the tokens are unknown."""
         return len(self.token_ids)
 
 
@@ -142,12 +149,12 @@ class PseudoLabelRecord:
         """
         _refuse(_pseudo_label_faults(self), self.utterance_id)
         values = _utterance_values(self.utterance) | _hypotheses_values(self)
-        return _serialise(values, PSEUDO_LABEL_FEATURES)
+        return serialise(values, PSEUDO_LABEL_FEATURES)
 
     @classmethod
     def from_example_bytes(cls, data: bytes) -> PseudoLabelRecord:
         """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
-        values = _deserialise(data, PSEUDO_LABEL_FEATURES)
+        values = deserialise(data, PSEUDO_LABEL_FEATURES)
         utterance = _utterance_of(values)
         record = cls(utterance, tuple(_hypotheses_of(values, utterance.utterance_id)))
         _refuse(_pseudo_label_faults(record), record.utterance_id)
@@ -191,40 +198,45 @@ def _utterance_of(values: Values) -> UtteranceRecord:
 
 def _hypotheses_values(record: PseudoLabelRecord) -> Values:
     hypotheses = record.hypotheses
+
+    def known(name: str) -> list[Any]:
+        return [value for each in hypotheses if (value := getattr(each, name)) is not None]
+
+    def flat(name: str) -> list[Any]:
+        return [value for each in hypotheses for value in getattr(each, name)]
+
     return {
         HYPOTHESES_TEXT: [each.text.encode() for each in hypotheses],
-        HYPOTHESES_TOKEN_IDS: [int(token) for each in hypotheses for token in each.token_ids],
+        HYPOTHESES_TOKEN_IDS: list(map(int, flat("token_ids"))),
         HYPOTHESES_NUM_TOKENS: [each.num_tokens for each in hypotheses],
-        HYPOTHESES_LOG_PROB: [float(each.log_prob) for each in hypotheses],
-        HYPOTHESES_SCORE: [float(each.score) for each in hypotheses],
-        HYPOTHESES_TOKEN_LOG_PROBS: [
-            float(value) for each in hypotheses for value in each.token_log_probs
-        ],
-        HYPOTHESES_TOKEN_SECONDS: [
-            float(value) for each in hypotheses for value in each.token_seconds
-        ],
-        HYPOTHESES_FINISH_REASON: [each.finish_reason.encode() for each in hypotheses],
-        HYPOTHESES_COVERAGE: [float(each.coverage) for each in hypotheses],
+        HYPOTHESES_LOG_PROB: list(map(float, known("log_prob"))),
+        HYPOTHESES_SCORE: list(map(float, known("score"))),
+        HYPOTHESES_TOKEN_LOG_PROBS: list(map(float, flat("token_log_probs"))),
+        HYPOTHESES_TOKEN_SECONDS: list(map(float, flat("token_seconds"))),
+        HYPOTHESES_FINISH_REASON: list(map(str.encode, known("finish_reason"))),
+        HYPOTHESES_COVERAGE: list(map(float, known("coverage"))),
     }
 
 
 def _hypotheses_of(values: Values, utterance_id: str) -> Iterator[Hypothesis]:
     _refuse(_length_faults(values), utterance_id)
     num_tokens = values[HYPOTHESES_NUM_TOKENS]
-    token_ids = _split(values[HYPOTHESES_TOKEN_IDS], num_tokens)
-    token_log_probs = _split(values[HYPOTHESES_TOKEN_LOG_PROBS], num_tokens)
-    token_seconds = _split(values[HYPOTHESES_TOKEN_SECONDS], num_tokens)
-    for rank in range(len(num_tokens)):
-        yield Hypothesis(
-            text=_decode(values[HYPOTHESES_TEXT][rank], HYPOTHESES_TEXT),
-            token_ids=token_ids[rank],
-            log_prob=values[HYPOTHESES_LOG_PROB][rank],
-            score=values[HYPOTHESES_SCORE][rank],
-            token_log_probs=token_log_probs[rank],
-            token_seconds=token_seconds[rank],
-            finish_reason=_decode(values[HYPOTHESES_FINISH_REASON][rank], HYPOTHESES_FINISH_REASON),
-            coverage=values[HYPOTHESES_COVERAGE][rank],
-        )
+    unknown = [None] * len(num_tokens)
+    reasons = [
+        _decode(reason, HYPOTHESES_FINISH_REASON) for reason in values[HYPOTHESES_FINISH_REASON]
+    ]
+    columns: dict[str, Sequence[Any]] = {
+        "text": [_decode(text, HYPOTHESES_TEXT) for text in values[HYPOTHESES_TEXT]],
+        "token_ids": _split(values[HYPOTHESES_TOKEN_IDS], num_tokens),
+        "log_prob": values[HYPOTHESES_LOG_PROB] or unknown,
+        "score": values[HYPOTHESES_SCORE] or unknown,
+        "token_log_probs": _split(values[HYPOTHESES_TOKEN_LOG_PROBS], num_tokens),
+        "token_seconds": _split(values[HYPOTHESES_TOKEN_SECONDS], num_tokens),
+        "finish_reason": reasons or unknown,
+        "coverage": values[HYPOTHESES_COVERAGE] or unknown,
+    }
+    for row in zip(*columns.values()):
+        yield Hypothesis(**dict(zip(columns, row)))
 
 
 def _split(flat: Sequence[Item], lengths: Iterable[int]) -> list[tuple[Item, ...]]:
@@ -297,23 +309,33 @@ def _pseudo_label_faults(record: PseudoLabelRecord) -> Iterator[str]:
     yield from _utterance_faults(record.utterance)
     if not record.hypotheses:
         yield "it has no hypothesis"
-    for rank, hypothesis in enumerate(record.hypotheses):
+    yield from hypotheses_faults(record.hypotheses)
+
+
+def hypotheses_faults(hypotheses: Sequence[Hypothesis]) -> Iterator[str]:
+    """What keeps the hypotheses of an utterance from being written; nothing if all is well."""
+    for rank, hypothesis in enumerate(hypotheses):
         for fault in _hypothesis_faults(hypothesis):
             yield f"hypothesis {rank}: {fault}"
+    for name in OPTIONAL_VALUES:
+        unknown = sum(_is_unknown(getattr(each, name)) for each in hypotheses)
+        if 0 < unknown < len(hypotheses):
+            yield f"{name} is missing in {unknown} of {len(hypotheses)} hypotheses"
+
+
+def _is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, tuple) and not value)
 
 
 def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
     yield from _encoding_faults(hypothesis.text, "text")
-    if not hypothesis.token_ids:
-        yield "it has no tokens"
     for name in ("token_log_probs", "token_seconds"):
-        if len(hypothesis.token_ids) != len(getattr(hypothesis, name)):
-            yield (
-                f"{len(hypothesis.token_ids)} token_ids but {len(getattr(hypothesis, name))} {name}"
-            )
+        found = len(getattr(hypothesis, name))
+        if found not in (0, len(hypothesis.token_ids)):
+            yield f"{len(hypothesis.token_ids)} token_ids but {found} {name}"
     if not all(0 <= token_id <= _INT64_MAX for token_id in hypothesis.token_ids):
         yield "a token id is negative or too large"
-    if hypothesis.finish_reason not in FINISH_REASONS:
+    if hypothesis.finish_reason not in (None, *FINISH_REASONS):
         yield f"finish_reason is {hypothesis.finish_reason!r}, not {' or '.join(FINISH_REASONS)}"
     yield from _float_faults(hypothesis)
 
@@ -327,7 +349,7 @@ def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
     }
     for name, value in (named | per_token).items():
         # Says no to NaN as well, and to what becomes infinite as float32.
-        if not abs(value) <= _FLOAT32_MAX:
+        if value is not None and not abs(value) <= _FLOAT32_MAX:
             yield f"{name} is {value}, not a finite float32"
 
 
@@ -341,56 +363,19 @@ def _encoding_faults(text: str, name: str) -> Iterator[str]:
 def _length_faults(values: Values) -> Iterator[str]:
     """Contradictions between the flattened lists of a pseudo-label Example."""
     num_tokens = values[HYPOTHESES_NUM_TOKENS]
-    for name in (
-        HYPOTHESES_TEXT,
-        HYPOTHESES_LOG_PROB,
-        HYPOTHESES_SCORE,
-        HYPOTHESES_FINISH_REASON,
-        HYPOTHESES_COVERAGE,
-    ):
-        if len(values[name]) != len(num_tokens):
-            yield f"feature {name} holds {len(values[name])} values, not {len(num_tokens)}"
-    if any(count <= 0 for count in num_tokens):
-        yield "a hypothesis has no tokens"
-    for name in (HYPOTHESES_TOKEN_IDS, HYPOTHESES_TOKEN_LOG_PROBS, HYPOTHESES_TOKEN_SECONDS):
-        if len(values[name]) != sum(num_tokens):
-            yield f"feature {name} holds {len(values[name])} values, not {sum(num_tokens)}"
-
-
-# Lists of values -> bytes, and back.
-
-
-def _serialise(values: Values, features: Mapping[str, str]) -> bytes:
-    import tensorflow as tf
-
-    example = tf.train.Example()
-    for name, list_type in features.items():
-        value_list = getattr(example.features.feature[name], f"{list_type}_list")
-        value_list.SetInParent()  # An empty list is a feature too.
-        value_list.value.extend(values[name])
-    # Deterministic: the order of a protobuf map is otherwise left open.
-    serialised: bytes = example.SerializeToString(deterministic=True)
-    return serialised
-
-
-def _deserialise(data: bytes, features: Mapping[str, str]) -> Values:
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
-    try:
-        example = tf.train.Example.FromString(data)
-    except DecodeError as error:
-        raise RecordError("a record is not a tf.train.Example") from error
-    found = example.features.feature
-    missing, unknown = sorted(set(features) - set(found)), sorted(set(found) - set(features))
-    if missing or unknown:
-        raise RecordError(
-            f"a record of another kind: missing features {missing}, unknown features {unknown}"
-        )
-    for name, list_type in features.items():
-        if found[name].WhichOneof("kind") != f"{list_type}_list":
-            raise RecordError(f"feature {name} is not of type {list_type}")
-    return {
-        name: list(getattr(found[name], f"{list_type}_list").value)
-        for name, list_type in features.items()
+    if any(count < 0 for count in num_tokens):
+        yield f"feature {HYPOTHESES_NUM_TOKENS} holds a negative number"
+    num_hypotheses, total_tokens = len(num_tokens), sum(num_tokens)
+    expected = {
+        HYPOTHESES_TEXT: {num_hypotheses},
+        HYPOTHESES_TOKEN_IDS: {total_tokens},
+        HYPOTHESES_LOG_PROB: {0, num_hypotheses},
+        HYPOTHESES_SCORE: {0, num_hypotheses},
+        HYPOTHESES_TOKEN_LOG_PROBS: {0, total_tokens},
+        HYPOTHESES_TOKEN_SECONDS: {0, total_tokens},
+        HYPOTHESES_FINISH_REASON: {0, num_hypotheses},
+        HYPOTHESES_COVERAGE: {0, num_hypotheses},
     }
+    for name, lengths in expected.items():
+        if len(values[name]) not in lengths:
+            yield f"feature {name} holds {len(values[name])} values, not {max(lengths)}"

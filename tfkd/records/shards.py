@@ -49,6 +49,11 @@ def sidecar_path(shard: Path) -> Path:
     return shard.with_name(shard.name + ".json")
 
 
+def shard_ids(shard: Path) -> tuple[str, ...]:
+    """Ids of the records of a finished shard, in order, as its sidecar has them."""
+    return tuple(entry["utterance_id"] for entry in Sidecar.read(sidecar_path(shard)).entries)
+
+
 def clean_rejection(rejection: Rejection) -> Rejection:
     """The same rejection, writable as UTF-8 whatever bytes the corpus held."""
     return Rejection(**{name: printable(value) for name, value in asdict(rejection).items()})

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tfkd.corpora import Rejection
-from tfkd.errors import RecordError
+from tfkd.errors import RecordError, did_you_mean
 from tfkd.files import sha256
 from tfkd.records.framing import REDO, reading
-from tfkd.records.plan import Plan, read_sealed
+from tfkd.records.plan import Plan, printable, read_sealed
 from tfkd.records.schema import Record
-from tfkd.records.shards import Sidecar, inspect_shard, ordered_records, sidecar_path
+from tfkd.records.shards import (
+    Sidecar,
+    inspect_shard,
+    ordered_records,
+    shard_ids,
+    sidecar_path,
+)
 
 PLAN = "plan.json"
 INDEX = "index.jsonl"
 REJECTED = "rejected.jsonl"
 COMPLETE = "complete.json"
 SHARDS = "shards"
+
+_NUM_SUGGESTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -87,9 +95,37 @@ class Store:
           RecordError: if a shard is damaged, or is not the one that belongs there.
         """
         for path in self.shard_paths:
-            sidecar = Sidecar.read(sidecar_path(path))
-            expected = [entry["utterance_id"] for entry in sidecar.entries]
-            yield from ordered_records(path, self.kind, expected)
+            yield from ordered_records(path, self.kind, shard_ids(path))
+
+    def record(self, utterance_id: str) -> Record:
+        """Reads one record; of the shards, only the one that the index names.
+
+        Raises:
+          RecordError: if there is no such record (says why it was rejected, or which ids are like
+            it), or its shard is damaged.
+        """
+        names = {row["utterance_id"]: row["shard"] for row in self.index}
+        if utterance_id not in names:
+            raise self._absent(utterance_id, names)
+        path = self.directory / SHARDS / names[utterance_id]
+        records = ordered_records(path, self.kind, shard_ids(path))
+        (found,) = (record for record in records if record.utterance_id == utterance_id)
+        return found
+
+    def _absent(self, utterance_id: str, known: Iterable[str]) -> RecordError:
+        for rejection in self.rejections:
+            if rejection.utterance_id == utterance_id:
+                return RecordError(
+                    f"was rejected: {rejection.reason}, {rejection.detail}",
+                    path=self.directory,
+                    utterance_id=utterance_id,
+                )
+        return RecordError(
+            f"has no utterance {printable(utterance_id)!r}",
+            path=self.directory,
+            remedy=did_you_mean(utterance_id, known, count=_NUM_SUGGESTIONS)
+            or f"its ids are in {INDEX}",
+        )
 
     def verify(self, *, deep: bool = True) -> None:
         """Compares the files with the marker.

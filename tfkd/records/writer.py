@@ -15,8 +15,9 @@ from typing import Any
 
 from tfkd.corpora import Rejection
 from tfkd.errors import RecordError
-from tfkd.files import atomic_write, sha256, sync_directory
+from tfkd.files import atomic_write, sha256, sync_directory, write_json
 from tfkd.records.framing import frame, reading
+from tfkd.records.layout import DATASET_INFO, FEATURES, dataset_info_json, features_json
 from tfkd.records.plan import OTHER_FOLDER, Plan, seal_of, write_sealed
 from tfkd.records.schema import RECORD_TYPES, Record
 from tfkd.records.shards import Sidecar, clean_rejection, inspect_shard, sidecar_path
@@ -31,6 +32,8 @@ from tfkd.records.store import (
 )
 
 _LOCK = ".lock"
+# The small files whose content the marker seals.
+_SEALED = (INDEX, REJECTED, FEATURES, DATASET_INFO)
 
 
 class StoreWriter:
@@ -107,7 +110,9 @@ class StoreWriter:
         self._done[number] = sidecar
 
     def complete(self, planless_rejections: Iterable[Rejection] = ()) -> StoreSummary:
-        """Writes the index, the rejections and, last, the marker that makes the store readable.
+        """Writes the small files and, last, the marker that makes the store readable.
+
+        The small files: the index, the rejections, and what TensorFlow Datasets reads.
 
         Args:
           planless_rejections: utterances refused before the plan was made (duplicates, bad lines).
@@ -127,6 +132,8 @@ class StoreWriter:
         planned = [each for sidecar in sidecars for each in sidecar.rejections]
         _write_lines(self.directory / INDEX, entries)
         _write_lines(self.directory / REJECTED, map(asdict, planless + planned))
+        write_json(self.directory / FEATURES, features_json(self.plan.kind))
+        write_json(self.directory / DATASET_INFO, dataset_info_json(self.plan, sidecars))
         shards = [self._shard_row(number, sidecar) for number, sidecar in enumerate(sidecars)]
         summary = StoreSummary(
             kind=self.plan.kind,
@@ -145,7 +152,7 @@ class StoreWriter:
             "plan_sha256": self.plan.sha256,
             "summary": asdict(summary),
             "shards": shards,
-            "files": {name: _sha256(self.directory / name) for name in (INDEX, REJECTED)},
+            "files": {name: _sha256(self.directory / name) for name in _SEALED},
         }
         write_sealed(self.directory / COMPLETE, marker)
 
@@ -216,7 +223,7 @@ class StoreWriter:
 
     def _remove_leftovers(self) -> None:
         """Removes temporary files of writers that were killed; the lock says that none lives."""
-        ours = [self.directory.glob(f".{name}.*.tmp") for name in (PLAN, INDEX, REJECTED, COMPLETE)]
+        ours = [self.directory.glob(f".{name}.*.tmp") for name in (PLAN, *_SEALED, COMPLETE)]
         for leftovers in [*ours, (self.directory / SHARDS).glob(f".{self.plan.kind}-*.tmp")]:
             for leftover in leftovers:
                 with _writing(leftover):

@@ -1,0 +1,55 @@
+"""Lists of values to the bytes of a tf.train.Example, and back.
+
+TensorFlow is imported when a record is serialised, not before: `tfkd --help` imports this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfkd.errors import RecordError
+
+Values = dict[str, list[Any]]
+
+
+def serialise(values: Values, features: Mapping[str, str]) -> bytes:
+    """Serialises `values`; equal values give equal bytes.
+
+    Args:
+      features: name -> which list of tf.train.Feature holds it: bytes, int64 or float.
+    """
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    for name, list_type in features.items():
+        value_list = getattr(example.features.feature[name], f"{list_type}_list")
+        value_list.SetInParent()  # An empty list is a feature too.
+        value_list.value.extend(values[name])
+    # Deterministic: the order of a protobuf map is otherwise left open.
+    serialised: bytes = example.SerializeToString(deterministic=True)
+    return serialised
+
+
+def deserialise(data: bytes, features: Mapping[str, str]) -> Values:
+    """Reads what `serialise` wrote; RecordError if it has other features, or of other types."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        example = tf.train.Example.FromString(data)
+    except DecodeError as error:
+        raise RecordError("a record is not a tf.train.Example") from error
+    found = example.features.feature
+    missing, unknown = sorted(set(features) - set(found)), sorted(set(found) - set(features))
+    if missing or unknown:
+        raise RecordError(
+            f"a record of another kind: missing features {missing}, unknown features {unknown}"
+        )
+    for name, list_type in features.items():
+        if found[name].WhichOneof("kind") != f"{list_type}_list":
+            raise RecordError(f"feature {name} is not of type {list_type}")
+    return {
+        name: list(getattr(found[name], f"{list_type}_list").value)
+        for name, list_type in features.items()
+    }
