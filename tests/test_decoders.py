@@ -18,9 +18,9 @@ ENCODED, UNITS, EMBEDDING = 4, 6, 3
 LENGTHS = [7, 1, 4]
 
 
-def decoder(cell, kind, dropout=0.0):
+def decoder(cell, kind, dropout=0.0, units=UNITS):
     layer = AttentionDecoder(
-        DecoderConfig(cell=cell, units=UNITS, embedding_units=EMBEDDING, dropout=dropout),
+        DecoderConfig(cell=cell, units=units, embedding_units=EMBEDDING, dropout=dropout),
         AttentionConfig(kind=kind, units=5, location_filters=2, location_width=3),
         VOCAB_SIZE,
     )
@@ -56,7 +56,7 @@ def step_by_step(layer, token_ids, encoded, lengths):
         last = tf.constant(token_ids[:, :, u].reshape(-1))
         of_step, state = layer.step(last, state, memory)
         logits.append(tf.reshape(of_step, [batch, hypotheses, VOCAB_SIZE]))
-    return tf.stack(logits, 2).numpy(), state
+    return tf.stack(logits, 2), state
 
 
 @pytest.mark.parametrize(("cell", "kind"), COMBINATIONS)
@@ -69,6 +69,29 @@ def test_steps_give_the_logits_of_teacher_forcing(cell, kind, hypotheses):
     assert np.ptp(expected, axis=2).max() > 0.5, "the logits hardly depend on the step"
     got, _ = step_by_step(layer, token_ids, encoded, LENGTHS)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("cell", "kind"), COMBINATIONS)
+@pytest.mark.parametrize("units", [UNITS, 32])  # with 32, the kernel of the gates is widened
+def test_the_gradient_is_that_of_the_steps(cell, kind, units):
+    """`step` is differentiated by TensorFlow, teacher forcing by hand."""
+    layer = decoder(cell, kind, units=units)
+    token_ids, encoded = random_inputs(2), tf.constant(random_encoded())
+    upstream = np.random.default_rng(2).normal(size=(*token_ids.shape, VOCAB_SIZE))
+
+    def gradients(run):
+        with tf.GradientTape() as tape:
+            tape.watch(encoded)
+            total = tf.reduce_sum(run() * tf.constant(upstream, tf.float32))
+        return tape.gradient(total, [encoded, *layer.trainable_variables])
+
+    got = gradients(lambda: layer(token_ids, encoded, tf.constant(LENGTHS)))
+    expected = gradients(lambda: step_by_step(layer, token_ids, encoded, LENGTHS)[0])
+    names = ["encoded", *(variable.path for variable in layer.trainable_variables)]
+    for name, ours, theirs in zip(names, got, expected):
+        assert np.abs(theirs).max() > 1e-3, name
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(("cell", "kind"), COMBINATIONS)
