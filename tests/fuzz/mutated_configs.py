@@ -18,12 +18,13 @@ _MERGES = b"x: [&a {k: 1}, " + b", ".join(
 )
 _WORDS = [
     b": ", b"\n", b"  ", b"- ", b"{", b"}", b"[", b"]", b"#", b"|", b">", b'"', b"'", b"\t",
-    b"---\n", b"&a ", b"*a", b"<<: *a", b"? ", b"[" * 3000, b"{a: " * 2000, b"- " * 2000, b"9" * 5000,
-    b"9" * 400, b"-1", b"1e999", b"1e308", b".nan", b".inf", b"0x10", b"1:30", b"2001-99-99", b"~",
-    b"yes", b'"\\ud800"', b'"\\0"', b"!!float x", b"!!int ''", b"!!timestamp x", b"!!bool x",
-    b"!!binary x", b"!!set {x}", b"!!python/object:os.system x", b"\xff\xfe", b"\xef\xbb\xbf",
-    b"layers: 1000000000000", b"num_hypotheses: 1000000000000000000000",
-    _BOMB + b"]\n", _MERGES + b"]\n", b"&r [*r]", b"&r {k: *r}", b"&r {<<: *r}",
+    b"---\n", b"&a ", b"*a", b"<<: *a", b"? ", b"[" * 3000, b"{a: " * 2000, b"- " * 2000,
+    b"9" * 5000, b"9" * 400, b"-1", b"1e999", b"1e308", b".nan", b".inf", b"0x10", b"1:30",
+    b"2001-99-99", b"~", b"yes", b'"\\ud800"', b'"\\0"', b"!!float x", b"!!int ''",
+    b"!!timestamp x", b"!!bool x", b"!!binary x", b"!!set {x}", b"!!python/object:os.system x",
+    b"\xff\xfe", b"\xef\xbb\xbf", b"layers: 1000000000000",
+    b"num_hypotheses: 1000000000000000000000", _BOMB + b"]\n", _MERGES + b"]\n", b"&r [*r]",
+    b"&r {k: *r}", b"&r {<<: *r}",
 ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def test_the_watchdog_sees_crashes_hangs_and_untyped_errors(
     }
     assert found == {
         "the process died, exit code -11",
-        "no end after 1.0 s",
+        "no end in time, twice",
         "MemoryError: ",
         "ValueError: untyped",
         "UnicodeEncodeError: 'utf-8' codec can't encode character '\\udc80' in position 0",

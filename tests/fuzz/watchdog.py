@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import resource
+import sys
 import tempfile
 import traceback
 from collections import Counter
@@ -28,6 +29,7 @@ HANG_SECONDS = 5.0
 _START_SECONDS = 300.0
 # Beyond what the imports map. A case that wants more gets a MemoryError, which is a finding.
 _MEMORY_BYTES = 2 * 2**30
+_HUNG = "!no end in time, twice"
 # Forking would copy locks of the threads that TensorFlow has in the process of pytest.
 _PROCESSES = multiprocessing.get_context("spawn")
 
@@ -48,7 +50,8 @@ class Outcome:
 def run_cases(target: str, count: int, seed: int) -> Outcome:
     """Runs `count` cases on all cores.
 
-    Each must return, or raise a TfkdError that can be printed, within HANG_SECONDS.
+    Each must return, or raise a TfkdError that can be printed, within HANG_SECONDS. A case that
+    does not is tried once more, because a machine that is busy may let it wait.
     """
     parts = os.cpu_count() or 1
     bounds = [count * part // parts for part in range(parts + 1)]
@@ -74,9 +77,14 @@ def run_case(target: str, seed: int, number: int, scratch: Path) -> str:
 
 def _watch(target: str, seed: int, share: range) -> Outcome:
     outcome = Outcome()
+    hung = None
     while share:
         for result in _child_results(target, seed, share):
-            number, share = share[0], share[1:]
+            number = share[0]
+            if result == _HUNG and number != hung:
+                hung = number
+                break
+            share = share[1:]
             if result.startswith("!"):
                 outcome.findings.append(f"{target} case {number} of seed {seed}: {result[1:]}")
             else:
@@ -95,7 +103,7 @@ def _child_results(target: str, seed: int, numbers: range) -> Iterator[str]:
             raise RuntimeError(f"{target} cannot be loaded")
         for _ in numbers:
             if not receiver.poll(HANG_SECONDS):
-                yield f"!no end after {HANG_SECONDS} s"
+                yield _HUNG
                 return
             yield receiver.recv()
     except EOFError:
@@ -107,6 +115,8 @@ def _child_results(target: str, seed: int, numbers: range) -> Iterator[str]:
 
 
 def _work(target: str, seed: int, numbers: range, sender: Connection) -> None:
+    # libmpg123 has much to say of damaged files.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     importlib.import_module(target)
     _limit_memory()
     sender.send("ready")
