@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Synthesised speech and everything that the demo makes of it.
 DEMO ?= work/demo
 
-.PHONY: demo test clean
+.PHONY: demo test reliability clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python training/synthesise_speech.py --out $(DEMO)/speech
@@ -16,6 +16,10 @@ test: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# The tests of `make test` that kill, damage and fuzz, with their full counts.
+reliability: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/reliability tests/fuzz --full docs/reliability/results.json
 
 $(VENV)/%.stamp: setup.py
 	$(PYTHON) -m venv $(VENV)

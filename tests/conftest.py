@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # TensorFlow logs at error level that it found no GPU libraries; child processes inherit this.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+pytest_plugins = ["proof"]
+
 RATE_HZ = 8000
 WORDS_HZ = {"ba": 400, "di": 700, "ko": 1150, "mu": 1900, "se": 3000}
 UTTERANCES = {"train": 24, "valid": 6, "test": 6}

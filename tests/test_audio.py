@@ -165,8 +165,10 @@ def test_floats_that_were_never_scaled_are_refused():
 def test_implausible_rates_are_refused():
     data = encoded(tone(8000), 8000, "WAV", "PCM_16")
     at = data.index(b"fmt ") + 12
-    error = refusal(data[:at] + struct.pack("<I", 0) + data[at + 4 :])
-    assert (error.reason, "0 Hz" in str(error)) == ("undecodable_audio", True)
+    for rate_hz in (0, 999, 96_001, 384_100):
+        error = refusal(data[:at] + struct.pack("<I", rate_hz) + data[at + 4 :])
+        assert error.reason == "undecodable_audio"
+        assert f"implausible sample rate {rate_hz} Hz" in str(error)
 
 
 # --- damage
@@ -550,3 +552,9 @@ def test_a_float_wav_with_nan_is_found(tmp_path, bad, rate_hz):
     with pytest.raises(UnusableAudio, match="NaN or infinite") as caught:
         check_waveform(waveform, 16000, min_seconds=0.1, max_seconds=2.0)
     assert caught.value.reason == "not_finite"
+
+
+def test_a_missing_file_may_have_a_name_that_no_file_can_have(tmp_path):
+    with pytest.raises(UnusableAudio) as raised:
+        read_audio(tmp_path / ("x" * 300), sample_rate_hz=16000)
+    assert raised.value.reason == "missing_file"

@@ -159,12 +159,19 @@ def test_overrides_reach_any_depth_and_are_read_as_yaml(tmp_path):
         ("teacher.training.epoch=3", "did you mean 'epochs'"),
         ("work_dir.epochs=3", "'work_dir' is not a section"),
         ("teacher.training.epochs=many", "expected int, got 'many'"),
-        ("teacher.training.speed_factors=[1.0", "the value is not YAML"),
+        ("teacher.training.speed_factors=[1.0", "speed_factors=.1.0': not valid YAML"),
     ],
 )
 def test_an_override_that_cannot_be_applied_is_refused(tmp_path, override, expected):
     with pytest.raises(ConfigError, match=expected.replace("[", r"\[")):
         load_run_config(written(tmp_path, "work_dir: w"), [override])
+
+
+@pytest.mark.parametrize("key", ["decoding.max_tokens", "training.learning_rate"])
+def test_numbers_beyond_any_use_are_refused(tmp_path, key):
+    for number in ("1" + "0" * 30, "-1" + "0" * 30):
+        with pytest.raises(ConfigError, match=f"{key}: -?1.* is too large"):
+            load_run_config(written(tmp_path, ""), [f"teacher.{key}={number}"])
 
 
 @pytest.mark.parametrize(

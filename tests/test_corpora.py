@@ -132,6 +132,7 @@ def test_jsonl_fields(tmp_path):
         ('{"audio": "a\\u0000.wav"}', "no usable path"),
         ('{"audio": "\\ud800.wav"}', "no usable path"),
         ('{"audio": "../a.wav"}', "leaves the folder"),
+        ('{"audio": "a.wav", "speaker": "\\udc80"}', "speaker '\\udc80' holds half of a character"),
         ('{"audio": "a.wav", "id": ""}', "no usable id"),
         ('{"audio": "a.wav", "id": "a\\nb"}', "no usable id"),
         ('{"audio": "a.wav", "id": "\\udc80"}', "no usable id"),
@@ -379,3 +380,10 @@ def test_real_corpora_are_read_whole(name, count):
     utterances, rejections = read_corpus(DATA / name)
     assert (len(utterances), rejections) == (count, [])
     assert all(utterance.audio.is_file() and utterance.text for utterance in utterances)
+
+
+def test_a_name_that_no_file_can_have_is_one_that_is_missing(tmp_path):
+    name = "x" * 300
+    write(tmp_path / "1-2.trans.txt", f"{name} ONE")
+    ((utterance,), _) = read_corpus(tmp_path, "librispeech")
+    assert utterance.audio == tmp_path / f"{name}.flac"

@@ -15,6 +15,7 @@ ORDER = (
     "tfkd",
     "tfkd.errors",
     "tfkd.files",
+    "tfkd.strict_yaml",
     "tfkd.config",
     # inputs
     "tfkd.audio",

@@ -31,9 +31,10 @@ KILLED_IN_SHARD = 2
 LABEL_AND_DIE = """
 import os, signal, sys
 from tfkd import labelling
-from tfkd.config import LabelConfig, from_dict, read_yaml
+from tfkd.config import LabelConfig, from_dict
 from tfkd.records import open_store
 from tfkd.runs import load_run
+from tfkd.strict_yaml import read_yaml
 
 run, data, out, config, shard = sys.argv[1:]
 real = labelling._records

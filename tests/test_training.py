@@ -34,8 +34,9 @@ KILLED_IN_EPOCH = 3
 TRAIN_AND_DIE = """
 import os, signal, sys
 from tfkd import training
-from tfkd.config import SystemConfig, from_dict, read_yaml
+from tfkd.config import SystemConfig, from_dict
 from tfkd.records import open_store
+from tfkd.strict_yaml import read_yaml
 
 config, train_dir, valid_dir, out, last_step = sys.argv[1:]
 

@@ -20,8 +20,12 @@ import yaml
 
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.files import sha256_of_text
+from tfkd.strict_yaml import parse_yaml, read_yaml
 
 ENGLISH_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
+
+# No setting has a use for more; the product of two such numbers still fits 64 bits.
+_LARGEST = 2**31 - 1
 
 T = TypeVar("T")
 
@@ -239,25 +243,6 @@ def load_system_config(path: str | Path, role: Literal["teacher", "student"]) ->
     return systems[role] if role in systems else next(iter(systems.values()))
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML mapping.
-
-    Raises:
-      ConfigError: if the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config: {error}", path=path) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", path=path) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError("a config is a mapping of keys to values", path=path)
-    return content
-
-
 def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at: str = "") -> T:
     """Builds the dataclass `kind` from nested mappings, strictly.
 
@@ -305,9 +290,9 @@ def _apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) -
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
         try:
-            node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override!r}: the value is not YAML") from error
+            node[leaf] = parse_yaml(value)
+        except ConfigError as error:
+            raise ConfigError(f"--set {override!r}: {error.message}") from error
     return content
 
 
@@ -338,13 +323,15 @@ def _scalar(hint: type, value: Any, *, path: str | Path | None, at: str) -> Any:
     if hint is float and is_number:
         try:
             value = float(value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ConfigError(f"{at}: {value!r} is not a number", path=path) from error
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{at}: expected {hint.__name__}, got {value!r}", path=path)
     if isinstance(value, float) and not math.isfinite(value):
         # A limit cannot catch it: no comparison with NaN holds.
         raise ConfigError(f"{at}: {value} is not a finite number", path=path)
+    if isinstance(value, (int, float)) and abs(value) > _LARGEST:
+        raise ConfigError(f"{at}: {value} is too large", path=path)
     return value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _TRANSCRIPTS = "*.trans.txt"
 _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 # In ids and paths: control characters, line ends, and surrogates, which UTF-8 cannot hold.
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _KALDI_ARCHIVE = re.compile(r"\.(ark|scp):\d+(\[.*\])?$")
 
 
@@ -204,7 +206,8 @@ def _audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
     """The audio file of that name, whatever it was converted to; if missing, the usual one."""
     suffixes = (usual, *(suffix for suffix in _AUDIO_SUFFIXES if suffix != usual))
     paths = [_audio_path(directory, stem + suffix) for suffix in suffixes]
-    return next((path for path in paths if path.exists()), paths[0])
+    # Path.exists raises for names that no file can have.
+    return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 # --- JSONL
@@ -231,8 +234,8 @@ def _jsonl_utterance(directory: Path, line: _Line) -> Utterance:
     return Utterance(
         Path(name).stem if utterance_id is None else utterance_id,
         _audio_path(directory, name),
-        _string(fields, "text"),
-        _string(fields, "speaker"),
+        _text(fields, "text"),
+        _text(fields, "speaker"),
         start,
         end,
     )
@@ -263,6 +266,14 @@ def _string(fields: dict[str, Any], *names: str) -> str | None:
         if value is not None:
             return value
     return None
+
+
+def _text(fields: dict[str, Any], name: str) -> str | None:
+    """A field that will be written; JSON can escape half of a character, UTF-8 cannot hold it."""
+    text = _string(fields, name)
+    if text is not None and _SURROGATE.search(text):
+        raise ManifestError(f"{name} {text!r} holds half of a character")
+    return text
 
 
 def _seconds(fields: dict[str, Any], *names: str) -> float | None:

@@ -130,7 +130,7 @@ def _record(utterance: Utterance, config: PrepareConfig) -> UtteranceRecord | Re
 
 
 def _missing(utterance: Utterance) -> Rejection | None:
-    if utterance.audio.is_file():
+    if os.path.isfile(utterance.audio):  # Path.is_file raises for names that no file can have.
         return None
     return _rejection(utterance, "missing_file", "no such file")
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import keras
 
-from tfkd.config import SystemConfig, from_dict, read_yaml, to_yaml
+from tfkd.config import SystemConfig, from_dict, to_yaml
 from tfkd.errors import CheckpointError, TfkdError
 from tfkd.files import atomic_write, sha256, write_text
 from tfkd.models import Recogniser
+from tfkd.strict_yaml import read_yaml
 from tfkd.text import Tokenizer, load_tokenizer
 
 MODEL = "model.keras"

@@ -1,0 +1,40 @@
+"""Whatever bytes come in, tfkd reads them or refuses them with a typed error, and soon."""
+
+from __future__ import annotations
+
+import pytest
+import watchdog
+from proof import SEED, Proof
+
+
+@pytest.mark.parametrize(
+    "target", ["mutated_audio", "mutated_manifests", "mutated_records", "mutated_configs"]
+)
+def test_mutated_input_is_read_or_refused(target: str, proof: Proof) -> None:
+    count = proof.count(fast=300, full=20_000)
+    outcome = watchdog.run_cases(target, count, SEED)
+    assert outcome.findings == []
+    assert outcome.results.total() == count
+    # A target that reads everything, or nothing, tests nothing.
+    assert 0 < outcome.results["read"] < count
+    proof.report(target, cases=count, **outcome.results)
+
+
+def test_the_watchdog_sees_crashes_hangs_and_untyped_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watchdog, "HANG_SECONDS", 1.0)
+    outcome = watchdog.run_cases("failing_target", 12, SEED)
+    assert outcome.results.total() + len(outcome.findings) == 12
+    assert set(outcome.results) == {"read", "TfkdError"}
+    found = {
+        finding.partition(": ")[2].partition(" (")[0].partition(": sur")[0]
+        for finding in outcome.findings
+    }
+    assert found == {
+        "the process died, exit code -11",
+        "no end in time, twice",
+        "MemoryError: ",
+        "ValueError: untyped",
+        "UnicodeEncodeError: 'utf-8' codec can't encode character '\\udc80' in position 0",
+    }

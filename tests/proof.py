@@ -1,0 +1,80 @@
+"""One mechanism for tests that prove more the longer they run.
+
+`pytest` runs them with small counts. `pytest --full FILE`, which is what `make reliability` does,
+runs them with the full ones and writes the figures that they report to FILE.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tfkd import __version__
+from tfkd.files import write_json
+
+SEED = 20181104
+_PACKAGES = ("tensorflow", "tensorflow-io", "numpy", "soundfile", "PyYAML", "google-crc32c")
+
+
+class Proof:
+    """Says how often a test repeats itself, and keeps what it found."""
+
+    def __init__(self, results: Path | None) -> None:
+        self.results = results
+        self.figures: dict[str, dict[str, Any]] = {}
+
+    def count(self, *, fast: int, full: int) -> int:
+        """How often to do something."""
+        return fast if self.results is None else full
+
+    def report(self, test: str, **figures: object) -> None:
+        """Keeps the figures of a test that passed."""
+        self.figures[test] = figures
+
+    def write(self) -> None:
+        """Writes the figures, with what they depend on."""
+        if self.results is None:
+            return
+        write_json(
+            self.results,
+            {
+                "figures": dict(sorted(self.figures.items())),
+                "seed": SEED,
+                "versions": {"tfkd": __version__, "python": platform.python_version()}
+                | {package: version(package) for package in _PACKAGES},
+                "hardware": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            },
+        )
+
+
+_PROOF = pytest.StashKey[Proof]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full",
+        metavar="FILE",
+        type=Path,
+        help="run tests/reliability and tests/fuzz with their full counts; write the figures here",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_PROOF] = Proof(config.getoption("full"))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK:
+        session.config.stash[_PROOF].write()
+
+
+@pytest.fixture(scope="session")
+def proof(request: pytest.FixtureRequest) -> Proof:
+    return request.config.stash[_PROOF]

@@ -1,0 +1,115 @@
+"""YAML that is refused where it is ambiguous, or where reading it could exhaust the machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tfkd.errors import ConfigError
+
+_MAX_BYTES = 256 * 1024
+# An alias costs a few bytes and stands for a whole section: ten of them, nested, for 10^10 values.
+_MAX_VALUES = 10_000
+_MAX_DIGITS = 100
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML mapping.
+
+    Raises:
+      ConfigError: if the file is missing, is not YAML, is not a mapping, names a key twice, or is
+        far larger than a config can be.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        text = data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config: {error}", path=path) from error
+    if len(data) > _MAX_BYTES:
+        raise ConfigError(f"is no config: it has more than {_MAX_BYTES} bytes", path=path)
+    try:
+        content = parse_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(error.message, path=path) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError("a config is a mapping of keys to values", path=path)
+    return content
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML document; None if it is empty.
+
+    Raises:
+      ConfigError: if it is not YAML, names a key twice, holds what UTF-8 cannot express, or stands
+        for more values than a config can have.
+    """
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        if node is None:
+            return None
+        _count_values(node, {})
+        return _construct(node)
+    except ConfigError:
+        raise
+    except RecursionError as error:
+        raise ConfigError("not valid YAML: nested too deeply") from error
+    except Exception as error:  # PyYAML raises whatever a bad date, number or tag happens to break.
+        raise ConfigError(f"not valid YAML: {error}") from error
+
+
+def _construct(node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _count_values(node: yaml.Node, counts: dict[yaml.Node, int]) -> int:
+    """How many values `node` stands for, aliases followed; `counts` holds the nodes seen."""
+    if node not in counts:
+        counts[node] = _MAX_VALUES  # Met again before it is counted, it holds itself.
+        counts[node] = 1 + sum(_count_values(child, counts) for child in _children(node))
+        if counts[node] > _MAX_VALUES:
+            raise ConfigError(f"stands for more than {_MAX_VALUES} values, or for itself")
+    return counts[node]
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        _check_keys(node)
+        for key, value in node.value:
+            yield key
+            yield value
+    elif isinstance(node, yaml.ScalarNode):
+        _check_scalar(node)
+
+
+def _check_scalar(node: yaml.ScalarNode) -> None:
+    # Python prints no integer of thousands of digits, so no message could name it.
+    if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
+        raise ConfigError(f"line {node.start_mark.line + 1}: a number of {len(node.value)} digits")
+    if _UNWRITABLE.search(node.value):
+        raise ConfigError(f"{node.value!r} holds a character that cannot be written")
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """YAML would let the last of several equal keys win, without a word."""
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"line {line}: the key {key.value!r} is there twice")
+            seen.add(key.value)
