@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfkd.beam_search import Readout, beam_search, length_penalty
+from tfkd.beam_search import Readout, Scorer, beam_search, length_penalty
 
 PAD, EOS, SOS = 0, 1, 2
 
@@ -122,6 +122,67 @@ def test_any_width_is_self_consistent(seed, width, alpha):
             np.testing.assert_allclose(
                 result.score[b, rank], expected / length_penalty(len(sequence), alpha), atol=1e-5
             )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    weights=st.lists(st.sampled_from([0.0, 0.5, 2.0]), min_size=1, max_size=2),
+    coarse=st.booleans(),
+    alpha=st.sampled_from([0.0, 0.6]),
+)
+def test_scorers_join_the_ranking_and_leave_the_log_prob_alone(seed, weights, coarse, alpha):
+    """Exhaustive search on the weighted sum of the tables; the state of each counts steps."""
+    rng = np.random.default_rng(seed)
+    own, *others = (table_model(rng, 4, coarse) for _ in range(1 + len(weights)))
+
+    def stepper(table):
+        return lambda ids, state: (
+            tf.gather_nd(tf.constant(table), tf.stack([state % 3, ids], 1)),
+            state + 1,
+        )
+
+    result = beam_search(
+        stepper(own),
+        tf.zeros([1], tf.int32),
+        batch_size=1,
+        beam_width=40,
+        num_hypotheses=9,
+        max_tokens=3,
+        sos_id=SOS,
+        eos_id=EOS,
+        pad_id=PAD,
+        alpha=alpha,
+        scorers=[
+            Scorer(tf.constant(weight), tf.zeros([1], tf.int32), stepper(table))
+            for weight, table in zip(weights, others)
+        ],
+    )
+    joint = own + sum(np.float32(w) * table for w, table in zip(weights, others))
+    expected = exhaustive(joint, 3, alpha)[:9]
+    ids = [tuple(row[:n]) for row, n in zip(result.token_ids[0].numpy(), result.num_tokens[0])]
+    assert ids == expected
+    for rank, sequence in enumerate(ids):
+        np.testing.assert_allclose(result.log_prob[0, rank], log_prob_of(own, sequence), atol=1e-5)
+        score = log_prob_of(joint, sequence) / length_penalty(len(sequence), alpha)
+        np.testing.assert_allclose(result.score[0, rank], score, atol=1e-5)
+
+
+def test_a_scorer_of_negative_weight_is_refused():
+    """It would raise scores, so that the search could not know when to end."""
+    with pytest.raises(ValueError, match="must not be negative"):
+        beam_search(
+            lambda ids, state: (tf.zeros([1, 3]), state),
+            tf.zeros([1]),
+            batch_size=1,
+            beam_width=1,
+            num_hypotheses=1,
+            max_tokens=2,
+            sos_id=SOS,
+            eos_id=EOS,
+            pad_id=PAD,
+            scorers=[Scorer(-0.1, tf.zeros([1]), lambda ids, state: (tf.zeros([1, 3]), state))],
+        )
 
 
 @pytest.mark.parametrize("seed", range(8))
