@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfkd.beam_search import Readout, Scorer, beam_search, length_penalty
+from tfkd.config import SearchControls
+from tfkd.errors import ConfigError
 
 PAD, EOS, SOS = 0, 1, 2
 
@@ -45,7 +47,7 @@ def run(tables, *, width, k, max_tokens, alpha=0.0):
         sos_id=SOS % tables.shape[-1],
         eos_id=EOS,
         pad_id=PAD,
-        alpha=alpha,
+        controls=SearchControls(length_penalty=alpha),
     )
 
 
@@ -152,7 +154,7 @@ def test_scorers_join_the_ranking_and_leave_the_log_prob_alone(seed, weights, co
         sos_id=SOS,
         eos_id=EOS,
         pad_id=PAD,
-        alpha=alpha,
+        controls=SearchControls(length_penalty=alpha),
         scorers=[
             Scorer(tf.constant(weight), tf.zeros([1], tf.int32), stepper(table))
             for weight, table in zip(weights, others)
@@ -239,7 +241,7 @@ def test_impossible_vocabulary_gives_empty_places(bad):
     ("width", "k", "max_tokens", "alpha"), [(0, 1, 5, 0), (2, 3, 5, 0), (2, 1, 0, 0), (2, 1, 5, -1)]
 )
 def test_refuses_senseless_settings(width, k, max_tokens, alpha):
-    with pytest.raises(ValueError, match="must|need"):
+    with pytest.raises((ValueError, ConfigError), match="must|need|below"):
         run([np.zeros((3, 4, 4), np.float32)], width=width, k=k, max_tokens=max_tokens, alpha=alpha)
 
 
