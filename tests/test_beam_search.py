@@ -1,210 +1,406 @@
 """The k-best is exact: exhaustive search on random small models agrees, ties and all."""
 
-import itertools
+import dataclasses
 
+import brute_force
 import numpy as np
 import pytest
 import tensorflow as tf
+from brute_force import (
+    EOS,
+    PAD,
+    SOS,
+    Weighted,
+    covering_width,
+    divisor,
+    exhaustive,
+    found,
+    hash_of,
+    log_coverage,
+    next_of,
+    random_tables,
+    search,
+    stepper,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfkd.beam_search import Readout, beam_search, length_penalty
+from tfkd.beam_search import Readout, Scorer, beam_search, length_penalty
+from tfkd.config import SearchControls
+from tfkd.errors import ConfigError
 
-PAD, EOS, SOS = 0, 1, 2
-
-
-def table_model(rng, vocabulary, coarse):
-    """Log-probs of the next token by (last token, steps taken so far mod 3).
-
-    Coarse tables hold multiples of 1/8, whose sums are exact in float32, so that equal scores are
-    equal; they are not normalised, which the search does not need.
-    """
-    if coarse:
-        return (-rng.integers(0, 6, (3, vocabulary, vocabulary)) / 8).astype(np.float32)
-    logits = rng.normal(size=(3, vocabulary, vocabulary)) * 2
-    logits[..., EOS] += 1.0
-    return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
+NORMALISATIONS = {
+    "none": SearchControls(),
+    "gnmt": SearchControls(length_penalty=0.6),
+    "mean": SearchControls(normalisation="mean"),
+}
+each_normalisation = pytest.mark.parametrize(
+    "controls", NORMALISATIONS.values(), ids=NORMALISATIONS
+)
+# (vocabulary, most tokens, models in a batch, batches): 3 x 350 models.
+SIZES = [(3, 6, 30, 5), (4, 4, 24, 4), (4, 5, 16, 2), (5, 4, 16, 4), (2, 6, 6, 1), (5, 6, 2, 1)]
 
 
-def run(tables, *, width, k, max_tokens, alpha=0.0):
-    """Searches a batch of tables; the state holds the step count of each hypothesis."""
-    tables = tf.constant(np.stack(tables))
+def reproducible(examples: int):
+    return settings(max_examples=examples, deadline=None, derandomize=True, database=None)
 
-    def step(token_ids, state):
-        utterance = tf.range(tf.shape(token_ids)[0]) // width
-        index = tf.stack([utterance, state % 3, token_ids], 1)
-        return tf.gather_nd(tables, index), state + 1
 
-    return beam_search(
-        step,
-        tf.zeros([len(tables)], tf.int32),
-        batch_size=len(tables),
-        beam_width=width,
-        num_hypotheses=k,
-        max_tokens=max_tokens,
-        sos_id=SOS % tables.shape[-1],
-        eos_id=EOS,
-        pad_id=PAD,
-        alpha=alpha,
+def teacher_forced(table, ids):
+    """The log-probability of each token, from the table itself."""
+    return [table[hash_of(ids[:place])][token] for place, token in enumerate(ids)]
+
+
+def assert_same(result, row, expected):
+    """The k best of one utterance are `expected`, and what is said of each is true."""
+    k = result.num_tokens.shape[1]
+    assert found(result, row) == [candidate.ids for candidate in expected[:k]]
+    for rank, candidate in enumerate(expected[:k]):
+        assert result.is_finished[row, rank] == candidate.is_finished
+        np.testing.assert_allclose(result.log_prob[row, rank], candidate.log_prob, atol=1e-5)
+        np.testing.assert_allclose(result.score[row, rank], candidate.score, atol=1e-5)
+    assert (result.log_prob[row, len(expected) :] == np.float32(-1e30)).all()
+
+
+# --- exactness
+
+
+@each_normalisation
+@pytest.mark.parametrize(("vocabulary", "max_tokens", "models", "batches"), SIZES)
+def test_equals_exhaustive_search(controls, vocabulary, max_tokens, models, batches):
+    width = covering_width(vocabulary, max_tokens)
+
+    @reproducible(batches)
+    @given(seed=st.integers(0, 2**31), k=st.integers(1, width))
+    def check(seed, k):
+        tables = random_tables(np.random.default_rng(seed), models, vocabulary)
+        result = search(tables, width=width, k=k, max_tokens=max_tokens, controls=controls)
+        for row, table in enumerate(tables):
+            assert_same(result, row, exhaustive(next_of(table), max_tokens, controls))
+
+    check()
+
+
+def test_the_random_models_end_early_and_tie():
+    """Otherwise the tests above would show little."""
+    tables = random_tables(np.random.default_rng(0), 40, 4)
+    ranked = [exhaustive(next_of(table), 5, SearchControls())[:8] for table in tables]
+    assert np.mean([len(best.ids) < 5 for each in ranked for best in each]) > 0.5
+    ties = [len({c.score for c in each}) < len(each) for each in ranked]
+    assert np.mean(ties[::2]) > 0.9
+
+
+@st.composite
+def some_controls(draw):
+    """Any mixture of controls; scores of coarse tables stay exact but under temperature."""
+    is_mean = draw(st.booleans())
+    return SearchControls(
+        normalisation="mean" if is_mean else "gnmt",
+        length_penalty=0.0 if is_mean else draw(st.sampled_from([0.0, 0.7])),
+        coverage_penalty=draw(st.sampled_from([0.0, 0.5])),
+        min_tokens=draw(st.integers(1, 4)),
+        eos_threshold=draw(st.sampled_from([None, 0.0, 0.5, 1.5])),
+        no_repeat_ngram=draw(st.integers(0, 3)),
+        temperature=draw(st.sampled_from([1.0, 1.0, 0.5, 3.0])),
     )
 
 
-def log_prob_of(table, ids):
-    total, last = np.float32(0), SOS % len(table[0])
-    for step, token in enumerate(ids):
-        total = np.float32(total + table[step % 3][last][token])
-        last = token
-    return total
-
-
-def exhaustive(table, max_tokens, alpha):
-    """Every finished sequence, then every cut-off one, in the order that the module states."""
-    vocabulary = len(table[0])
-    others = [token for token in range(vocabulary) if token != EOS]
-    finished, cut_off = [], []
-    for length in range(max_tokens):
-        for prefix in itertools.product(others, repeat=length):
-            finished.append((*prefix, EOS))
-    cut_off.extend(itertools.product(others, repeat=max_tokens))
-
-    def rank(ids):
-        score = np.float32(log_prob_of(table, ids)) / length_penalty(len(ids), alpha).numpy()
-        return (-score, len(ids), ids)
-
-    return sorted(finished, key=rank) + sorted(cut_off, key=rank)
-
-
-@settings(max_examples=25, deadline=None)
+@reproducible(60)
 @given(
     seed=st.integers(0, 2**31),
-    vocabulary=st.integers(3, 4),
-    max_tokens=st.integers(1, 3),
-    coarse=st.booleans(),
-    alpha=st.sampled_from([0.0, 0.6, 1.0]),
-    k=st.integers(1, 12),
+    controls=some_controls(),
+    weights=st.lists(st.sampled_from([0.0, 0.5, 2.0]), max_size=2),
+    limits=st.none() | st.lists(st.integers(1, 5), min_size=4, max_size=4),
+    k=st.integers(1, 30),
 )
-def test_equals_exhaustive_search(seed, vocabulary, max_tokens, coarse, alpha, k):
+def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, limits, k):
     rng = np.random.default_rng(seed)
-    width = max(vocabulary * (vocabulary - 1) ** (max_tokens - 1), k)  # covers the space
-    tables = [table_model(rng, vocabulary, coarse) for _ in range(3)]
-    result = run(tables, width=width, k=k, max_tokens=max_tokens, alpha=alpha)
-    for b, table in enumerate(tables):
-        expected = exhaustive(table, max_tokens, alpha)[:k]
-        lengths = result.num_tokens[b].numpy()
-        found = [tuple(row[:n]) for row, n in zip(result.token_ids[b].numpy(), lengths) if n]
-        assert found == expected
-        assert not result.num_tokens[b, len(expected) :].numpy().any()
-        for rank, ids in enumerate(expected):
-            np.testing.assert_allclose(result.log_prob[b, rank], log_prob_of(table, ids), atol=1e-5)
-            assert bool(result.is_finished[b, rank]) == (ids[-1] == EOS)
-
-
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**31), width=st.integers(1, 5), alpha=st.sampled_from([0.0, 0.8]))
-def test_any_width_is_self_consistent(seed, width, alpha):
-    rng = np.random.default_rng(seed)
-    tables = [table_model(rng, 5, False) for _ in range(4)]
-    result = run(tables, width=width, k=width, max_tokens=6, alpha=alpha)
-    reversed_batch = run(tables[::-1], width=width, k=width, max_tokens=6, alpha=alpha)
-    for b, table in enumerate(tables):
-        alone = run([table], width=width, k=width, max_tokens=6, alpha=alpha)
-        np.testing.assert_array_equal(alone.token_ids[0], result.token_ids[b])
-        np.testing.assert_array_equal(reversed_batch.token_ids[3 - b], result.token_ids[b])
-        lengths = result.num_tokens[b].numpy()
-        ids = [tuple(row[:n]) for row, n in zip(result.token_ids[b].numpy(), lengths) if n]
-        assert len(set(ids)) == len(ids)
-        for rank, sequence in enumerate(ids):
-            expected = log_prob_of(table, sequence)
-            np.testing.assert_allclose(result.log_prob[b, rank], expected, atol=1e-5)
-            np.testing.assert_allclose(
-                tf.reduce_sum(result.token_log_probs[b, rank]), expected, atol=1e-5
-            )
-            np.testing.assert_allclose(
-                result.score[b, rank], expected / length_penalty(len(sequence), alpha), atol=1e-5
-            )
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_width_one_is_greedy(seed):
-    table = table_model(np.random.default_rng(seed), 5, coarse=seed % 2 == 0)
-    last, ids = SOS, []
-    for step in range(8):
-        last = int(table[step % 3][last].argmax())
-        ids.append(last)
-        if last == EOS:
-            break
-    result = run([table], width=1, k=1, max_tokens=8)
-    assert list(result.token_ids[0, 0].numpy()[: result.num_tokens[0, 0]]) == ids
-
-
-def test_early_stop_reads_no_more_steps_than_needed():
-    """Certain eos at the first step: nothing later can win, so one step is enough."""
-    log_probs = np.full((3, 4, 4), -20, np.float32)
-    log_probs[:, :, EOS] = 0
-    calls = []
-
-    def step(token_ids, state):
-        tf.py_function(lambda: calls.append(1), [], [])
-        return tf.gather(tf.constant(log_probs[0]), token_ids), state
-
-    tf.function(
-        lambda: beam_search(
-            step,
-            tf.zeros([1]),
-            batch_size=1,
-            beam_width=2,
-            num_hypotheses=1,
-            max_tokens=50,
-            sos_id=SOS,
-            eos_id=EOS,
-            pad_id=PAD,
-        )
-    )()
-    assert len(calls) == 1
-
-
-@pytest.mark.parametrize("bad", [np.nan, -np.inf])
-def test_impossible_vocabulary_gives_empty_places(bad):
-    table = np.full((3, 4, 4), bad, np.float32)
-    result = run(
-        [table, table_model(np.random.default_rng(0), 4, False)], width=3, k=2, max_tokens=5
+    tables, *others = (random_tables(rng, 4, 4) for _ in range(1 + len(weights)))
+    if controls.temperature != 1:  # its logarithms round ties in their own way
+        tables = tables[[1, 3, 1, 3]]
+    result = search(
+        tables,
+        width=covering_width(4, 4),
+        k=k,
+        max_tokens=4,
+        controls=controls,
+        scorer_tables=list(zip(weights, others)),
+        token_limits=limits,
     )
-    assert not result.num_tokens[0].numpy().any()
-    assert (result.log_prob[0].numpy() == np.float32(-1e30)).all()
-    assert result.num_tokens[1].numpy().all()
+    for row, table in enumerate(tables):
+        scorers = [Weighted(w, next_of(other[row])) for w, other in zip(weights, others)]
+        limit = min(limits[row], 4) if limits else 4
+        expected = exhaustive(next_of(table), limit, controls, scorers, log_coverage)
+        assert_same(result, row, expected)
+        for rank, candidate in enumerate(expected[:k]):
+            steps = len(candidate.ids)
+            fed = [hash_of(candidate.ids[:step]) for step in range(steps)]
+            assert result.coverage[row, rank] == fed[-1]
+            np.testing.assert_array_equal(result.frames[row, rank, :steps], fed)
+
+
+@each_normalisation
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 64])
+def test_any_width_is_self_consistent(controls, width):
+    tables = random_tables(np.random.default_rng(width), 60, 5)
+    limits = np.random.default_rng(0).integers(1, 8, 60)
+
+    def run(rows):
+        return search(
+            tables[rows],
+            width=width,
+            k=width,
+            max_tokens=7,
+            controls=controls,
+            token_limits=limits[rows],
+        )
+
+    result = run(slice(None))
+    shuffled = np.random.default_rng(1).permutation(60)
+    for other, rows in [(run(shuffled), shuffled), *((run([row]), [row]) for row in (3, 4))]:
+        for got, expected in zip(other, result):
+            np.testing.assert_array_equal(got, expected[rows])
+    for row, table in enumerate(tables):
+        sequences = found(result, row)
+        assert len(set(sequences)) == len(sequences) > 0
+        for rank, ids in enumerate(sequences):
+            expected = teacher_forced(table, ids)
+            np.testing.assert_allclose(
+                result.token_log_probs[row, rank, : len(ids)], expected, atol=1e-6
+            )
+            np.testing.assert_allclose(result.log_prob[row, rank], sum(expected), atol=1e-5)
+            score = sum(expected) / divisor(len(ids), controls)
+            np.testing.assert_allclose(result.score[row, rank], score, atol=1e-5)
+            assert (result.token_ids[row, rank, len(ids) :] == PAD).all()
+            assert result.is_finished[row, rank] == (ids[-1] == EOS)
+            assert result.is_finished[row, rank] or len(ids) == limits[row]
+
+
+def test_width_one_is_greedy():
+    tables = random_tables(np.random.default_rng(0), 100, 5)
+    result = search(tables, width=1, k=1, max_tokens=8)
+    for row, table in enumerate(tables):
+        ids = ()
+        while len(ids) < 8 and EOS not in ids:
+            ids = (*ids, int(table[hash_of(ids)].argmax()))
+        assert found(result, row) == [ids]
+
+
+# --- when it ends
+
+
+def steps_needed(table, max_tokens, k, controls, scorer):
+    """Steps after which no unfinished sequence can enter the k best, however likely its rest."""
+    finished, alive = [], [((), np.float32(0))]
+    for step in range(1, max_tokens + 1):
+        grown = []
+        for prefix, total in alive:
+            ranking = table[hash_of(prefix)]
+            if scorer is not None:
+                ranking = ranking + np.float32(0.5) * scorer[hash_of(prefix)]
+            coverage = np.float32(controls.coverage_penalty) * np.float32(log_coverage(prefix))
+            finished.append((total + ranking[EOS]) / divisor(step, controls) + coverage)
+            grown += [((*prefix, t), total + r) for t, r in enumerate(ranking) if t != EOS]
+        alive = grown
+        kth = sorted(finished, reverse=True)[k - 1] if len(finished) >= k else -np.inf
+        in_reach = max(total for _, total in alive) / divisor(max_tokens, controls)
+        if in_reach <= kth:
+            return step
+    return max_tokens
+
+
+@pytest.mark.parametrize("with_scorer", [False, True])
+@pytest.mark.parametrize("coverage_penalty", [0.0, 0.5])
+@each_normalisation
+def test_it_ends_as_soon_as_nothing_can_improve_and_no_earlier(
+    controls, coverage_penalty, with_scorer
+):
+    controls = dataclasses.replace(controls, coverage_penalty=coverage_penalty)
+    rng = np.random.default_rng(7)
+    tables, scorers = random_tables(rng, 8, 4), random_tables(rng, 8, 4)
+    tables[4:] -= np.float32(5) * (np.arange(4) != EOS)  # these models are sure of their end
+    counts = []
+    for row, k in enumerate((1, 2, 3, 5, 1, 2, 3, 5)):
+        calls = []
+        step_fn = stepper(tables[[row]], covering_width(4, 5))
+
+        def counted(token_ids, state, step_fn=step_fn, calls=calls):
+            calls.append(1)
+            return step_fn(token_ids, state)
+
+        search(
+            tables[[row]],
+            width=covering_width(4, 5),
+            k=k,
+            max_tokens=5,
+            controls=controls,
+            scorer_tables=[(0.5, scorers[[row]])] if with_scorer else [],
+            step_fn=counted,
+        )
+        scorer = scorers[row] if with_scorer else None
+        assert len(calls) == steps_needed(tables[row], 5, k, controls, scorer)
+        counts.append(len(calls))
+    assert min(counts) < max(counts) == 5
+
+
+# --- what controls do, by hand
+
+
+def by_hand(log_probs, **settings):
+    """Searches one model that knows no history, with V = 4 and tokens 2 and 3 besides eos."""
+    table = np.tile(np.log(np.float32(log_probs)), (1, brute_force.NUM_HASHES, 1))
+    return search(table, width=4, k=1, max_tokens=6, controls=SearchControls(**settings))
 
 
 @pytest.mark.parametrize(
-    ("width", "k", "max_tokens", "alpha"), [(0, 1, 5, 0), (2, 3, 5, 0), (2, 1, 0, 0), (2, 1, 5, -1)]
+    ("settings", "ids"),
+    [
+        ({}, (EOS,)),
+        ({"min_tokens": 3}, (3, 3, EOS)),
+        # log 0.5 = -0.69 is not above 0.5 * log 0.4 = -0.46, but is above log 0.4 = -0.92.
+        ({"eos_threshold": 0.5}, (3, 3, 3, 3, 3, 3)),
+        ({"eos_threshold": 1.0}, (EOS,)),
+        ({"min_tokens": 3, "no_repeat_ngram": 1}, (2, 3, EOS)),
+        ({"min_tokens": 4, "no_repeat_ngram": 2}, (2, 3, 3, EOS)),
+        ({"no_repeat_ngram": 7, "min_tokens": 6}, (3, 3, 3, 3, 3, EOS)),
+    ],
 )
-def test_refuses_senseless_settings(width, k, max_tokens, alpha):
-    with pytest.raises(ValueError, match="must|need"):
-        run([np.zeros((3, 4, 4), np.float32)], width=width, k=k, max_tokens=max_tokens, alpha=alpha)
+def test_constraints_do_what_they_say(settings, ids):
+    assert found(by_hand([1e-30, 0.5, 0.1, 0.4], **settings), 0) == [ids]
 
 
-def test_readout_is_of_the_hypothesis_itself():
-    """The state sums the token ids that were fed; the readout must match each result."""
-    table = table_model(np.random.default_rng(3), 5, False)
+def test_scores_are_those_of_the_papers():
+    half = np.log(0.5)
+    plain = by_hand([1e-30, 0.5, 0.1, 0.4], length_penalty=0.5, min_tokens=2)
+    assert plain.score[0, 0] == pytest.approx((half + np.log(0.4)) / (7 / 6) ** 0.5)
+    mean = by_hand([1e-30, 0.5, 0.1, 0.4], normalisation="mean", min_tokens=2)
+    assert mean.score[0, 0] == pytest.approx((half + np.log(0.4)) / 2)
+    tempered = by_hand([1e-30, 0.5, 0.1, 0.4], temperature=0.5)
+    assert tempered.log_prob[0, 0] == pytest.approx(half)
+    assert tempered.score[0, 0] == pytest.approx(np.log(0.25 / (0.25 + 0.01 + 0.16)))
+    assert float(length_penalty(7, 1.0)) == pytest.approx(2.0)
 
-    def step(token_ids, state):
-        return tf.gather(tf.constant(table[0]), token_ids), state + tf.cast(token_ids, tf.float32)
 
-    result = beam_search(
-        step,
-        tf.zeros([1]),
-        batch_size=1,
-        beam_width=4,
-        num_hypotheses=4,
-        max_tokens=5,
-        sos_id=SOS,
-        eos_id=EOS,
-        pad_id=PAD,
-        readout=lambda state: Readout(tf.cast(state, tf.int32), state),
-    )
-    for rank in range(4):
-        ids = result.token_ids[0, rank].numpy()[: result.num_tokens[0, rank]]
-        fed = ids[:-1]
-        assert result.coverage[0, rank] == SOS + fed.sum()
-        np.testing.assert_array_equal(
-            result.frames[0, rank, : len(ids)], SOS + np.cumsum([0, *fed])
+# --- hard cases
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, np.inf])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_an_impossible_vocabulary_gives_empty_places(bad, temperature):
+    tables = random_tables(np.random.default_rng(0), 2, 4)
+    tables[0] = bad
+    controls = SearchControls(temperature=temperature, coverage_penalty=0.1)
+    result = search(tables, width=3, k=2, max_tokens=5, controls=controls)
+    assert not result.num_tokens[0].any()
+    for value in (result.log_prob, result.score):
+        assert (value[0] == np.float32(-1e30)).all()
+    assert result.num_tokens[1].all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, np.inf])
+def test_a_bad_value_rules_its_token_out_and_no_other(bad):
+    tables = random_tables(np.random.default_rng(0), 1, 4)
+    tables[:, :, 2] = bad
+    result = search(tables, width=40, k=9, max_tokens=3)
+    masked = np.where(np.arange(4) == 2, np.float32(-1e30), tables[0])
+    assert_same(result, 0, exhaustive(next_of(masked), 3, SearchControls()))
+
+
+def test_a_width_far_above_the_vocabulary_finds_what_there_is():
+    tables = random_tables(np.random.default_rng(0), 2, 3)
+    result = search(tables, width=64, k=64, max_tokens=2)
+    for row, table in enumerate(tables):
+        expected = exhaustive(next_of(table), 2, SearchControls())
+        assert len(expected) == 7
+        assert_same(result, row, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: (state, state), "the structures differ"),
+        (lambda state: tf.cast(state, tf.float32), "int32 .* became float32"),
+        (lambda state: tf.expand_dims(state, 1), r"\(3,\) became int32 \(3, 1\)"),
+    ],
+)
+def test_a_state_that_changes_its_form_is_named(change, message):
+    tables = random_tables(np.random.default_rng(0), 1, 4)
+
+    def step_fn(token_ids, state):
+        log_probs, state = stepper(tables, 3)(token_ids, state)
+        return log_probs, change(state)
+
+    with pytest.raises(ValueError, match=message):
+        search(tables, width=3, k=1, max_tokens=4, step_fn=step_fn)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 0}, "need 1 <= num_hypotheses <= beam_width"),
+        ({"k": 3}, "need 1 <= num_hypotheses <= beam_width"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1"),
+        ({"controls": SearchControls(length_penalty=-1)}, "length_penalty: -1 is below 0"),
+        ({"controls": SearchControls(temperature=0)}, "temperature: 0 is below"),
+        ({"controls": SearchControls("mean", 0.5)}, "has no meaning beside normalisation: mean"),
+        # It would raise scores, so that the search could not know when to end.
+        ({"scorer_tables": [(-0.1, np.zeros((1, 61, 4), np.float32))]}, "must not be negative"),
+    ],
+)
+def test_senseless_settings_are_refused(settings, message):
+    settings = {"width": 2, "k": 1, "max_tokens": 5, **settings}
+    with pytest.raises((ValueError, ConfigError), match=message):
+        search(np.zeros((1, 61, 4), np.float32), **settings)
+
+
+def test_a_coverage_penalty_needs_its_readout():
+    with pytest.raises(ValueError, match="needs a readout that gives log_coverage"):
+        beam_search(
+            stepper(np.zeros((1, 61, 4), np.float32), 1),
+            tf.zeros([1], tf.int32),
+            batch_size=1,
+            beam_width=1,
+            num_hypotheses=1,
+            max_tokens=2,
+            sos_id=SOS,
+            eos_id=EOS,
+            pad_id=PAD,
+            controls=SearchControls(coverage_penalty=0.1),
+            readout=lambda known: Readout(known, tf.cast(known, tf.float32)),
         )
+
+
+def test_a_thousand_ragged_batches_and_weights_trace_once():
+    """Also where a scorer's weight is a tensor, which tuning changes from call to call."""
+    traces = []
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, 4]), tf.TensorSpec([])], autograph=False
+    )
+    def decode(frames, weight):
+        traces.append(1)
+        of_utterance = tf.reduce_logsumexp(frames, 1)
+
+        def step(token_ids, state):
+            logits = tf.repeat(of_utterance, 2, 0) + state
+            return tf.nn.log_softmax(logits), state + tf.one_hot(token_ids, 4)
+
+        state = tf.zeros_like(of_utterance)
+        return beam_search(
+            step,
+            state,
+            batch_size=tf.shape(frames)[0],
+            beam_width=2,
+            num_hypotheses=2,
+            max_tokens=2,
+            sos_id=SOS,
+            eos_id=EOS,
+            pad_id=PAD,
+            scorers=[Scorer(weight, state, step)],
+        ).log_prob
+
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        shape = (*rng.integers(1, 6, 2), 4)
+        log_prob = decode(tf.constant(rng.normal(size=shape), tf.float32), tf.constant(0.5))
+        assert log_prob.shape == (shape[0], 2)
+    assert len(traces) == 1

@@ -10,6 +10,7 @@ import tensorflow as tf
 from helpers import VOCAB_SIZE, random_batch, tiny_model, tokenizer
 
 from tfkd.beam_search import BeamResult, length_penalty
+from tfkd.config import DecodingConfig
 from tfkd.decoding import Decoder, decode_dataset
 from tfkd.text import EOS_ID, PAD_ID, SOS_ID
 
@@ -22,9 +23,11 @@ each_combination = pytest.mark.parametrize(("cell", "attention"), COMBINATIONS)
 class Counted:
     """Decodes a `Batch`, and counts how often the model's Python runs."""
 
-    def __init__(self, model, **options):
-        options = {"beam_width": 4, "num_hypotheses": 3, "max_tokens": MAX_TOKENS, **options}
-        self.decoder = Decoder(model, tokenizer(), **options)
+    def __init__(self, model, batch_size=None, **settings):
+        settings = {"beam_width": 4, "num_hypotheses": 3, "max_tokens": MAX_TOKENS, **settings}
+        self.decoder = Decoder(
+            model, tokenizer(), DecodingConfig(**settings), batch_size=batch_size
+        )
         self.traces, self._encode = 0, model.encode
         model.encode = self._counted
 
@@ -53,7 +56,7 @@ def random_recogniser(cell="lstm", attention="additive", seed=1):
 def decoded(cell, attention):
     """A random recogniser, its decoder, a batch, and what it makes of that."""
     model, batch = random_recogniser(cell, attention), random_batch(SECONDS)
-    decode = Counted(model, alpha=0.6)
+    decode = Counted(model, length_penalty=0.6)
     return model, decode, batch, decode(batch)
 
 
@@ -141,7 +144,7 @@ def test_neither_ragged_batches_nor_new_weights_retrace():
 
 def test_a_static_batch_size_gives_the_same():
     _, _, batch, expected = decoded("lstm", "location")
-    static = Counted(random_recogniser("lstm", "location"), alpha=0.6, batch_size=1)
+    static = Counted(random_recogniser("lstm", "location"), length_penalty=0.6, batch_size=1)
     for row in range(2):
         for got, value in zip(static(batch.row(row)), expected):
             np.testing.assert_allclose(got[0], value[row], atol=1e-4)

@@ -87,13 +87,8 @@ def test_labels_hold_the_utterances_as_they_were(labels, prepared):
 def test_hypotheses_are_those_of_the_search(labels, prepared, teacher, label_config):
     records = {record.utterance_id: record for record in labels.records()}
     # Alone, so that neither the batch nor its padding can matter.
-    decoder = Decoder(
-        teacher.model,
-        teacher.tokenizer,
-        beam_width=label_config.beam_width,
-        num_hypotheses=label_config.num_hypotheses,
-        max_tokens=teacher.system.decoding.max_tokens,
-    )
+    decoding = label_config.decoding(teacher.system.decoding)
+    decoder = Decoder(teacher.model, teacher.tokenizer, decoding)
     for decoded in decode_dataset(decoder, audio_batches(prepared["train"], 1).take(6)):
         hypotheses = records[decoded.utterance_id].hypotheses
         assert [h.text for h in hypotheses] == list(decoded.texts)

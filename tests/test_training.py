@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfkd import training
 from tfkd.checkpoints import Progress
-from tfkd.config import ObjectiveConfig, SystemConfig, to_yaml
+from tfkd.config import DecodingConfig, ObjectiveConfig, SystemConfig, to_yaml
 from tfkd.datasets import audio_batches, training_batches
 from tfkd.decoding import Decoder, decode_dataset
 from tfkd.errors import CheckpointError, TextError, TrainingError
@@ -86,9 +86,8 @@ def test_the_model_on_disk_is_that_of_the_best_epoch(teacher, prepared):
     history = history_of(teacher.directory)
     best = min(row["val_wer"] for row in history)
     assert best < history[0]["val_wer"]
-    decoder = Decoder(
-        teacher.model, teacher.tokenizer, beam_width=1, num_hypotheses=1, max_tokens=14
-    )
+    greedy = DecodingConfig(beam_width=1, max_tokens=14)
+    decoder = Decoder(teacher.model, teacher.tokenizer, greedy)
     decoded = list(decode_dataset(decoder, audio_batches(prepared["valid"], 4)))
     found = score([d.reference for d in decoded], [d.best_text for d in decoded])
     assert found.wer == pytest.approx(best)

@@ -129,13 +129,46 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class DecodingConfig:
-    """Beam search. `length_penalty` is alpha of Wu et al. 2016 (arXiv:1609.08144), eq. 14."""
+class SearchControls:
+    """What steers a beam search beside its width; each is off by default.
+
+    A hypothesis is ranked by its total, which is its log_prob and what scorers add to it. When it
+    ends, or is cut off, its score is total / divisor + coverage_penalty * log_coverage.
+
+    Attributes:
+      normalisation: the divisor of the score: "gnmt" is Wu et al. 2016 (arXiv:1609.08144), eq. 14;
+        "mean" is the number of tokens.
+      length_penalty: alpha of "gnmt"; at 0 the divisor is 1.
+      coverage_penalty: beta of Wu et al. 2016, eq. 14-15, for encodings that got little attention.
+      min_tokens: eos included; a hypothesis cannot end before.
+      eos_threshold: gamma of Hannun et al. 2019 (arXiv:1904.02619): an end needs
+        log p(eos) > gamma * log p(c) for the best other token c, both of the recogniser alone.
+      no_repeat_ngram: no sequence of so many tokens comes twice in a hypothesis.
+      temperature: divides the recogniser's logits in the ranking; log_prob stays what it is.
+    """
+
+    normalisation: Literal["gnmt", "mean"] = "gnmt"
+    length_penalty: float = 0.0
+    coverage_penalty: float = 0.0
+    min_tokens: int = 1
+    eos_threshold: float | None = None
+    no_repeat_ngram: int = 0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class DecodingConfig(SearchControls):
+    """Beam search, and how long its hypotheses may be.
+
+    Attributes:
+      max_tokens: most tokens of a hypothesis, eos included.
+      max_tokens_per_second: a limit by the length of the audio besides.
+    """
 
     beam_width: int = 4
     num_hypotheses: int = 1
-    length_penalty: float = 0.0
     max_tokens: int = 200
+    max_tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -179,13 +212,18 @@ class SystemConfig:
 
 
 @dataclass(frozen=True)
-class LabelConfig:
-    """How the teacher labels: the width of the search and how many hypotheses it keeps."""
+class LabelConfig(SearchControls):
+    """How the teacher labels; how long hypotheses may be is the teacher's own setting."""
 
     beam_width: int = 8
     num_hypotheses: int = 4
-    length_penalty: float = 0.0
     batch_size: int = 16
+
+    def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
+        """The teacher's decoding with these settings."""
+        shared = {f.name for f in dataclasses.fields(DecodingConfig)}
+        own = {key: value for key, value in vars(self).items() if key in shared}
+        return dataclasses.replace(teacher, **own)
 
 
 @dataclass(frozen=True)
@@ -259,7 +297,7 @@ def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at:
             raise ConfigError(f"unknown key {name!r}", path=path, remedy=_suggestion(key, hints))
         arguments[key] = _convert(hints[key], value, path=path, at=name)
     config = kind(**arguments)
-    _validate(config, path=path, at=at)
+    validate(config, path=path, at=at)
     return config
 
 
@@ -347,12 +385,19 @@ _AT_LEAST: dict[str, float] = {
     "learning_rate": 0, "final_learning_rate": 0, "warmup_steps": 0, "clip_norm": 0,
     "label_smoothing": 0, "ctc_weight": 0, "patience": 1, "vocab_size": 5, "temperature": 1e-3,
     "parity_utterances": 1, "max_wer_change": 0, "max_rejected_share": 0,
+    "coverage_penalty": 0, "min_tokens": 1, "eos_threshold": 0, "no_repeat_ngram": 0,
+    "max_tokens_per_second": 0.1,
 }  # fmt: skip
 _BELOW_ONE = {"dropout", "label_smoothing"}
+_WIDEST_BEAM = 64
 
 
-def _validate(config: Any, *, path: str | Path | None, at: str) -> None:
-    """Checks ranges and the settings that depend on one another."""
+def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> None:
+    """Checks ranges and the settings that depend on one another.
+
+    Raises:
+      ConfigError: for the first setting that is out of range.
+    """
 
     def refuse(key: str, why: str) -> typing.NoReturn:
         raise ConfigError(f"{at}.{key}: {why}" if at else f"{key}: {why}", path=path)
@@ -363,10 +408,17 @@ def _validate(config: Any, *, path: str | Path | None, at: str) -> None:
             refuse(key, f"{value} is below {least}")
         if key in _BELOW_ONE and value >= 1:
             refuse(key, f"{value} is not below 1")
+    is_mean = getattr(config, "normalisation", None) == "mean"
+    if is_mean and config.length_penalty:
+        refuse("length_penalty", "has no meaning beside normalisation: mean")
     match config:
         case DecodingConfig() | LabelConfig() | ExportConfig():
+            if config.beam_width > _WIDEST_BEAM:
+                refuse("beam_width", f"{config.beam_width} is above {_WIDEST_BEAM}")
             if config.num_hypotheses > config.beam_width:
                 refuse("num_hypotheses", "cannot exceed beam_width")
+            if isinstance(config, DecodingConfig) and config.min_tokens > config.max_tokens:
+                refuse("min_tokens", "cannot exceed max_tokens")
         case FrontendConfig():
             if not config.min_hz < config.max_hz <= config.sample_rate_hz / 2:
                 refuse("max_hz", "must lie above min_hz and at most at half the sample rate")

@@ -9,8 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.beam_search import BeamResult, Readout, beam_search
+from tfkd.config import DecodingConfig
+from tfkd.layers.decoders import DecoderState
 from tfkd.models import Recogniser
 from tfkd.text import Tokenizer
+
+# Attention that an encoding gets at least in the coverage penalty: the logarithm of 0 is no number.
+_LEAST_ATTENTION = 1e-4
 
 
 class Decoder:
@@ -18,7 +23,6 @@ class Decoder:
 
     Args:
       model: the recogniser; its current weights are used at each call.
-      beam_width, num_hypotheses, max_tokens, alpha: see `tfkd.beam_search.beam_search`.
       batch_size: static batch size, which TFLite needs; None leaves it open.
     """
 
@@ -26,16 +30,11 @@ class Decoder:
         self,
         model: Recogniser,
         tokenizer: Tokenizer,
+        config: DecodingConfig,
         *,
-        beam_width: int,
-        num_hypotheses: int,
-        max_tokens: int,
-        alpha: float = 0.0,
         batch_size: int | None = None,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.beam_width, self.num_hypotheses = beam_width, num_hypotheses
-        self.max_tokens, self.alpha = max_tokens, alpha
+        self.model, self.tokenizer, self.config = model, tokenizer, config
         self._batch_size = batch_size
         self.decode = tf.function(
             self._decode,
@@ -50,27 +49,41 @@ class Decoder:
         encoded, encoded_lengths = self.model.encode(waveform, num_samples)
         memory, state = self.model.initial_state(encoded, encoded_lengths)
 
-        def readout(state) -> Readout:
-            """Where each hypothesis looked, and the share of the encodings that got attention."""
-            attended = tf.minimum(state.attention_sum, 1.0)
-            attended = tf.reshape(attended, [-1, self.beam_width, tf.shape(attended)[-1]])
-            lengths = tf.expand_dims(tf.cast(tf.maximum(encoded_lengths, 1), tf.float32), 1)
-            covered = tf.reshape(tf.reduce_sum(attended, -1) / lengths, [-1])
-            return Readout(state.peak_frame, covered)
-
         return beam_search(
             lambda token_ids, state: self.model.step(token_ids, state, memory),
             state,
             batch_size=self._batch_size or tf.shape(waveform)[0],
-            beam_width=self.beam_width,
-            num_hypotheses=self.num_hypotheses,
-            max_tokens=self.max_tokens,
+            beam_width=self.config.beam_width,
+            num_hypotheses=self.config.num_hypotheses,
+            max_tokens=self.config.max_tokens,
             sos_id=self.tokenizer.sos_id,
             eos_id=self.tokenizer.eos_id,
             pad_id=self.tokenizer.pad_id,
-            alpha=self.alpha,
-            readout=readout,
+            token_limits=self._token_limits(num_samples),
+            controls=self.config,
+            readout=lambda state: self._read(state, encoded_lengths),
         )
+
+    def _token_limits(self, num_samples: tf.Tensor) -> tf.Tensor | None:
+        if self.config.max_tokens_per_second is None:
+            return None
+        rate_hz = self.model.config.frontend.sample_rate_hz
+        seconds = tf.cast(num_samples, tf.float32) / rate_hz
+        return tf.cast(tf.math.ceil(seconds * self.config.max_tokens_per_second), tf.int32)
+
+    def _read(self, state: DecoderState, encoded_lengths: tf.Tensor) -> Readout:
+        """Where each hypothesis looked, and the share of the encodings that got attention."""
+        steps = tf.shape(state.attention_sum)[-1]
+        attended = tf.minimum(state.attention_sum, 1.0)
+        attended = tf.reshape(attended, [-1, self.config.beam_width, steps])
+        lengths = tf.expand_dims(tf.cast(tf.maximum(encoded_lengths, 1), tf.float32), 1)
+        covered = tf.reshape(tf.reduce_sum(attended, -1) / lengths, [-1])
+        if not self.config.coverage_penalty:
+            return Readout(state.peak_frame, covered)
+        is_encoding = tf.range(steps) < tf.reshape(encoded_lengths, [-1, 1, 1])
+        log_attended = tf.math.log(tf.maximum(attended, _LEAST_ATTENTION))
+        log_coverage = tf.reduce_sum(tf.where(is_encoding, log_attended, 0.0), -1)
+        return Readout(state.peak_frame, covered, tf.reshape(log_coverage, [-1]))
 
 
 class Decoded(NamedTuple):

@@ -146,15 +146,7 @@ def _open(model: Path) -> _Recogniser:
 
 def _open_run(directory: Path) -> _Recogniser:
     run = load_run(directory)
-    settings = run.system.decoding
-    decoder = Decoder(
-        run.model,
-        run.tokenizer,
-        beam_width=settings.beam_width,
-        num_hypotheses=settings.num_hypotheses,
-        max_tokens=settings.max_tokens,
-        alpha=settings.length_penalty,
-    )
+    decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
 
     def transcribe(batch: Batch) -> list[str]:
         result = decoder.decode(batch["waveform"], batch["num_samples"])

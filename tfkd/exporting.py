@@ -12,7 +12,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,15 +78,10 @@ def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store)
 
 def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -> Decoder:
     """The search that goes into the exported forms."""
-    return Decoder(
-        run.model,
-        run.tokenizer,
-        beam_width=config.beam_width,
-        num_hypotheses=config.num_hypotheses,
-        max_tokens=run.system.decoding.max_tokens,
-        alpha=run.system.decoding.length_penalty,
-        batch_size=batch_size,
+    decoding = replace(
+        run.system.decoding, beam_width=config.beam_width, num_hypotheses=config.num_hypotheses
     )
+    return Decoder(run.model, run.tokenizer, decoding, batch_size=batch_size)
 
 
 def load_savedmodel(path: str | Path):

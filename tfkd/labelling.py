@@ -43,14 +43,7 @@ def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> Store
         sources={"teacher": run.sha256, "utterances": store.sha256},
         shards=tuple(map(shard_ids, store.shard_paths)),
     )
-    decoder = Decoder(
-        run.model,
-        run.tokenizer,
-        beam_width=config.beam_width,
-        num_hypotheses=config.num_hypotheses,
-        max_tokens=run.system.decoding.max_tokens,
-        alpha=config.length_penalty,
-    )
+    decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
     with StoreWriter(out, plan) as writer:
         pending = writer.pending_shards()
         total = sum(len(plan.shards[number]) for number in pending)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 import sys
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -195,14 +195,10 @@ def _fit(
     seed = training.seed + progress.epochs
     keras.utils.set_random_seed(seed)
     batches = training_batches(train_store, tokenizer, training.objective, training, seed=seed)
-    decoder = Decoder(
-        model,
-        tokenizer,
-        beam_width=training.validation_beam_width,
-        num_hypotheses=1,
-        max_tokens=system.decoding.max_tokens,
-        alpha=system.decoding.length_penalty,
+    decoding = dataclasses.replace(
+        system.decoding, beam_width=training.validation_beam_width, num_hypotheses=1
     )
+    decoder = Decoder(model, tokenizer, decoding)
     callbacks = [
         StopOnNonFiniteLoss(),
         ValidationErrorRate(decoder, valid_store, training.batch_size),
@@ -285,7 +281,7 @@ def _begin(
         )
     write_json(claim, identity)
     save_description(out, system, tokenizer)
-    write_text(out / "dropped.jsonl", _json_lines([asdict(d) for d in dropped]))
+    write_text(out / "dropped.jsonl", _json_lines([dataclasses.asdict(d) for d in dropped]))
     if dropped:
         _LOG.warning("%d utterances give no target; %s", len(dropped), out / "dropped.jsonl")
 

@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 
-from tfkd.config import load_system_config
+from tfkd.config import DecodingConfig, load_system_config
 from tfkd.datasets import training_batches
 from tfkd.decoding import Decoder
 from tfkd.records import open_store
@@ -27,7 +27,7 @@ steps = settings.epochs * math.ceil(len(train_store.index) / settings.batch_size
 model.configure(settings, steps)
 
 batches = training_batches(train_store, tokenizer, settings.objective, settings, seed=0)
-greedy = Decoder(model, tokenizer, beam_width=1, num_hypotheses=1, max_tokens=100)
+greedy = Decoder(model, tokenizer, DecodingConfig(beam_width=1, max_tokens=100))
 model.fit(
     batches,
     epochs=settings.epochs,

@@ -1,0 +1,64 @@
+"""Which tokens may come next; each constraint is absent from the graph while it is off."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfkd.beam_search.ranking import IMPOSSIBLE
+from tfkd.config import SearchControls
+
+
+def constrained(
+    ranking: tf.Tensor,
+    log_probs: tf.Tensor,
+    token_ids: tf.Tensor,
+    step: tf.Tensor,
+    eos_id: int,
+    controls: SearchControls,
+) -> tf.Tensor:
+    """Makes the tokens impossible that the controls forbid.
+
+    Args:
+      ranking: [B, W, V] what the next tokens add to the ranking.
+      log_probs: [B, W, V] what the recogniser alone says of them.
+      token_ids: [B, W, U], of which `step` are known.
+    """
+    if controls.min_tokens > 1:
+        ranking = _without_eos(ranking, step + 1 < controls.min_tokens, eos_id)
+    if controls.eos_threshold is not None:
+        is_likely = _is_end_likely(log_probs, eos_id, controls.eos_threshold)
+        ranking = _without_eos(ranking, tf.logical_not(is_likely), eos_id)
+    # Shorter sequences cannot hold an n-gram twice.
+    if 0 < controls.no_repeat_ngram < token_ids.shape[-1]:
+        repeats = _repeats(token_ids, step, controls.no_repeat_ngram, ranking.shape[-1])
+        ranking = tf.where(repeats, IMPOSSIBLE, ranking)
+    return ranking
+
+
+def _without_eos(ranking: tf.Tensor, is_forbidden: tf.Tensor, eos_id: int) -> tf.Tensor:
+    """Forbids the end where is_forbidden, which is a scalar or [B, W, 1]."""
+    is_eos = tf.equal(tf.range(ranking.shape[-1]), eos_id)
+    return tf.where(is_eos & is_forbidden, IMPOSSIBLE, ranking)
+
+
+def _is_end_likely(log_probs: tf.Tensor, eos_id: int, threshold: float) -> tf.Tensor:
+    """[B, W, 1]: log p(eos) > threshold * log p(best other token).
+
+    Hannun et al. 2019, arXiv:1904.02619, section 2.3.
+    """
+    others = _without_eos(log_probs, tf.constant(True), eos_id)
+    best = tf.reduce_max(others, -1, keepdims=True)
+    return log_probs[:, :, eos_id : eos_id + 1] > threshold * best
+
+
+def _repeats(token_ids: tf.Tensor, step: tf.Tensor, size: int, vocab_size: int) -> tf.Tensor:
+    """[B, W, V]: tokens that would complete an n-gram of `size` that the hypothesis holds."""
+    places = token_ids.shape[-1] - size + 1
+    is_same = tf.range(places) + size <= step
+    for offset in range(size - 1):
+        latest = tf.gather(token_ids, tf.maximum(step - size + 1 + offset, 0), axis=2)
+        earlier = token_ids[:, :, offset : offset + places]
+        is_same &= tf.equal(earlier, tf.expand_dims(latest, -1))
+    last = tf.expand_dims(token_ids[:, :, size - 1 :], -1)
+    is_last = tf.equal(last, tf.range(vocab_size))
+    return tf.reduce_any(is_last & tf.expand_dims(is_same, -1), 2)

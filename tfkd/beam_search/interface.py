@@ -1,0 +1,42 @@
+"""What goes into a search, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+StepFn = Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]]
+
+
+class Scorer(NamedTuple):
+    """A further model whose weighted log-probabilities join the ranking (shallow fusion)."""
+
+    weight: float | tf.Tensor  # not negative
+    initial_state: Any  # nest of [B, ...]
+    step_fn: StepFn  # (token_ids [N] int32, state) -> (log_probs [N, V] float32, <= 0, state)
+
+
+class Readout(NamedTuple):
+    """What the caller wants to know of each hypothesis' state [N] after a step."""
+
+    frame: tf.Tensor  # [N] int32, kept for each token: where the model looked
+    coverage: tf.Tensor  # [N] float32, kept when a hypothesis ends
+    log_coverage: tf.Tensor | None = None  # [N] <= 0, what a coverage penalty is multiplied with
+
+
+class BeamResult(NamedTuple):
+    """The k best hypotheses of each utterance, best first.
+
+    A place that no hypothesis fills has num_tokens 0 and a log_prob and score of -1e30.
+    """
+
+    token_ids: tf.Tensor  # [B, K, U] int32, eos included, padded with pad_id
+    num_tokens: tf.Tensor  # [B, K] int32, eos included
+    log_prob: tf.Tensor  # [B, K] natural-log sum over the tokens by step_fn alone, eos included
+    score: tf.Tensor  # [B, K] the ranking value: what every scorer and control makes of it
+    token_log_probs: tf.Tensor  # [B, K, U] of step_fn alone, zero beyond the end
+    is_finished: tf.Tensor  # [B, K] bool: ended with eos; otherwise cut off at the length limit
+    frames: tf.Tensor  # [B, K, U] int32, what `readout` says of each token; zero without it
+    coverage: tf.Tensor  # [B, K] what `readout` says of the final state; zero without it

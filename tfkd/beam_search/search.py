@@ -1,0 +1,297 @@
+"""The search loop.
+
+Order of the result: higher score first; at equal scores the shorter hypothesis; at equal lengths
+the one whose first differing token has the lower id. Hypotheses cut off at the length limit come
+after every finished one. A hypothesis may end only where its end is among the `beam_width` best
+continuations, so that a width of one is greedy decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from tfkd.beam_search.constraints import constrained
+from tfkd.beam_search.hypotheses import (
+    Alive,
+    Hypotheses,
+    best,
+    choose,
+    concat,
+    extend,
+    fill,
+    hold,
+    write_column,
+)
+from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn
+from tfkd.beam_search.ranking import IMPOSSIBLE, is_possible, score_of, tempered, usable
+from tfkd.config import SearchControls, validate
+
+_PLAIN = SearchControls()
+
+
+def beam_search(
+    step_fn: StepFn,
+    initial_state: Any,
+    *,
+    batch_size: int | tf.Tensor,
+    beam_width: int,
+    num_hypotheses: int,
+    max_tokens: int,
+    sos_id: int,
+    eos_id: int,
+    pad_id: int,
+    token_limits: tf.Tensor | None = None,
+    controls: SearchControls = _PLAIN,
+    scorers: Sequence[Scorer] = (),
+    readout: Callable[[Any], Readout] | None = None,
+) -> BeamResult:
+    """Finds the `num_hypotheses` best token sequences of each utterance.
+
+    Hypotheses are ranked by the log-probabilities of step_fn plus the weighted ones of the scorers,
+    as the controls have it; log_prob and token_log_probs of the result are those of step_fn alone.
+    A token is impossible where its log-probability is not finite or below -1e8. The search ends as
+    soon as no alive hypothesis can still enter the k best.
+
+    Args:
+      step_fn: maps (token_ids [N] int32, state) to (log_probs [N, V] float32, all <= 0, state),
+        where N = batch_size * beam_width and hypotheses of one utterance are neighbours.
+      initial_state: nest of tensors [batch_size, ...]; anything that does not differ between the
+        hypotheses of one utterance belongs in a closure of step_fn instead.
+      beam_width: alive hypotheses that are kept at each step.
+      num_hypotheses: hypotheses returned, at most beam_width.
+      max_tokens: decoder steps, eos included; not frames or seconds.
+      token_limits: [batch_size] int32, a limit of its own for each utterance, from 1 to max_tokens.
+      controls: see `tfkd.config.SearchControls`.
+      scorers: models whose log-probabilities join the ranking. A weight that is a tensor can be
+        changed without another trace, but is not checked: a negative one breaks the early stop.
+      readout: maps the state after a step to what is kept of it.
+    Returns:
+      BeamResult with K = num_hypotheses and U = max_tokens.
+    Raises:
+      ValueError: if a width, k or length is below 1, k exceeds the width, the weight of a scorer is
+        negative, the coverage penalty has no readout of log_coverage, or step_fn changes the
+        structure, types or shapes of its state.
+      ConfigError: if a control is out of its range.
+    """
+    if beam_width < 1 or not 1 <= num_hypotheses <= beam_width:
+        raise ValueError(
+            f"need 1 <= num_hypotheses <= beam_width, got {num_hypotheses} and {beam_width}"
+        )
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+    for scorer in scorers:
+        if not tf.is_tensor(scorer.weight) and scorer.weight < 0:
+            raise ValueError(f"the weight of a scorer must not be negative, got {scorer.weight}")
+    validate(controls)
+    search = _Search(
+        step_fn=step_fn,
+        scorers=tuple(scorers),
+        readout=readout,
+        controls=controls,
+        shape=(batch_size, beam_width),
+        num_hypotheses=num_hypotheses,
+        max_tokens=max_tokens,
+        token_limits=token_limits,
+        eos_id=eos_id,
+    )
+    states = (initial_state, *(scorer.initial_state for scorer in scorers))
+    step, alive, finished = tf.while_loop(
+        search.may_improve,
+        search.advance,
+        (tf.constant(0), search.first(states, sos_id, pad_id), search.none(pad_id)),
+        maximum_iterations=max_tokens,
+    )
+    ranked = fill(finished, best(search.cut_off(step, alive), num_hypotheses), num_hypotheses)
+    result = _result(ranked, pad_id)
+    if scorers or controls.temperature != 1:
+        result = result._replace(log_prob=_sum_of_tokens(result))
+    return result
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The body of the loop, and what stays the same from step to step."""
+
+    step_fn: StepFn
+    scorers: tuple[Scorer, ...]
+    readout: Callable[[Any], Readout] | None
+    controls: SearchControls
+    shape: tuple[int | tf.Tensor, int]  # batch size, beam width
+    num_hypotheses: int
+    max_tokens: int
+    token_limits: tf.Tensor | None
+    eos_id: int
+
+    def first(self, states: tuple[Any, ...], sos_id: int, pad_id: int) -> Alive:
+        """One empty hypothesis an utterance; the other places are impossible."""
+        width = self.shape[1]
+        columns = [*self.shape, self.max_tokens]
+        return Alive(
+            total=tf.where(tf.range(width) > 0, IMPOSSIBLE, tf.zeros(self.shape)),
+            token_ids=tf.fill(columns, pad_id),
+            token_log_probs=tf.zeros(columns),
+            frames=tf.zeros(columns, tf.int32),
+            last=tf.fill(self.shape, sos_id),
+            states=tf.nest.map_structure(lambda x: _repeat(x, width), states),
+        )
+
+    def none(self, pad_id: int) -> Hypotheses:
+        """No finished hypothesis yet."""
+        places = [self.shape[0], self.num_hypotheses]
+        columns = [*places, self.max_tokens]
+        return Hypotheses(
+            score=tf.fill(places, IMPOSSIBLE),
+            total=tf.fill(places, IMPOSSIBLE),
+            token_ids=tf.fill(columns, pad_id),
+            token_log_probs=tf.zeros(columns),
+            num_tokens=tf.zeros(places, tf.int32),
+            is_finished=tf.zeros(places, tf.bool),
+            frames=tf.zeros(columns, tf.int32),
+            coverage=tf.zeros(places),
+        )
+
+    @property
+    def limit(self) -> int | tf.Tensor:
+        """Tokens that a hypothesis may have; a scalar, or [B]."""
+        if self.token_limits is None:
+            return self.max_tokens
+        return tf.clip_by_value(self.token_limits, 1, self.max_tokens)
+
+    def may_improve(self, step: tf.Tensor, alive: Alive, finished: Hypotheses) -> tf.Tensor:
+        """Whether an alive hypothesis of any utterance can still enter its k best."""
+        # Log-probabilities only lower a total, and the divisor is largest at the greatest length.
+        in_reach = score_of(tf.reduce_max(alive.total, 1), self.limit, self.controls)
+        # A later hypothesis of equal score is longer, so it cannot displace one.
+        return tf.reduce_any((in_reach > finished.score[:, -1]) & (step < self.limit))
+
+    def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses):
+        """One step of every model, and what follows from it."""
+        log_probs, ranking, states = self._score_tokens(alive)
+        ranking = constrained(ranking, log_probs, alive.token_ids, step, self.eos_id, self.controls)
+        seen = self._read(states)
+        frames = write_column(alive.frames, step, seen.frame)
+        grown = alive._replace(states=states, frames=frames)
+        totals = tf.expand_dims(alive.total, -1) + ranking
+        going_on, is_ending = choose(totals, self.eos_id)
+        if self.token_limits is not None:
+            is_held = step >= self.limit
+            is_ending &= tf.logical_not(tf.expand_dims(is_held, -1))
+        eos_total = tf.where(is_ending, totals[:, :, self.eos_id], IMPOSSIBLE)
+        ended = self._ended(step, grown, eos_total, log_probs[:, :, self.eos_id], seen)
+        extended = extend(grown, totals, log_probs, going_on, step)
+        if self.token_limits is not None:
+            extended = hold(is_held, alive, extended)
+        return step + 1, extended, best(concat(finished, ended), self.num_hypotheses)
+
+    def cut_off(self, step: tf.Tensor, alive: Alive) -> Hypotheses:
+        """What is alive when the search ends, as hypotheses that did not."""
+        limit = self.limit if self.token_limits is None else tf.expand_dims(self.limit, -1)
+        seen = self._read(alive.states)
+        return Hypotheses(
+            score=score_of(alive.total, limit, self.controls, seen.log_coverage),
+            total=alive.total,
+            token_ids=alive.token_ids,
+            token_log_probs=alive.token_log_probs,
+            num_tokens=tf.broadcast_to(tf.minimum(step, limit), self.shape),
+            is_finished=tf.zeros(self.shape, tf.bool),
+            frames=alive.frames,
+            coverage=seen.coverage,
+        )
+
+    def _score_tokens(self, alive: Alive) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
+        """What each next token is worth [B, W, V]: to the model, and in the ranking."""
+        last = tf.reshape(alive.last, [-1])
+        log_probs, state = self._step(self.step_fn, last, alive.states[0])
+        ranking = tempered(log_probs, self.controls.temperature)
+        states = [state]
+        for scorer, own in zip(self.scorers, alive.states[1:]):
+            own_log_probs, own = self._step(scorer.step_fn, last, own)
+            ranking += scorer.weight * own_log_probs
+            states.append(own)
+        shape = [*self.shape, log_probs.shape[-1]]
+        return tf.reshape(log_probs, shape), tf.reshape(ranking, shape), tuple(states)
+
+    def _step(self, step_fn: StepFn, last: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+        log_probs, new_state = step_fn(last, state)
+        _check_state(state, new_state)
+        return usable(log_probs), new_state
+
+    def _read(self, states: tuple[Any, ...]) -> Readout:
+        if self.readout is None:
+            seen = Readout(tf.zeros(self.shape, tf.int32), tf.zeros(self.shape))
+        else:
+            seen = tf.nest.map_structure(
+                lambda x: x if x is None else tf.reshape(x, self.shape), self.readout(states[0])
+            )
+        if not self.controls.coverage_penalty:
+            return seen._replace(log_coverage=None)
+        if seen.log_coverage is None:
+            raise ValueError("a coverage penalty needs a readout that gives log_coverage")
+        return seen
+
+    def _ended(
+        self,
+        step: tf.Tensor,
+        alive: Alive,
+        total: tf.Tensor,
+        eos_log_prob: tf.Tensor,
+        seen: Readout,
+    ) -> Hypotheses:
+        """The alive hypotheses with their end appended; impossible where `total` is."""
+        possible = is_possible(total)
+        return Hypotheses(
+            score=score_of(total, step + 1, self.controls, seen.log_coverage),
+            total=total,
+            token_ids=write_column(alive.token_ids, step, tf.fill(tf.shape(total), self.eos_id)),
+            token_log_probs=write_column(alive.token_log_probs, step, eos_log_prob),
+            num_tokens=tf.where(possible, step + 1, 0),
+            is_finished=possible,
+            frames=alive.frames,
+            coverage=seen.coverage,
+        )
+
+
+def _repeat(value: tf.Tensor, times: int) -> tf.Tensor:
+    """[B, ...] to [B * times, ...]; keeps a static B, which TFLite needs in loops."""
+    if value.shape[0] == 1:
+        return tf.tile(value, [times] + [1] * (value.shape.rank - 1))
+    return tf.repeat(value, times, 0)
+
+
+def _check_state(before: Any, after: Any) -> None:
+    """Names the mistake; the loop's own message would not."""
+    advice = "step_fn must return a state like the one that it is given"
+    try:
+        tf.nest.assert_same_structure(before, after)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{advice}: the structures differ") from error
+    for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
+        if old.dtype != new.dtype or not old.shape.is_compatible_with(new.shape):
+            raise ValueError(
+                f"{advice}: {old.dtype.name} {old.shape} became {new.dtype.name} {new.shape}"
+            )
+
+
+def _result(ranked: Hypotheses, pad_id: int) -> BeamResult:
+    possible = is_possible(ranked.total)
+    each_token = tf.expand_dims(possible, -1)
+    return BeamResult(
+        token_ids=tf.where(each_token, ranked.token_ids, pad_id),
+        num_tokens=tf.where(possible, ranked.num_tokens, 0),
+        log_prob=tf.where(possible, ranked.total, IMPOSSIBLE),
+        score=ranked.score,
+        token_log_probs=tf.where(each_token, ranked.token_log_probs, 0.0),
+        is_finished=ranked.is_finished & possible,
+        frames=tf.where(each_token, ranked.frames, 0),
+        coverage=tf.where(possible, ranked.coverage, 0.0),
+    )
+
+
+def _sum_of_tokens(result: BeamResult) -> tf.Tensor:
+    """The log_prob of the model alone, where what ranks is more than that."""
+    is_empty = tf.equal(result.num_tokens, 0)
+    return tf.where(is_empty, IMPOSSIBLE, tf.reduce_sum(result.token_log_probs, -1))
