@@ -46,6 +46,7 @@ ORDER = (
     "tfkd.decoding",
     "tfkd.checkpoints",
     "tfkd.runs",
+    "tfkd.callbacks",
     "tfkd.training",
     "tfkd.preparing",
     "tfkd.labelling",
