@@ -25,6 +25,7 @@ setup(
         "keras>=3.15,<3.16",
         "sentencepiece>=0.2,<0.3",
         "jiwer>=4.0,<5",
+        "rapidfuzz>=3.9,<4",
         "soundfile>=0.12,<1",
         "google-crc32c>=1.5,<2",
         "PyYAML>=6,<7",

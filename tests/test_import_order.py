@@ -31,6 +31,7 @@ ORDER = (
     "tfkd.records.writer",
     "tfkd.records",
     "tfkd.nbest",
+    "tfkd.filtering",
     "tfkd.targets",
     "tfkd.datasets",
     # maths
