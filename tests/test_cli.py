@@ -19,7 +19,7 @@ from tfkd import cli
 COMMANDS = (
     *("prepare", "params", "train", "label", "distill"),
     *("evaluate", "export", "transcribe", "verify", "show"),
-    *("labels-to-jsonl", "jsonl-to-labels", "report", "run"),
+    *("labels-to-jsonl", "jsonl-to-labels", "report", "filter-report", "run"),
 )
 HEAVY = ("tensorflow", "keras", "tensorflow_io", "numpy", "soundfile", "sentencepiece", "jiwer")
 HELP_CPU_SECONDS = 1.0

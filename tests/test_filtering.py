@@ -101,6 +101,7 @@ def test_every_reason_is_named():
     ("labels", "limits"),
     [
         (record(PLAIN, text=None), {"max_wer": 0.0}),
+        (record(saying("a", finish_reason=None)), {"drop_unfinished": True}),
         (record(saying("a", coverage=None)), {"min_coverage": 1.0}),
         (record(saying("a", log_prob=None)), {"min_mean_log_prob": 0.0}),
         (record(saying("a", token_ids=())), {"min_mean_log_prob": 0.0}),

@@ -66,6 +66,8 @@ ORDER = (
     "tfkd.provenance",
     "tfkd.running",
     "tfkd.reporting",
+    "tfkd.filter_report",
+    "tfkd.filter_page",
     "tfkd.cli",
     "tfkd.__main__",
 )

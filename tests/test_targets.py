@@ -179,7 +179,7 @@ def test_unknown_probabilities_can_be_weighed_by_rank_alone():
     (first,) = labelled(("a", -1.0)).hypotheses
     record = PseudoLabelRecord(utterance(), (dataclasses.replace(first, log_prob=None),))
     assert chosen(record, seq_kd(weights="rank")) == {(A, EOS_ID): 1.0}
-    with pytest.raises(RecordError, match="utterance u: a hypothesis has no log_prob.*rank"):
+    with pytest.raises(RecordError, match="utterance u: its hypotheses have no log_prob.*rank"):
         targets_of(record, TOKENIZER, seq_kd(weights="posterior"))
 
 

@@ -111,11 +111,17 @@ def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
     probable of them stands for all, at the place of the one that ranked best. What was cut short is
     not merged with what ended: its log_prob is that of a beginning.
     """
-    same: dict[tuple[str, str], list[Hypothesis]] = {}
+    same: dict[tuple[str, str | None], list[Hypothesis]] = {}
     for hypothesis in record.hypotheses:
         key = (normalise(hypothesis.text), hypothesis.finish_reason)
         same.setdefault(key, []).append(hypothesis)
     return replace(record, hypotheses=tuple(map(_merged, same.values())))
+
+
+def known_log_probs(hypotheses: Sequence[Hypothesis]) -> list[float] | None:
+    """The log_prob of each, or None where that of one is unknown."""
+    known = [each.log_prob for each in hypotheses if each.log_prob is not None]
+    return known if len(known) == len(hypotheses) else None
 
 
 def posterior(log_probs: Sequence[float], temperature: float = 1.0) -> list[float]:
@@ -173,20 +179,22 @@ def disagreement(texts: Sequence[str], log_probs: Sequence[float]) -> float:
 
 
 def _merged(same: Sequence[Hypothesis]) -> Hypothesis:
-    log_probs = [each.log_prob for each in same]
-    if len(same) == 1 or None in log_probs:
+    log_probs = known_log_probs(same)
+    if len(same) == 1 or log_probs is None:
         return same[0]
-    most_probable = max(same, key=lambda each: each.log_prob)
-    best = most_probable.log_prob
+    best = max(log_probs)
     total = best + math.log(sum(math.exp(log_prob - best) for log_prob in log_probs))
-    return replace(most_probable, log_prob=total)
+    return replace(same[log_probs.index(best)], log_prob=total)
 
 
 # The measures: one value a hypothesis.
 
 
 def _unfinished(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:
-    return [float(each.finish_reason != "eos") for each in record.hypotheses]
+    return [
+        None if each.finish_reason is None else float(each.finish_reason != "eos")
+        for each in record.hypotheses
+    ]
 
 
 def _repeats(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:
@@ -227,9 +235,9 @@ def _backward_share(record: PseudoLabelRecord, filters: FilterConfig) -> list[fl
 
 
 def _disagreement(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:
-    log_probs = [each.log_prob for each in record.hypotheses]
+    log_probs = known_log_probs(record.hypotheses)
     texts = [normalise(each.text) for each in record.hypotheses]
-    value = None if None in log_probs else disagreement(texts, log_probs)
+    value = None if log_probs is None else disagreement(texts, log_probs)
     return [value] * len(texts)
 
 

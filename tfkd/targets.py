@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tfkd.config import ObjectiveConfig
 from tfkd.errors import RecordError, TextError
-from tfkd.filtering import Fault, judge, posterior, word_error_rate
+from tfkd.filtering import Fault, judge, known_log_probs, posterior, word_error_rate
 from tfkd.records import Hypothesis, PseudoLabelRecord, Record, UtteranceRecord
 from tfkd.text import Tokenizer
 
@@ -180,11 +180,11 @@ def _weights(
     if objective.weights == "rank":
         total = sum(1 / rank for rank in range(1, count + 1))
         return [1 / rank / total for rank in range(1, count + 1)]
-    log_probs = [hypothesis.log_prob for hypothesis in hypotheses]
-    if None in log_probs:
+    log_probs = known_log_probs(hypotheses)
+    if log_probs is None:
         raise RecordError(
-            "a hypothesis has no log_prob to weigh it by",
+            "its hypotheses have no log_prob, which posterior weights need",
             utterance_id=utterance_id,
-            remedy="set objective.weights to rank or uniform",
+            remedy="set training.objective.weights to uniform or rank",
         )
     return posterior(log_probs, objective.temperature)
