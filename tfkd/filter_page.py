@@ -16,7 +16,9 @@ from tfkd.filter_report import Distribution, Example, FilterReport
 from tfkd.filtering import FILTERS, Filter, Judged
 from tfkd.records import UtteranceRecord
 
-WIDTH, HISTOGRAM_HEIGHT = 640, 160
+# Of the pictures, in the units of their text: a narrow picture keeps it legible on a phone.
+WIDTH, HISTOGRAM_HEIGHT = 400, 150
+ALIGNMENT_WIDTH = 480
 _BINS = 40
 # Beyond these shares of the hypotheses, values are gathered in the outermost bars.
 _TAIL_PERCENT = 0.5
@@ -24,6 +26,7 @@ _TAIL_PERCENT = 0.5
 _MAX_AUDIO_BYTES = 16_000_000
 _ENVELOPE_COLUMNS = 320
 _TOKEN_HEIGHT = 13
+_NAME_WIDTH = 60  # what the name of the last token needs
 _MAX_NAMED_TOKENS = 40
 
 
@@ -108,6 +111,7 @@ def filter_page(report: FilterReport, pieces: Sequence[str] | None = None) -> st
         cards=_cards(report, pieces),
         titles={each.reason: each.measure.title for each in FILTERS},
         width=WIDTH,
+        alignment_width=ALIGNMENT_WIDTH,
         histogram_height=HISTOGRAM_HEIGHT,
     )
 
@@ -117,7 +121,7 @@ def filter_page(report: FilterReport, pieces: Sequence[str] | None = None) -> st
 
 def _histogram(distribution: Distribution, report: FilterReport) -> Histogram:
     filters = [each for each in FILTERS if each.measure is distribution.measure]
-    limits = [t for each in filters if (t := each.threshold(report.filters)) is not None]
+    limits = {each: t for each in filters if (t := each.threshold(report.filters)) is not None}
     values = distribution.values
     names = tuple(each.setting for each in filters)
     unknown = f"; unknown for {distribution.unknown:,}" if distribution.unknown else ""
@@ -125,19 +129,25 @@ def _histogram(distribution: Distribution, report: FilterReport) -> Histogram:
         return Histogram(
             distribution.measure.title, names, (), (), (), f"unknown for {distribution.unknown:,}"
         )
-    edges = _edges(values, limits)
+    edges = _edges(values, tuple(limits.values()))
+    are_whole = _are_whole(values)
 
     def x_of(value: float) -> float:
         share = (min(max(value, edges[0]), edges[-1]) - edges[0]) / (edges[-1] - edges[0])
         return round(10 + share * (WIDTH - 20), 1)
 
     low, middle, high = np.percentile(values, (5, 50, 95))
+    ticks = _ticks(edges[0], edges[-1], whole=are_whole)
     return Histogram(
         title=distribution.measure.title,
         names=names,
         bars=tuple(_bars(values, edges, x_of, _is_refused(values, filters, report))),
-        ticks=tuple(Mark(x_of(value), _number(value)) for value in _ticks(edges[0], edges[-1])),
-        limits=tuple(Mark(x_of(limit), _number(limit)) for limit in limits),
+        ticks=tuple(Mark(x_of(value), _number(value)) for value in ticks),
+        limits=tuple(
+            # Between the bars of whole numbers, so that what is at the limit stands on its side.
+            Mark(x_of(t + (0.5 - each.is_minimum) * are_whole), _number(t))
+            for each, t in limits.items()
+        ),
         summary=f"{len(values):,} hypotheses, median {_number(middle)}, nine in ten between "
         f"{_number(low)} and {_number(high)}{unknown}",
     )
@@ -155,17 +165,22 @@ def _is_refused(values: np.ndarray, filters: Sequence[Filter], report: FilterRep
 
 
 def _edges(values: np.ndarray, limits: Sequence[float]) -> np.ndarray:
+    if _are_whole(values) and np.ptp(values) < _BINS:
+        return np.arange(values.min(), values.max() + 2) - 0.5
     low, high = np.percentile(values, (_TAIL_PERCENT, 100 - _TAIL_PERCENT))
     low, high = min(low, *limits, high), max(high, *limits, low)
-    if np.array_equal(values, np.round(values)) and high - low < _BINS:
-        return np.arange(math.floor(low), math.ceil(high) + 2) - 0.5
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, _BINS + 1)
 
 
+def _are_whole(values: np.ndarray) -> bool:
+    return np.array_equal(values, np.round(values))
+
+
 def _bars(values: np.ndarray, edges: np.ndarray, x_of, is_refused: np.ndarray):
-    inside = np.clip(values, edges[0], edges[-1])
+    # In the precision of the edges: rounded to that of the values, an edge can lie outside itself.
+    inside = np.clip(values.astype(np.float64), edges[0], edges[-1])
     kept, _ = np.histogram(inside[~is_refused], edges)
     refused, _ = np.histogram(inside[is_refused], edges)
     scale = (HISTOGRAM_HEIGHT - 40) / max(1, (kept + refused).max())
@@ -186,10 +201,11 @@ def _bars(values: np.ndarray, edges: np.ndarray, x_of, is_refused: np.ndarray):
             )
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """About five round numbers from `low` to `high`."""
+def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
+    """About five round numbers from `low` to `high`, on demand without fractions."""
     step = 10.0 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    step = max(step, 1.0) if whole else step
     return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
@@ -230,34 +246,33 @@ def _alignment(
     if not hypothesis.token_seconds:
         return None
     total = utterance.num_samples / utterance.sample_rate_hz
-    count = hypothesis.num_tokens
+    # EOS stands for no sound, so where attention looks for it says nothing.
+    shown = hypothesis.token_seconds[: -1 if hypothesis.finish_reason == "eos" else None]
+    count = max(1, len(shown))
     height = min(360, max(90, _TOKEN_HEIGHT * count + 24))
     tokens, before = [], 0.0
-    for step, seconds in enumerate(hypothesis.token_seconds):
-        is_end = hypothesis.finish_reason == "eos" and step == count - 1
-        label = _token_name(hypothesis.token_ids[step], pieces, is_end)
+    for step, seconds in enumerate(shown):
+        label = _token_name(hypothesis.token_ids[step], pieces)
         tokens.append(
             TokenMark(
-                round(min(seconds / total, 1) * (WIDTH - 70) + 5, 1),
+                round(min(seconds / total, 1) * (ALIGNMENT_WIDTH - _NAME_WIDTH) + 5, 1),
                 round((step + 0.5) / count * (height - 24) + 4, 1),
                 label if count <= _MAX_NAMED_TOKENS else "",
-                not is_end and before - seconds > tolerance_seconds,
+                before - seconds > tolerance_seconds,
             )
         )
         before = seconds
     ticks = [
-        Mark(round(value / total * (WIDTH - 70) + 5, 1), f"{_number(value)} s")
+        Mark(round(value / total * (ALIGNMENT_WIDTH - _NAME_WIDTH) + 5, 1), f"{_number(value)} s")
         for value in _ticks(0, total)
     ]
     return Alignment(_envelope(utterance, height - 20), tuple(tokens), tuple(ticks), height)
 
 
-def _token_name(token_id: int, pieces: Sequence[str] | None, is_end: bool) -> str:
-    if is_end:
-        return "end"
+def _token_name(token_id: int, pieces: Sequence[str] | None) -> str:
     if pieces is None or not 0 <= token_id < len(pieces):
         return str(token_id)
-    return pieces[token_id].replace(" ", "\u2423")
+    return pieces[token_id].strip() or "\u2423"
 
 
 def _envelope(utterance: UtteranceRecord, height: float) -> str:
@@ -266,7 +281,7 @@ def _envelope(utterance: UtteranceRecord, height: float) -> str:
     columns = np.array_split(np.abs(samples), min(_ENVELOPE_COLUMNS, len(samples)))
     peaks = np.array([column.max() for column in columns])
     peaks *= 0.48 * height / max(float(peaks.max()), 1e-4)
-    xs = 5 + (np.arange(len(peaks)) + 0.5) / len(peaks) * (WIDTH - 70)
+    xs = 5 + (np.arange(len(peaks)) + 0.5) / len(peaks) * (ALIGNMENT_WIDTH - _NAME_WIDTH)
     upper = [f"{x:.1f},{height / 2 - peak:.1f}" for x, peak in zip(xs, peaks)]
     lower = [f"{x:.1f},{height / 2 + peak:.1f}" for x, peak in zip(xs, peaks)]
     return f"M{' '.join(upper)} {' '.join(reversed(lower))}Z"
