@@ -169,7 +169,7 @@ def disagreement(texts: Sequence[str], log_probs: Sequence[float]) -> float:
     """Expected edit distance of two texts drawn from the posterior, in characters / longer text.
 
     It is the risk that minimum Bayes risk decoding minimises (Goel and Byrne 2000, "Minimum
-    Bayes-risk automatic speech recognition", eq. 4), averaged over the texts instead.
+    Bayes-risk automatic speech recognition"), averaged over the texts instead.
     """
     shares = posterior(log_probs)
     return 2 * sum(
