@@ -7,7 +7,7 @@ import math
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfkd.config import FilterConfig
@@ -133,6 +133,7 @@ def test_successive_repeats(text, expected):
     assert successive_repeats(text.split()) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=12))
 def test_successive_repeats_agree_with_trying_everything(words):
     found = [
@@ -255,6 +256,7 @@ def kept(labels: PseudoLabelRecord, filters: FilterConfig) -> set[Hypothesis]:
 
 
 @pytest.mark.parametrize("each", LIMITED, ids=lambda each: each.setting)
+@settings(deadline=None)
 @given(labels=RECORDS, limits=st.tuples(st.floats(-5, 20), st.floats(-5, 20)))
 def test_a_stricter_limit_never_keeps_more(each, labels, limits):
     low, high = (dataclasses.replace(OFF, **{each.setting: limit}) for limit in sorted(limits))
@@ -262,13 +264,14 @@ def test_a_stricter_limit_never_keeps_more(each, labels, limits):
     assert kept(labels, strict) <= kept(labels, loose) <= kept(labels, OFF)
 
 
+@settings(deadline=None)
 @given(labels=RECORDS, limit=st.floats(0, 1))
 def test_filters_together_keep_what_each_keeps(labels, limit):
-    settings = {"drop_unfinished": True} | {
+    limits = {"drop_unfinished": True} | {
         each.setting: -3.0 if each.setting == "min_mean_log_prob" else limit for each in LIMITED
     }
-    alone = [kept(labels, dataclasses.replace(OFF, **{k: v})) for k, v in settings.items()]
-    assert kept(labels, dataclasses.replace(OFF, **settings)) == set.intersection(*alone)
+    alone = [kept(labels, dataclasses.replace(OFF, **{k: v})) for k, v in limits.items()]
+    assert kept(labels, dataclasses.replace(OFF, **limits)) == set.intersection(*alone)
 
 
 def test_every_limit_of_the_config_has_its_filter():

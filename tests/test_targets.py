@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
@@ -133,7 +132,7 @@ def foreign(*texts: str) -> PseudoLabelRecord:
 
 
 def test_hypotheses_that_do_not_say_why_they_ended_are_kept():
-    found = chosen(foreign("a", "b"), seq_kd(weights="uniform", drop_unfinished=True))
+    found = chosen(foreign("a", "b"), seq_kd(weights="uniform"))
     assert found == {(A, EOS_ID): 0.5, (B, EOS_ID): 0.5}
 
 
@@ -175,12 +174,9 @@ def test_ranks_are_those_among_what_is_kept():
     assert found == {(B, EOS_ID): pytest.approx(2 / 3), (C, EOS_ID): pytest.approx(1 / 3)}
 
 
-def test_unknown_probabilities_can_be_weighed_by_rank_alone():
-    (first,) = labelled(("a", -1.0)).hypotheses
-    record = PseudoLabelRecord(utterance(), (dataclasses.replace(first, log_prob=None),))
-    assert chosen(record, seq_kd(weights="rank")) == {(A, EOS_ID): 1.0}
-    with pytest.raises(RecordError, match="utterance u: its hypotheses have no log_prob.*rank"):
-        targets_of(record, TOKENIZER, seq_kd(weights="posterior"))
+def test_unknown_probabilities_can_be_weighed_by_rank():
+    found = chosen(foreign("a", "b"), seq_kd(weights="rank"))
+    assert found == {(A, EOS_ID): pytest.approx(2 / 3), (B, EOS_ID): pytest.approx(1 / 3)}
 
 
 def test_the_nearest_to_the_reference_is_chosen():
