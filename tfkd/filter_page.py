@@ -18,7 +18,7 @@ from tfkd.records import UtteranceRecord
 
 # Of the pictures, in the units of their text: a narrow picture keeps it legible on a phone.
 WIDTH, HISTOGRAM_HEIGHT = 400, 150
-ALIGNMENT_WIDTH = 480
+ALIGNMENT_WIDTH = 420
 _BINS = 40
 # Beyond these shares of the hypotheses, values are gathered in the outermost bars.
 _TAIL_PERCENT = 0.5
