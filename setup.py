@@ -17,7 +17,7 @@ setup(
     # tflite-runtime has no wheels above Python 3.11; see docs/decisions/0001-pins.md.
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["tfkd", "tfkd.*"]),
-    package_data={"tfkd": ["py.typed"]},
+    package_data={"tfkd": ["py.typed", "templates/*.html"]},
     install_requires=[
         *DEVICE,
         "tensorflow>=2.16.2,<2.17",
@@ -25,9 +25,11 @@ setup(
         "keras>=3.15,<3.16",
         "sentencepiece>=0.2,<0.3",
         "jiwer>=4.0,<5",
+        "rapidfuzz>=3.9,<4",
         "soundfile>=0.12,<1",
         "google-crc32c>=1.5,<2",
         "PyYAML>=6,<7",
+        "jinja2>=3.1,<4",
         "tqdm>=4.60,<5",
         "tensorboard>=2.16,<2.17",
     ],

@@ -19,7 +19,7 @@ from tfkd import cli
 COMMANDS = (
     *("prepare", "params", "train", "label", "distill"),
     *("evaluate", "export", "transcribe", "verify", "show"),
-    *("labels-to-jsonl", "jsonl-to-labels", "report", "run"),
+    *("labels-to-jsonl", "jsonl-to-labels", "report", "filter-report", "run"),
 )
 HEAVY = ("tensorflow", "keras", "tensorflow_io", "numpy", "soundfile", "sentencepiece", "jiwer")
 HELP_CPU_SECONDS = 1.0
@@ -150,6 +150,8 @@ MISTAKES = [
      1, "holds a run of other settings or data (choose another --out)"),
     ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
     ("no results", "report {dir}/text.txt --title T --out {dir}/o", 1, "not the results of a run"),
+    ("no labels to filter", "filter-report {train} --out {dir}/o", 1,
+     "is a store of utterances, not of pseudo_labels"),
     ("text as .tflite", "transcribe {dir}/text.txt {corpus}/test-00.wav", 1, "not a TFLite model"),
 ]  # fmt: skip
 

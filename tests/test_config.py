@@ -74,13 +74,30 @@ def test_the_file_is_named(tmp_path):
         ({"speed_factors": ["a"]}, "speed_factors: 'a' is not a number"),
         ({"objective": "truth"}, "objective: expected a mapping, got 'truth'"),
         ({"objective": {"kind": "magic"}}, "objective.kind: 'magic' is none of truth, seq_kd"),
-        ({"objective": {"drop_unfinished": 1}}, "drop_unfinished: expected bool, got 1"),
+        ({"objective": {"filters": {"drop_unfinished": 1}}}, "drop_unfinished: expected bool"),
+        ({"objective": {"filters": {"max_repeat": 3}}}, "did you mean 'max_repeats'"),
+        ({"objective": {"filters": {"min_coverage": -0.1}}}, "-0.1 is below 0"),
+        (
+            {
+                "objective": {
+                    "filters": {"min_characters_per_second": 5, "max_characters_per_second": 4}
+                }
+            },
+            "objective.filters.min_characters_per_second: exceeds max_characters_per_second",
+        ),
         ({3: 4}, "unknown key '3'"),
         ([], "config: expected a mapping, got []"),
     ],
 )
 def test_a_value_of_another_type_is_refused(values, expected):
     assert expected in refusal(TrainingConfig, values)
+
+
+@pytest.mark.parametrize("new", [{}, {"filters": {"max_wer": 0.3}}])
+def test_a_setting_of_earlier_versions_is_read_where_it_stands_now(new):
+    old = from_dict(TrainingConfig, {"objective": {"drop_unfinished": False, **new}})
+    filters = {**new.get("filters", {}), "drop_unfinished": False}
+    assert old == from_dict(TrainingConfig, {"objective": {"filters": filters}})
 
 
 def test_numbers_that_yaml_reads_as_other_types():

@@ -31,6 +31,7 @@ ORDER = (
     "tfkd.records.writer",
     "tfkd.records",
     "tfkd.nbest",
+    "tfkd.filtering",
     "tfkd.targets",
     "tfkd.datasets",
     # maths
@@ -66,6 +67,8 @@ ORDER = (
     "tfkd.provenance",
     "tfkd.running",
     "tfkd.reporting",
+    "tfkd.filter_report",
+    "tfkd.filter_page",
     "tfkd.cli",
     "tfkd.__main__",
 )

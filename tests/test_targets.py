@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from tfkd.config import ObjectiveConfig
+from tfkd.config import FilterConfig, ObjectiveConfig
 from tfkd.errors import RecordError, TextError
+from tfkd.filtering import Fault
 from tfkd.records import Hypothesis, PseudoLabelRecord, UtteranceRecord
 from tfkd.targets import Dropped, Targets, survey, targets_of
 from tfkd.text import EOS_ID, CharacterTokenizer
@@ -28,7 +29,7 @@ def labelled(*hypotheses: tuple[str, float] | tuple[str, float, str]) -> PseudoL
 
 def hypothesis(text: str, log_prob: float, finish_reason: str = "eos") -> Hypothesis:
     # The teacher's own ids and score must not matter: the student has other units.
-    return Hypothesis(text, (99,), log_prob, -7.0, (log_prob,), (0.0,), finish_reason, 1.0)
+    return Hypothesis(text, (99,), log_prob, -7.0, (log_prob,), (0.0,), finish_reason, 0.9)
 
 
 def seq_kd(**settings) -> ObjectiveConfig:
@@ -55,7 +56,7 @@ def test_truth_of_a_labelled_record_is_its_reference_too():
     ("text", "reason"), [(None, "no_reference"), ("", "no_reference"), ("ax", "untokenisable_text")]
 )
 def test_truth_names_why_there_is_none(text, reason):
-    assert targets_of(utterance(text), TOKENIZER, TRUTH) == Dropped("u", reason)
+    assert targets_of(utterance(text), TOKENIZER, TRUTH) == Dropped("u", (Fault(reason),))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_unfinished_hypotheses_are_dropped_and_the_next_take_their_places():
 
 def test_unfinished_hypotheses_are_kept_on_demand():
     record = labelled(("aaa", -1.0, "max_steps"), ("b", -1.0))
-    found = chosen(record, seq_kd(drop_unfinished=False))
+    found = chosen(record, seq_kd(filters=FilterConfig(drop_unfinished=False)))
     assert found == {(A, A, A, EOS_ID): 0.5, (B, EOS_ID): 0.5}
 
 
@@ -131,7 +132,7 @@ def foreign(*texts: str) -> PseudoLabelRecord:
 
 
 def test_hypotheses_that_do_not_say_why_they_ended_are_kept():
-    found = chosen(foreign("a", "b"), seq_kd(weights="uniform", drop_unfinished=True))
+    found = chosen(foreign("a", "b"), seq_kd(weights="uniform"))
     assert found == {(A, EOS_ID): 0.5, (B, EOS_ID): 0.5}
 
 
@@ -146,10 +147,90 @@ def test_hypotheses_that_the_student_cannot_spell_are_left_out():
     assert found == {(B, EOS_ID): 1.0}
 
 
-@pytest.mark.parametrize("hypotheses", [(("aa", -1.0, "max_steps"),), (("xyz", -1.0),)])
-def test_an_utterance_without_a_usable_hypothesis_is_dropped(hypotheses):
-    found = targets_of(labelled(*hypotheses), TOKENIZER, seq_kd())
-    assert found == Dropped("u", "no_usable_hypothesis")
+def test_hypotheses_that_the_student_cannot_spell_leave_their_places_to_the_next():
+    found = chosen(labelled(("ax", -1.0), ("b", -5.0)), seq_kd(num_hypotheses=1))
+    assert found == {(B, EOS_ID): 1.0}
+
+
+def test_duplicates_are_merged_before_the_first_are_taken():
+    record = labelled(("a", -1.0), ("A", -1.0), ("b", -1.0), ("c", -1.0))
+    found = chosen(record, seq_kd(num_hypotheses=2))
+    assert found == {(A, EOS_ID): pytest.approx(2 / 3), (B, EOS_ID): pytest.approx(1 / 3)}
+
+
+def test_rank_weights():
+    # 1, 1/2 and 1/3 over 11/6, whatever the probabilities.
+    record = labelled(("a", -1.0), ("b", -9.0), ("c", -2.0))
+    assert chosen(record, seq_kd(weights="rank")) == {
+        (A, EOS_ID): pytest.approx(6 / 11),
+        (B, EOS_ID): pytest.approx(3 / 11),
+        (C, EOS_ID): pytest.approx(2 / 11),
+    }
+
+
+def test_ranks_are_those_among_what_is_kept():
+    record = labelled(("aaa", -0.5, "max_steps"), ("b", -1.0), ("c", -1.0))
+    found = chosen(record, seq_kd(weights="rank"))
+    assert found == {(B, EOS_ID): pytest.approx(2 / 3), (C, EOS_ID): pytest.approx(1 / 3)}
+
+
+def test_unknown_probabilities_can_be_weighed_by_rank():
+    found = chosen(foreign("a", "b"), seq_kd(weights="rank"))
+    assert found == {(A, EOS_ID): pytest.approx(2 / 3), (B, EOS_ID): pytest.approx(1 / 3)}
+
+
+def test_the_nearest_to_the_reference_is_chosen():
+    record = PseudoLabelRecord(
+        utterance("a b c"),
+        tuple(hypothesis(*each) for each in [("c", -1.0), ("a b a", -2.0), ("a c c", -3.0)]),
+    )
+    found = chosen(record, seq_kd(choice="nearest_to_reference", num_hypotheses=1))
+    assert found == {(*TOKENIZER.encode("a b a"), EOS_ID): 1.0}
+    found = chosen(record, seq_kd(choice="nearest_to_reference", num_hypotheses=2))
+    assert list(found) == [(*TOKENIZER.encode(text), EOS_ID) for text in ("a b a", "a c c")]
+
+
+def test_nothing_is_nearest_to_no_reference():
+    record = PseudoLabelRecord(utterance(None), labelled(("a", -1.0), ("b", -2.0)).hypotheses)
+    found = targets_of(record, TOKENIZER, seq_kd(choice="nearest_to_reference"))
+    assert found == Dropped("u", (Fault("no_reference"),) * 2)
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "faults"),
+    [
+        ([("aa", -1.0, "max_steps")], [Fault("max_steps", 1.0, 0.0)]),
+        ([("xyz", -1.0)], [Fault("untokenisable_text")]),
+        (
+            [("aa", -1.0), ("xx", -2.0, "max_steps")],
+            # 20 letters a second, in a tenth of a second.
+            [
+                Fault("too_fast", 20.0, 10.0),
+                Fault("max_steps", 1.0, 0.0),
+                Fault("too_fast", 20.0, 10.0),
+                Fault("untokenisable_text"),
+            ],
+        ),
+    ],
+)
+def test_an_utterance_without_a_usable_hypothesis_is_dropped(hypotheses, faults):
+    limit = 10.0 if len(hypotheses) > 1 else None
+    filters = FilterConfig(max_characters_per_second=limit)
+    found = targets_of(labelled(*hypotheses), TOKENIZER, seq_kd(filters=filters))
+    assert found == Dropped("u", tuple(faults))
+
+
+def test_a_dropped_utterance_names_each_reason_once():
+    dropped = Dropped(
+        "u", (Fault("too_fast", 30.0, 25.0), Fault("too_fast", 40.0, 25.0), Fault("no_reference"))
+    )
+    assert dropped.row() == {
+        "utterance_id": "u",
+        "reasons": [
+            {"reason": "too_fast", "value": 30.0, "threshold": 25.0},
+            {"reason": "no_reference", "value": None, "threshold": None},
+        ],
+    }
 
 
 def test_seq_kd_on_utterances_without_labels_is_refused():
@@ -164,10 +245,28 @@ def test_seq_kd_on_a_store_without_labels_is_refused(prepared):
 
 def test_survey_names_what_gives_no_target():
     records = [utterance("ab", "good"), utterance(None, "mute"), utterance("xx", "foreign")]
-    assert survey(records, TOKENIZER, TRUTH) == [
-        Dropped("mute", "no_reference"),
-        Dropped("foreign", "untokenisable_text"),
+    found = survey(records, TOKENIZER, TRUTH)
+    assert found.dropped == [
+        Dropped("mute", (Fault("no_reference"),)),
+        Dropped("foreign", (Fault("untokenisable_text"),)),
     ]
+    assert found.dropped_hypotheses == {}
+
+
+def test_survey_counts_hypotheses_of_utterances_that_are_kept_too():
+    records = [
+        labelled(("a", -1.0), ("b", -2.0, "max_steps"), ("ax", -2.0)),
+        labelled(("cc", -1.0, "max_steps")),
+    ]
+    found = survey(records, TOKENIZER, seq_kd())
+    assert found.dropped == [Dropped("u", (Fault("max_steps", 1.0, 0.0),))]
+    assert found.dropped_hypotheses == {"max_steps": 2, "untokenisable_text": 1}
+
+
+def test_survey_says_where_filters_leave_nothing():
+    objective = seq_kd(filters=FilterConfig(min_coverage=1.0))
+    with pytest.raises(TextError, match=r"for seq_kd: 1 low_coverage \(loosen objective.filters"):
+        survey([labelled(("a", -1.0), ("b", -1.0))], TOKENIZER, objective)
 
 
 @pytest.mark.parametrize(

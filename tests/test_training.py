@@ -146,8 +146,8 @@ def test_utterances_without_a_target_are_named(tmp_path, speak, prepare_config, 
         train(tiny_system, open_store(tmp_path / "store"), prepared["valid"], tmp_path / "run")
     dropped = (tmp_path / "run" / "dropped.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in dropped] == [
-        {"utterance_id": "b", "reason": "no_reference"},
-        {"utterance_id": "c", "reason": "untokenisable_text"},
+        {"utterance_id": name, "reasons": [{"reason": reason, "value": None, "threshold": None}]}
+        for name, reason in [("b", "no_reference"), ("c", "untokenisable_text")]
     ]
 
 

@@ -268,6 +268,29 @@ def _report(options: argparse.Namespace) -> None:
     print(options.out)
 
 
+def _filter_report(options: argparse.Namespace) -> None:
+    from tfkd.config import FilterConfig, load_system_config
+    from tfkd.files import write_text
+    from tfkd.filter_page import filter_page
+    from tfkd.filter_report import report_filters
+    from tfkd.records import PSEUDO_LABELS, open_store
+    from tfkd.text import load_tokenizer
+
+    filters = FilterConfig()
+    if options.config:
+        filters = load_system_config(options.config, "student").training.objective.filters
+    pieces = load_tokenizer(options.teacher).pieces if options.teacher else None
+    store = open_store(options.labels, kind=PSEUDO_LABELS)
+    report = report_filters(store, filters, examples_per_reason=options.examples)
+    out = Path(options.out)
+    page = out if out.suffix == ".html" else out / "filters.html"
+    write_text(page, filter_page(report, pieces))
+    print(
+        f"{report.after.utterances} of {report.before.utterances} utterances and "
+        f"{report.after.hypotheses} of {report.before.hypotheses} hypotheses kept; {page}"
+    )
+
+
 def _run(options: argparse.Namespace) -> None:
     from tfkd.config import load_run_config
 
@@ -438,6 +461,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("results", help="results.json that tfkd run wrote")
     command.add_argument("--title", required=True)
     command.add_argument("--out", required=True, help="Markdown file")
+
+    command = add("filter-report", _filter_report,
+                  "show what filters would take from labels, before any training",
+                  "tfkd filter-report work/labels --config configs/digits.yaml "
+                  "--teacher work/teacher --out work/filters.html")  # fmt: skip
+    command.add_argument("labels", help="folder that tfkd label wrote")
+    command.add_argument("--out", required=True, help="HTML file, or folder for filters.html")
+    command.add_argument("--config", help="config whose student's filters apply (the defaults)")
+    command.add_argument("--teacher", help="the teacher's run, whose tokens the pictures name")
+    command.add_argument(
+        "--examples", type=int, default=5, help="worst utterances shown for each reason (5)"
+    )
 
     command = add("run", _run, "do the whole job, from audio to .tflite",
                   "tfkd run configs/digits.yaml --set data_dir=digits")  # fmt: skip

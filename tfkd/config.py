@@ -172,14 +172,32 @@ class DecodingConfig(SearchControls):
 
 
 @dataclass(frozen=True)
+class FilterConfig:
+    """Limits beyond which a hypothesis is not learned from; null is off. See `tfkd.filtering`."""
+
+    drop_unfinished: bool = True
+    max_repeats: int | None = None
+    max_compression_ratio: float | None = None
+    min_characters_per_second: float | None = None
+    max_characters_per_second: float | None = None
+    min_mean_log_prob: float | None = None
+    min_coverage: float | None = None
+    max_backward_share: float | None = None
+    backward_tolerance_seconds: float = 0.2
+    max_disagreement: float | None = None
+    max_wer: float | None = None
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the decoder learns from; see `tfkd.datasets.choose_targets`."""
+    """What the decoder learns from, decided while reading labels; see `tfkd.targets.targets_of`."""
 
     kind: Literal["truth", "seq_kd"] = "truth"
     num_hypotheses: int = 1
-    weights: Literal["uniform", "posterior"] = "posterior"
+    choice: Literal["best", "nearest_to_reference"] = "best"
+    weights: Literal["uniform", "posterior", "rank"] = "posterior"
     temperature: float = 1.0
-    drop_unfinished: bool = True
+    filters: FilterConfig = field(default_factory=FilterConfig)
 
 
 @dataclass(frozen=True)
@@ -296,7 +314,7 @@ def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at:
         raise ConfigError(f"{at or 'config'}: expected a mapping, got {values!r}", path=path)
     hints = typing.get_type_hints(kind)
     arguments = {}
-    for key, value in values.items():
+    for key, value in _with_moved_settings(kind, values).items():
         name = f"{at}.{key}" if at else str(key)
         if key not in hints:
             raise ConfigError(f"unknown key {name!r}", path=path, remedy=_suggestion(key, hints))
@@ -304,6 +322,19 @@ def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at:
     config = kind(**arguments)
     validate(config, path=path, at=at)
     return config
+
+
+# Settings that stood beside a section of their class before they moved into it.
+_MOVED: dict[type, dict[str, str]] = {ObjectiveConfig: {"drop_unfinished": "filters"}}
+
+
+def _with_moved_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Brings settings of earlier versions to their place, so that older runs can be read."""
+    for key, section in _MOVED.get(kind, {}).items():
+        if key in values:
+            others = {name: value for name, value in values.items() if name != key}
+            values = {**others, section: {key: values[key], **others.get(section, {})}}
+    return values
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -392,6 +423,9 @@ _AT_LEAST: dict[str, float] = {
     "vocab_size": 5, "temperature": 1e-3, "parity_utterances": 1, "max_wer_change": 0,
     "max_rejected_share": 0, "coverage_penalty": 0, "min_tokens": 1, "eos_threshold": 0,
     "no_repeat_ngram": 0, "max_tokens_per_second": 0.1,
+    "max_repeats": 1, "max_compression_ratio": 0, "min_characters_per_second": 0,
+    "max_characters_per_second": 0, "min_coverage": 0, "max_backward_share": 0,
+    "backward_tolerance_seconds": 0, "max_disagreement": 0, "max_wer": 0,
 }  # fmt: skip
 _BELOW_ONE = {"dropout", "label_smoothing"}
 _WIDEST_BEAM = 64
@@ -432,6 +466,10 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
         case EncoderConfig():
             if config.time_reduction & (config.time_reduction - 1):
                 refuse("time_reduction", "must be a power of two")
+        case FilterConfig():
+            slowest, fastest = config.min_characters_per_second, config.max_characters_per_second
+            if slowest is not None and fastest is not None and slowest > fastest:
+                refuse("min_characters_per_second", "exceeds max_characters_per_second")
         case TokenizerConfig():
             if config.kind == "sentencepiece" and config.vocab_size is None:
                 refuse("vocab_size", "SentencePiece needs one")

@@ -69,15 +69,14 @@ def score(
     """
     references, hypotheses = _folded(references), _folded(hypotheses)
     _check_lengths(samples, references, hypotheses)
-    counts = _edit_counts(jiwer.process_words(references, hypotheses).alignments)
+    counts = count_word_errors(references, hypotheses)
     characters = _edit_counts(jiwer.process_characters(references, hypotheses).alignments)
-    (resampled,) = _bootstrap([counts], seed=seed, samples=samples)
-    low, high = np.percentile(resampled, INTERVAL_PERCENTILES)
+    wer, low, high = rate_with_interval(counts, seed=seed, samples=samples)
     totals = counts.sum(axis=0)
     return ErrorRate(
-        wer=float(_rate(totals)),
-        wer_low=float(low),
-        wer_high=float(high),
+        wer=wer,
+        wer_low=low,
+        wer_high=high,
         cer=float(_rate(characters.sum(axis=0))),
         insertions=int(totals[INSERTIONS]),
         deletions=int(totals[DELETIONS]),
@@ -85,6 +84,23 @@ def score(
         words=int(totals[DELETIONS:].sum()),
         utterances=len(references),
     )
+
+
+def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
+    """Counts of each utterance, int64 [U, 4]: insertions, deletions, substitutions, hits.
+
+    What a stream of utterances leaves behind for `rate_with_interval`: rows may be put together.
+    """
+    return _edit_counts(jiwer.process_words(list(references), list(hypotheses)).alignments)
+
+
+def rate_with_interval(
+    counts: np.ndarray, *, seed: int = 0, samples: int = 1000
+) -> tuple[float, float, float]:
+    """(rate, low, high) of the counts [U, 4] of at least one utterance, as `score` gives them."""
+    (resampled,) = _bootstrap([counts], seed=seed, samples=samples)
+    low, high = np.percentile(resampled, INTERVAL_PERCENTILES)
+    return float(_rate(counts.sum(axis=0))), float(low), float(high)
 
 
 def paired_difference(
@@ -117,7 +133,7 @@ def paired_difference(
     references = _folded(references)
     systems = [_folded(hypotheses_a), _folded(hypotheses_b)]
     _check_lengths(samples, references, *systems)
-    counts = [_edit_counts(jiwer.process_words(references, each).alignments) for each in systems]
+    counts = [count_word_errors(references, each) for each in systems]
     resampled_a, resampled_b = _bootstrap(counts, seed=seed, samples=samples)
     low, high = np.percentile(resampled_a - resampled_b, INTERVAL_PERCENTILES)
     wer_a, wer_b = (float(_rate(each.sum(axis=0))) for each in counts)

@@ -38,7 +38,7 @@ from tfkd.records import (
     UtteranceRecord,
 )
 from tfkd.runs import PARITY, Run, load_run, save_description
-from tfkd.targets import Dropped, survey
+from tfkd.targets import Survey, survey
 from tfkd.text import Tokenizer, train_tokenizer
 
 COMPLETE = "complete.json"
@@ -108,14 +108,14 @@ def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str
         return load_run(out)
     training = system.training
     tokenizer = _tokenizer(system, train_store)
-    dropped = survey(train_store.records(), tokenizer, training.objective)
+    surveyed = survey(train_store.records(), tokenizer, training.objective)
     _check_references(valid_store)
-    _begin(out, identity, system, tokenizer, dropped)
+    _begin(out, identity, system, tokenizer, surveyed)
     keep_parity_sample(valid_store, out / PARITY)
 
     keras.utils.set_random_seed(training.seed)
     model = TrainableRecogniser(system.model, tokenizer.vocab_size)
-    without = {each.utterance_id for each in dropped}
+    without = {each.utterance_id for each in surveyed.dropped}
     epochs = TrainingEpochs(train_store, tokenizer, training, without)
     model.configure(training, epochs.total_batches)
     progress = restore_checkpoint(out / CHECKPOINTS, model)
@@ -214,7 +214,7 @@ def _check_references(valid_store: Store) -> None:
 
 def _begin(
     out: Path, identity: dict[str, str], system: SystemConfig, tokenizer: Tokenizer,
-    dropped: list[Dropped],
+    surveyed: Survey,
 ) -> None:  # fmt: skip
     """Claims `out` for this training, or refuses one that belongs to another."""
     claim = out / "identity.json"
@@ -224,9 +224,12 @@ def _begin(
         )
     write_json(claim, identity)
     save_description(out, system, tokenizer)
-    write_text(out / "dropped.jsonl", _json_lines([dataclasses.asdict(d) for d in dropped]))
-    if dropped:
-        _LOG.warning("%d utterances give no target; %s", len(dropped), out / "dropped.jsonl")
+    write_text(out / "dropped.jsonl", _json_lines([each.row() for each in surveyed.dropped]))
+    write_json(out / "dropped_hypotheses.json", surveyed.dropped_hypotheses)
+    if surveyed.dropped:
+        _LOG.warning(
+            "%d utterances give no target; %s", len(surveyed.dropped), out / "dropped.jsonl"
+        )
 
 
 def _is_finished(out: Path, identity: dict[str, str]) -> bool:
