@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 # What running a .tflite on a device needs: nothing here may pull in TensorFlow.
 DEVICE = ["numpy>=1.26,<2", "tflite-runtime>=2.14,<2.15"]
 
+BEAM = ["apache-beam>=2.77,<2.78"]
+
 setup(
     name="tfkd",
     version="0.1.0",
@@ -34,9 +36,11 @@ setup(
         "tensorboard>=2.16,<2.17",
     ],
     extras_require={
+        "beam": BEAM,
         "device": DEVICE,
         "demo": ["hibari-tts>=0.2.1,<0.3"],
         "dev": [
+            *BEAM,
             "pytest>=8",
             "hypothesis>=6.100",
             "mypy>=1.10",

@@ -136,6 +136,10 @@ MISTAKES = [
      1, "absent: no such file or folder"),
     ("no run", "label {dir}/empty --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1",
      1, "empty: is not a finished run: config.yaml is missing"),
+    ("data of a runner", "label {dir} --data {corpus} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --runner direct", 2, "is not a prepared folder, which every --runner but"),
+    ("option without runner", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --runner-option x=1", 2, "--runner-option needs a --runner other than"),
     ("hypotheses", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 3",
      2, "num_hypotheses: cannot exceed beam_width"),
     ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
@@ -365,7 +369,7 @@ def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, caps
     for module, name in [
         (preparing, "read_audio"),
         (training, "_fit"),
-        (labelling, "audio_batches"),
+        (labelling, "decode_dataset"),
         (exporting, "_export_one"),
         (running, "evaluate"),
     ]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from tfkd.config import ObjectiveConfig, TrainingConfig
 from tfkd.datasets import (
     audio_batches,
     bucket_bounds,
+    by_shard,
     change_speed,
     count_batches,
     draw_speed,
@@ -87,16 +89,18 @@ def test_text_comes_along(prepared):
         assert row["has_text"]
 
 
-def test_neighbours_have_like_lengths(prepared):
+def test_each_shard_gives_full_batches_from_long_to_short(prepared):
     store = prepared["train"]
-    bounds = bucket_bounds([row["num_samples"] for row in store.index])
-    batches = list(audio_batches(store, 4))
+    batches = list(audio_batches(store, 3))
+    assert [len(batch["shard"]) for batch in batches] == [3, 1] * 6
     for batch in batches:
-        lengths = batch["num_samples"].numpy()
-        assert 1 <= len(lengths) <= 4
-        assert len(set(np.searchsorted(bounds, lengths, side="right"))) == 1
-        assert batch["waveform"].shape[1] == lengths.max()
-    assert any(len(batch["num_samples"]) == 4 for batch in batches)
+        assert batch["waveform"].shape[1] == batch["num_samples"].numpy().max()
+    rows = list(rows_of(batches))
+    for number, path in enumerate(store.shard_paths):
+        planned = [row for row in store.index if row["shard"] == path.name]
+        expected = sorted(planned, key=lambda row: -row["num_samples"])
+        found = [row["utterance_id"].decode() for row in rows if row["shard"] == number]
+        assert found == [row["utterance_id"] for row in expected]
 
 
 def test_the_order_for_decoding_is_fixed(prepared):
@@ -107,8 +111,29 @@ def test_the_order_for_decoding_is_fixed(prepared):
 
 def test_some_shards_give_their_utterances_alone(prepared):
     store = prepared["train"]
-    found = rows_of(audio_batches(store, 4, shard_paths=store.shard_paths[1:2]))
-    assert {row["utterance_id"].decode() for row in found} == set(store.plan.shards[1])
+    rows = list(rows_of(audio_batches(store, 4, shards=[4, 1])))
+    assert [row["shard"] for row in rows] == [4] * 4 + [1] * 4
+    found = [row["utterance_id"].decode() for row in rows]
+    assert set(found[:4]) == set(store.plan.shards[4])
+    assert set(found[4:]) == set(store.plan.shards[1])
+    assert list(audio_batches(store, 4, shards=[])) == []
+
+
+def test_batches_of_a_shard_do_not_depend_on_its_company(prepared):
+    store = prepared["train"]
+    numbers = range(len(store.shard_paths))
+    alone = [rows_of(audio_batches(store, 3, shards=[number])) for number in numbers]
+    for row, expected in zip(
+        rows_of(audio_batches(store, 3)), itertools.chain(*alone), strict=True
+    ):
+        for name in expected:
+            np.testing.assert_array_equal(row[name], expected[name])
+
+
+def test_shards_without_utterances_have_no_batches():
+    batches = [{"shard": np.array([number])} for number in (2, 2, 5)]
+    found = {number: len(list(own)) for number, own in by_shard([1, 2, 3, 5, 6], batches)}
+    assert found == {1: 0, 2: 2, 3: 0, 5: 1, 6: 0}
 
 
 # --- for training

@@ -60,6 +60,7 @@ ORDER = (
     "tfkd.training",
     "tfkd.preparing",
     "tfkd.labelling",
+    "tfkd.cluster",
     "tfkd.exchange",
     "tfkd.device",
     "tfkd.exporting",

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tfkd.datasets import audio_batches
 from tfkd.decoding import Decoded, Decoder, decode_dataset
 from tfkd.errors import RecordError
 from tfkd.files import sha256
-from tfkd.labelling import label
+from tfkd.labelling import ShardLabeller, label
 from tfkd.records import PSEUDO_LABELS, PseudoLabelRecord, Store, open_store
 
 KILLED_IN_SHARD = 2
@@ -148,6 +149,46 @@ def test_an_utterance_without_hypotheses_is_rejected_by_name(
     assert {row["utterance_id"] for row in found.index} == planned - {"train-05"}
 
 
+def test_a_shard_is_written_while_the_next_is_decoded(teacher, prepared, label_config):
+    labeller = ShardLabeller(teacher, prepared["train"], label_config)
+    decoded: list[str] = []
+    third_is_begun = threading.Event()
+
+    def write(number, records, rejections):
+        if number == 1:
+            # Were this thread that of the search, it would wait for ever.
+            assert third_is_begun.wait(timeout=60)
+        assert [record.utterance_id for record in records] == list(labeller.plan.shards[number])
+
+    for utterance_id in labeller.label(range(len(labeller.plan.shards)), write):
+        decoded.append(utterance_id)
+        if utterance_id in labeller.plan.shards[2]:
+            third_is_begun.set()
+    assert sorted(decoded) == sorted(name for shard in labeller.plan.shards for name in shard)
+
+
+def test_a_shard_that_cannot_be_written_stops_the_search(teacher, prepared, label_config):
+    labeller = ShardLabeller(teacher, prepared["train"], label_config)
+    decoded: list[str] = []
+
+    def write(number, records, rejections):
+        raise RecordError("cannot write: disk full")
+
+    with pytest.raises(RecordError, match="disk full"):
+        decoded.extend(labeller.label(range(len(labeller.plan.shards)), write))
+    assert set(decoded) <= {name for shard in labeller.plan.shards[:2] for name in shard}
+
+
+def test_the_last_shard_too_reports_that_it_cannot_be_written(teacher, prepared, label_config):
+    labeller = ShardLabeller(teacher, prepared["train"], label_config)
+
+    def write(number, records, rejections):
+        raise RecordError("cannot write: disk full")
+
+    with pytest.raises(RecordError, match="disk full"):
+        list(labeller.label([len(labeller.plan.shards) - 1], write))
+
+
 # --- crashes, reruns, other folders
 
 
@@ -177,16 +218,16 @@ def test_resuming_gives_the_bytes_of_an_unbroken_run(
 ):
     out = shutil.copytree(killed, tmp_path / "labels")
     assert list(out.rglob("*.tmp"))
-    asked: list[Path] = []
+    asked: list[int] = []
 
-    def noting(store, batch_size, *, shard_paths):
-        asked.extend(shard_paths)
-        return audio_batches(store, batch_size, shard_paths=shard_paths)
+    def noting(store, batch_size, *, shards):
+        asked.extend(shards)
+        return audio_batches(store, batch_size, shards=shards)
 
     monkeypatch.setattr(labelling, "audio_batches", noting)
     summary = label(teacher, prepared["train"], out, label_config)
     # What was done is kept: only the broken shard and those after it are decoded.
-    assert asked == prepared["train"].shard_paths[KILLED_IN_SHARD:]
+    assert asked == list(range(KILLED_IN_SHARD, len(labels.plan.shards)))
     resumed = open_store(out)
     resumed.verify(deep=True)
     assert shard_digests(resumed) == shard_digests(labels)
@@ -198,7 +239,7 @@ def test_a_rerun_decodes_nothing_and_changes_nothing(
     teacher, prepared, labels, label_config, monkeypatch
 ):
     before = content_of(labels.directory)
-    monkeypatch.setattr(labelling, "audio_batches", refuse)
+    monkeypatch.setattr(labelling, "decode_dataset", refuse)
     assert label(teacher, prepared["train"], labels.directory, label_config) == labels.summary
     assert content_of(labels.directory) == before
 
@@ -209,15 +250,15 @@ def test_a_damaged_shard_alone_is_labelled_again(
     out = shutil.copytree(labels.directory, tmp_path / "labels")
     damaged = open_store(out).shard_paths[4]
     damaged.write_bytes(damaged.read_bytes()[:-3])
-    asked: list[Path] = []
+    asked: list[int] = []
 
-    def noting(store, batch_size, *, shard_paths):
-        asked.extend(shard_paths)
-        return audio_batches(store, batch_size, shard_paths=shard_paths)
+    def noting(store, batch_size, *, shards):
+        asked.extend(shards)
+        return audio_batches(store, batch_size, shards=shards)
 
     monkeypatch.setattr(labelling, "audio_batches", noting)
     label(teacher, prepared["train"], out, label_config)
-    assert asked == [prepared["train"].shard_paths[4]]
+    assert asked == [4]
     assert shard_digests(open_store(out)) == shard_digests(labels)
 
 
@@ -240,7 +281,7 @@ def test_labels_of_other_data_are_refused(teacher, prepared, labels, label_confi
 
 def refused_by(message, run, store: Store, labels: Store, config: LabelConfig, monkeypatch) -> None:
     before = content_of(labels.directory)
-    monkeypatch.setattr(labelling, "audio_batches", refuse)
+    monkeypatch.setattr(labelling, "decode_dataset", refuse)
     with pytest.raises(RecordError, match=f"{message}.*another --out") as raised:
         label(run, store, labels.directory, config)
     assert "\n" not in str(raised.value)

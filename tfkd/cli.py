@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -120,15 +121,18 @@ def _train_on(system, train_data: str, valid_data: str, out: str) -> None:
 
 def _label(options: argparse.Namespace) -> None:
     from tfkd.config import LabelConfig, PrepareConfig, from_dict
-    from tfkd.labelling import label
-    from tfkd.preparing import utterance_store
-    from tfkd.runs import load_run
+
+    _check_runner(options)
 
     settings = {
         name: getattr(options, name)
         for name in ("beam_width", "num_hypotheses", "length_penalty", "batch_size")
     }
     config = from_dict(LabelConfig, settings)
+    label = _labelling_on(options.runner, options.runner_option)
+    from tfkd.preparing import utterance_store
+    from tfkd.runs import load_run
+
     run = load_run(options.run)
     prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
     with utterance_store(options.data, prepare_config) as store:
@@ -142,6 +146,37 @@ def _labelled(summary: StoreSummary, out: str) -> str:
         f"{summary.records} utterances labelled, {rejected} rejected, "
         f"{summary.records + rejected} in all; in {out}"
     )
+
+
+def _check_runner(options: argparse.Namespace) -> None:
+    """Refuses what the workers of a runner could not do, before anything is loaded."""
+    if options.runner == "local":
+        if options.runner_option:
+            raise ConfigError("--runner-option needs a --runner other than local")
+    elif not (Path(options.data) / "plan.json").exists():
+        raise ConfigError(
+            "is not a prepared folder, which every --runner but local needs",
+            path=options.data,
+            remedy="tfkd prepare it into a folder that all machines see",
+        )
+
+
+def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
+    """The function that labels with a runner; Beam is loaded for those that need it alone."""
+    if runner == "local":
+        from tfkd.labelling import label
+
+        return label
+    try:
+        from tfkd.cluster import label_with_beam
+    except ModuleNotFoundError as error:
+        if error.name != "apache_beam":
+            raise
+        raise ConfigError(
+            f"--runner {runner} needs Apache Beam", remedy="pip install 'tfkd[beam]'"
+        ) from error
+    flags = [f"--{option}" for option in runner_options]
+    return functools.partial(label_with_beam, runner=runner, options=flags)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -390,6 +425,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num-hypotheses", type=int, required=True)
     command.add_argument("--length-penalty", type=float, default=0.0, help="alpha (0)")
     command.add_argument("--batch-size", type=int, default=16)
+    command.add_argument(
+        "--runner",
+        default="local",
+        choices=["local", "direct", "flink", "spark", "dataflow"],
+        help="who labels: this process (local), or the workers of an Apache Beam runner",
+    )
+    command.add_argument("--runner-option", action="append", default=[], metavar="NAME[=VALUE]",
+                         help="pass --NAME=VALUE to the runner, as often as needed")  # fmt: skip
 
     command = add("distill", _distill, "train a student on pseudo labels, or on the truth",
                   "tfkd distill configs/digits.yaml --labels work/labels --valid work/data/valid "

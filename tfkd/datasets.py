@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +24,58 @@ _BUCKET_GROWTH = 1.15
 _CACHE_BYTES = 2**30
 _BYTES_PER_SAMPLE = 2
 _SHUFFLE_BUFFER = 4096
+# Batches that are read and decoded ahead of the search; enough to open the next shard meanwhile.
+_BATCHES_AHEAD = 4
+_WHOLE_SHARD = 2**31 - 1
 
 
 def audio_batches(
-    store: Store, batch_size: int, *, shard_paths: Sequence[Path] | None = None
+    store: Store, batch_size: int, *, shards: Sequence[int] | None = None
 ) -> tf.data.Dataset:
     """Batches for decoding, in a fixed order, neighbours of like length together.
 
+    No batch crosses the end of a shard, so what a batch holds depends on its shard alone. A shard
+    gives its longest utterances first; only its last batch, the cheapest, may be smaller. While one
+    shard is decoded the next is opened.
+
     Args:
-      shard_paths: some of the store's shards; all by default.
+      shards: numbers of some of the store's shards; all by default.
     Returns:
       Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32,
-      text [B] string and has_text [B] bool.
+      text [B] string, has_text [B] bool and shard [B] int32, the number of their shard.
     """
-    dataset = _serialised(shard_paths or store.shard_paths)
-    dataset = dataset.map(_decode, num_parallel_calls=tf.data.AUTOTUNE).map(_to_float)
-    return _bucket(dataset, store, batch_size).prefetch(2)
+    paths = store.shard_paths
+    numbers = range(len(paths)) if shards is None else shards
+    names = [str(paths[number]) for number in numbers]
+    dataset = tf.data.Dataset.from_tensor_slices(
+        (tf.constant(list(numbers), tf.int32), tf.constant(names, tf.string))
+    )
+
+    def batches_of(number: tf.Tensor, path: tf.Tensor) -> tf.data.Dataset:
+        shard = tf.data.TFRecordDataset(path).batch(_WHOLE_SHARD).flat_map(_longest_first)
+        decoded = shard.map(_decode, num_parallel_calls=tf.data.AUTOTUNE).map(_to_float)
+        return decoded.map(lambda example: {**example, "shard": number}).padded_batch(batch_size)
+
+    return dataset.flat_map(batches_of).prefetch(_BATCHES_AHEAD)
+
+
+def by_shard(
+    numbers: Iterable[int], batches: Iterable[dict[str, tf.Tensor]]
+) -> Iterator[tuple[int, Iterable[dict[str, tf.Tensor]]]]:
+    """Cuts `audio_batches` of the shards `numbers` at the ends of shards.
+
+    Yields:
+      Each number with the batches of that shard, which must be used up before the next number is
+      asked for; a shard without an utterance has no batches.
+    """
+    groups = itertools.groupby(batches, key=lambda batch: int(batch["shard"][0]))
+    following = next(groups, None)
+    for number in numbers:
+        if following is None or following[0] != number:
+            yield number, ()
+        else:
+            yield number, following[1]
+            following = next(groups, None)
 
 
 def training_batches(
@@ -213,6 +250,14 @@ def to_float(waveform: tf.Tensor) -> tf.Tensor:
 
 def _serialised(shard_paths: Sequence[Path]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset([str(path) for path in shard_paths])
+
+
+def _longest_first(serialised: tf.Tensor) -> tf.data.Dataset:
+    """The records of a shard [n], by falling length; those of equal length stay in order."""
+    feature = {records.NUM_SAMPLES: tf.io.FixedLenFeature([], tf.int64)}
+    num_samples = tf.io.parse_example(serialised, feature)[records.NUM_SAMPLES]
+    order = tf.argsort(num_samples, direction="DESCENDING", stable=True)
+    return tf.data.Dataset.from_tensor_slices(tf.gather(serialised, order))
 
 
 def _decode(serialised: tf.Tensor) -> dict[str, tf.Tensor]:

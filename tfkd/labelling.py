@@ -6,20 +6,24 @@ there yet; see `tfkd.records.writer` for what makes a shard safe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
 from tfkd.config import LabelConfig, config_digest
 from tfkd.corpora import Rejection
-from tfkd.datasets import audio_batches
+from tfkd.datasets import audio_batches, by_shard
 from tfkd.decoding import Decoded, Decoder, decode_dataset
 from tfkd.records import (
     PSEUDO_LABELS,
     Hypothesis,
     Plan,
     PseudoLabelRecord,
+    Record,
     Store,
     StoreSummary,
     StoreWriter,
@@ -27,6 +31,9 @@ from tfkd.records import (
 )
 from tfkd.records.shards import ordered_records, shard_ids
 from tfkd.runs import Run
+
+# Takes the number of a shard, its records and, once these are exhausted, its rejections.
+WriteShard = Callable[[int, Iterable[Record], Iterable[Rejection]], None]
 
 
 def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> StoreSummary:
@@ -37,28 +44,102 @@ def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> Store
     Raises:
       RecordError: if `out` holds labels of another teacher, data or settings.
     """
-    plan = Plan(
+    return label_store(ShardLabeller(run, store, config), out)
+
+
+def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
+    """Labels in this process what `out` does not hold yet; see `label`."""
+    plan = labeller.plan
+    with StoreWriter(out, plan) as writer:
+        pending = writer.pending_shards()
+        total = sum(len(plan.shards[number]) for number in pending)
+        with tqdm(total=total, desc="label", unit="utt", disable=None) as bar:
+            for _ in labeller.label(pending, writer.write_shard):
+                bar.update()
+        return writer.complete(labeller.store.rejections)
+
+
+def label_plan(run: Run, store: Store, config: LabelConfig) -> Plan:
+    """What a store of the teacher's labels will hold: shard by shard, the utterances of `store`."""
+    return Plan(
         kind=PSEUDO_LABELS,
         digest=config_digest(config),
         sources={"teacher": run.sha256, "utterances": store.sha256},
         shards=tuple(map(shard_ids, store.shard_paths)),
     )
-    decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
-    with StoreWriter(out, plan) as writer:
-        pending = writer.pending_shards()
-        total = sum(len(plan.shards[number]) for number in pending)
-        with tqdm(total=total, desc="label", unit="utt", disable=None) as bar:
-            for number in pending:
-                path = store.shard_paths[number]
-                batches = audio_batches(store, config.batch_size, shard_paths=[path])
+
+
+class ShardLabeller:
+    """Labels shards of one store with one teacher; a process makes it once.
+
+    What a shard of labels holds depends on the plan alone: neither on the process that makes it nor
+    on the shards that were made before.
+    """
+
+    def __init__(self, run: Run, store: Store, config: LabelConfig) -> None:
+        self.store = store
+        self.plan = label_plan(run, store, config)
+        self._batch_size = config.batch_size
+        self._decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
+
+    def label(self, numbers: Sequence[int], write: WriteShard) -> Iterator[str]:
+        """Labels shards one after another; yields the id of each utterance once it is decoded.
+
+        The search need not wait: meanwhile the next batches are read and decoded, and the shard
+        before is written. When the last id was taken and the iterator ends, all are written.
+
+        Args:
+          write: is called once for each shard, in order, in another thread.
+        Raises:
+          RecordError: what `write` raised, as soon as the search has ended the batch it is at.
+        """
+        batches = audio_batches(self.store, self._batch_size, shards=numbers)
+        with _OneBehind() as writing:
+            for number, own_batches in by_shard(numbers, batches):
                 labels = {}
-                for decoded in decode_dataset(decoder, batches):
+                for decoded in decode_dataset(self._decoder, own_batches):
+                    writing.check()
                     labels[decoded.utterance_id] = decoded
-                    bar.update()
-                refused: list[Rejection] = []
-                records = _records(store, path, labels, decoder.model.frame_seconds, refused)
-                writer.write_shard(number, records, refused)
-        return writer.complete(store.rejections)
+                    yield decoded.utterance_id
+                writing.call(self._write, write, number, labels)
+
+    def _write(self, write: WriteShard, number: int, labels: dict[str, Decoded]) -> None:
+        refused: list[Rejection] = []
+        path = self.store.shard_paths[number]
+        frame_seconds = self._decoder.model.frame_seconds
+        write(number, _records(self.store, path, labels, frame_seconds, refused), refused)
+
+
+class _OneBehind:
+    """Runs calls in one other thread, one at a time: a second call waits until the first ended."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._last: Future | None = None
+
+    def __enter__(self) -> _OneBehind:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        if error is None:
+            self.check()
+
+    def call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Starts a call; first raises what the one before raised."""
+        if self._last is not None:
+            self._last.result()
+        self._last = self._pool.submit(function, *arguments)
+
+    def check(self) -> None:
+        """Raises what a call that has ended raised."""
+        if self._last is not None and self._last.done():
+            self._last.result()
 
 
 def _records(

@@ -37,7 +37,7 @@ from tfkd.records.schema import (
     hypotheses_faults,
 )
 from tfkd.records.store import Store, StoreSummary, open_store
-from tfkd.records.writer import StoreWriter
+from tfkd.records.writer import StoreWriter, is_written, write_shard
 
 __all__ = [
     "AUDIO",
@@ -72,7 +72,9 @@ __all__ = [
     "UtteranceRecord",
     "frame",
     "hypotheses_faults",
+    "is_written",
     "masked_crc32c",
     "open_store",
     "read_records",
+    "write_shard",
 ]

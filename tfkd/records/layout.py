@@ -19,7 +19,6 @@ from tfkd.records.schema import (
     UTTERANCE_FEATURES,
     UTTERANCES,
 )
-from tfkd.records.shards import Sidecar
 from tfkd.records.store import SHARDS
 
 FEATURES = "features.json"
@@ -45,14 +44,14 @@ def features_json(kind: str) -> _Json:
     return _group(tree)
 
 
-def dataset_info_json(plan: Plan, sidecars: Sequence[Sidecar]) -> _Json:
+def dataset_info_json(plan: Plan, shards: Sequence[_Json]) -> _Json:
     """Content of dataset_info.json: where the shards lie, and how much each holds.
 
     Args:
-      sidecars: one for each shard of `plan`.
+      shards: what the completion marker says of each shard: its records and size_bytes.
     """
-    lengths = [len(sidecar.entries) for sidecar in sidecars]
-    size_bytes = sum(sidecar.size_bytes for sidecar in sidecars)
+    lengths = [shard["records"] for shard in shards]
+    size_bytes = sum(shard["size_bytes"] for shard in shards)
     split = {
         "name": _SPLIT,
         "filepathTemplate": SHARDS + "/{DATASET}-{SHARD_X_OF_Y}.{FILEFORMAT}",

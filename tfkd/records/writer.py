@@ -36,6 +36,49 @@ _LOCK = ".lock"
 _SEALED = (INDEX, REJECTED, FEATURES, DATASET_INFO)
 
 
+def write_shard(
+    directory: str | Path,
+    plan: Plan,
+    number: int,
+    records: Iterable[Record],
+    rejections: Iterable[Rejection] = (),
+) -> None:
+    """Writes one shard of a store, reads it back, and only then gives it its name.
+
+    Several processes may call this for a store whose StoreWriter one of them holds open, even for
+    the same shard: each writes a file of its own, and the last to end wins.
+
+    Args:
+      records: in the plan's order, without the rejected ones.
+      rejections: read after `records` is exhausted, so the same loop may fill it.
+    Raises:
+      RecordError: if records and rejections are not exactly the shard's planned utterances, or the
+        disk fails; a shard that was there is then unchanged.
+      ValueError: if the plan has no shard of that number.
+    """
+    if not 0 <= number < len(plan.shards):
+        raise ValueError(f"shard {number} is not one of {len(plan.shards)}")
+    path = shard_path(Path(directory), plan, number)
+    with atomic_write(path) as file:
+        for payload in _payloads(records, plan.kind, path):
+            file.write(frame(payload))
+        file.flush()
+        os.fsync(file.fileno())
+        sidecar = _read_back(Path(file.name), path, plan, number, list(rejections))
+    sidecar.write(sidecar_path(path))
+
+
+def is_written(directory: str | Path, plan: Plan, number: int) -> bool:
+    """Whether a shard is there and, read byte by byte, is what its sidecar says."""
+    path = shard_path(Path(directory), plan, number)
+    try:
+        sidecar = Sidecar.read(sidecar_path(path))
+        return inspect_shard(path, plan, number, sidecar.rejections) == sidecar
+    except RecordError:
+        # Whatever is wrong with it, writing the shard again is the cure.
+        return False
+
+
 class StoreWriter:
     """Writes the shards of a plan into a folder; the only writer there while it is open.
 
@@ -47,7 +90,7 @@ class StoreWriter:
     def __init__(self, directory: str | Path, plan: Plan) -> None:
         self.directory = Path(directory)
         self.plan = plan
-        self._done: dict[int, Sidecar] = {}
+        self._done: set[int] = set()
         self._lock: int | None = _lock(self.directory)
         try:
             self._adopt_plan()
@@ -78,36 +121,27 @@ class StoreWriter:
 
         Reads every byte of a shard the first time it is asked about it.
         """
-        return [number for number in range(len(self.plan.shards)) if not self._is_done(number)]
+        for number in range(len(self.plan.shards)):
+            if number not in self._done and is_written(self.directory, self.plan, number):
+                self._done.add(number)
+        return [number for number in range(len(self.plan.shards)) if number not in self._done]
+
+    def reopen(self) -> None:
+        """Withdraws the completion marker, which must be done before any shard is written.
+
+        From here on the store may differ from what an earlier run declared complete.
+        """
+        with _writing(self.directory / COMPLETE):
+            (self.directory / COMPLETE).unlink(missing_ok=True)
 
     def write_shard(
         self, number: int, records: Iterable[Record], rejections: Iterable[Rejection] = ()
     ) -> None:
-        """Writes one shard, reads it back, and only then gives it its name.
-
-        Args:
-          records: in the plan's order, without the rejected ones.
-          rejections: read after `records` is exhausted, so the same loop may fill it.
-        Raises:
-          RecordError: if records and rejections are not exactly the shard's planned utterances, or
-            the disk fails; a shard that was there is then unchanged.
-          ValueError: if the plan has no shard of that number.
-        """
-        if not 0 <= number < len(self.plan.shards):
-            raise ValueError(f"shard {number} is not one of {len(self.plan.shards)}")
-        # From here on the store may differ from what an earlier run declared complete.
-        self._done.pop(number, None)
-        with _writing(self.directory / COMPLETE):
-            (self.directory / COMPLETE).unlink(missing_ok=True)
-        path = shard_path(self.directory, self.plan, number)
-        with atomic_write(path) as file:
-            for payload in self._payloads(records, path):
-                file.write(frame(payload))
-            file.flush()
-            os.fsync(file.fileno())
-            sidecar = self._read_back(Path(file.name), number, list(rejections))
-        sidecar.write(sidecar_path(path))
-        self._done[number] = sidecar
+        """Writes one shard of the plan; see the function `write_shard`."""
+        self._done.discard(number)
+        self.reopen()
+        write_shard(self.directory, self.plan, number, records, rejections)
+        self._done.add(number)
 
     def complete(self, planless_rejections: Iterable[Rejection] = ()) -> StoreSummary:
         """Writes the small files and, last, the marker that makes the store readable.
@@ -126,22 +160,33 @@ class StoreWriter:
                 path=self.directory,
                 remedy="write the pending shards first",
             )
-        sidecars = [self._done[number] for number in range(len(self.plan.shards))]
-        entries = [entry for sidecar in sidecars for entry in sidecar.entries]
+        self._remove_leftovers()
         planless = [clean_rejection(each) for each in planless_rejections]
-        planned = [each for sidecar in sidecars for each in sidecar.rejections]
-        _write_lines(self.directory / INDEX, entries)
+        planned: list[Rejection] = []
+        shards: list[dict[str, Any]] = []
+        seconds: list[float] = []
+
+        def entries() -> Iterator[dict[str, Any]]:
+            # One sidecar at a time: the index of a great corpus need not fit in memory.
+            for number in range(len(self.plan.shards)):
+                path = shard_path(self.directory, self.plan, number)
+                sidecar = Sidecar.read(sidecar_path(path))
+                shards.append(_shard_row(path, sidecar))
+                seconds.append(math.fsum(row["duration_seconds"] for row in sidecar.entries))
+                planned.extend(sidecar.rejections)
+                yield from sidecar.entries
+
+        _write_lines(self.directory / INDEX, entries())
         _write_lines(self.directory / REJECTED, map(asdict, planless + planned))
         write_json(self.directory / FEATURES, features_json(self.plan.kind))
-        write_json(self.directory / DATASET_INFO, dataset_info_json(self.plan, sidecars))
-        shards = [self._shard_row(number, sidecar) for number, sidecar in enumerate(sidecars)]
+        write_json(self.directory / DATASET_INFO, dataset_info_json(self.plan, shards))
         summary = StoreSummary(
             kind=self.plan.kind,
             num_shards=len(shards),
-            records=len(entries),
+            records=sum(row["records"] for row in shards),
             rejected=len(planned),
             rejected_before_planning=len(planless),
-            duration_seconds=math.fsum(entry["duration_seconds"] for entry in entries),
+            duration_seconds=math.fsum(seconds),
             sha256=seal_of({row["name"]: row["sha256"] for row in shards}),
         )
         self._write_marker(summary, shards)
@@ -155,56 +200,6 @@ class StoreWriter:
             "files": {name: _sha256(self.directory / name) for name in _SEALED},
         }
         write_sealed(self.directory / COMPLETE, marker)
-
-    def _shard_row(self, number: int, sidecar: Sidecar) -> dict[str, Any]:
-        path = shard_path(self.directory, self.plan, number)
-        return {
-            "name": path.name,
-            "sha256": sidecar.sha256,
-            "size_bytes": sidecar.size_bytes,
-            "records": len(sidecar.entries),
-            "rejected": len(sidecar.rejections),
-            "sidecar_sha256": _sha256(sidecar_path(path)),
-        }
-
-    def _payloads(self, records: Iterable[Record], path: Path) -> Iterator[bytes]:
-        """Serialises records; an OSError of their source must not pass for one of the shard."""
-        record_type = RECORD_TYPES[self.plan.kind]
-        try:
-            for record in records:
-                if not isinstance(record, record_type):
-                    raise RecordError(
-                        f"a {type(record).__name__} is not for a store of {self.plan.kind}",
-                        path=path,
-                        utterance_id=record.utterance_id,
-                    )
-                yield record.to_example_bytes()
-        except OSError as error:
-            raise RecordError(f"cannot make the records of it: {error}", path=path) from error
-
-    def _read_back(self, temporary: Path, number: int, rejections: list[Rejection]) -> Sidecar:
-        """Inspects a shard before it has its name; errors speak of the name it would have had."""
-        try:
-            return inspect_shard(temporary, self.plan, number, rejections)
-        except RecordError as error:
-            path = shard_path(self.directory, self.plan, number)
-            raise RecordError(
-                error.message, path=path, utterance_id=error.utterance_id, remedy=error.remedy
-            ) from error
-
-    def _is_done(self, number: int) -> bool:
-        if number not in self._done:
-            path = shard_path(self.directory, self.plan, number)
-            try:
-                sidecar = Sidecar.read(sidecar_path(path))
-                found = inspect_shard(path, self.plan, number, sidecar.rejections)
-            except RecordError:
-                # Whatever is wrong with it, writing the shard again is the cure.
-                return False
-            if found != sidecar:
-                return False
-            self._done[number] = sidecar
-        return True
 
     def _adopt_plan(self) -> None:
         path = self.directory / PLAN
@@ -222,12 +217,56 @@ class StoreWriter:
             sync_directory(self.directory)
 
     def _remove_leftovers(self) -> None:
-        """Removes temporary files of writers that were killed; the lock says that none lives."""
+        """Removes temporary files of writers that were killed.
+
+        A worker of another process that is still alive has nothing to add to a store that is begun
+        anew or complete: without its temporary file, it fails.
+        """
         ours = [self.directory.glob(f".{name}.*.tmp") for name in (PLAN, *_SEALED, COMPLETE)]
         for leftovers in [*ours, (self.directory / SHARDS).glob(f".{self.plan.kind}-*.tmp")]:
             for leftover in leftovers:
                 with _writing(leftover):
                     leftover.unlink(missing_ok=True)
+
+
+def _payloads(records: Iterable[Record], kind: str, path: Path) -> Iterator[bytes]:
+    """Serialises records; an OSError of their source must not pass for one of the shard."""
+    record_type = RECORD_TYPES[kind]
+    try:
+        for record in records:
+            if not isinstance(record, record_type):
+                raise RecordError(
+                    f"a {type(record).__name__} is not for a store of {kind}",
+                    path=path,
+                    utterance_id=record.utterance_id,
+                )
+            yield record.to_example_bytes()
+    except OSError as error:
+        raise RecordError(f"cannot make the records of it: {error}", path=path) from error
+
+
+def _read_back(
+    temporary: Path, path: Path, plan: Plan, number: int, rejections: list[Rejection]
+) -> Sidecar:
+    """Inspects a shard before it has its name; errors speak of the name it would have had."""
+    try:
+        return inspect_shard(temporary, plan, number, rejections)
+    except RecordError as error:
+        raise RecordError(
+            error.message, path=path, utterance_id=error.utterance_id, remedy=error.remedy
+        ) from error
+
+
+def _shard_row(path: Path, sidecar: Sidecar) -> dict[str, Any]:
+    """What the completion marker says of a shard."""
+    return {
+        "name": path.name,
+        "sha256": sidecar.sha256,
+        "size_bytes": sidecar.size_bytes,
+        "records": len(sidecar.entries),
+        "rejected": len(sidecar.rejections),
+        "sidecar_sha256": _sha256(sidecar_path(path)),
+    }
 
 
 def _lock(directory: Path) -> int:
