@@ -8,7 +8,8 @@ repeats finds its shard there, or writes it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from tfkd.config import LabelConfig
-from tfkd.errors import ClusterError
+from tfkd.errors import ClusterError, TfkdError
 from tfkd.labelling import ShardLabeller, label_plan
 from tfkd.records import Plan, Store, StoreSummary, StoreWriter, is_written, open_store, write_shard
 from tfkd.records.store import PLAN
@@ -86,15 +87,17 @@ class LabelShard(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the teacher, and refuses one that is not the driver's."""
-        self._labeller = self._shared.acquire(self._load)
+        with _in_full():
+            self._labeller = self._shared.acquire(self._load)
 
     def process(self, number: int) -> None:
         """Labels one shard, unless an earlier attempt has."""
         plan = self._labeller.plan
         if is_written(self._out, plan, number):
             return
-        for _ in self._labeller.label([number], partial(write_shard, self._out, plan)):
-            self._utterances.inc()
+        with _in_full():
+            for _ in self._labeller.label([number], partial(write_shard, self._out, plan)):
+                self._utterances.inc()
 
     def _load(self) -> ShardLabeller:
         run, store = load_run(self._run), open_store(self._store)
@@ -102,3 +105,12 @@ class LabelShard(beam.DoFn):
         path = Path(self._out) / PLAN
         labeller.plan.check_same(Plan.read(path), path)
         return labeller
+
+
+@contextlib.contextmanager
+def _in_full() -> Iterator[None]:
+    """Beam passes on the first argument of an error alone, so that must tell the place as well."""
+    try:
+        yield
+    except TfkdError as error:
+        raise ClusterError(str(error)) from error

@@ -80,7 +80,7 @@ class ShardLabeller:
         self.store = store
         self.plan = label_plan(run, store, config)
         self._batch_size = config.batch_size
-        self._decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
+        self.decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
 
     def label(self, numbers: Sequence[int], write: WriteShard) -> Iterator[str]:
         """Labels shards one after another; yields the id of each utterance once it is decoded.
@@ -97,7 +97,7 @@ class ShardLabeller:
         with _OneBehind() as writing:
             for number, own_batches in by_shard(numbers, batches):
                 labels = {}
-                for decoded in decode_dataset(self._decoder, own_batches):
+                for decoded in decode_dataset(self.decoder, own_batches):
                     writing.check()
                     labels[decoded.utterance_id] = decoded
                     yield decoded.utterance_id
@@ -106,7 +106,7 @@ class ShardLabeller:
     def _write(self, write: WriteShard, number: int, labels: dict[str, Decoded]) -> None:
         refused: list[Rejection] = []
         path = self.store.shard_paths[number]
-        frame_seconds = self._decoder.model.frame_seconds
+        frame_seconds = self.decoder.model.frame_seconds
         write(number, _records(self.store, path, labels, frame_seconds, refused), refused)
 
 

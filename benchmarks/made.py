@@ -1,0 +1,89 @@
+"""What the labelling benchmarks are made of: random teachers, noise, and where they ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfkd.audio import encode_flac
+from tfkd.config import SystemConfig
+from tfkd.models import Recogniser
+from tfkd.records import UTTERANCES, Plan, Store, StoreWriter, UtteranceRecord, open_store
+from tfkd.runs import MODEL, Run, load_run, save_description, save_model
+from tfkd.text import EOS_ID, CharacterTokenizer
+
+# With the special tokens as many as the digits recipe has.
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+_PACKAGES = ("tensorflow", "keras", "tensorflow-io", "numpy")
+_THREADS = ("intraop", "interop")
+_UNLIKELY = -30.0
+
+
+def random_teacher(system: SystemConfig, directory: Path, seed: int) -> Run:
+    """A teacher of random weights that never ends a hypothesis: each search has max_tokens steps.
+
+    Left alone, random weights would end at once, and the search would cost next to nothing.
+    """
+    keras.utils.set_random_seed(seed)
+    tokenizer = CharacterTokenizer(ALPHABET)
+    model = Recogniser(system.model, tokenizer.vocab_size)
+    bias = np.zeros(tokenizer.vocab_size, np.float32)
+    bias[EOS_ID] = _UNLIKELY
+    model.decoder.output_bias.assign(bias)
+    directory.mkdir(parents=True)
+    save_description(directory, system, tokenizer)
+    save_model(model, directory / MODEL)
+    return load_run(directory)
+
+
+def noise_store(
+    directory: Path,
+    *,
+    utterances: int,
+    seconds: tuple[float, float],
+    sample_rate_hz: int,
+    shard_size: int,
+    seed: int,
+) -> Store:
+    """A finished store of white noise; lengths are drawn evenly between the two of `seconds`."""
+    names = [f"noise-{number:07d}" for number in range(utterances)]
+    plan = Plan.create(UTTERANCES, names, "", {}, shard_size)
+    generator = np.random.default_rng(seed)
+
+    def record(utterance_id: str) -> UtteranceRecord:
+        num_samples = round(sample_rate_hz * generator.uniform(*seconds))
+        waveform = (0.1 * generator.standard_normal(num_samples)).clip(-1, 1).astype(np.float32)
+        audio = encode_flac(waveform, sample_rate_hz)
+        return UtteranceRecord(utterance_id, audio, num_samples, sample_rate_hz, None, None)
+
+    with StoreWriter(directory, plan) as writer:
+        for number, planned in enumerate(plan.shards):
+            writer.write_shard(number, map(record, planned))
+        writer.complete()
+    return open_store(directory)
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions, hardware and date, for a file of results."""
+    threads = {name: os.environ.get(f"TF_NUM_{name.upper()}_THREADS") for name in _THREADS}
+    return {
+        "versions": {package: version(package) for package in _PACKAGES},
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "tensorflow_threads": {name: value or "default" for name, value in threads.items()},
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
