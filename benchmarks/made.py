@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +12,13 @@ import numpy as np
 from tfkd.audio import encode_flac
 from tfkd.config import SystemConfig
 from tfkd.models import Recogniser
+from tfkd.provenance import provenance
 from tfkd.records import UTTERANCES, Plan, Store, StoreWriter, UtteranceRecord, open_store
 from tfkd.runs import MODEL, Run, load_run, save_description, save_model
 from tfkd.text import EOS_ID, CharacterTokenizer
 
 # With the special tokens as many as the digits recipe has.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-_PACKAGES = ("tensorflow", "keras", "tensorflow-io", "numpy")
 _THREADS = ("intraop", "interop")
 _UNLIKELY = -30.0
 
@@ -71,19 +68,10 @@ def noise_store(
 
 
 def surroundings() -> dict[str, Any]:
-    """Versions, hardware and date, for a file of results."""
+    """What `provenance` tells, and what else decides how fast the machine was."""
     threads = {name: os.environ.get(f"TF_NUM_{name.upper()}_THREADS") for name in _THREADS}
     return {
-        "versions": {package: version(package) for package in _PACKAGES},
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        **provenance(),
         "tensorflow_threads": {name: value or "default" for name, value in threads.items()},
         "load_average": [round(load, 1) for load in os.getloadavg()],
-        "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
