@@ -47,6 +47,7 @@ def exhaustive(
     controls: SearchControls,
     scorers: Sequence[Weighted] = (),
     log_coverage: Callable[[Ids], float] = lambda fed: 0.0,
+    eos_id: int = EOS,
 ) -> list[Candidate]:
     """Every possible sequence, best first: finished ones, then those cut off.
 
@@ -66,9 +67,9 @@ def exhaustive(
             add(prefix, total, log_prob, False)
             return
         own = next_log_probs(prefix)
-        for token, ranking in allowed(prefix, own, controls, scorers):
+        for token, ranking in allowed(prefix, own, controls, scorers, eos_id):
             grown = (*prefix, token), total + ranking, log_prob + own[token]
-            if token == EOS:
+            if token == eos_id:
                 add(*grown, True)
             else:
                 grow(*grown)
@@ -87,7 +88,11 @@ def divisor(num_tokens: int, controls: SearchControls) -> np.float32:
 
 
 def allowed(
-    prefix: Ids, own: np.ndarray, controls: SearchControls, scorers: Sequence[Weighted]
+    prefix: Ids,
+    own: np.ndarray,
+    controls: SearchControls,
+    scorers: Sequence[Weighted],
+    eos_id: int,
 ) -> Iterator[tuple[int, np.float32]]:
     """The tokens that may come next, with what each adds to the ranking."""
     ranking = own
@@ -96,15 +101,15 @@ def allowed(
         ranking = (logits - np.logaddexp.reduce(logits)).astype(np.float32)
     for weight, next_log_probs in scorers:
         ranking = ranking + np.float32(weight) * next_log_probs(prefix)
-    best_other = max(own[token] for token in range(len(own)) if token != EOS)
+    best_other = max(own[token] for token in range(len(own)) if token != eos_id)
     for token, value in enumerate(ranking):
         ids = (*prefix, token)
         is_early = len(ids) < controls.min_tokens
         is_unlikely = (
             controls.eos_threshold is not None
-            and not own[EOS] > np.float32(controls.eos_threshold) * best_other
+            and not own[eos_id] > np.float32(controls.eos_threshold) * best_other
         )
-        if token == EOS and (is_early or is_unlikely):
+        if token == eos_id and (is_early or is_unlikely):
             continue
         if value > IMPOSSIBLE_BELOW and not repeats(ids, controls.no_repeat_ngram):
             yield token, value

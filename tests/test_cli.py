@@ -17,7 +17,7 @@ import yaml
 from tfkd import cli
 
 COMMANDS = (
-    *("prepare", "params", "train", "label", "distill"),
+    *("prepare", "params", "train", "label", "distill", "decode"),
     *("evaluate", "export", "transcribe", "verify", "show"),
     *("labels-to-jsonl", "jsonl-to-labels", "report", "filter-report", "run"),
 )
@@ -142,6 +142,10 @@ MISTAKES = [
      "--num-hypotheses 1 --runner-option x=1", 2, "--runner-option needs a --runner other than"),
     ("hypotheses", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 3",
      2, "num_hypotheses: cannot exceed beam_width"),
+    ("search", "decode {teacher} --data {test} --set beam_with=2",
+     2, "unknown key 'beam_with' (did you mean 'beam_width'"),
+    ("search of labels", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --set normalisation=sum", 2, "'sum' is none of gnmt, mean"),
     ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
      1, "is not a finished run"),
     ("no model", "evaluate {dir}/empty --data {test}", 1, "neither the folder of a run"),
@@ -245,6 +249,31 @@ def test_label_counts_the_whole_manifest(teacher, prepared, labels, label_config
     arguments += ["--num-hypotheses", label_config.num_hypotheses]
     cli.main([str(argument) for argument in arguments])
     assert "24 utterances labelled, 1 rejected, 25 in all" in capsys.readouterr().out
+
+
+def test_decode_prints_the_hypotheses(teacher, prepared, capsys):
+    arguments = ["decode", str(teacher.directory), "--data", str(prepared["test"].directory)]
+    cli.main(arguments)
+    best = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert sorted(best) == [f"test-{number:02d}" for number in range(6)]
+    cli.main([*arguments, "--nbest", "--json", "--set", "beam_width=3"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in rows:
+        assert len(row["hypotheses"]) == 3
+        for hypothesis in row["hypotheses"]:
+            count = len(hypothesis["token_ids"])
+            assert len(hypothesis["token_log_probs"]) == len(hypothesis["token_seconds"]) == count
+            total = sum(hypothesis["token_log_probs"])
+            assert hypothesis["log_prob"] == pytest.approx(total, abs=1e-4)
+    cli.main([*arguments, "--nbest", "--set", "min_tokens=9"])
+    blocks = capsys.readouterr().out.split("test-")[1:]
+    assert len(blocks) == 6
+    for block in blocks:
+        _, first, tokens, second, _ = block.splitlines()
+        assert first.startswith("  1  score ")
+        assert second.startswith("  2  score ")
+        assert " eos  coverage " in first or " max_steps  coverage " in first
+        assert tokens.count(" @") >= 9
 
 
 # --- the whole job

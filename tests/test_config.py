@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from tfkd.config import (
+    DecodingConfig,
+    LabelConfig,
     ModelConfig,
     RunConfig,
     SystemConfig,
@@ -20,6 +22,7 @@ from tfkd.config import (
     load_system_configs,
     to_dict,
     to_yaml,
+    with_overrides,
 )
 from tfkd.errors import ConfigError
 
@@ -116,6 +119,10 @@ def test_an_optional_value_may_be_null():
     [
         (SystemConfig, {"decoding": {"num_hypotheses": 5}}, "decoding.num_hypotheses: cannot"),
         (RunConfig, {"labels": {"beam_width": 3}}, "labels.num_hypotheses: cannot exceed"),
+        (RunConfig, {"labels": {"beam_width": 65}}, "labels.beam_width: 65 is above 64"),
+        (DecodingConfig, {"max_tokens": 3, "min_tokens": 4}, "min_tokens: cannot exceed"),
+        (DecodingConfig, {"eos_threshold": -1}, "eos_threshold: -1.0 is below 0"),
+        (LabelConfig, {"normalisation": "mean", "length_penalty": 1}, "length_penalty: has no"),
         (RunConfig, {"export": {"num_hypotheses": 9}}, "export.num_hypotheses: cannot exceed"),
         (ModelConfig, {"frontend": {"max_hz": 8001}}, "frontend.max_hz: must lie"),
         (ModelConfig, {"frontend": {"min_hz": 7600}}, "frontend.max_hz: must lie"),
@@ -266,3 +273,22 @@ def test_every_config_of_the_repository_loads(path):
         assert from_dict(SystemConfig, yaml.safe_load(to_yaml(system))) == system
     if "student" in systems:
         assert load_run_config(path).student == systems["student"]
+
+
+def test_labels_are_decoded_like_the_teacher_but_for_their_own_settings():
+    teacher = DecodingConfig(max_tokens=20, max_tokens_per_second=15.0, length_penalty=0.5)
+    decoding = LabelConfig(beam_width=9, eos_threshold=1.5).decoding(teacher)
+    assert decoding == DecodingConfig(
+        beam_width=9,
+        num_hypotheses=4,
+        max_tokens=20,
+        max_tokens_per_second=15.0,
+        eos_threshold=1.5,
+    )
+
+
+def test_overrides_of_one_section():
+    changed = with_overrides(DecodingConfig(), ["eos_threshold=1.5", "normalisation=mean"])
+    assert changed == DecodingConfig(eos_threshold=1.5, normalisation="mean")
+    with pytest.raises(ConfigError, match="did you mean 'min_tokens'"):
+        with_overrides(DecodingConfig(), ["min_token=2"])

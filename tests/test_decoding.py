@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from brute_force import exhaustive, found
 from helpers import VOCAB_SIZE, random_batch, tiny_model, tokenizer
 
 from tfkd.beam_search import BeamResult, length_penalty
@@ -227,3 +228,52 @@ def test_empty_places_of_the_k_best_are_left_out():
     for utterance in decode_dataset(counted.decoder, [dataset_batch(nothing, ["a", "b"])]):
         assert np.isfinite(utterance.result.log_prob).all()
     assert utterances[0]._replace(texts=()).best_text == ""
+
+
+@each_combination
+def test_the_k_best_equal_exhaustive_search(cell, attention):
+    """Every sequence of at most two of the six tokens that may be emitted."""
+    model, batch = random_recogniser(cell, attention), random_batch((0.15,))
+    controls = DecodingConfig(
+        beam_width=36, num_hypotheses=31, max_tokens=2, normalisation="mean", coverage_penalty=0.1
+    )
+    result = Counted(model, **vars(controls))(batch)
+
+    @functools.cache
+    def after(prefix):
+        return by_steps(model, batch, (*prefix, EOS_ID))
+
+    def log_coverage(fed):
+        _, state, length = after(fed)
+        attended = np.clip(state.attention_sum[0, :length].numpy(), 1e-4, 1.0)
+        return np.log(attended).sum()
+
+    expected = exhaustive(
+        lambda prefix: after(prefix)[0][-1], 2, controls, (), log_coverage, eos_id=EOS_ID
+    )
+    assert len(expected) == 31
+    assert found(result, 0) == [candidate.ids for candidate in expected]
+    scores = [candidate.score for candidate in expected]
+    np.testing.assert_allclose(result.score[0], scores, atol=1e-4)
+
+
+def test_audio_without_an_encoding_or_with_one_decodes():
+    model = random_recogniser()
+    decode = Counted(model, coverage_penalty=0.1, max_tokens_per_second=100.0)
+    batch = random_batch((0.2, 0.2, 0.2, 0.05))
+    batch = dataclasses.replace(batch, num_samples=np.array([0, 1, 201, 400], np.int32))
+    result = decode(batch)
+    for value in (result.log_prob, result.score, result.coverage):
+        assert np.isfinite(value).all()
+    assert (result.num_tokens.max(1) <= [1, 1, 3, 5]).all()
+    assert (result.num_tokens[:, 0] > 0).all()
+
+
+def test_the_limit_by_seconds_is_that_of_each_utterance():
+    model, batch = random_recogniser(), random_batch(SECONDS)
+    model.decoder.output_bias.assign_add(-9.0 * (np.arange(VOCAB_SIZE) == EOS_ID))
+    result = Counted(model, max_tokens_per_second=25.0)(batch)
+    assert not result.is_finished.any()
+    assert (result.num_tokens == np.ceil(np.array(SECONDS) * 25)[:, None]).all()
+    expected = teacher_forced(model, batch, result.token_ids)
+    np.testing.assert_allclose(result.token_log_probs, expected, atol=1e-4)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tfkd import cli
-from tfkd.errors import CheckpointError, TfkdError
+from tfkd.errors import CheckpointError, ConfigError, TfkdError
 from tfkd.evaluation import Evaluation, Transcript, evaluate, sample_rate_hz_of
 from tfkd.metrics import score
 from tfkd.preparing import prepare
@@ -109,3 +109,10 @@ def test_what_is_no_model_is_refused(tmp_path, prepared):
     (tmp_path / "saved_model.pb").write_bytes(b"not one of ours")
     with pytest.raises(CheckpointError, match="not a SavedModel of tfkd"):
         evaluate(tmp_path, prepared["test"])
+
+
+def test_the_search_of_a_run_can_be_changed_and_that_of_an_export_not(teacher, exports, prepared):
+    _, transcripts = evaluate(teacher.directory, prepared["test"], ["max_tokens=1"])
+    assert all(len(transcript.hypothesis) <= 1 for transcript in transcripts)
+    with pytest.raises(ConfigError, match="the search of an exported form cannot be changed"):
+        evaluate(exports["tflite-float32"].path, prepared["test"], ["max_tokens=1"])

@@ -144,6 +144,31 @@ def test_only_built_in_operators_are_used(exports, form):
     assert b"Flex" not in content
 
 
+def test_every_control_of_the_search_converts(teacher, prepared, export_config, tmp_path):
+    """The gate compares the form with Keras, and fails on operators that are not built in."""
+    controls = {
+        "length_penalty": 0.5,
+        "coverage_penalty": 0.05,
+        "min_tokens": 9,
+        "eos_threshold": 1.2,
+        "no_repeat_ngram": 2,
+        "temperature": 1.5,
+        "max_tokens_per_second": 25.0,
+    }
+    run = teacher.with_decoding([f"{key}={value}" for key, value in controls.items()])
+    config = dataclasses.replace(export_config, formats=("tflite-float32",), num_hypotheses=1)
+    (report,) = export(run, tmp_path, config, prepared["valid"])
+    assert report.identical == 1.0
+    recogniser = DeviceRecogniser(tmp_path / report.path)
+    lengths = set()
+    for batch in audio_batches(prepared["test"], 1):
+        (best,) = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
+        limit = np.ceil(int(batch["num_samples"][0]) / 8000 * 25)
+        assert min(9, limit) <= len(best.token_ids) <= min(limit, 14)
+        lengths.add(len(best.token_ids))
+    assert len(lengths) > 1
+
+
 def test_quantised_forms_are_smaller(exports):
     float32, float16, int8 = (exports[form].bytes for form in TFLITE_FORMS)
     assert int8 < float16 < float32

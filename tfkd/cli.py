@@ -120,7 +120,7 @@ def _train_on(system, train_data: str, valid_data: str, out: str) -> None:
 
 
 def _label(options: argparse.Namespace) -> None:
-    from tfkd.config import LabelConfig, PrepareConfig, from_dict
+    from tfkd.config import LabelConfig, PrepareConfig, from_dict, with_overrides
 
     _check_runner(options)
 
@@ -128,7 +128,7 @@ def _label(options: argparse.Namespace) -> None:
         name: getattr(options, name)
         for name in ("beam_width", "num_hypotheses", "length_penalty", "batch_size")
     }
-    config = from_dict(LabelConfig, settings)
+    config = with_overrides(from_dict(LabelConfig, settings), options.set)
     label = _labelling_on(options.runner, options.runner_option)
     from tfkd.preparing import utterance_store
     from tfkd.runs import load_run
@@ -179,6 +179,34 @@ def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
     return functools.partial(label_with_beam, runner=runner, options=flags)
 
 
+def _decode(options: argparse.Namespace) -> None:
+    from tfkd.config import PrepareConfig
+    from tfkd.datasets import audio_batches
+    from tfkd.decoding import Decoder, decode_dataset, hypotheses_of
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import nbest_text
+    from tfkd.runs import load_run
+
+    run = load_run(options.run).with_decoding(options.set)
+    decoding = run.system.decoding
+    if options.nbest:
+        decoding = dataclasses.replace(decoding, num_hypotheses=decoding.beam_width)
+    decoder = Decoder(run.model, run.tokenizer, decoding)
+    config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    with utterance_store(options.data, config) as store:
+        batches = audio_batches(store, run.system.training.batch_size)
+        for decoded in decode_dataset(decoder, batches):
+            hypotheses = hypotheses_of(decoded, run.model.frame_seconds)
+            if options.json:
+                row = {"utterance_id": decoded.utterance_id, "reference": decoded.reference,
+                       "hypotheses": [asdict(hypothesis) for hypothesis in hypotheses]}  # fmt: skip
+                print(json.dumps(row, ensure_ascii=False))
+            elif options.nbest:
+                print(nbest_text(decoded.utterance_id, hypotheses, run.tokenizer.pieces))
+            else:
+                print(f"{decoded.utterance_id}\t{decoded.best_text}")
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig
     from tfkd.evaluation import evaluate, sample_rate_hz_of
@@ -188,7 +216,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     rate_hz = sample_rate_hz_of(options.model)
     with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
-        evaluation, transcripts = evaluate(options.model, store)
+        evaluation, transcripts = evaluate(options.model, store, options.set)
     if options.json:
         write_json(options.json, asdict(evaluation))
     if options.transcripts:
@@ -211,7 +239,7 @@ def _export(options: argparse.Namespace) -> None:
         "max_wer_change": options.max_wer_change,
     }
     config = from_dict(ExportConfig, settings)
-    run = load_run(options.run)
+    run = load_run(options.run).with_decoding(options.set)
     prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
     parity_data = options.parity_data or Path(options.run) / PARITY
     with utterance_store(parity_data, prepare_config) as store:
@@ -380,6 +408,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tfkd {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    def add_set(command: argparse.ArgumentParser, what: str) -> None:
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                             help=f"override a setting{what}, as often as needed")  # fmt: skip
+
     def add(name: str, run: Callable, summary: str, example: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
@@ -433,6 +465,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--runner-option", action="append", default=[], metavar="NAME[=VALUE]",
                          help="pass --NAME=VALUE to the runner, as often as needed")  # fmt: skip
+    add_set(command, " of the search (docs/guide/decoding.md)")
 
     command = add("distill", _distill, "train a student on pseudo labels, or on the truth",
                   "tfkd distill configs/digits.yaml --labels work/labels --valid work/data/valid "
@@ -445,6 +478,15 @@ def _parser() -> argparse.ArgumentParser:
         "--objective", choices=["truth", "seq_kd"], help="instead of the config's objective"
     )
 
+    command = add("decode", _decode, "print what a recogniser makes of each utterance",
+                  "tfkd decode work/teacher --data work/data/test --nbest "
+                  "--set beam_width=8 --set normalisation=mean")  # fmt: skip
+    command.add_argument("run", help="folder of a run")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--nbest", action="store_true", help="every hypothesis, token by token")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each utterance")
+    add_set(command, " of the search (docs/guide/decoding.md)")
+
     command = add("evaluate", _evaluate, "measure WER, CER, size and speed of a model of any form",
                   "tfkd evaluate work/export/model-int8.tflite --data work/data/test "
                   "--json int8.json")  # fmt: skip
@@ -452,6 +494,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--json", help="write the figures here")
     command.add_argument("--transcripts", help="write references and hypotheses here (JSONL)")
+    add_set(command, " of a run's search (docs/guide/decoding.md)")
 
     command = add("export", _export, "write SavedModel and .tflite, checked against Keras",
                   "tfkd export work/student-seq_kd --out work/export "
@@ -466,6 +509,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--beam-width", type=int, default=4)
     command.add_argument("--num-hypotheses", type=int, default=1)
     command.add_argument("--max-wer-change", type=float, default=0.005, help="as a share (0.005)")
+    add_set(command, " of the search (docs/guide/decoding.md)")
 
     command = add("transcribe", _transcribe, "transcribe recordings with a .tflite",
                   "tfkd transcribe work/export/model-int8.tflite order.wav")  # fmt: skip
@@ -520,8 +564,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("run", _run, "do the whole job, from audio to .tflite",
                   "tfkd run configs/digits.yaml --set data_dir=digits")  # fmt: skip
     command.add_argument("config", help="run config")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                         help="override a setting, as often as needed")  # fmt: skip
+    add_set(command, "")
     command.add_argument("--dry-run", action="store_true", help="only show the plan")
     return parser
 

@@ -304,6 +304,15 @@ def load_system_config(path: str | Path, role: Literal["teacher", "student"]) ->
     return systems[role] if role in systems else next(iter(systems.values()))
 
 
+def with_overrides(config: T, overrides: typing.Sequence[str]) -> T:
+    """The config with `key.path=value` settings changed, whose values are YAML.
+
+    Raises:
+      ConfigError: for an unknown key, or a value that does not fit.
+    """
+    return from_dict(type(config), _apply_overrides(to_dict(config), overrides))
+
+
 def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at: str = "") -> T:
     """Builds the dataclass `kind` from nested mappings, strictly.
 

@@ -12,6 +12,7 @@ from tfkd.beam_search import BeamResult, Readout, beam_search
 from tfkd.config import DecodingConfig
 from tfkd.layers.decoders import DecoderState
 from tfkd.models import Recogniser
+from tfkd.records import Hypothesis
 from tfkd.text import Tokenizer
 
 # Attention that an encoding gets at least in the coverage penalty: the logarithm of 0 is no number.
@@ -117,6 +118,24 @@ def unbatch(
             tokenizer.decode(ids[:n].tolist()) for ids, n in zip(own.token_ids, own.num_tokens)
         )
         yield Decoded(utterance_id.decode(), references[row], int(num_samples[row]), texts, own)
+
+
+def hypotheses_of(decoded: Decoded, frame_seconds: float) -> tuple[Hypothesis, ...]:
+    """The k best of one utterance as they are kept; frame_seconds is that of the recogniser."""
+    result = decoded.result
+    return tuple(
+        Hypothesis(
+            text=text,
+            token_ids=tuple(result.token_ids[rank, :length].tolist()),
+            log_prob=float(result.log_prob[rank]),
+            score=float(result.score[rank]),
+            token_log_probs=tuple(result.token_log_probs[rank, :length].tolist()),
+            token_seconds=tuple((result.frames[rank, :length] * frame_seconds).tolist()),
+            finish_reason="eos" if result.is_finished[rank] else "max_steps",
+            coverage=float(result.coverage[rank]),
+        )
+        for rank, (text, length) in enumerate(zip(decoded.texts, result.num_tokens.tolist()))
+    )
 
 
 def decode_dataset(decoder: Decoder, batches: Iterable[dict]) -> Iterator[Decoded]:

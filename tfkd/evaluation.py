@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tfkd.datasets import audio_batches
 from tfkd.decoding import Decoder, unbatch
 from tfkd.device import DeviceRecogniser
-from tfkd.errors import CheckpointError, TfkdError
+from tfkd.errors import CheckpointError, ConfigError, TfkdError
 from tfkd.exporting import load_savedmodel
 from tfkd.files import directory_bytes
 from tfkd.metrics import score
@@ -78,16 +78,20 @@ def sample_rate_hz_of(model: str | Path) -> int:
     return _open(Path(model)).sample_rate_hz
 
 
-def evaluate(model: str | Path, store: Store) -> tuple[Evaluation, list[Transcript]]:
+def evaluate(
+    model: str | Path, store: Store, overrides: Sequence[str] = ()
+) -> tuple[Evaluation, list[Transcript]]:
     """Decodes every utterance of `store` that has a transcript, and scores the best hypotheses.
 
     Args:
       model: folder of a run, folder of a SavedModel, or .tflite file.
+      overrides: `key=value` settings of the decoding of a run.
     Raises:
       CheckpointError: if `model` is none of these.
+      ConfigError: if an override does not fit, or `model` is an exported form.
       TfkdError: if no utterance has a transcript.
     """
-    recogniser = _open(Path(model))
+    recogniser = _open(Path(model), overrides)
     if not any(row.get("text") for row in store.index):
         raise TfkdError("no utterance has a transcript", path=store.directory)
     transcripts: list[Transcript] = []
@@ -132,20 +136,26 @@ def _transcripts(batch: Batch, texts: list[str]) -> Iterator[Transcript]:
             yield Transcript(utterance_id.decode(), reference.decode(), text)
 
 
-def _open(model: Path) -> _Recogniser:
+def _open(model: Path, overrides: Sequence[str] = ()) -> _Recogniser:
+    if (model / MODEL).is_file():
+        return _open_run(model, overrides)
+    if overrides:
+        raise ConfigError(
+            "the search of an exported form cannot be changed",
+            path=model,
+            remedy="export again with other settings",
+        )
     if model.suffix == ".tflite":
         return _open_tflite(model)
     if (model / "saved_model.pb").is_file():
         return _open_savedmodel(model)
-    if (model / MODEL).is_file():
-        return _open_run(model)
     raise CheckpointError(
         "is neither the folder of a run, nor a SavedModel, nor a .tflite file", path=model
     )
 
 
-def _open_run(directory: Path) -> _Recogniser:
-    run = load_run(directory)
+def _open_run(directory: Path, overrides: Sequence[str]) -> _Recogniser:
+    run = load_run(directory).with_decoding(overrides)
     decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
 
     def transcribe(batch: Batch) -> list[str]:

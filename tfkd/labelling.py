@@ -17,10 +17,9 @@ from tqdm import tqdm
 from tfkd.config import LabelConfig, config_digest
 from tfkd.corpora import Rejection
 from tfkd.datasets import audio_batches, by_shard
-from tfkd.decoding import Decoded, Decoder, decode_dataset
+from tfkd.decoding import Decoded, Decoder, decode_dataset, hypotheses_of
 from tfkd.records import (
     PSEUDO_LABELS,
-    Hypothesis,
     Plan,
     PseudoLabelRecord,
     Record,
@@ -152,26 +151,9 @@ def _records(
     """The shard's utterances in order, each with its hypotheses, or refused by name."""
     for record in ordered_records(path, store.kind, shard_ids(path)):
         utterance = record if isinstance(record, UtteranceRecord) else record.utterance
-        hypotheses = _hypotheses(labels[utterance.utterance_id], frame_seconds)
+        hypotheses = hypotheses_of(labels[utterance.utterance_id], frame_seconds)
         if hypotheses:
             yield PseudoLabelRecord(utterance, hypotheses)
         else:
             detail = "the search found no sequence of finite probability"
             refused.append(Rejection(utterance.utterance_id, "no_hypothesis", detail, str(path)))
-
-
-def _hypotheses(decoded: Decoded, frame_seconds: float) -> tuple[Hypothesis, ...]:
-    result = decoded.result
-    return tuple(
-        Hypothesis(
-            text=text,
-            token_ids=tuple(result.token_ids[rank, :length].tolist()),
-            log_prob=float(result.log_prob[rank]),
-            score=float(result.score[rank]),
-            token_log_probs=tuple(result.token_log_probs[rank, :length].tolist()),
-            token_seconds=tuple((result.frames[rank, :length] * frame_seconds).tolist()),
-            finish_reason="eos" if result.is_finished[rank] else "max_steps",
-            coverage=float(result.coverage[rank]),
-        )
-        for rank, (text, length) in enumerate(zip(decoded.texts, result.num_tokens.tolist()))
-    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfkd.records import Hypothesis
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned text columns: the first to the left, the others to the right."""
@@ -102,6 +104,22 @@ def results_report(results: Mapping[str, Any]) -> str:
             f"{100 * gain['wer_high']:+.2f}).",
         ]
     )
+
+
+def nbest_text(utterance_id: str, hypotheses: Sequence[Hypothesis], pieces: Sequence[str]) -> str:
+    """The hypotheses of one utterance; under each its tokens, with log_prob and peak in seconds."""
+    lines = [utterance_id]
+    for rank, hypothesis in enumerate(hypotheses, 1):
+        lines.append(
+            f"  {rank}  score {hypothesis.score:.3f}  log_prob {hypothesis.log_prob:.3f}  "
+            f"{hypothesis.finish_reason}  coverage {hypothesis.coverage:.2f}  {hypothesis.text}"
+        )
+        tokens = zip(hypothesis.token_ids, hypothesis.token_log_probs, hypothesis.token_seconds)
+        lines.append("     " + "  ".join(
+            f"{pieces[token]!r} {log_prob:.2f} @{seconds:.2f}s"
+            for token, log_prob, seconds in tokens
+        ))  # fmt: skip
+    return "\n".join(lines)
 
 
 def human_bytes(count: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 
-from tfkd.config import SystemConfig, from_dict, to_yaml
+from tfkd.config import SystemConfig, from_dict, to_yaml, with_overrides
 from tfkd.errors import CheckpointError, TfkdError
 from tfkd.files import atomic_write, sha256, write_text
 from tfkd.models import Recogniser
@@ -34,6 +35,15 @@ class Run:
     def sha256(self) -> str:
         """Identity of the weights."""
         return sha256(self.directory / MODEL)
+
+    def with_decoding(self, overrides: Sequence[str]) -> Run:
+        """The same recogniser with `key=value` settings of its decoding changed.
+
+        Raises:
+          ConfigError: for an unknown key, or a value that does not fit.
+        """
+        decoding = with_overrides(self.system.decoding, overrides)
+        return replace(self, system=replace(self.system, decoding=decoding))
 
 
 def save_model(model: Recogniser, path: Path) -> None:
