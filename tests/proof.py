@@ -6,20 +6,19 @@ runs them with the full ones and writes the figures that they report to FILE.
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tfkd import __version__
 from tfkd.files import write_json
+from tfkd.provenance import provenance
 
 SEED = 20181104
-_PACKAGES = ("tensorflow", "tensorflow-io", "numpy", "soundfile", "PyYAML", "google-crc32c")
+# Readers of what is damaged, beside those that every file of results names.
+_READERS = ("soundfile", "PyYAML", "google-crc32c", "protobuf", "numpy")
 
 
 class Proof:
@@ -28,6 +27,7 @@ class Proof:
     def __init__(self, results: Path | None) -> None:
         self.results = results
         self.figures: dict[str, dict[str, Any]] = {}
+        self._begin = time.monotonic()
 
     def count(self, *, fast: int, full: int) -> int:
         """How often to do something."""
@@ -41,17 +41,14 @@ class Proof:
         """Writes the figures, with what they depend on."""
         if self.results is None:
             return
-        write_json(
-            self.results,
-            {
-                "figures": dict(sorted(self.figures.items())),
-                "seed": SEED,
-                "versions": {"tfkd": __version__, "python": platform.python_version()}
-                | {package: version(package) for package in _PACKAGES},
-                "hardware": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            },
-        )
+        origin = provenance()
+        origin["versions"] |= {package: version(package) for package in _READERS}
+        results = {
+            "figures": dict(sorted(self.figures.items())),
+            "seed": SEED,
+            "minutes": round((time.monotonic() - self._begin) / 60, 1),
+        }
+        write_json(self.results, results | origin)
 
 
 _PROOF = pytest.StashKey[Proof]()
