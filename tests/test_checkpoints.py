@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
+from tfkd.checkpoints import Progress, is_finite, restore_checkpoint, save_checkpoint
 from tfkd.errors import CheckpointError
 
 
@@ -21,14 +21,18 @@ def compiled(units: int = 3) -> keras.Model:
     return model
 
 
+def variables_of(model: keras.Model) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
 def set_state(model: keras.Model, value: float) -> None:
-    """Gives weights and optimizer values that tell which checkpoint they come from."""
-    for number, variable in enumerate([*model.variables, *model.optimizer.variables]):
+    """Gives weights, optimizer and metrics values that tell which checkpoint they come from."""
+    for number, variable in enumerate(variables_of(model)):
         variable.assign(np.full(variable.shape, value + number))
 
 
 def state_of(model: keras.Model) -> list[np.ndarray]:
-    return [np.array(v) for v in [*model.variables, *model.optimizer.variables]]
+    return [np.array(v) for v in variables_of(model)]
 
 
 def progress_of(epochs: int) -> Progress:
@@ -130,6 +134,35 @@ def test_what_a_killed_writer_left_does_not_disturb(directory):
     leftover.mkdir()
     (leftover / "state.npz").write_bytes(b"half")
     assert restored_epochs(directory) == 3
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("batches", [9, 10, 123_456])
+def test_an_unfinished_epoch_is_newer_than_its_beginning(directory, batches):
+    model = compiled()
+    set_state(model, 350.0)
+    save_checkpoint(directory, model, Progress(progress_of(3).history, batches - 1))
+    save_checkpoint(directory, model, Progress(progress_of(3).history, batches))
+    restored = compiled()
+    progress = restore_checkpoint(directory, restored)
+    assert (progress.epochs, progress.batches) == (3, batches)
+    for found, wanted in zip(state_of(restored), state_of(model)):
+        np.testing.assert_array_equal(found, wanted)
+    set_state(model, 400.0)
+    save_checkpoint(directory, model, progress_of(4))
+    assert restored_epochs(directory) == 4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_any_number_that_is_not_finite_is_found(value):
+    count = len(variables_of(compiled()))
+    for number in range(count):
+        model = compiled()
+        assert is_finite(model)
+        variable = variables_of(model)[number]
+        if np.issubdtype(np.array(variable).dtype, np.floating):
+            variable.assign(np.full(variable.shape, value))
+            assert not is_finite(model)
 
 
 def test_without_checkpoints_training_starts_anew(tmp_path):
@@ -153,3 +186,16 @@ def test_the_best_epoch_is_the_earliest_of_equals():
     progress = Progress([{"val_wer": wer} for wer in (0.5, 0.2, 0.3, 0.2)])
     assert progress.best_epoch("val_wer") == 1
     assert Progress().best_epoch("val_wer") == -1
+
+
+def test_only_the_end_of_the_best_epoch_is_the_best():
+    rows = [{"val_wer": wer} for wer in (0.5, 0.2, 0.3)]
+    assert [Progress(rows[:n]).is_best("val_wer") for n in range(4)] == [False, True, True, False]
+    assert not Progress(rows[:2], batches=1).is_best("val_wer")
+
+
+def test_stalling_counts_epochs_after_the_best():
+    progress = Progress([{"val_wer": wer} for wer in (0.5, 0.2, 0.3, 0.2)])
+    assert progress.has_stalled(2)
+    assert not progress.has_stalled(3)
+    assert not Progress().has_stalled(1)

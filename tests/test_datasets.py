@@ -14,7 +14,17 @@ import soundfile
 import tensorflow as tf
 
 from tfkd.config import ObjectiveConfig, TrainingConfig
-from tfkd.datasets import audio_batches, bucket_bounds, change_speed, to_float, training_batches
+from tfkd.datasets import (
+    audio_batches,
+    bucket_bounds,
+    change_speed,
+    count_batches,
+    draw_speed,
+    shuffled_batches,
+    to_float,
+    training_batches,
+    training_examples,
+)
 from tfkd.preparing import prepare
 from tfkd.records import Store, open_store
 from tfkd.targets import targets_of
@@ -106,8 +116,13 @@ def test_some_shards_give_their_utterances_alone(prepared):
 
 def test_every_utterance_comes_once_an_epoch_in_other_company(prepared):
     store = prepared["train"]
-    batches = training_batches(store, TOKENIZER, TRUTH, STEADY, seed=1)
-    first, second = ([order_of([batch], store) for batch in batches] for _ in range(2))
+    first, second = (
+        [
+            order_of([batch], store)
+            for batch in training_batches(store, TOKENIZER, TRUTH, STEADY, seed=seed)
+        ]
+        for seed in (1, 2)
+    )
     for epoch in (first, second):
         assert sorted(name for names in epoch for name in names) == sorted(samples_of(store))
     # Not the order of the batches alone: that would show the same ones again and again.
@@ -122,6 +137,42 @@ def test_the_seed_decides_the_order(prepared):
 
     assert order(1) == order(1)
     assert order(1) != order(2)
+
+
+def test_an_epoch_is_the_same_each_time_it_is_read(prepared):
+    """Batches, their order and their augmentation: a killed epoch goes on in its middle."""
+    training = dataclasses.replace(STEADY, speed_factors=(0.9, 1.0, 1.1))
+    batches = training_batches(prepared["train"], TOKENIZER, TRUTH, training, seed=1)
+    first, second = (list(batches.as_numpy_iterator()) for _ in range(2))
+    skipped = list(batches.skip(3).as_numpy_iterator())
+    assert len(first) == len(second) == len(skipped) + 3
+    for once, again in [*zip(first, second), *zip(first[3:], skipped)]:
+        for name in once:
+            np.testing.assert_array_equal(once[name], again[name])
+
+
+def test_training_batches_name_their_utterances(prepared):
+    store = prepared["train"]
+    batches = training_batches(store, TOKENIZER, TRUTH, STEADY, seed=1)
+    for name, row in identified(batches, store):
+        assert row["utterance_id"].decode() == name
+
+
+@pytest.mark.parametrize("factors", [(1.0,), (0.8, 0.9, 1.0, 1.1, 1.25)])
+@pytest.mark.parametrize("without", [set(), {"train-03", "train-04"}])
+def test_batches_are_counted_without_reading_audio(prepared, factors, without):
+    store = prepared["train"]
+    training = dataclasses.replace(STEADY, speed_factors=factors)
+    examples = training_examples(store, TOKENIZER, TRUTH).filter(
+        lambda example: tf.reduce_all(example["utterance_id"] != [*without, "none"])
+    )
+    counts = set()
+    for seed in range(8):
+        found = sum(1 for _ in shuffled_batches(examples, store, training, seed=seed))
+        assert count_batches(store, training, seed=seed, without=without) == found
+        counts.add(found)
+    # Speed moves utterances between buckets.
+    assert (len(counts) > 1) == (len(factors) > 1)
 
 
 def test_the_truth_takes_one_place(prepared):
@@ -196,7 +247,7 @@ def lengths(samples: int, factor: float) -> tuple[int, int]:
 def test_speed_changes_length_and_pitch(factor):
     rate_hz, samples = 8000, 8000
     tone = tf.sin(2 * np.pi * 400 * tf.range(samples, dtype=tf.float32) / rate_hz)
-    changed = change_speed(tone, (factor,)).numpy()
+    changed = change_speed(tone, factor).numpy()
     assert changed.size in lengths(samples, factor)
     loudest = np.abs(np.fft.rfft(changed * np.hanning(changed.size))).argmax()
     assert loudest * rate_hz / changed.size == pytest.approx(400 * factor, abs=2)
@@ -204,23 +255,33 @@ def test_speed_changes_length_and_pitch(factor):
 
 def test_twice_the_speed_takes_every_other_sample():
     waveform = np.random.default_rng(0).standard_normal(1001).astype(np.float32)
-    np.testing.assert_array_equal(change_speed(waveform, (2.0,)), waveform[:1000:2])
+    np.testing.assert_array_equal(change_speed(waveform, 2.0), waveform[:1000:2])
 
 
 def test_half_the_speed_puts_means_between_samples():
-    changed = change_speed(tf.constant([0.0, 2.0, 6.0]), (0.5,)).numpy()
+    changed = change_speed(tf.constant([0.0, 2.0, 6.0]), 0.5).numpy()
     np.testing.assert_array_equal(changed, [0, 1, 2, 4, 6, 6])
 
 
 def test_speed_one_changes_nothing():
     waveform = np.random.default_rng(0).standard_normal(777).astype(np.float32)
-    np.testing.assert_array_equal(change_speed(waveform, (1.0,)), waveform)
-    np.testing.assert_array_equal(change_speed(waveform, (1.0, 1.0)), waveform)
+    np.testing.assert_array_equal(change_speed(waveform, 1.0), waveform)
 
 
-def test_each_factor_is_drawn():
-    sizes = {change_speed(tf.zeros(900), (0.9, 1.0, 1.125)).shape[0] for _ in range(60)}
-    assert sizes == {1000, 900, 800}
+def test_each_factor_is_drawn_as_often():
+    factors = (0.9, 1.0, 1.125)
+    drawn = draw_speed([f"utterance {n}" for n in range(3000)], factors, seed=5).numpy()
+    values, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_array_equal(values, np.float32(factors))
+    # Five standard deviations of a fair draw.
+    assert np.abs(counts - 1000).max() < 130
+
+
+def test_each_epoch_draws_other_speeds():
+    ids = [f"utterance {n}" for n in range(100)]
+    first, again, second = (draw_speed(ids, (0.9, 1.1), seed).numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert 30 < np.count_nonzero(first != second) < 70
 
 
 def test_sixteen_bits_fill_the_range():

@@ -55,6 +55,7 @@ ORDER = (
     "tfkd.decoding",
     "tfkd.checkpoints",
     "tfkd.runs",
+    "tfkd.callbacks",
     "tfkd.training",
     "tfkd.preparing",
     "tfkd.labelling",

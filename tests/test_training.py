@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd import training
-from tfkd.checkpoints import Progress
+from tfkd import callbacks, training
+from tfkd.callbacks import ValidationErrorRate
+from tfkd.checkpoints import restore_checkpoint
 from tfkd.config import DecodingConfig, ObjectiveConfig, SystemConfig, to_yaml
-from tfkd.datasets import audio_batches, training_batches
+from tfkd.datasets import TrainingEpochs, audio_batches, training_batches
 from tfkd.decoding import Decoder, decode_dataset
 from tfkd.errors import CheckpointError, TextError, TrainingError
 from tfkd.files import sha256
@@ -25,7 +26,7 @@ from tfkd.metrics import score
 from tfkd.preparing import prepare
 from tfkd.records import open_store
 from tfkd.runs import PARITY, load_run
-from tfkd.training import KeepProgress, TrainableRecogniser, feature_statistics, train
+from tfkd.training import TrainableRecogniser, feature_statistics, train
 
 EPOCHS = 5
 KILLED_IN_EPOCH = 3
@@ -33,7 +34,7 @@ KILLED_IN_EPOCH = 3
 # Kills itself in the middle of an epoch: nothing can be tidied up.
 TRAIN_AND_DIE = """
 import os, signal, sys
-from tfkd import training
+from tfkd import callbacks, training
 from tfkd.config import SystemConfig, from_dict
 from tfkd.records import open_store
 from tfkd.strict_yaml import read_yaml
@@ -44,7 +45,7 @@ def die(self, batch, logs=None):
     if int(self.model.optimizer.iterations.numpy()) == int(last_step):
         os.kill(os.getpid(), signal.SIGKILL)
 
-training.StopOnNonFiniteLoss.on_train_batch_end = die
+callbacks.KeepProgress.on_train_batch_end = die
 system = from_dict(SystemConfig, read_yaml(config))
 training.train(system, open_store(train_dir), open_store(valid_dir), out)
 """
@@ -70,6 +71,14 @@ def refuse(*arguments, **settings):
 @pytest.fixture
 def teacher_copy(teacher, tmp_path) -> Path:
     return shutil.copytree(teacher.directory, tmp_path / "teacher")
+
+
+@pytest.fixture(scope="module")
+def short_system(tiny_system) -> SystemConfig:
+    """Few epochs, and no CTC, whose gradient takes seconds to trace."""
+    model = dataclasses.replace(tiny_system.model, ctc=False)
+    system = dataclasses.replace(tiny_system, model=model)
+    return altered(system, epochs=EPOCHS, ctc_weight=0.0)
 
 
 # --- learning
@@ -110,19 +119,18 @@ def test_features_are_normalised_by_the_training_set(teacher, prepared):
     np.testing.assert_allclose(std * frontend.scale, spread, rtol=1e-3)
 
 
-def test_training_stops_when_the_error_rate_stops_falling(tmp_path, monkeypatch):
-    saved = []
-    monkeypatch.setattr(training, "save_model", lambda model, path: saved.append(path.name))
-    monkeypatch.setattr(training, "save_checkpoint", lambda *arguments: None)
-    keeper = KeepProgress(tmp_path, Progress(), patience=2)
-    keeper.set_model(model := type("Model", (), {"stop_training": False})())
-    stopped = []
-    for epoch, wer in enumerate([0.5, 0.4, 0.4, 0.45]):
-        keeper.on_epoch_end(epoch, {"val_wer": wer})
-        stopped.append(model.stop_training)
+def test_training_stops_when_the_error_rate_stops_falling(
+    tmp_path, short_system, prepared, monkeypatch
+):
+    rates = iter([0.5, 0.4, 0.4, 0.45, 0.1])
+
+    def measure(self, epoch, logs):
+        logs["val_wer"] = next(rates)
+
+    monkeypatch.setattr(ValidationErrorRate, "on_epoch_end", measure)
+    system = altered(short_system, patience=2)
+    train(system, prepared["train"], prepared["valid"], tmp_path)
     # Two epochs after the best one, which is the second; an equal one is no improvement.
-    assert stopped == [False, False, False, True]
-    assert saved == ["model.keras"] * 2
     assert [row["val_wer"] for row in history_of(tmp_path)] == [0.5, 0.4, 0.4, 0.45]
 
 
@@ -221,29 +229,17 @@ def test_a_damaged_model_is_named(teacher_copy):
 
 
 @pytest.fixture(scope="module")
-def short_system(tiny_system) -> SystemConfig:
-    """Few epochs, and no CTC, whose gradient takes seconds to trace."""
-    model = dataclasses.replace(tiny_system.model, ctc=False)
-    system = dataclasses.replace(tiny_system, model=model)
-    return altered(system, epochs=EPOCHS, ctc_weight=0.0)
+def epochs(short_system, prepared, teacher) -> TrainingEpochs:
+    return TrainingEpochs(prepared["train"], teacher.tokenizer, short_system.training)
 
 
 @pytest.fixture(scope="module")
-def batches_per_epoch(prepared, teacher) -> int:
-    settings = teacher.system.training
-    batches = training_batches(
-        prepared["train"], teacher.tokenizer, ObjectiveConfig(), settings, seed=0
-    )
-    return sum(1 for _ in batches)
-
-
-@pytest.fixture(scope="module")
-def killed(short_system, prepared, batches_per_epoch, tmp_path_factory) -> Path:
+def killed(short_system, prepared, epochs, tmp_path_factory) -> Path:
     """A run whose process was killed in the middle of its third epoch."""
     directory = tmp_path_factory.mktemp("killed")
     config, out = directory / "system.yaml", directory / "run"
     config.write_text(to_yaml(short_system))
-    last_step = (KILLED_IN_EPOCH - 1) * batches_per_epoch + batches_per_epoch // 2 + 1
+    last_step = steps_after(epochs, KILLED_IN_EPOCH - 1) + epochs.num_batches(2) // 2
     stores = [str(prepared[split].directory) for split in ("train", "valid")]
     done = subprocess.run(
         [sys.executable, "-c", TRAIN_AND_DIE, config, *stores, out, str(last_step)],
@@ -254,13 +250,9 @@ def killed(short_system, prepared, batches_per_epoch, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module")
-def steps_at_kill(killed, short_system, teacher) -> int:
-    """Steps that the optimizer had made when the last checkpoint was written."""
-    model = TrainableRecogniser(short_system.model, teacher.tokenizer.vocab_size)
-    model.configure(short_system.training, 1)
-    assert training.restore_checkpoint(killed / "checkpoints", model).epochs == KILLED_IN_EPOCH - 1
-    return int(model.optimizer.iterations.numpy())
+def steps_after(epochs: TrainingEpochs, count: int) -> int:
+    """Batches in the first `count` epochs, counted by reading them."""
+    return sum(1 for epoch in range(count) for _ in epochs.batches(epoch))
 
 
 @pytest.fixture
@@ -276,21 +268,20 @@ def test_a_killed_run_is_not_taken_for_a_finished_one(killed):
 
 
 def test_resuming_goes_on_exactly_where_the_checkpoint_was(
-    killed_copy, short_system, prepared, steps_at_kill, monkeypatch
+    killed_copy, short_system, prepared, epochs, monkeypatch
 ):
     before = history_of(killed_copy)
     steps: dict[int, int] = {}
-    real = training.save_checkpoint
+    real = callbacks.save_checkpoint
 
     def noting(directory, model, progress):
         steps[progress.epochs] = int(model.optimizer.iterations.numpy())
         real(directory, model, progress)
 
-    monkeypatch.setattr(training, "save_checkpoint", noting)
+    monkeypatch.setattr(callbacks, "save_checkpoint", noting)
     train(short_system, prepared["train"], prepared["valid"], killed_copy)
     # The killed epoch is done anew: none is lost, none counts twice.
-    per_epoch = steps_at_kill // (KILLED_IN_EPOCH - 1)
-    assert steps == {n: n * per_epoch for n in range(KILLED_IN_EPOCH, EPOCHS + 1)}
+    assert steps == {n: steps_after(epochs, n) for n in range(KILLED_IN_EPOCH, EPOCHS + 1)}
     history = history_of(killed_copy)
     assert history[: KILLED_IN_EPOCH - 1] == before
     assert len(history) == EPOCHS
@@ -298,23 +289,122 @@ def test_resuming_goes_on_exactly_where_the_checkpoint_was(
     assert json.loads((killed_copy / "complete.json").read_text())["epochs"] == EPOCHS
 
 
-def test_a_loss_that_is_not_finite_stops_and_spares_the_checkpoint(
-    killed_copy, short_system, prepared, steps_at_kill, monkeypatch
+def test_an_epoch_resumes_in_its_middle_and_its_means_are_those_of_an_unbroken_one(
+    short_system, prepared, epochs, tmp_path, monkeypatch
 ):
-    before = content_of(killed_copy / "checkpoints")
-    model_before = sha256(killed_copy / "model.keras")
-    monkeypatch.setattr(training, "training_batches", spoilt_batches)
-    step = steps_at_kill + 1
-    with pytest.raises(TrainingError, match=f"loss is not finite at step {step}.*learning_rate"):
-        train(short_system, prepared["train"], prepared["valid"], killed_copy)
-    assert content_of(killed_copy / "checkpoints") == before
-    assert sha256(killed_copy / "model.keras") == model_before
-    assert not (killed_copy / "complete.json").exists()
+    system = altered(short_system, epochs=2, checkpoint_minutes=0.0)
+    train(system, prepared["train"], prepared["valid"], tmp_path / "unbroken")
+
+    class Killed(Exception):
+        pass
+
+    real = callbacks.save_checkpoint
+
+    def die_after_the_third(directory, model, progress):
+        real(directory, model, progress)
+        if progress.batches == 3:
+            raise Killed
+
+    monkeypatch.setattr(callbacks, "save_checkpoint", die_after_the_third)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            train(system, prepared["train"], prepared["valid"], tmp_path / "broken")
+    monkeypatch.setattr(callbacks, "save_checkpoint", real)
+    train(system, prepared["train"], prepared["valid"], tmp_path / "broken")
+    unbroken, broken = (history_of(tmp_path / name) for name in ("unbroken", "broken"))
+    assert len(unbroken) == len(broken) == 2
+    for expected, found in zip(unbroken, broken):
+        assert found == pytest.approx(expected, rel=1e-4)
+    model = TrainableRecogniser(system.model, load_run(tmp_path / "broken").tokenizer.vocab_size)
+    model.configure(system.training, 1)
+    restore_checkpoint(tmp_path / "broken" / "checkpoints", model)
+    assert int(model.optimizer.iterations.numpy()) == steps_after(epochs, 2)
 
 
-def spoilt_batches(*arguments, **settings) -> tf.data.Dataset:
-    batches = training_batches(*arguments, **settings)
-    return batches.map(lambda batch: {**batch, "waveform": batch["waveform"] * float("nan")})
+@pytest.mark.parametrize("lost", ["model.keras", "history.jsonl"])
+def test_what_follows_a_checkpoint_is_made_up_for(teacher_copy, teacher, prepared, tiny_system,
+                                                  monkeypatch, lost):  # fmt: skip
+    """A kill just after the last checkpoint leaves the model and history of the epoch before."""
+    history = history_of(teacher_copy)
+    checkpoint = max((teacher_copy / "checkpoints").iterdir())
+    progress = json.loads((checkpoint / "progress.json").read_text())
+    progress["history"][-1]["val_wer"] = -1.0  # so that the last epoch is the best
+    (checkpoint / "progress.json").write_text(json.dumps(progress))
+    (teacher_copy / "complete.json").unlink()
+    lines = (teacher_copy / "history.jsonl").read_text().splitlines(keepends=True)
+    (teacher_copy / "history.jsonl").write_text("".join(lines[:-1]))
+    if lost == "model.keras":
+        (teacher_copy / "model.keras").unlink()
+    monkeypatch.setattr(training, "_fit", refuse)
+    run = train(tiny_system, prepared["train"], prepared["valid"], teacher_copy)
+    assert [row["loss"] for row in history_of(teacher_copy)] == [row["loss"] for row in history]
+    with np.load(checkpoint / "state.npz") as state:
+        for number, weights in enumerate(run.model.variables):
+            np.testing.assert_array_equal(state[f"arr_{number}"], weights)
+
+
+# --- numbers that are not finite
+
+
+@pytest.mark.parametrize("position", ["first", "middle", "last"])
+def test_a_loss_that_is_not_finite_stops_at_once_and_spares_the_checkpoint(
+    short_system, prepared, epochs, tmp_path, monkeypatch, position
+):
+    system = altered(short_system, epochs=2)
+    counts = [epochs.num_batches(0), epochs.num_batches(1)]
+    epoch, batch = {"first": (0, 0), "middle": (1, 0), "last": (1, counts[1] - 1)}[position]
+    step = sum(counts[:epoch]) + batch + 1
+    names = [list(each["utterance_id"].numpy()) for each in epochs.batches(epoch)][batch]
+    poison(monkeypatch, epoch, batch)
+    with pytest.raises(TrainingError, match="not finite") as caught:
+        train(system, prepared["train"], prepared["valid"], tmp_path)
+    message = str(caught.value)
+    listed = ", ".join(name.decode() for name in names)
+    assert f"the loss is not finite at step {step}, on utterances {listed} (" in message
+    assert "lower training.learning_rate" in message
+    assert not (tmp_path / "complete.json").exists()
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch-*"))
+    assert kept == [f"epoch-{n:04d}" for n in range(1, epoch + 1)]
+    assert len(history_of(tmp_path)) == epoch
+    # Without the poison, training goes on from there.
+    monkeypatch.undo()
+    train(system, prepared["train"], prepared["valid"], tmp_path)
+    history = history_of(tmp_path)
+    assert len(history) == 2
+    assert all(np.isfinite(list(row.values())).all() for row in history)
+
+
+def poison(monkeypatch, epoch: int, batch: int) -> None:
+    """Makes one recording of one batch infinitely loud."""
+    real = TrainingEpochs.batches
+
+    def batches(self, number: int, first: int = 0) -> tf.data.Dataset:
+        found = real(self, number, first)
+        if number != epoch:
+            return found
+        return found.enumerate(first).map(
+            lambda place, each: {
+                **each,
+                "waveform": tf.where(place == batch, np.float32(np.inf), each["waveform"]),
+            }
+        )
+
+    monkeypatch.setattr(TrainingEpochs, "batches", batches)
+
+
+def test_a_learning_rate_that_is_far_too_high_is_caught_before_a_checkpoint(
+    short_system, prepared, tmp_path
+):
+    system = altered(short_system, learning_rate=1e30, final_learning_rate=1e29, clip_norm=0.0,
+                     warmup_steps=0, checkpoint_minutes=0.0)  # fmt: skip
+    with pytest.raises(TrainingError, match="not finite at step .*, on utterances train-"):
+        train(system, prepared["train"], prepared["valid"], tmp_path)
+    for state in tmp_path.glob("checkpoints/*/state.npz"):
+        with np.load(state) as arrays:
+            assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+# --- the loss
 
 
 def test_the_loss_is_the_stated_mix(tiny_system, prepared, teacher):

@@ -21,24 +21,43 @@ _PROGRESS = "progress.json"
 
 @dataclass
 class Progress:
-    """How far a training has come; one row of `history` per finished epoch."""
+    """How far a training has come.
+
+    Attributes:
+      history: one row per finished epoch.
+      batches: finished batches of the epoch after those.
+    """
 
     history: list[dict[str, float]] = field(default_factory=list)
+    batches: int = 0
 
     @property
     def epochs(self) -> int:
         """Finished epochs."""
         return len(self.history)
 
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint; later ones sort after earlier ones."""
+        return f"epoch-{self.epochs:04d}" + f"-batch-{self.batches:08d}" * (self.batches > 0)
+
     def best_epoch(self, key: str) -> int:
         """Index of the earliest epoch with the lowest `key`; -1 before the first."""
         values = [row[key] for row in self.history]
         return values.index(min(values)) if values else -1
 
+    def is_best(self, key: str) -> bool:
+        """Whether this is the end of the best epoch so far."""
+        return not self.batches and 0 <= self.best_epoch(key) == self.epochs - 1
+
+    def has_stalled(self, patience: int) -> bool:
+        """Whether the error rate has not fallen for `patience` epochs."""
+        return self.epochs > 0 and self.epochs - 1 - self.best_epoch("val_wer") >= patience
+
 
 def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> None:
     """Writes one checkpoint and removes all but the newest two."""
-    with atomic_directory(directory / f"epoch-{progress.epochs:04d}") as temporary:
+    with atomic_directory(directory / progress.name) as temporary:
         np.savez(temporary / _STATE, *[np.asarray(v) for v in _variables(model)])
         write_json(
             temporary / _PROGRESS, {**asdict(progress), "sha256": sha256(temporary / _STATE)}
@@ -50,15 +69,24 @@ def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> 
 def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
     """Loads the newest good checkpoint into a compiled `model`; without one, starts anew.
 
+    Also removes what a killed writer left behind.
+
     Raises:
       CheckpointError: if a checkpoint is whole but belongs to another model.
     """
     model.optimizer.build(model.trainable_variables)
+    for leftover in directory.glob(".epoch-*"):
+        shutil.rmtree(leftover)
     for candidate in _newest_first(directory):
         if (progress := _read_progress(candidate)) is not None:
             _assign(candidate / _STATE, model)
             return progress
     return Progress()
+
+
+def is_finite(model: keras.Model) -> bool:
+    """Whether weights and optimizer hold finite numbers alone, and so are worth keeping."""
+    return all(np.isfinite(np.asarray(variable)).all() for variable in _variables(model))
 
 
 def _read_progress(checkpoint: Path) -> Progress | None:
@@ -84,7 +112,8 @@ def _assign(path: Path, model: keras.Model) -> None:
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables]
+    # Metrics, too: the means of an unfinished epoch go on.
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 
 def _newest_first(directory: Path) -> list[Path]:

@@ -184,7 +184,11 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Teacher and student are trained by the same code with these settings."""
+    """Teacher and student are trained by the same code with these settings.
+
+    `checkpoint_minutes` is how long after the last checkpoint an unfinished epoch gets another; 0
+    writes one after every batch.
+    """
 
     epochs: int = 30
     batch_size: int = 16
@@ -196,6 +200,7 @@ class TrainingConfig:
     ctc_weight: float = 0.3
     speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
     patience: int = 8
+    checkpoint_minutes: float = 15.0
     validation_beam_width: int = 1
     seed: int = 0
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -383,8 +388,9 @@ _AT_LEAST: dict[str, float] = {
     "num_hypotheses": 1, "length_penalty": 0, "max_tokens": 1, "epochs": 1, "batch_size": 1,
     "validation_beam_width": 1,
     "learning_rate": 0, "final_learning_rate": 0, "warmup_steps": 0, "clip_norm": 0,
-    "label_smoothing": 0, "ctc_weight": 0, "patience": 1, "vocab_size": 5, "temperature": 1e-3,
-    "parity_utterances": 1, "max_wer_change": 0, "max_rejected_share": 0,
+    "label_smoothing": 0, "ctc_weight": 0, "patience": 1, "checkpoint_minutes": 0,
+    "vocab_size": 5, "temperature": 1e-3, "parity_utterances": 1, "max_wer_change": 0,
+    "max_rejected_share": 0,
     "coverage_penalty": 0, "min_tokens": 1, "eos_threshold": 0, "no_repeat_ngram": 0,
     "max_tokens_per_second": 0.1,
 }  # fmt: skip

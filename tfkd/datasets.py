@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +49,21 @@ def training_batches(
     *,
     seed: int,
 ) -> tf.data.Dataset:
-    """Shuffled, augmented batches of weighted targets, one pass over the store.
+    """One epoch's batches, as `shuffled_batches` draws them."""
+    examples = training_examples(store, tokenizer, objective)
+    return shuffled_batches(examples, store, training, seed=seed)
+
+
+def training_examples(
+    store: Store, tokenizer: Tokenizer, objective: ObjectiveConfig
+) -> tf.data.Dataset:
+    """Utterances with weighted targets in the store's order, kept in memory where they fit.
 
     Utterances without a target are left out; `tfkd.targets.survey` names them beforehand.
 
     Returns:
-      Dataset of waveform [B, N] float32, num_samples [B] int32, token_ids [B, K, U] int32 (padded
-      with pad, K = objective.num_hypotheses for seq_kd and 1 for truth) and weights [B, K].
+      Dataset of utterance_id string, waveform [N] int16, token_ids [K, U] int32 (padded with pad,
+      K = objective.num_hypotheses for seq_kd and 1 for truth) and weights [K] float32.
     """
     places = 1 if objective.kind == "truth" else objective.num_hypotheses
     record_type = RECORD_TYPES[store.kind]
@@ -76,38 +84,121 @@ def training_batches(
         token_ids, weights = tf.numpy_function(choose, [serialised], [tf.int32, tf.float32])
         audio = _decode(serialised)
         return {
+            "utterance_id": audio["utterance_id"],
             "waveform": audio["waveform"],
             "token_ids": tf.ensure_shape(token_ids, [places, None]),
             "weights": tf.ensure_shape(weights, [places]),
         }
-
-    def augment(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        waveform = change_speed(to_float(example["waveform"]), training.speed_factors)
-        return {**example, "waveform": waveform, "num_samples": tf.shape(waveform)[0]}
 
     dataset = _serialised(store.shard_paths)
     dataset = dataset.map(add_targets, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.filter(lambda example: tf.reduce_any(example["weights"] > 0))
     if _BYTES_PER_SAMPLE * sum(row["num_samples"] for row in store.index) <= _CACHE_BYTES:
         dataset = dataset.cache()
-    dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
+    return dataset
+
+
+def shuffled_batches(
+    examples: tf.data.Dataset, store: Store, training: TrainingConfig, *, seed: int
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches of `training_examples`, one pass over them.
+
+    The same seed gives the same batches each time they are read, so that a killed epoch can go on
+    in its middle; another epoch wants another seed.
+
+    Returns:
+      Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32,
+      token_ids [B, K, U] int32 and weights [B, K] float32.
+    """
+
+    def augment(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        factor = draw_speed(example["utterance_id"], training.speed_factors, seed)
+        waveform = change_speed(to_float(example["waveform"]), factor)
+        return {**example, "waveform": waveform, "num_samples": tf.shape(waveform)[0]}
+
+    dataset = examples.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=False)
     dataset = dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = _bucket(dataset, store, training.batch_size)
-    return dataset.shuffle(8, seed=seed).prefetch(4)
+    return dataset.shuffle(8, seed=seed, reshuffle_each_iteration=False).prefetch(4)
 
 
-def change_speed(waveform: tf.Tensor, factors: Sequence[float]) -> tf.Tensor:
-    """Plays waveform [N] faster or slower by a factor drawn from `factors`; pitch goes along.
+def count_batches(
+    store: Store, training: TrainingConfig, *, seed: int, without: Collection[str] = ()
+) -> int:
+    """How many batches `shuffled_batches` gives; it follows from the index alone.
 
-    Ko et al. 2015. Linear interpolation: what it adds is far below the noise of real recordings,
-    and a band-limited resampler would cost more than the training step.
+    Args:
+      without: ids of the utterances that give no target.
     """
-    if len(factors) == 1 and factors[0] == 1.0:
-        return waveform
-    choice = tf.random.uniform([], 0, len(factors), tf.int32)
-    factor = tf.gather(tf.constant(factors, tf.float32), choice)
+    rows = [row for row in store.index if row["utterance_id"] not in without]
+    if not rows:
+        return 0
+    factors = draw_speed([row["utterance_id"] for row in rows], training.speed_factors, seed)
+    num_samples = samples_at_speed([row["num_samples"] for row in rows], factors)
+    bounds = bucket_bounds([row["num_samples"] for row in store.index])
+    sizes = np.bincount(np.searchsorted(bounds, num_samples, side="right"))
+    return int(np.ceil(sizes / training.batch_size).sum())
+
+
+class TrainingEpochs:
+    """The batches of every epoch, which depend on the settings and the epoch's number alone.
+
+    Args:
+      without: ids of the utterances that give no target, which `tfkd.targets.survey` names.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tokenizer: Tokenizer,
+        training: TrainingConfig,
+        without: Collection[str] = (),
+    ) -> None:
+        self.store, self.training, self.without = store, training, without
+        self.examples = training_examples(store, tokenizer, training.objective)
+
+    @property
+    def total_batches(self) -> int:
+        """Batches of all epochs together, so optimizer steps of the whole training."""
+        return sum(map(self.num_batches, range(self.training.epochs)))
+
+    def num_batches(self, epoch: int) -> int:
+        seed = self.training.seed + epoch
+        return count_batches(self.store, self.training, seed=seed, without=self.without)
+
+    def batches(self, epoch: int, first: int = 0) -> tf.data.Dataset:
+        """Batches of `shuffled_batches` from number `first` on, whose cardinality is known.
+
+        Where it is unknown, Keras counts one optimizer step too many at the end of each epoch.
+        """
+        seed = self.training.seed + epoch
+        # tf.data mixes the global seed into its own.
+        tf.random.set_seed(seed)
+        batches = shuffled_batches(self.examples, self.store, self.training, seed=seed)
+        remaining = self.num_batches(epoch) - first
+        return batches.skip(first).apply(tf.data.experimental.assert_cardinality(remaining))
+
+
+def draw_speed(utterance_ids: tf.Tensor, factors: Sequence[float], seed: int) -> tf.Tensor:
+    """One of `factors` for each id, float32: a hash of id and seed chooses, not the order."""
+    keys = tf.strings.join([utterance_ids, str(seed)], separator="\n")
+    choice = tf.strings.to_hash_bucket_strong(keys, len(factors), key=[0, 0])
+    return tf.gather(tf.constant(factors, tf.float32), choice)
+
+
+def samples_at_speed(num_samples: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """Length of `num_samples` samples that are played `factor` times as fast, int32."""
+    return tf.cast(tf.cast(num_samples, tf.float32) / factor, tf.int32)
+
+
+def change_speed(waveform: tf.Tensor, factor: tf.Tensor | float) -> tf.Tensor:
+    """Plays waveform [N] `factor` times as fast; pitch goes along (Ko et al. 2015).
+
+    Linear interpolation: what it adds is far below the noise of real recordings, and a
+    band-limited resampler would cost more than the training step.
+    """
     samples = tf.shape(waveform)[0]
-    count = tf.cast(tf.cast(samples, tf.float32) / factor, tf.int32)
+    count = samples_at_speed(samples, factor)
     position = tf.cast(tf.range(count), tf.float32) * factor
     left = tf.minimum(tf.cast(position, tf.int32), samples - 1)
     right = tf.minimum(left + 1, samples - 1)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import sys
-import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
+from tfkd.callbacks import (
+    CHECKPOINTS,
+    CurvesForTensorBoard,
+    KeepProgress,
+    StopOnNonFiniteLoss,
+    ValidationErrorRate,
+)
+from tfkd.checkpoints import Progress, restore_checkpoint
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
-from tfkd.datasets import audio_batches, spread_over_lengths, training_batches
-from tfkd.decoding import Decoder, decode_dataset
+from tfkd.datasets import TrainingEpochs, audio_batches, spread_over_lengths
+from tfkd.decoding import Decoder
 from tfkd.errors import CheckpointError, TrainingError
 from tfkd.files import write_json, write_text
 from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
-from tfkd.metrics import score
 from tfkd.models import Recogniser
 from tfkd.records import (
     UTTERANCES,
@@ -33,7 +37,7 @@ from tfkd.records import (
     StoreWriter,
     UtteranceRecord,
 )
-from tfkd.runs import MODEL, PARITY, Run, load_run, save_description, save_model
+from tfkd.runs import PARITY, Run, load_run, save_description
 from tfkd.targets import Dropped, survey
 from tfkd.text import Tokenizer, train_tokenizer
 
@@ -82,64 +86,6 @@ class TrainableRecogniser(Recogniser):
         return (1 - share) * attention + share * alignment
 
 
-class ValidationErrorRate(keras.callbacks.Callback):
-    """Adds `val_wer` of real decoding to the logs of each epoch."""
-
-    def __init__(self, decoder: Decoder, store: Store, batch_size: int) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.batches = audio_batches(store, batch_size).cache()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        pairs = [
-            (decoded.reference, decoded.best_text)
-            for decoded in decode_dataset(self.decoder, self.batches)
-            if decoded.reference is not None
-        ]
-        rate = score([r for r, _ in pairs], [h for _, h in pairs], samples=1)
-        if logs is not None:
-            logs["val_wer"] = rate.wer
-
-
-class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Ends training at the first loss that is not a number; earlier checkpoints stay."""
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if logs and not math.isfinite(logs["loss"]):
-            self._refuse("the loss is")
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        # A last step can spoil the weights after its loss was still finite.
-        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
-            self._refuse("weights are")
-
-    def _refuse(self, what: str) -> NoReturn:
-        step = int(self.model.optimizer.iterations.numpy())
-        raise TrainingError(
-            f"{what} not finite at step {step}",
-            remedy="lower training.learning_rate or training.clip_norm; the last finite "
-            "checkpoint is kept",
-        )
-
-
-class KeepProgress(keras.callbacks.Callback):
-    """Keeps the best model, a checkpoint to resume from, and stops when WER stops falling."""
-
-    def __init__(self, out: Path, progress: Progress, patience: int) -> None:
-        super().__init__()
-        self.out, self.progress, self.patience = out, progress, patience
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.progress.history.append({k: float(v) for k, v in (logs or {}).items()})
-        best = self.progress.best_epoch("val_wer")
-        if best == epoch:
-            save_model(self.model, self.out / MODEL)
-        save_checkpoint(self.out / "checkpoints", self.model, self.progress)
-        write_text(self.out / "history.jsonl", _json_lines(self.progress.history))
-        if epoch - best >= self.patience:
-            self.model.stop_training = True
-
-
 def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str | Path) -> Run:
     """Trains one recogniser, or goes on where an earlier call was killed.
 
@@ -150,7 +96,7 @@ def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str
     Raises:
       CheckpointError: if `out` holds a run of other settings or data.
       TextError: if no utterance gives a target, or validation has no transcript.
-      TrainingError: if the loss is not finite.
+      TrainingError: if the loss is not finite; it names the utterances.
     """
     out = Path(out)
     identity = {
@@ -169,52 +115,49 @@ def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str
 
     keras.utils.set_random_seed(training.seed)
     model = TrainableRecogniser(system.model, tokenizer.vocab_size)
-    examples = len(train_store.index) - len(dropped)
-    steps_per_epoch = math.ceil(examples / training.batch_size)
-    model.configure(training, training.epochs * steps_per_epoch)
-    progress = restore_checkpoint(out / "checkpoints", model)
-    if not progress.epochs:
+    without = {each.utterance_id for each in dropped}
+    epochs = TrainingEpochs(train_store, tokenizer, training, without)
+    model.configure(training, epochs.total_batches)
+    progress = restore_checkpoint(out / CHECKPOINTS, model)
+    if progress == Progress():
         model.frontend.adapt(*feature_statistics(model.frontend, train_store))
-    if not _has_stopped(progress, training):
-        _fit(model, system, tokenizer, train_store, valid_store, out, progress)
+    keeper = KeepProgress(out, progress, training.checkpoint_minutes)
+    keeper.resume(model)
+    if not _has_ended(progress, training):
+        decoding = dataclasses.replace(
+            system.decoding, beam_width=training.validation_beam_width, num_hypotheses=1
+        )
+        decoder = Decoder(model, tokenizer, decoding)
+        validation = ValidationErrorRate(decoder, valid_store, training.batch_size)
+        _fit(model, training, epochs, validation, keeper)
     write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
     return load_run(out)
 
 
 def _fit(
     model: TrainableRecogniser,
-    system: SystemConfig,
-    tokenizer: Tokenizer,
-    train_store: Store,
-    valid_store: Store,
-    out: Path,
-    progress: Progress,
+    training: TrainingConfig,
+    epochs: TrainingEpochs,
+    validation: ValidationErrorRate,
+    keeper: KeepProgress,
 ) -> None:
-    training = system.training
-    # A resumed run must not see the first epochs' order and augmentation again.
-    seed = training.seed + progress.epochs
-    keras.utils.set_random_seed(seed)
-    batches = training_batches(train_store, tokenizer, training.objective, training, seed=seed)
-    decoding = dataclasses.replace(
-        system.decoding, beam_width=training.validation_beam_width, num_hypotheses=1
-    )
-    decoder = Decoder(model, tokenizer, decoding)
-    callbacks = [
-        StopOnNonFiniteLoss(),
-        ValidationErrorRate(decoder, valid_store, training.batch_size),
-        KeepProgress(out, progress, training.patience),
-        keras.callbacks.TensorBoard(out / "tensorboard", profile_batch=0, write_graph=False),
-    ]
-    with warnings.catch_warnings():
-        # Speed perturbation moves utterances between buckets, so epochs differ by a few batches.
-        warnings.filterwarnings("ignore", message="Your input ran out of data")
-        model.fit(
-            batches,
-            epochs=training.epochs,
-            initial_epoch=progress.epochs,
+    progress = keeper.progress
+    curves = CurvesForTensorBoard(keeper.out / "tensorboard")
+    while not _has_ended(progress, training):
+        epoch = progress.epochs
+        batches = epochs.batches(epoch, progress.batches)
+        # One call an epoch, because epochs differ by a few batches.
+        callbacks = keras.callbacks.CallbackList(
+            [StopOnNonFiniteLoss(batches), validation, keeper, curves],
+            add_history=True,
+            add_progbar=True,
+            model=model,
             verbose=1 if sys.stdout.isatty() else 2,
-            shuffle=False,
-            callbacks=callbacks,
+            epochs=training.epochs,
+            steps=int(batches.cardinality()),
+        )
+        model.fit(
+            batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=callbacks
         )
 
 
@@ -294,12 +237,8 @@ def _is_finished(out: Path, identity: dict[str, str]) -> bool:
     return all(content.get(key) == value for key, value in identity.items())
 
 
-def _has_stopped(progress: Progress, training: TrainingConfig) -> bool:
-    """Whether the killed training had ended but for its marker."""
-    waited = progress.epochs - 1 - progress.best_epoch("val_wer")
-    return progress.epochs >= training.epochs or (
-        progress.epochs > 0 and waited >= training.patience
-    )
+def _has_ended(progress: Progress, training: TrainingConfig) -> bool:
+    return progress.epochs >= training.epochs or progress.has_stalled(training.patience)
 
 
 def _json_lines(rows: list[dict[str, Any]]) -> str:

@@ -3,17 +3,17 @@
 python training/train_teacher.py configs/digits.yaml work/data/train work/data/valid work/teacher
 """
 
-import math
 import sys
 from pathlib import Path
 
+from tfkd.callbacks import ValidationErrorRate
 from tfkd.config import DecodingConfig, load_system_config
-from tfkd.datasets import training_batches
+from tfkd.datasets import TrainingEpochs
 from tfkd.decoding import Decoder
 from tfkd.records import open_store
 from tfkd.runs import MODEL, save_description, save_model
 from tfkd.text import train_tokenizer
-from tfkd.training import TrainableRecogniser, ValidationErrorRate, feature_statistics
+from tfkd.training import TrainableRecogniser, feature_statistics
 
 config, train_dir, valid_dir, out = sys.argv[1:]
 system = load_system_config(config, "teacher")
@@ -23,16 +23,18 @@ train_store, valid_store = open_store(train_dir), open_store(valid_dir)
 tokenizer = train_tokenizer([row["text"] for row in train_store.index], system.tokenizer)
 model = TrainableRecogniser(system.model, tokenizer.vocab_size)
 model.frontend.adapt(*feature_statistics(model.frontend, train_store))
-steps = settings.epochs * math.ceil(len(train_store.index) / settings.batch_size)
-model.configure(settings, steps)
+epochs = TrainingEpochs(train_store, tokenizer, settings)
+model.configure(settings, epochs.total_batches)
 
-batches = training_batches(train_store, tokenizer, settings.objective, settings, seed=0)
 greedy = Decoder(model, tokenizer, DecodingConfig(beam_width=1, max_tokens=100))
-model.fit(
-    batches,
-    epochs=settings.epochs,
-    shuffle=False,
-    callbacks=[ValidationErrorRate(greedy, valid_store, settings.batch_size)],
-)
+error_rate = ValidationErrorRate(greedy, valid_store, settings.batch_size)
+for epoch in range(settings.epochs):
+    model.fit(
+        epochs.batches(epoch),
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        shuffle=False,
+        callbacks=[error_rate],
+    )
 save_description(Path(out), system, tokenizer)
 save_model(model, Path(out) / MODEL)

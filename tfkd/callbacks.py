@@ -1,0 +1,153 @@
+"""What happens beside the steps of a training: checks, checkpoints, error rates, curves."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfkd.checkpoints import Progress, is_finite, save_checkpoint
+from tfkd.datasets import audio_batches
+from tfkd.decoding import Decoder, decode_dataset
+from tfkd.errors import TrainingError
+from tfkd.files import write_text
+from tfkd.metrics import score
+from tfkd.records import Store
+from tfkd.runs import MODEL, save_model
+
+CHECKPOINTS = "checkpoints"
+HISTORY = "history.jsonl"
+
+
+class ValidationErrorRate(keras.callbacks.Callback):
+    """Adds `val_wer` of real decoding to the logs of each epoch."""
+
+    def __init__(self, decoder: Decoder, store: Store, batch_size: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.batches = audio_batches(store, batch_size).cache()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        pairs = [
+            (decoded.reference, decoded.best_text)
+            for decoded in decode_dataset(self.decoder, self.batches)
+            if decoded.reference is not None
+        ]
+        rate = score([r for r, _ in pairs], [h for _, h in pairs], samples=1)
+        if logs is not None:
+            logs["val_wer"] = rate.wer
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Ends training at the first loss that is not a number, and names the batch.
+
+    Args:
+      batches: those of the epoch, which give the same elements each time they are read; so the
+        step itself need not carry the names.
+    """
+
+    def __init__(self, batches: tf.data.Dataset) -> None:
+        super().__init__()
+        self.batches = batches
+        self.batch = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.batch = batch
+        if logs and not math.isfinite(logs["loss"]):
+            self._refuse("the loss is")
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        # A last step can spoil the weights after its loss was still finite.
+        if not is_finite(self.model):
+            self._refuse("weights are")
+
+    def _refuse(self, what: str) -> NoReturn:
+        step = int(self.model.optimizer.iterations.numpy())
+        (culprits,) = (batch["utterance_id"] for batch in self.batches.skip(self.batch).take(1))
+        names = ", ".join(name.decode() for name in culprits.numpy())
+        raise TrainingError(
+            f"{what} not finite at step {step}, on utterances {names}",
+            remedy="listen to them, or lower training.learning_rate or training.clip_norm and "
+            "choose another --out; the last finite checkpoint is kept",
+        )
+
+
+class KeepProgress(keras.callbacks.Callback):
+    """Keeps the best model, the history, and checkpoints to resume from.
+
+    Args:
+      out: folder of the run.
+      progress: how far the training has come; kept up to date here.
+      checkpoint_minutes: age of the last checkpoint at which an unfinished epoch gets another.
+    """
+
+    def __init__(self, out: Path, progress: Progress, checkpoint_minutes: float) -> None:
+        super().__init__()
+        self.out, self.progress = out, progress
+        self.checkpoint_seconds = 60 * checkpoint_minutes
+        self.last_checkpoint = time.monotonic()
+        self.metrics_so_far: list[np.ndarray] = []
+
+    def resume(self, model: keras.Model) -> None:
+        """Takes over what `restore_checkpoint` has put into `model`, and mends the folder.
+
+        A kill may have struck between a checkpoint and the files that are written after it.
+        """
+        self.set_model(model)
+        if self.progress.batches:
+            self.metrics_so_far = [np.array(v) for v in model.metrics_variables]
+        history = self.out / HISTORY
+        if not history.exists() or history.read_text() != self._history_lines():
+            self._write_results()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        # `fit` has just set them to zero.
+        for variable, value in zip(self.model.metrics_variables, self.metrics_so_far):
+            variable.assign(value)
+        self.metrics_so_far = []
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.progress.batches += 1
+        is_last = batch + 1 == self.params["steps"]
+        is_due = time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds
+        # Weights can be spoilt while the loss before the step was finite.
+        if is_due and not is_last and is_finite(self.model):
+            self._checkpoint()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.progress.history.append({k: float(v) for k, v in (logs or {}).items()})
+        self.progress.batches = 0
+        self._checkpoint()
+        self._write_results()
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.out / CHECKPOINTS, self.model, self.progress)
+        self.last_checkpoint = time.monotonic()
+
+    def _write_results(self) -> None:
+        if self.progress.is_best("val_wer"):
+            save_model(self.model, self.out / MODEL)
+        write_text(self.out / HISTORY, self._history_lines())
+
+    def _history_lines(self) -> str:
+        return "".join(json.dumps(row) + "\n" for row in self.progress.history)
+
+
+class CurvesForTensorBoard(keras.callbacks.Callback):
+    """Writes each epoch's logs for TensorBoard; Keras' own callback wants a single `fit`."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.writer = tf.summary.create_file_writer(str(directory))
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        with self.writer.as_default(step=epoch):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(f"epoch_{name}", value)
+        self.writer.flush()
