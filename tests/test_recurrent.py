@@ -6,7 +6,15 @@ import pytest
 import tensorflow as tf
 from helpers import randomise
 
-from tfkd.layers.recurrent import BidirectionalRNN, gru_cell, gru_scan, lstm_cell, lstm_scan
+from tfkd.layers.recurrent import (
+    BidirectionalRNN,
+    gru_gates,
+    gru_scan,
+    gru_state,
+    lstm_gates,
+    lstm_scan,
+    lstm_states,
+)
 
 CELLS = ("lstm", "gru")
 UNITS, FEATURES = 4, 3
@@ -152,10 +160,12 @@ def test_one_step_of_the_cell_is_the_first_step_of_the_scan(cell):
     for step in range(2):
         if cell == "lstm":
             scan = lstm_scan(projected, kernel)
-            hidden, state = lstm_cell(projected[step] + hidden @ kernel, state)
+            now = lstm_gates(projected[step] + hidden @ kernel, UNITS)
+            hidden, state = lstm_states(now, state)
         else:
             scan = gru_scan(projected, kernel, bias)
-            hidden = gru_cell(projected[step], hidden @ kernel + bias, hidden)
+            now = gru_gates(projected[step], hidden @ kernel + bias, UNITS)
+            hidden = gru_state(now, hidden)
         np.testing.assert_allclose(hidden, scan[step], atol=1e-6)
 
 
