@@ -43,6 +43,7 @@ setup(
             *BEAM,
             "pytest>=8",
             "hypothesis>=6.100",
+            "arpa>=0.1.0b4,<0.2",  # a second opinion on n-gram models
             "mypy>=1.10",
             "ruff>=0.6",
             "types-PyYAML",

@@ -50,6 +50,10 @@ ORDER = (
     "tfkd.beam_search.hypotheses",
     "tfkd.beam_search.search",
     "tfkd.beam_search",
+    "tfkd.ctc_prefix",
+    "tfkd.language_models.arpa",
+    "tfkd.language_models.ngram",
+    "tfkd.language_models",
     "tfkd.losses",
     "tfkd.metrics",
     # work

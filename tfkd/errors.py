@@ -69,6 +69,10 @@ class CheckpointError(TfkdError):
     """A run, checkpoint or model file is missing, damaged, or of another kind."""
 
 
+class LanguageModelError(TfkdError):
+    """A language model cannot be read, or is not of the recogniser's units."""
+
+
 class TrainingError(TfkdError):
     """Training cannot go on, for example because the loss is not finite."""
 

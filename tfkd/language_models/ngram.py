@@ -1,0 +1,227 @@
+"""Back-off n-gram models over the tokenizer's units, as tensors that a search reads in its graph.
+
+The contexts form a trie. The children of all contexts share one array, in which they are shifted
+so that none overlap (row displacement: Tarjan and Yao 1979, "Storing a sparse table"; the double
+array of Aoe 1989): whether context c lists token v is one comparison, owner[start[c] + v] == c.
+Nothing is approximated, and the memory grows with the n-grams, not with contexts times vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.beam_search import Scorer
+from tfkd.errors import LanguageModelError
+from tfkd.files import sha256
+from tfkd.language_models.arpa import Entry, read_arpa
+from tfkd.text import EOS_ID, FIRST_PIECE_ID, SOS_ID, UNK_ID, Tokenizer
+
+_SPACE_MARK = "\u2581"
+# Reading and packing take about a minute for as many.
+_MOST_NGRAMS = 4_000_000
+# Of a unit that the model does not list, where it has no <unk> either; KenLM's value.
+_UNLISTED = -100.0 * np.log(10.0)
+_LEAST_KNOWN_SHARE = 0.5
+_ROOT = 0
+# Free places that are tried for the children of a context before they go to the end.
+_TRIES = 64
+
+Ngram = tuple[int, ...]
+
+
+class NgramTables(NamedTuple):
+    """The trie; C contexts, of which 0 is the empty one, and P places for their children."""
+
+    shorter: np.ndarray  # [C] int32: the context without its oldest token or tokens
+    backoff: np.ndarray  # [C] float32
+    start: np.ndarray  # [C] int32
+    owner: np.ndarray  # [P] int32: the context that lists the token at this place; -1 for none
+    log_prob: np.ndarray  # [P] float32
+    longer: np.ndarray  # [P] int32: the context with the token appended; -1 where it is none
+
+
+class NgramModel:
+    """A language model for shallow fusion; a token id that it does not list counts as <unk>.
+
+    Args:
+      order: length of the longest n-gram.
+      listed: [V] bool, ids that the model lists; the others are read as <unk>.
+      identity: what tells it from other models.
+    """
+
+    def __init__(
+        self, tables: NgramTables, order: int, listed: np.ndarray, identity: str = ""
+    ) -> None:
+        self.order, self.identity = order, identity
+        self.vocab_size = len(listed)
+        self._tables = NgramTables(*map(tf.constant, tables))
+        self._read_as = tf.constant(np.where(listed, np.arange(len(listed)), UNK_ID), tf.int32)
+
+    def scorer(self, weight: float | tf.Tensor, batch_size: int | tf.Tensor) -> Scorer:
+        """Joins the model to a beam search over `batch_size` utterances."""
+        return Scorer(weight, tf.fill([batch_size], _ROOT), self.step)
+
+    def step(self, token_ids: tf.Tensor, contexts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads token_ids [N] int32 after contexts [N] int32.
+
+        Returns:
+          log_probs [N, V] float32 of the next token, and the contexts it is read in.
+        """
+        contexts = self._append(tf.gather(self._read_as, token_ids), contexts)
+        log_probs = tf.fill([1, self.vocab_size], tf.constant(_UNLISTED, tf.float32))
+        for context in reversed(self._ever_shorter(contexts)):
+            place = tf.expand_dims(tf.gather(self._tables.start, context), 1)
+            place += tf.expand_dims(self._read_as, 0)
+            log_probs = tf.where(
+                self._is_listed(place, tf.expand_dims(context, 1)),
+                tf.gather(self._tables.log_prob, place),
+                log_probs + tf.expand_dims(tf.gather(self._tables.backoff, context), 1),
+            )
+        # Rounded logarithms can exceed one by a little, and the search relies on sums that fall.
+        return tf.minimum(log_probs, 0.0), contexts
+
+    def _append(self, token_ids: tf.Tensor, contexts: tf.Tensor) -> tf.Tensor:
+        """The longest context that ends in contexts + token_ids."""
+        longest = tf.fill(tf.shape(token_ids), _ROOT)
+        for context in reversed(self._ever_shorter(contexts)):
+            place = tf.gather(self._tables.start, context) + token_ids
+            longer = tf.gather(self._tables.longer, place)
+            longest = tf.where(self._is_listed(place, context) & (longer >= 0), longer, longest)
+        return longest
+
+    def _ever_shorter(self, contexts: tf.Tensor) -> list[tf.Tensor]:
+        """The contexts and all that they back off to; the empty one may come more than once."""
+        chain = [contexts]
+        for _ in range(self.order - 1):
+            chain.append(tf.gather(self._tables.shorter, chain[-1]))
+        return chain
+
+    def _is_listed(self, place: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
+        return tf.equal(tf.gather(self._tables.owner, place), context)
+
+
+def unit_names(tokenizer: Tokenizer) -> list[str]:
+    """How the units are spelt in text for n-gram toolkits: a space inside a unit is U+2581."""
+    names = [piece.replace(" ", _SPACE_MARK) for piece in tokenizer.pieces]
+    names[UNK_ID], names[SOS_ID], names[EOS_ID] = "<unk>", "<s>", "</s>"
+    return names
+
+
+def load_ngram_model(path: str | Path, tokenizer: Tokenizer) -> NgramModel:
+    """Reads an ARPA model whose words are the units of `tokenizer`, spelt as `unit_names` says.
+
+    N-grams with other words are left out: the recogniser cannot say them.
+
+    Raises:
+      LanguageModelError: if the file is no ARPA model, is too large, or is of other units.
+    """
+    arpa = read_arpa(path, most_ngrams=_MOST_NGRAMS)
+    names = unit_names(tokenizer)
+    listed = np.array([bool(name) and (name,) in arpa.entries for name in names])
+    known = listed[FIRST_PIECE_ID:].mean()
+    if known < _LEAST_KNOWN_SHARE:
+        raise LanguageModelError(
+            f"lists {known:.0%} of the tokenizer's units",
+            path=path,
+            remedy="train it on what tfkd lm-text writes",
+        )
+    ids = {name: number for number, name in enumerate(names) if name}
+    entries = {
+        tuple(ids[word] for word in ngram): entry
+        for ngram, entry in arpa.entries.items()
+        if all(word in ids for word in ngram)
+    }
+    return NgramModel(build_tables(entries, len(names)), arpa.order, listed, sha256(path))
+
+
+def build_tables(entries: Mapping[Ngram, Entry], vocab_size: int) -> NgramTables:
+    """Lays out n-grams of token ids as a trie.
+
+    Contexts or suffixes of n-grams that are not listed themselves, as pruning leaves behind, are
+    taken as what backing off makes of them.
+    """
+    contexts: dict[Ngram, int] = {(): _ROOT}
+    for ngram, entry in entries.items():
+        for length in range(1, len(ngram)):
+            contexts.setdefault(ngram[:length], len(contexts))
+        if entry.backoff:
+            contexts.setdefault(ngram, len(contexts))
+    children: list[list[int]] = [[] for _ in contexts]
+    listed = {**dict.fromkeys(entries), **dict.fromkeys(contexts)}
+    del listed[()]
+    for ngram in listed:
+        children[contexts[ngram[:-1]]].append(ngram[-1])
+    start, places = _pack([np.array(row, np.int32) for row in children], vocab_size)
+    owner, longer = np.full(places, -1, np.int32), np.full(places, -1, np.int32)
+    log_prob = np.zeros(places, np.float32)
+    for ngram in listed:
+        context = contexts[ngram[:-1]]
+        place = start[context] + ngram[-1]
+        owner[place] = context
+        log_prob[place] = _log_prob(ngram, entries)
+        longer[place] = contexts.get(ngram, -1)
+    return NgramTables(
+        shorter=np.array([_shorter(ngram, contexts) for ngram in contexts], np.int32),
+        backoff=np.array([_backoff(ngram, entries) for ngram in contexts], np.float32),
+        start=start,
+        owner=owner,
+        log_prob=log_prob,
+        longer=longer,
+    )
+
+
+def _shorter(ngram: Ngram, contexts: Mapping[Ngram, int]) -> int:
+    ends = (ngram[cut:] for cut in range(1, len(ngram) + 1))
+    return next((contexts[end] for end in ends if end in contexts), _ROOT)
+
+
+def _backoff(ngram: Ngram, entries: Mapping[Ngram, Entry]) -> float:
+    return entries[ngram].backoff if ngram in entries else 0.0
+
+
+def _log_prob(ngram: Ngram, entries: Mapping[Ngram, Entry]) -> float:
+    """Katz 1987's rule: the n-gram's own value, or that of a shorter one after backing off."""
+    if ngram in entries:
+        return entries[ngram].log_prob
+    if len(ngram) == 1:
+        return _UNLISTED
+    return _backoff(ngram[:-1], entries) + _log_prob(ngram[1:], entries)
+
+
+def _pack(rows: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, int]:
+    """Shifts rows of columns below `width` so that no two of them take the same place.
+
+    Returns:
+      The shift of each row [C] int32, and the number of places, those of whole rows included.
+    """
+    taken = np.zeros(sum(map(len, rows)) + 2 * width, bool)
+    shifts = np.zeros(len(rows), np.int32)
+    end = first_free = 0
+    for index in sorted(range(len(rows)), key=lambda index: -len(rows[index])):
+        columns = rows[index]
+        if not len(columns):
+            break
+        shift = _first_fit(columns, taken, first_free, end)
+        shifts[index] = shift
+        end = max(end, shift + width)
+        if end + width > len(taken):
+            taken = np.concatenate([taken, np.zeros(len(taken), bool)])
+        taken[shift + columns] = True
+        while taken[first_free]:
+            first_free += 1
+    return shifts, end
+
+
+def _first_fit(columns: np.ndarray, taken: np.ndarray, first_free: int, end: int) -> int:
+    """The least shift, of some, that puts the columns on free places; else one beyond the end."""
+    free = first_free + np.flatnonzero(~taken[first_free : first_free + 4 * _TRIES])[:_TRIES]
+    shifts = free - columns.min()
+    shifts = shifts[shifts >= 0]
+    shifts = shifts[shifts + columns.max() < len(taken)]
+    fits = ~taken[shifts[:, np.newaxis] + columns].any(1)
+    return int(shifts[np.argmax(fits)]) if fits.any() else end
