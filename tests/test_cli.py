@@ -97,6 +97,7 @@ def places(tmp_path_factory, tiny_corpus, prepared, tiny_settings) -> dict[str, 
     }
     for name, content in configs.items():
         (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    (directory / "lm.yaml").write_text("model: {units: 8}\n")
     (directory / "broken.yaml").write_text("teacher: [1, 2\nstudent: }{\n")
     (directory / "list.yaml").write_text("- a\n- b\n")
     return {
@@ -152,6 +153,18 @@ MISTAKES = [
     ("data of a run", "evaluate {teacher} --data {dir}/absent", 1, "no such file or folder"),
     ("format", "export {teacher} --out {dir}/o --parity-data {test} --formats tflite-int4",
      1, "unknown format tflite-int4"),
+    ("no text", "train-lm {dir}/lm.yaml --run {teacher} --text {dir}/absent.txt "
+     "--valid {dir}/text.txt --out {dir}/o", 1, "absent.txt: cannot read the text"),
+    ("no tokenizer", "lm-text {dir}/empty --text {dir}/text.txt --out {dir}/o", 1,
+     "cannot read the tokenizer"),
+    ("no language model", "decode {teacher} --data {test} --set fusion.lm={dir}/absent.arpa", 1,
+     "absent.arpa: no such language model"),
+    ("text as ARPA", "decode {teacher} --data {test} --set fusion.lm={dir}/text.txt", 1,
+     "is not an ARPA file"),
+    ("weight alone", "evaluate {teacher} --data {test} --set fusion.lm_weight=0.3", 2,
+     "fusion.lm_weight: needs lm, the language model"),
+    ("parameter", "tune-decoding {teacher} --data {test} --parameter width=1,2 --out {dir}/o", 2,
+     "unknown key 'width'"),
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
      "--objective seq_kd", 1, "holds no hypotheses (run tfkd label first)"),
     ("other run", "train {dir}/good.yaml --train {test} --valid {test} --out {teacher}",

@@ -11,6 +11,7 @@ import yaml
 from tfkd.config import (
     DecodingConfig,
     LabelConfig,
+    LanguageModelConfig,
     ModelConfig,
     RunConfig,
     SystemConfig,
@@ -25,8 +26,11 @@ from tfkd.config import (
     with_overrides,
 )
 from tfkd.errors import ConfigError
+from tfkd.strict_yaml import read_yaml
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+DIRECTORY = Path(__file__).parents[1] / "configs"
+LANGUAGE_MODELS = sorted(DIRECTORY.glob("lm/*.yaml"))
+CONFIGS = sorted(set(DIRECTORY.rglob("*.yaml")) - set(LANGUAGE_MODELS))
 
 
 def written(tmp_path, text, name="run.yaml"):
@@ -263,6 +267,12 @@ def test_the_digest_is_the_same_in_another_process():
 
 def test_there_are_configs():
     assert CONFIGS
+    assert LANGUAGE_MODELS
+
+
+@pytest.mark.parametrize("path", LANGUAGE_MODELS, ids=lambda path: path.stem)
+def test_every_language_model_config_loads(path):
+    assert from_dict(LanguageModelConfig, read_yaml(path), path=path).training.epochs
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -137,7 +137,6 @@ def test_a_compressed_file_and_one_written_with_spaces_read_alike(tmp_path):
     (tmp_path / "lm.arpa.gz").write_bytes(gzip.compress(BY_HAND.replace("\t", " ").encode()))
     packed = load_ngram_model(tmp_path / "lm.arpa.gz", TOKENIZER)
     np.testing.assert_array_equal(*(spoken(model, [A, B]) for model in (plain, packed)))
-    assert plain.identity != packed.identity
 
 
 def test_words_that_the_recogniser_cannot_say_are_left_out(tmp_path):
@@ -161,7 +160,7 @@ def test_words_that_the_recogniser_cannot_say_are_left_out(tmp_path):
         (("-0.9\tb\t-0.2", "-0.9\tb\tinf"), "not a logarithm of a probability"),
         (("-0.9\tb\t-0.2", "-0.9\tb\tx"), "could not convert string to float"),
         (("\\3-grams:", "\\4-grams:"), "4-grams are not in \\data\\"),
-        (("ngram 2=3", "ngram 2=9999999"), "more than 4,000,000 (prune it"),
+        (("ngram 2=3", "ngram 2=9999999"), "more than 2,000,000 (prune it"),
         (("\\data\\", "data"), "is not an ARPA file"),
         (("ngram 1=5\n", ""), "is not an ARPA file"),
     ],

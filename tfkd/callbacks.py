@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,13 +70,16 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
     def _refuse(self, what: str) -> NoReturn:
         step = int(self.model.optimizer.iterations.numpy())
-        (culprits,) = (batch["utterance_id"] for batch in self.batches.skip(self.batch).take(1))
-        names = ", ".join(name.decode() for name in culprits.numpy())
         raise TrainingError(
-            f"{what} not finite at step {step}, on utterances {names}",
-            remedy="listen to them, or lower training.learning_rate or training.clip_norm and "
+            f"{what} not finite at step {step}, on {self.culprits()}",
+            remedy="look at them, or lower training.learning_rate or training.clip_norm and "
             "choose another --out; the last finite checkpoint is kept",
         )
+
+    def culprits(self) -> str:
+        """Names what the last batch was made of."""
+        (ids,) = (batch["utterance_id"] for batch in self.batches.skip(self.batch).take(1))
+        return "utterances " + ", ".join(name.decode() for name in ids.numpy())
 
 
 class KeepProgress(keras.callbacks.Callback):
@@ -85,10 +89,21 @@ class KeepProgress(keras.callbacks.Callback):
       out: folder of the run.
       progress: how far the training has come; kept up to date here.
       checkpoint_minutes: age of the last checkpoint at which an unfinished epoch gets another.
+      monitor: the value of the logs by which an epoch is the best.
+      save: writes the weights of the best epoch.
     """
 
-    def __init__(self, out: Path, progress: Progress, checkpoint_minutes: float) -> None:
+    def __init__(
+        self,
+        out: Path,
+        progress: Progress,
+        checkpoint_minutes: float,
+        *,
+        monitor: str = "val_wer",
+        save: Callable[[keras.Model, Path], None] | None = None,
+    ) -> None:
         super().__init__()
+        self.monitor, self.save = monitor, save or save_model
         self.out, self.progress = out, progress
         self.checkpoint_seconds = 60 * checkpoint_minutes
         self.last_checkpoint = time.monotonic()
@@ -131,8 +146,8 @@ class KeepProgress(keras.callbacks.Callback):
         self.last_checkpoint = time.monotonic()
 
     def _write_results(self) -> None:
-        if self.progress.is_best("val_wer"):
-            save_model(self.model, self.out / MODEL)
+        if self.progress.is_best(self.monitor):
+            self.save(self.model, self.out / MODEL)
         write_text(self.out / HISTORY, self._history_lines())
 
     def _history_lines(self) -> str:

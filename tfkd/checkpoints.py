@@ -50,9 +50,9 @@ class Progress:
         """Whether this is the end of the best epoch so far."""
         return not self.batches and 0 <= self.best_epoch(key) == self.epochs - 1
 
-    def has_stalled(self, patience: int) -> bool:
-        """Whether the error rate has not fallen for `patience` epochs."""
-        return self.epochs > 0 and self.epochs - 1 - self.best_epoch("val_wer") >= patience
+    def has_stalled(self, patience: int, key: str = "val_wer") -> bool:
+        """Whether `key` has not fallen for `patience` epochs."""
+        return self.epochs > 0 and self.epochs - 1 - self.best_epoch(key) >= patience
 
 
 def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> None:

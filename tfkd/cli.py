@@ -128,7 +128,7 @@ def _label(options: argparse.Namespace) -> None:
         name: getattr(options, name)
         for name in ("beam_width", "num_hypotheses", "length_penalty", "batch_size")
     }
-    config = with_overrides(from_dict(LabelConfig, settings), options.set)
+    config = with_overrides(from_dict(LabelConfig, settings), _overrides(options))
     label = _labelling_on(options.runner, options.runner_option)
     from tfkd.preparing import utterance_store
     from tfkd.runs import load_run
@@ -179,6 +179,15 @@ def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
     return functools.partial(label_with_beam, runner=runner, options=flags)
 
 
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """What --decoding and --set say; the latter wins."""
+    from tfkd.config import overrides_of
+    from tfkd.strict_yaml import read_yaml
+
+    kept = overrides_of(read_yaml(options.decoding)) if options.decoding else []
+    return [*kept, *options.set]
+
+
 def _decode(options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig
     from tfkd.datasets import audio_batches
@@ -187,7 +196,7 @@ def _decode(options: argparse.Namespace) -> None:
     from tfkd.reporting import nbest_text
     from tfkd.runs import load_run
 
-    run = load_run(options.run).with_decoding(options.set)
+    run = load_run(options.run).with_decoding(_overrides(options))
     decoding = run.system.decoding
     if options.nbest:
         decoding = dataclasses.replace(decoding, num_hypotheses=decoding.beam_width)
@@ -216,13 +225,80 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     rate_hz = sample_rate_hz_of(options.model)
     with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
-        evaluation, transcripts = evaluate(options.model, store, options.set)
+        evaluation, transcripts = evaluate(options.model, store, _overrides(options))
     if options.json:
         write_json(options.json, asdict(evaluation))
     if options.transcripts:
         rows = (json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
         write_text(options.transcripts, "".join(rows))
     print(systems_table({evaluation.form: asdict(evaluation)}))
+
+
+def _train_lm(options: argparse.Namespace) -> None:
+    from tfkd.config import LanguageModelConfig, from_dict
+    from tfkd.lm_training import train_language_model
+    from tfkd.strict_yaml import read_yaml
+    from tfkd.text import load_tokenizer
+
+    config = from_dict(LanguageModelConfig, read_yaml(options.config), path=options.config)
+    tokenizer = load_tokenizer(options.run)
+    summary = train_language_model(config, tokenizer, options.text, options.valid, options.out)
+    print(
+        f"{summary.parameters:,} parameters in {options.out}; validation perplexity "
+        f"{summary.perplexity:.2f} ({summary.bits_per_token:.3f} bits a token); "
+        f"{summary.sentences} sentences, {summary.skipped} skipped"
+    )
+
+
+def _lm_text(options: argparse.Namespace) -> None:
+    from tfkd.files import write_text
+    from tfkd.language_models.ngram import unit_names
+    from tfkd.language_models.sentences import read_sentences
+    from tfkd.text import load_tokenizer
+
+    tokenizer = load_tokenizer(options.run)
+    names = unit_names(tokenizer)
+    sentences = read_sentences(options.text, tokenizer)
+    lines = (" ".join(names[token] for token in ids) + "\n" for ids in sentences.token_ids)
+    write_text(options.out, "".join(lines))
+    print(f"{len(sentences.token_ids)} sentences, {sentences.skipped} skipped; in {options.out}")
+
+
+def _tune_decoding(options: argparse.Namespace) -> None:
+    import yaml
+
+    from tfkd.config import PrepareConfig, apply_overrides
+    from tfkd.files import write_text
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import table
+    from tfkd.runs import load_run
+    from tfkd.tuning import tune
+
+    grid = dict(map(_values, options.parameter))
+    overrides = _overrides(options)
+    run = load_run(options.run).with_decoding(overrides)
+    rate_hz = run.system.model.frontend.sample_rate_hz
+    with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
+        trials = tune(run, store, grid)
+    rows = [
+        [
+            "  ".join(trial.overrides),
+            f"{100 * trial.rate.wer:.2f}",
+            f"{100 * trial.rate.wer_low:.2f} - {100 * trial.rate.wer_high:.2f}",
+        ]
+        for trial in trials
+    ]
+    chosen = apply_overrides({}, [*overrides, *trials[0].overrides])
+    write_text(options.out, yaml.safe_dump(chosen, sort_keys=False))
+    print(table(["settings", "WER %", "95 % interval"], rows))
+    print(f"\nThe best is in {options.out}: give it to --decoding.")
+
+
+def _values(parameter: str) -> tuple[str, list[str]]:
+    key, _, values = parameter.partition("=")
+    if not key or not values:
+        raise ConfigError(f"--parameter {parameter!r} is not KEY=V1,V2,...")
+    return key, values.split(",")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -412,6 +488,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                              help=f"override a setting{what}, as often as needed")  # fmt: skip
 
+    def add_search(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--decoding", help="settings that tfkd tune-decoding wrote (YAML)")
+        add_set(command, " of a run's search (docs/guide/decoding.md)")
+
+    def add_text(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--text", required=True, nargs="+", metavar="SOURCE",
+                             help="text files, a sentence a line, or prepared folders")  # fmt: skip
+
     def add(name: str, run: Callable, summary: str, example: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
@@ -447,6 +531,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
 
+    command = add("train-lm", _train_lm, "train a language model for a recogniser's search",
+                  "tfkd train-lm configs/lm/characters.yaml --run work/teacher "
+                  "--text work/data/train --valid work/data/valid --out work/lm")  # fmt: skip
+    command.add_argument("config", help="language model config")
+    command.add_argument("--run", required=True, help="run whose tokenizer gives the units")
+    add_text(command)
+    command.add_argument("--valid", required=True, nargs="+", metavar="SOURCE",
+                         help="other text, for early stopping")  # fmt: skip
+    command.add_argument("--out", required=True, help="folder of the language model")
+
+    command = add("lm-text", _lm_text, "write text in a recogniser's units, for n-gram toolkits",
+                  "tfkd lm-text work/teacher --text books.txt --out work/units.txt")  # fmt: skip
+    command.add_argument("run", help="run whose tokenizer gives the units")
+    add_text(command)
+    command.add_argument("--out", required=True, help="text file, a sentence a line")
+
     command = add("label", _label, "decode audio with a teacher into pseudo labels",
                   "tfkd label work/teacher --data work/data/train --out work/labels "
                   "--beam-width 8 --num-hypotheses 4")  # fmt: skip
@@ -465,7 +565,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--runner-option", action="append", default=[], metavar="NAME[=VALUE]",
                          help="pass --NAME=VALUE to the runner, as often as needed")  # fmt: skip
-    add_set(command, " of the search (docs/guide/decoding.md)")
+    add_search(command)
 
     command = add("distill", _distill, "train a student on pseudo labels, or on the truth",
                   "tfkd distill configs/digits.yaml --labels work/labels --valid work/data/valid "
@@ -485,7 +585,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--nbest", action="store_true", help="every hypothesis, token by token")
     command.add_argument("--json", action="store_true", help="a line of JSON for each utterance")
-    add_set(command, " of the search (docs/guide/decoding.md)")
+    add_search(command)
+
+    command = add("tune-decoding", _tune_decoding, "choose settings of the search by their WER",
+                  "tfkd tune-decoding work/teacher --data work/data/valid "
+                  "--set fusion.lm=work/lm --parameter fusion.lm_weight=0,0.2,0.4 "
+                  "--parameter fusion.ctc_weight=0,0.3 --out work/decoding.yaml")  # fmt: skip
+    command.add_argument("run", help="folder of a run")
+    command.add_argument("--data", required=True, help="validation data, prepared or manifest")
+    command.add_argument("--parameter", required=True, action="append", metavar="KEY=V1,V2,...",
+                         help="values to try, in every combination; at equal WER the one named "
+                         "first wins, so begin with what is off")  # fmt: skip
+    command.add_argument("--out", required=True, help="the best, for --decoding (YAML)")
+    add_search(command)
 
     command = add("evaluate", _evaluate, "measure WER, CER, size and speed of a model of any form",
                   "tfkd evaluate work/export/model-int8.tflite --data work/data/test "
@@ -494,7 +606,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--json", help="write the figures here")
     command.add_argument("--transcripts", help="write references and hypotheses here (JSONL)")
-    add_set(command, " of a run's search (docs/guide/decoding.md)")
+    add_search(command)
 
     command = add("export", _export, "write SavedModel and .tflite, checked against Keras",
                   "tfkd export work/student-seq_kd --out work/export "

@@ -157,6 +157,22 @@ class SearchControls:
 
 
 @dataclass(frozen=True)
+class FusionConfig:
+    """Further models whose log-probabilities join the ranking; the recogniser's weight is one.
+
+    Attributes:
+      lm: folder that `tfkd train-lm` wrote, or ARPA file over the tokenizer's units.
+      lm_weight: of the language model; Gulcehre et al. 2015 (arXiv:1503.03535), section 4.1.
+      ctc_weight: of the CTC prefix score; lambda / (1 - lambda) of Hori et al. 2017
+        (arXiv:1706.02737), section 2.3.
+    """
+
+    lm: str | None = None
+    lm_weight: float = 0.0
+    ctc_weight: float = 0.0
+
+
+@dataclass(frozen=True)
 class DecodingConfig(SearchControls):
     """Beam search, and how long its hypotheses may be.
 
@@ -169,6 +185,7 @@ class DecodingConfig(SearchControls):
     num_hypotheses: int = 1
     max_tokens: int = 200
     max_tokens_per_second: float | None = None
+    fusion: FusionConfig = field(default_factory=FusionConfig)
 
 
 @dataclass(frozen=True)
@@ -241,12 +258,45 @@ class LabelConfig(SearchControls):
     beam_width: int = 8
     num_hypotheses: int = 4
     batch_size: int = 16
+    fusion: FusionConfig = field(default_factory=FusionConfig)
 
     def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
         """The teacher's decoding with these settings."""
         shared = {f.name for f in dataclasses.fields(DecodingConfig)}
         own = {key: value for key, value in vars(self).items() if key in shared}
         return dataclasses.replace(teacher, **own)
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """A recurrent language model, but for its vocabulary."""
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: int = 1
+    units: int = 256
+    embedding_units: int = 64
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class LanguageModelTrainingConfig:
+    """How `tfkd train-lm` trains; `patience` is in epochs without a lower perplexity."""
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    clip_norm: float = 5.0
+    patience: int = 3
+    checkpoint_minutes: float = 10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """One language model; its units are those of the recogniser that it joins."""
+
+    model: RecurrentConfig = field(default_factory=RecurrentConfig)
+    training: LanguageModelTrainingConfig = field(default_factory=LanguageModelTrainingConfig)
 
 
 @dataclass(frozen=True)
@@ -286,7 +336,7 @@ class RunConfig:
 
 def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> RunConfig:
     """Reads a run config and applies `key.path=value` overrides, whose values are YAML."""
-    return from_dict(RunConfig, _apply_overrides(read_yaml(path), overrides), path=path)
+    return from_dict(RunConfig, apply_overrides(read_yaml(path), overrides), path=path)
 
 
 def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
@@ -304,13 +354,24 @@ def load_system_config(path: str | Path, role: Literal["teacher", "student"]) ->
     return systems[role] if role in systems else next(iter(systems.values()))
 
 
+def overrides_of(content: dict[str, Any], at: str = "") -> list[str]:
+    """The `key.path=value` overrides that say the same as the content of a config."""
+    overrides = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            overrides += overrides_of(value, f"{at}{key}.")
+        else:
+            overrides.append(f"{at}{key}={json.dumps(value)}")
+    return overrides
+
+
 def with_overrides(config: T, overrides: typing.Sequence[str]) -> T:
     """The config with `key.path=value` settings changed, whose values are YAML.
 
     Raises:
       ConfigError: for an unknown key, or a value that does not fit.
     """
-    return from_dict(type(config), _apply_overrides(to_dict(config), overrides))
+    return from_dict(type(config), apply_overrides(to_dict(config), overrides))
 
 
 def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at: str = "") -> T:
@@ -361,7 +422,12 @@ def config_digest(*configs: Any) -> str:
     return sha256_of_text(json.dumps([to_dict(c) for c in configs], sort_keys=True))
 
 
-def _apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) -> dict[str, Any]:
+def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) -> dict[str, Any]:
+    """Changes `key.path=value` settings of a config's content, whose values are YAML.
+
+    Raises:
+      ConfigError: if an override is malformed, or its path leads through a value.
+    """
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key:
@@ -428,9 +494,9 @@ _AT_LEAST: dict[str, float] = {
     "num_hypotheses": 1, "length_penalty": 0, "max_tokens": 1, "epochs": 1, "batch_size": 1,
     "validation_beam_width": 1,
     "learning_rate": 0, "final_learning_rate": 0, "warmup_steps": 0, "clip_norm": 0,
-    "label_smoothing": 0, "ctc_weight": 0, "patience": 1, "checkpoint_minutes": 0,
-    "vocab_size": 5, "temperature": 1e-3, "parity_utterances": 1, "max_wer_change": 0,
-    "max_rejected_share": 0, "coverage_penalty": 0, "min_tokens": 1, "eos_threshold": 0,
+    "label_smoothing": 0, "ctc_weight": 0, "lm_weight": 0, "patience": 1,
+    "checkpoint_minutes": 0, "vocab_size": 5, "temperature": 1e-3, "parity_utterances": 1,
+    "max_wer_change": 0, "max_rejected_share": 0, "coverage_penalty": 0, "min_tokens": 1, "eos_threshold": 0,
     "no_repeat_ngram": 0, "max_tokens_per_second": 0.1,
     "max_repeats": 1, "max_compression_ratio": 0, "min_characters_per_second": 0,
     "max_characters_per_second": 0, "min_coverage": 0, "max_backward_share": 0,
@@ -467,6 +533,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("num_hypotheses", "cannot exceed beam_width")
             if isinstance(config, DecodingConfig) and config.min_tokens > config.max_tokens:
                 refuse("min_tokens", "cannot exceed max_tokens")
+        case FusionConfig():
+            if config.lm_weight > 0 and config.lm is None:
+                refuse("lm_weight", "needs lm, the language model")
         case FrontendConfig():
             if not config.min_hz < config.max_hz <= config.sample_rate_hz / 2:
                 refuse("max_hz", "must lie above min_hz and at most at half the sample rate")
@@ -491,6 +560,8 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
         case SystemConfig():
             if config.training.ctc_weight > 0 and not config.model.ctc:
                 refuse("training.ctc_weight", "needs model.ctc: true")
+            if config.decoding.fusion.ctc_weight > 0 and not config.model.ctc:
+                refuse("decoding.fusion.ctc_weight", "needs model.ctc: true")
         case RunConfig():
             for role in ("teacher", "student"):
                 rate = getattr(config, role).model.frontend.sample_rate_hz

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfkd.config import ExportConfig
+from tfkd.config import ExportConfig, FusionConfig
 from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoded, Decoder, decode_dataset
 from tfkd.device import DeviceMetadata, DeviceRecogniser, append_metadata
@@ -79,7 +79,10 @@ def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store)
 def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -> Decoder:
     """The search that goes into the exported forms."""
     decoding = replace(
-        run.system.decoding, beam_width=config.beam_width, num_hypotheses=config.num_hypotheses
+        run.system.decoding,
+        beam_width=config.beam_width,
+        num_hypotheses=config.num_hypotheses,
+        fusion=FusionConfig(),  # A device has no room for a language model beside the student.
     )
     return Decoder(run.model, run.tokenizer, decoding, batch_size=batch_size)
 

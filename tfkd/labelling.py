@@ -18,6 +18,7 @@ from tfkd.config import LabelConfig, config_digest
 from tfkd.corpora import Rejection
 from tfkd.datasets import audio_batches, by_shard
 from tfkd.decoding import Decoded, Decoder, decode_dataset, hypotheses_of
+from tfkd.language_models import language_model_sha256
 from tfkd.records import (
     PSEUDO_LABELS,
     Plan,
@@ -60,10 +61,13 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
 
 def label_plan(run: Run, store: Store, config: LabelConfig) -> Plan:
     """What a store of the teacher's labels will hold: shard by shard, the utterances of `store`."""
+    sources = {"teacher": run.sha256, "utterances": store.sha256}
+    if config.fusion.lm:
+        sources["language_model"] = language_model_sha256(config.fusion.lm)
     return Plan(
         kind=PSEUDO_LABELS,
         digest=config_digest(config),
-        sources={"teacher": run.sha256, "utterances": store.sha256},
+        sources=sources,
         shards=tuple(map(shard_ids, store.shard_paths)),
     )
 

@@ -25,6 +25,12 @@ class RecogniserOutput(NamedTuple):
     encoded_lengths: tf.Tensor  # [B]
 
 
+def emission_bias(vocab_size: int) -> tf.Tensor:
+    """[V]: zero for tokens that may be emitted, very negative for pad, unk and sos."""
+    ids = tf.range(vocab_size)
+    return tf.where((ids >= FIRST_PIECE_ID) | tf.equal(ids, EOS_ID), 0.0, _NEVER)
+
+
 @keras.saving.register_keras_serializable("tfkd")
 class Recogniser(keras.Model):
     """Log-mel frontend, encoder, attention decoder and, for training, a CTC head.
@@ -87,7 +93,11 @@ class Recogniser(keras.Model):
           log_probs [N, V] float32, below -1e8 for tokens that are never emitted; next state.
         """
         logits, state = self.decoder.step(token_ids, state, memory)
-        return tf.nn.log_softmax(logits + self._emission_bias()), state
+        return tf.nn.log_softmax(logits + emission_bias(self.vocab_size)), state
+
+    def ctc_logits(self, encoded: tf.Tensor) -> tf.Tensor | None:
+        """[B, S, V] of the CTC head, class 0 (pad) being the blank; None for a model without."""
+        return self.ctc_head(encoded) if self.ctc_head is not None else None
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> RecogniserOutput:
         """Teacher forcing.
@@ -100,13 +110,8 @@ class Recogniser(keras.Model):
         targets = inputs["token_ids"]
         previous = tf.concat([tf.fill(tf.shape(targets[:, :, :1]), SOS_ID), targets], -1)
         logits = self.decoder(previous[:, :, :-1], encoded, encoded_lengths, training=training)
-        ctc_logits = self.ctc_head(encoded) if self.ctc_head is not None else None
-        return RecogniserOutput(logits + self._emission_bias(), ctc_logits, encoded_lengths)
-
-    def _emission_bias(self) -> tf.Tensor:
-        """[V]: zero for tokens that may be emitted, very negative for pad, unk and sos."""
-        ids = tf.range(self.vocab_size)
-        return tf.where((ids >= FIRST_PIECE_ID) | tf.equal(ids, EOS_ID), 0.0, _NEVER)
+        logits += emission_bias(self.vocab_size)
+        return RecogniserOutput(logits, self.ctc_logits(encoded), encoded_lengths)
 
     def get_config(self) -> dict:
         return {"config": to_dict(self.config), "vocab_size": self.vocab_size, "name": self.name}

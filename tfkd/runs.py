@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
-
 from tfkd.config import SystemConfig, from_dict, to_yaml, with_overrides
-from tfkd.errors import CheckpointError, TfkdError
-from tfkd.files import atomic_write, sha256, write_text
+from tfkd.errors import CheckpointError
+from tfkd.files import sha256, write_text
+from tfkd.model_files import read_model, write_model
 from tfkd.models import Recogniser
 from tfkd.strict_yaml import read_yaml
 from tfkd.text import Tokenizer, load_tokenizer
@@ -50,12 +48,7 @@ def save_model(model: Recogniser, path: Path) -> None:
     """Writes the weights and config of `model`, without its optimizer, as a `.keras` file."""
     bare = Recogniser(model.config, model.vocab_size)
     bare.set_weights(model.get_weights())
-    # Keras chooses the format by the ending, so the temporary file needs it too.
-    temporary = path.with_name(f".{path.stem}.tmp.keras")
-    bare.save(temporary)
-    with atomic_write(path) as file:
-        file.write(temporary.read_bytes())
-    temporary.unlink()
+    write_model(bare, path)
 
 
 def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer) -> None:
@@ -95,14 +88,4 @@ def load_model(path: Path) -> Recogniser:
     Raises:
       CheckpointError: if it is not one, is damaged, or holds another kind of model.
     """
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError("is not a .keras file, or is damaged", path=path)
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except TfkdError:
-        raise
-    except Exception as error:  # Keras raises whatever the damaged part happens to break.
-        raise CheckpointError(f"cannot be loaded: {error}", path=path) from error
-    if not isinstance(model, Recogniser):
-        raise CheckpointError(f"holds a {type(model).__name__}, not a Recogniser", path=path)
-    return model
+    return read_model(path, Recogniser)

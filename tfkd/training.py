@@ -104,7 +104,7 @@ def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str
         "train": train_store.sha256,
         "valid": valid_store.sha256,
     }
-    if _is_finished(out, identity):
+    if is_finished(out, identity):
         return load_run(out)
     training = system.training
     tokenizer = _tokenizer(system, train_store)
@@ -216,13 +216,7 @@ def _begin(
     out: Path, identity: dict[str, str], system: SystemConfig, tokenizer: Tokenizer,
     surveyed: Survey,
 ) -> None:  # fmt: skip
-    """Claims `out` for this training, or refuses one that belongs to another."""
-    claim = out / "identity.json"
-    if claim.exists() and json.loads(claim.read_text()) != identity:
-        raise CheckpointError(
-            "holds a run of other settings or data", path=out, remedy="choose another --out"
-        )
-    write_json(claim, identity)
+    claim(out, identity)
     save_description(out, system, tokenizer)
     write_text(out / "dropped.jsonl", _json_lines([each.row() for each in surveyed.dropped]))
     write_json(out / "dropped_hypotheses.json", surveyed.dropped_hypotheses)
@@ -232,7 +226,22 @@ def _begin(
         )
 
 
-def _is_finished(out: Path, identity: dict[str, str]) -> bool:
+def claim(out: Path, identity: dict[str, str]) -> None:
+    """Takes `out` for one training.
+
+    Raises:
+      CheckpointError: if it belongs to another.
+    """
+    path = out / "identity.json"
+    if path.exists() and json.loads(path.read_text()) != identity:
+        raise CheckpointError(
+            "holds a run of other settings or data", path=out, remedy="choose another --out"
+        )
+    write_json(path, identity)
+
+
+def is_finished(out: Path, identity: dict[str, str]) -> bool:
+    """Whether `out` holds the finished training of this identity."""
     marker = out / COMPLETE
     if not marker.exists():
         return False

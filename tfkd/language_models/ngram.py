@@ -17,19 +17,18 @@ import tensorflow as tf
 
 from tfkd.beam_search import Scorer
 from tfkd.errors import LanguageModelError
-from tfkd.files import sha256
 from tfkd.language_models.arpa import Entry, read_arpa
 from tfkd.text import EOS_ID, FIRST_PIECE_ID, SOS_ID, UNK_ID, Tokenizer
 
 _SPACE_MARK = "\u2581"
-# Reading and packing take about a minute for as many.
-_MOST_NGRAMS = 4_000_000
+# Reading and packing are Python: minutes for as many.
+_MOST_NGRAMS = 2_000_000
 # Of a unit that the model does not list, where it has no <unk> either; KenLM's value.
 _UNLISTED = -100.0 * np.log(10.0)
 _LEAST_KNOWN_SHARE = 0.5
 _ROOT = 0
-# Free places that are tried for the children of a context before they go to the end.
-_TRIES = 64
+# Places that are searched at once for the children of a context.
+_WINDOW = 256
 
 Ngram = tuple[int, ...]
 
@@ -51,13 +50,10 @@ class NgramModel:
     Args:
       order: length of the longest n-gram.
       listed: [V] bool, ids that the model lists; the others are read as <unk>.
-      identity: what tells it from other models.
     """
 
-    def __init__(
-        self, tables: NgramTables, order: int, listed: np.ndarray, identity: str = ""
-    ) -> None:
-        self.order, self.identity = order, identity
+    def __init__(self, tables: NgramTables, order: int, listed: np.ndarray) -> None:
+        self.order = order
         self.vocab_size = len(listed)
         self._tables = NgramTables(*map(tf.constant, tables))
         self._read_as = tf.constant(np.where(listed, np.arange(len(listed)), UNK_ID), tf.int32)
@@ -136,7 +132,7 @@ def load_ngram_model(path: str | Path, tokenizer: Tokenizer) -> NgramModel:
         for ngram, entry in arpa.entries.items()
         if all(word in ids for word in ngram)
     }
-    return NgramModel(build_tables(entries, len(names)), arpa.order, listed, sha256(path))
+    return NgramModel(build_tables(entries, len(names)), arpa.order, listed)
 
 
 def build_tables(entries: Mapping[Ngram, Entry], vocab_size: int) -> NgramTables:
@@ -196,32 +192,42 @@ def _log_prob(ngram: Ngram, entries: Mapping[Ngram, Entry]) -> float:
 def _pack(rows: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, int]:
     """Shifts rows of columns below `width` so that no two of them take the same place.
 
+    Long rows come first, and short ones fill what they leave free.
+
     Returns:
       The shift of each row [C] int32, and the number of places, those of whole rows included.
     """
-    taken = np.zeros(sum(map(len, rows)) + 2 * width, bool)
+    counts = np.array([len(row) for row in rows])
     shifts = np.zeros(len(rows), np.int32)
-    end = first_free = 0
-    for index in sorted(range(len(rows)), key=lambda index: -len(rows[index])):
+    taken = np.zeros(width + _WINDOW, bool)
+    search_from = end = 0
+    longest = width
+    for index in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts > 1)]:
         columns = rows[index]
-        if not len(columns):
-            break
-        shift = _first_fit(columns, taken, first_free, end)
+        if 2 * len(columns) <= longest:
+            # What was too dense for longer rows is not for these.
+            search_from, longest = 0, len(columns)
+        while (shift := _fit(columns, taken, search_from)) is None:
+            search_from += _WINDOW
+            if search_from + _WINDOW + width > len(taken):
+                taken = np.pad(taken, (0, len(taken)))
         shifts[index] = shift
-        end = max(end, shift + width)
-        if end + width > len(taken):
-            taken = np.concatenate([taken, np.zeros(len(taken), bool)])
         taken[shift + columns] = True
-        while taken[first_free]:
-            first_free += 1
+        end = max(end, shift + width)
+    single = np.flatnonzero(counts == 1)
+    taken = np.pad(taken, (0, width + len(single)))
+    # A single column fits on any free place that is not too near to the start.
+    free = width + np.flatnonzero(~taken[width:])[: len(single)]
+    if len(single):
+        shifts[single] = free - np.concatenate([rows[index] for index in single])
+        end = max(end, int(shifts[single].max()) + width)
     return shifts, end
 
 
-def _first_fit(columns: np.ndarray, taken: np.ndarray, first_free: int, end: int) -> int:
-    """The least shift, of some, that puts the columns on free places; else one beyond the end."""
-    free = first_free + np.flatnonzero(~taken[first_free : first_free + 4 * _TRIES])[:_TRIES]
-    shifts = free - columns.min()
-    shifts = shifts[shifts >= 0]
-    shifts = shifts[shifts + columns.max() < len(taken)]
+def _fit(columns: np.ndarray, taken: np.ndarray, start: int) -> int | None:
+    """The least shift that puts the first column into a window and all on free places."""
+    first = columns.min()
+    free = start + np.flatnonzero(~taken[start : start + _WINDOW])
+    shifts = free[free >= first] - first
     fits = ~taken[shifts[:, np.newaxis] + columns].any(1)
-    return int(shifts[np.argmax(fits)]) if fits.any() else end
+    return int(shifts[np.argmax(fits)]) if fits.any() else None

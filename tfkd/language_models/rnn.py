@@ -1,0 +1,167 @@
+"""A recurrent language model over the tokenizer's units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfkd.beam_search import Scorer
+from tfkd.config import RecurrentConfig, from_dict, to_dict
+from tfkd.errors import LanguageModelError
+from tfkd.layers.products import project, widened
+from tfkd.layers.recurrent import (
+    GATES,
+    Cell,
+    forget_gate_bias,
+    gru_gates,
+    gru_scan,
+    gru_state,
+    lstm_gates,
+    lstm_scan,
+    lstm_states,
+    state_units,
+)
+from tfkd.model_files import read_model
+from tfkd.models import emission_bias
+from tfkd.text import Tokenizer, load_tokenizer
+
+MODEL = "model.keras"
+
+
+class LayerState(NamedTuple):
+    """What one layer carries from step to step."""
+
+    hidden: tf.Tensor  # [N, H]
+    cell: tf.Tensor  # [N, H]; [N, 0] for a GRU
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class ForwardRNN(keras.layers.Layer):
+    """An LSTM or GRU from left to right, over whole sequences or step by step."""
+
+    def __init__(self, cell: Cell, units: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.cell, self.units = cell, units
+
+    def build(self, input_shape) -> None:
+        width = GATES[self.cell] * self.units
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], width))
+        self.recurrent_kernel = self.add_weight(
+            name="recurrent_kernel", shape=(self.units, width), initializer="orthogonal"
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(width,), initializer=forget_gate_bias(self.cell)
+        )
+        if self.cell == "gru":
+            self.recurrent_bias = self.add_weight(
+                name="recurrent_bias", shape=(width,), initializer="zeros"
+            )
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Maps inputs [B, U, F] to hidden states [B, U, H], from a zero state."""
+        kernel, recurrent_kernel, *biases = map(widened, self._weights())
+        projected = project(tf.transpose(inputs, [1, 0, 2]), kernel) + biases[0]
+        scan = lstm_scan if self.cell == "lstm" else gru_scan
+        return tf.transpose(scan(projected, recurrent_kernel, *biases[1:]), [1, 0, 2])
+
+    def step(self, inputs: tf.Tensor, state: LayerState) -> LayerState:
+        """One step: inputs [N, F]; the output is the hidden state."""
+        kernel, recurrent_kernel, *biases = self._weights()
+        projected = tf.matmul(inputs, kernel) + biases[0]
+        recurrent = tf.matmul(state.hidden, recurrent_kernel)
+        if self.cell == "lstm":
+            gates = lstm_gates(projected + recurrent, self.units)
+            return LayerState(*lstm_states(gates, state.cell))
+        gates = gru_gates(projected, recurrent + biases[1], self.units)
+        return LayerState(gru_state(gates, state.hidden), state.cell)
+
+    def _weights(self) -> list[tf.Tensor]:
+        weights = [self.kernel, self.recurrent_kernel, self.bias]
+        if self.cell == "gru":
+            weights.append(self.recurrent_bias)
+        return [tf.convert_to_tensor(weight) for weight in weights]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "cell": self.cell, "units": self.units}
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class RecurrentLanguageModel(keras.Model):
+    """Embedding, recurrent layers, and a projection to the vocabulary."""
+
+    def __init__(self, config: RecurrentConfig | dict, vocab_size: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.config = from_dict(RecurrentConfig, config) if isinstance(config, dict) else config
+        self.vocab_size = vocab_size
+        self.embedding = keras.layers.Embedding(vocab_size, self.config.embedding_units)
+        self.recurrent = [
+            ForwardRNN(self.config.cell, self.config.units, name=f"recurrent_{number}")
+            for number in range(self.config.layers)
+        ]
+        self.dropout = keras.layers.Dropout(self.config.dropout)
+        self.output_layer = keras.layers.Dense(vocab_size, name="output")
+        if not getattr(self, "built", False):
+            self.build()
+
+    def build(self, input_shape=None) -> None:
+        """Creates every weight: sizes follow from the config, so no data is needed."""
+        self.embedding.build((None,))
+        width = self.config.embedding_units
+        for layer in self.recurrent:
+            layer.build((None, None, width))
+            width = self.config.units
+        self.output_layer.build((None, None, width))
+        self.built = True
+
+    def call(self, token_ids: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Log-probs [B, U, V] of the token after each of token_ids [B, U], sos at first."""
+        outputs = self.dropout(self.embedding(token_ids), training=training)
+        for layer in self.recurrent:
+            outputs = self.dropout(layer(outputs), training=training)
+        return self._log_probs(outputs)
+
+    def step(
+        self, token_ids: tf.Tensor, state: tuple[LayerState, ...]
+    ) -> tuple[tf.Tensor, tuple[LayerState, ...]]:
+        """Reads token_ids [N] int32; log_probs [N, V] of the next token, and the next state."""
+        outputs = self.embedding(token_ids)
+        states = []
+        for layer, before in zip(self.recurrent, state):
+            states.append(layer.step(outputs, before))
+            outputs = states[-1].hidden
+        return self._log_probs(outputs), tuple(states)
+
+    def scorer(self, weight: float | tf.Tensor, batch_size: int | tf.Tensor) -> Scorer:
+        """Joins the model to a beam search over `batch_size` utterances."""
+        units = self.config.units
+        beside = state_units(self.config.cell, units)
+        start = LayerState(tf.zeros([batch_size, units]), tf.zeros([batch_size, beside]))
+        return Scorer(weight, tuple(start for _ in self.recurrent), self.step)
+
+    def _log_probs(self, outputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.log_softmax(self.output_layer(outputs) + emission_bias(self.vocab_size))
+
+    def get_config(self) -> dict:
+        return {"config": to_dict(self.config), "vocab_size": self.vocab_size, "name": self.name}
+
+
+def load_recurrent_model(directory: str | Path, tokenizer: Tokenizer) -> RecurrentLanguageModel:
+    """Reads a folder that `tfkd train-lm` wrote.
+
+    Raises:
+      LanguageModelError: if its units are not those of `tokenizer`.
+      CheckpointError: if a file in it is missing or damaged.
+    """
+    directory = Path(directory)
+    own = load_tokenizer(directory)
+    if (own.kind, own.pieces) != (tokenizer.kind, tokenizer.pieces):
+        raise LanguageModelError(
+            "its tokenizer is not the recogniser's",
+            path=directory,
+            remedy="train it with --run and the folder of this recogniser",
+        )
+    return read_model(directory / MODEL, RecurrentLanguageModel)

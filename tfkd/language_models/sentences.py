@@ -1,0 +1,69 @@
+"""Text that language models learn from, in the tokenizer's units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfkd.errors import TextError
+from tfkd.files import sha256_of_text
+from tfkd.records import open_store
+from tfkd.text import Tokenizer, normalise
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Token ids of each sentence, without sos and eos.
+
+    Attributes:
+      skipped: sentences with characters that the tokenizer does not know.
+    """
+
+    token_ids: tuple[tuple[int, ...], ...]
+    skipped: int
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the sentences."""
+        return sha256_of_text("\n".join(" ".join(map(str, ids)) for ids in self.token_ids))
+
+
+def read_sentences(sources: Sequence[str | Path], tokenizer: Tokenizer) -> Sentences:
+    """Reads and tokenises sentences; empty ones are left out.
+
+    Args:
+      sources: text files with a sentence a line, which are normalised as transcripts are, and
+        folders that `tfkd prepare` wrote.
+    Raises:
+      TextError: if a file cannot be read, or no sentence is left.
+    """
+    known: list[tuple[int, ...]] = []
+    skipped = 0
+    for source in sources:
+        for text in _texts(Path(source), tokenizer):
+            try:
+                known.append(tuple(tokenizer.encode(text)))
+            except TextError:
+                skipped += 1
+    if not known:
+        named = ", ".join(map(str, sources))
+        raise TextError(
+            f"no sentence that the tokenizer can spell in {named}; it skipped {skipped}",
+            remedy="give text in the recogniser's language, a sentence a line",
+        )
+    return Sentences(tuple(known), skipped)
+
+
+def _texts(source: Path, tokenizer: Tokenizer) -> Iterator[str]:
+    if source.is_dir():
+        yield from (row["text"] for row in open_store(source).index if row.get("text"))
+        return
+    # What the tokenizer knows beside letters and digits was kept in the transcripts too.
+    characters = set("".join(tokenizer.pieces)) - set(" '")
+    extra = "".join(sorted(c for c in characters if not c.isalnum()))
+    try:
+        with open(source, encoding="utf-8") as lines:
+            yield from filter(None, (normalise(line, extra_characters=extra) for line in lines))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"cannot read the text: {error}", path=source) from error

@@ -1,0 +1,210 @@
+"""Training of recurrent language models by Keras `fit`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tfkd.callbacks import CHECKPOINTS, KeepProgress, StopOnNonFiniteLoss
+from tfkd.checkpoints import restore_checkpoint
+from tfkd.config import LanguageModelConfig, LanguageModelTrainingConfig, config_digest, to_yaml
+from tfkd.datasets import bucket_bounds
+from tfkd.files import sha256_of_text, write_json, write_text
+from tfkd.language_models.rnn import RecurrentLanguageModel, load_recurrent_model
+from tfkd.language_models.sentences import Sentences, read_sentences
+from tfkd.model_files import write_model
+from tfkd.runs import CONFIG
+from tfkd.text import PAD_ID, Tokenizer
+from tfkd.training import COMPLETE, claim, is_finished
+
+_MONITOR = "val_perplexity"
+
+
+@dataclass(frozen=True)
+class LanguageModelSummary:
+    """What came of a training.
+
+    Attributes:
+      perplexity: of the validation text at the best epoch; exp of the mean cross-entropy of a
+        token (one unit, or the end of a sentence) in nats.
+      skipped: sentences of the training text that the tokenizer cannot spell.
+    """
+
+    parameters: int
+    perplexity: float
+    bits_per_token: float
+    sentences: int
+    skipped: int
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class TrainableLanguageModel(RecurrentLanguageModel):
+    """A language model whose `fit` minimises the cross-entropy per token, in nats."""
+
+    def build(self, input_shape=None) -> None:
+        """Adds the mean over all tokens of an epoch, which differs from that over batches."""
+        self.nats_per_token = keras.metrics.Mean("nats_per_token")
+        super().build(input_shape)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean over the tokens of y [B, U], padded with pad; y_pred are log-probs [B, U, V]."""
+        # Flat, because the metric would take the mean of each sentence first.
+        nats = tf.reshape(-tf.gather(y_pred, y, batch_dims=2), [-1])
+        is_token = tf.cast(tf.reshape(tf.not_equal(y, PAD_ID), [-1]), nats.dtype)
+        self.nats_per_token.update_state(nats, sample_weight=is_token)
+        return tf.reduce_sum(nats * is_token) / tf.reduce_sum(is_token)
+
+
+class StopOnNonFiniteText(StopOnNonFiniteLoss):
+    """Ends training at the first loss that is not a number."""
+
+    def culprits(self) -> str:
+        """Sentences have no names."""
+        return f"batch {self.batch}"
+
+
+class Perplexity(keras.callbacks.Callback):
+    """Adds perplexity and bits per token of training and validation to the logs of each epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if logs is None:
+            return
+        for split in ("", "val_"):
+            nats = logs[f"{split}nats_per_token"]
+            logs[f"{split}perplexity"] = math.exp(nats)
+            logs[f"{split}bits_per_token"] = nats / math.log(2)
+
+
+def train_language_model(
+    config: LanguageModelConfig,
+    tokenizer: Tokenizer,
+    train_text: Sequence[str | Path],
+    valid_text: Sequence[str | Path],
+    out: str | Path,
+) -> LanguageModelSummary:
+    """Trains a language model, or goes on where an earlier call was killed.
+
+    Args:
+      tokenizer: that of the recogniser whose search it is to join.
+      train_text, valid_text: see `tfkd.language_models.sentences.read_sentences`.
+      out: folder of the model; a finished one is returned as it is.
+    Raises:
+      CheckpointError: if `out` holds a model of other settings, units or text.
+      TextError: if a text cannot be read, or no sentence of it can be spelt.
+      TrainingError: if the loss is not finite.
+    """
+    out, training = Path(out), config.training
+    sentences = read_sentences(train_text, tokenizer)
+    valid = read_sentences(valid_text, tokenizer)
+    identity = {
+        "config": config_digest(config),
+        "units": sha256_of_text("\n".join([tokenizer.kind, *tokenizer.pieces])),
+        "train": sentences.sha256,
+        "valid": valid.sha256,
+    }
+    claim(out, identity)
+    write_text(out / CONFIG, to_yaml(config))
+    tokenizer.save(out)
+    keras.utils.set_random_seed(training.seed)
+    model = TrainableLanguageModel(config.model, tokenizer.vocab_size)
+    clip = training.clip_norm or None
+    # Shapes differ from batch to batch: XLA would compile each of them anew.
+    optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=clip)
+    model.compile(optimizer, jit_compile=False)
+    progress = restore_checkpoint(out / CHECKPOINTS, model)
+    keeper = KeepProgress(
+        out, progress, training.checkpoint_minutes, monitor=_MONITOR, save=_save_weights
+    )
+    keeper.resume(model)
+    if not is_finished(out, identity):
+        _fit(model, training, tokenizer, sentences, valid, keeper)
+    write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
+    best = progress.history[progress.best_epoch(_MONITOR)]
+    return LanguageModelSummary(
+        parameters=load_recurrent_model(out, tokenizer).count_params(),
+        perplexity=best[_MONITOR],
+        bits_per_token=best["val_bits_per_token"],
+        sentences=len(sentences.token_ids),
+        skipped=sentences.skipped,
+    )
+
+
+def sentence_batches(
+    sentences: Sentences, tokenizer: Tokenizer, batch_size: int, *, seed: int | None = None
+) -> tf.data.Dataset:
+    """Batches of sentences of like length, shuffled where there is a seed.
+
+    Returns:
+      Dataset of inputs [B, U] int32, beginning with sos, and targets [B, U], ending with eos; both
+      are padded with pad.
+    """
+
+    def pair(token_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        framed = tf.concat([[tokenizer.sos_id], token_ids, [tokenizer.eos_id]], 0)
+        return framed[:-1], framed[1:]
+
+    lengths = [len(ids) for ids in sentences.token_ids]
+    flat = [token for ids in sentences.token_ids for token in ids]
+    ragged = tf.RaggedTensor.from_row_lengths(tf.constant(flat, tf.int32), lengths)
+    dataset = tf.data.Dataset.from_tensor_slices(ragged)
+    if seed is not None:
+        dataset = dataset.shuffle(len(lengths), seed=seed)
+    bounds = bucket_bounds([length + 1 for length in lengths])
+    dataset = dataset.map(pair).bucket_by_sequence_length(
+        lambda inputs, targets: tf.shape(inputs)[0],
+        bounds,
+        [batch_size] * (len(bounds) + 1),
+        padding_values=(tf.constant(PAD_ID), tf.constant(PAD_ID)),
+    )
+    return dataset.prefetch(4)
+
+
+def _fit(
+    model: TrainableLanguageModel,
+    training: LanguageModelTrainingConfig,
+    tokenizer: Tokenizer,
+    sentences: Sentences,
+    valid: Sentences,
+    keeper: KeepProgress,
+) -> None:
+    progress = keeper.progress
+    validation = sentence_batches(valid, tokenizer, training.batch_size)
+    while progress.epochs < training.epochs and not progress.has_stalled(
+        training.patience, _MONITOR
+    ):
+        epoch = progress.epochs
+        batches = sentence_batches(
+            sentences, tokenizer, training.batch_size, seed=training.seed + epoch
+        )
+        batches = batches.skip(progress.batches)
+        # One call an epoch: what share a last, smaller batch depends on the order.
+        callbacks = keras.callbacks.CallbackList(
+            [StopOnNonFiniteText(batches), Perplexity(), keeper],
+            add_history=True,
+            add_progbar=True,
+            model=model,
+            verbose=1 if sys.stdout.isatty() else 2,
+            epochs=training.epochs,
+            steps=sum(1 for _ in batches),
+        )
+        model.fit(
+            batches,
+            validation_data=validation,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            shuffle=False,
+            callbacks=callbacks,
+        )
+
+
+def _save_weights(model: RecurrentLanguageModel, path: Path) -> None:
+    """Writes the model without its optimizer and metrics."""
+    bare = RecurrentLanguageModel(model.config, model.vocab_size)
+    bare.set_weights([variable.numpy() for variable in model.trainable_variables])
+    write_model(bare, path)
