@@ -8,6 +8,7 @@ import tensorflow as tf
 from helpers import random_batch, tiny_model
 
 from tfkd.beam_search import beam_search
+from tfkd.config import SearchControls
 from tfkd.ctc_prefix import ctc_prefix_scorer
 from tfkd.losses import ctc
 from tfkd.text import EOS_ID, PAD_ID, SOS_ID
@@ -140,7 +141,7 @@ def test_ctc_keeps_attention_from_looping():
             sos_id=SOS_ID,
             eos_id=EOS_ID,
             pad_id=PAD_ID,
-            alpha=1.0,
+            controls=SearchControls(length_penalty=1.0),
             scorers=[ctc_prefix_scorer(logits, tf.constant([3]), weight)] if weight else [],
         )
         return result.token_ids[0, 0, : result.num_tokens[0, 0]].numpy().tolist()
