@@ -8,6 +8,8 @@ import resource
 import time
 from collections.abc import Callable
 
+from sizes import VOCABULARY
+
 
 def arguments() -> argparse.Namespace:
     """The command line of a child process."""
@@ -15,7 +17,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--repeats", type=int, required=True)
-    parser.add_argument("--case", default="")
+    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
+    parser.add_argument("--attention", default="additive", help="PyTorch's is always additive")
     return parser.parse_args()
 
 

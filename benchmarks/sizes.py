@@ -9,7 +9,8 @@ BATCH = 16
 FRAMES = 1000  # 10 s
 TOKENS = 100
 VOCABULARY = 32
-SOS_ID = 2
+PAD_ID, EOS_ID, SOS_ID = 0, 1, 2
+BEAM_WIDTH = 10
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ def attend(query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory) 
         by_place = tf.matmul(tf.reshape(located, [-1, filters]), weights.filters)
         inputs += tf.reshape(by_place, [batch, -1, steps, units])
     activation = tf.tanh(inputs)
-    energies = tf.reduce_sum(activation * weights.energy, -1) + memory.mask_bias
+    energies = tf.linalg.matvec(tf.reshape(activation, [-1, units]), weights.energy)
+    energies = tf.reshape(energies, [batch, -1, steps]) + memory.mask_bias
     alignment = tf.nn.softmax(energies)
     context = tf.reshape(tf.matmul(alignment, encoded), [-1, encoded.shape[-1]])
     return Attended(context, alignment, activation, located)

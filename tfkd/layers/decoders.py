@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import AdditiveAttention, AttentionMemory
 from tfkd.layers.attention_scan import attention_scan
-from tfkd.layers.products import project, widened
+from tfkd.layers.products import project, widened_at_turn
 from tfkd.layers.recurrent import GATES, forget_gate_bias, four_gate_step, state_units
 
 
@@ -92,9 +92,10 @@ class AttentionDecoder(keras.layers.Layer):
         context, recurrent = map(tf.convert_to_tensor, (self.context_kernel, self.recurrent_kernel))
         if self.config.cell == "gru":
             token_gates, context, recurrent = self._as_four_gates(token_gates, context, recurrent)
-        gate_kernel = tf.concat([context, recurrent], 0)
+        with tf.control_dependencies([encoded]):
+            gate_kernel = tf.concat([context, recurrent], 0)
         if encoded.shape[0] != 1:  # Products with few rows, as on a device, gain nothing.
-            token_gates, gate_kernel = widened(token_gates), widened(gate_kernel)
+            token_gates, gate_kernel = widened_at_turn([token_gates, gate_kernel], encoded)
         return DecoderMemory(
             self.attention.memory(encoded, encoded_lengths),
             token_gates,

@@ -8,6 +8,8 @@ figures.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 # Columns of zeros that move the rows apart.
@@ -20,6 +22,15 @@ def widened(kernel: tf.Tensor) -> tf.Tensor:
     if kernel.shape[-1] % _HARMFUL:
         return kernel
     return tf.pad(kernel, [[0, 0]] * (kernel.shape.rank - 1) + [[0, _SPARE]])
+
+
+def widened_at_turn(kernels: Iterable[tf.Tensor], inputs: tf.Tensor) -> list[tf.Tensor]:
+    """The widened kernels, made only when the inputs that they meet are there.
+
+    Otherwise the copies of all layers would be made at the start and held until their turn.
+    """
+    with tf.control_dependencies([inputs]):
+        return [widened(kernel) for kernel in kernels]
 
 
 def transposed(kernel: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfkd.layers.products import outer_sum, project, transposed, widened
+from tfkd.layers.products import outer_sum, project, transposed, widened_at_turn
 
 Cell = Literal["lstm", "gru"]
 GATES = {"lstm": 4, "gru": 3}
@@ -200,11 +200,10 @@ def lstm_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor):
     """
     units, width = recurrent_kernel.shape
     steps = tf.shape(projected)[0]
-    inputs = unstack(projected)
     zeros = _zeros(projected, units)
 
     def body(t, hidden, cell, hiddens, cells, gates):
-        now = lstm_gates(inputs.read(t) + tf.matmul(hidden, recurrent_kernel), units)
+        now = lstm_gates(projected[t] + tf.matmul(hidden, recurrent_kernel), units)
         hidden, cell = lstm_states(now, cell)
         gates = gates.write(t, tf.concat(now, -1))
         return t + 1, hidden, cell, hiddens.write(t, hidden), cells.write(t, cell), gates
@@ -245,12 +244,11 @@ def gru_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor, recurrent_bias: 
     """
     units, width = recurrent_kernel.shape
     steps = tf.shape(projected)[0]
-    inputs = unstack(projected)
     zeros = _zeros(projected, units)
 
     def body(t, hidden, hiddens, recurrents):
         recurrent = tf.matmul(hidden, recurrent_kernel) + recurrent_bias
-        hidden = gru_state(gru_gates(inputs.read(t), recurrent, units), hidden)
+        hidden = gru_state(gru_gates(projected[t], recurrent, units), hidden)
         return t + 1, hidden, hiddens.write(t, hidden), recurrents.write(t, recurrent)
 
     loop = (0, zeros, *arrays(projected, steps, [units, width]))
@@ -278,6 +276,11 @@ def gru_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor, recurrent_bias: 
         return d_projections.stack(), d_kernel, d_bias
 
     return hiddens, gradient
+
+
+def _reversed(by_step: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """by_step [T, B, F] with the first lengths [B] steps of each utterance from last to first."""
+    return tf.reverse_sequence(by_step, lengths, seq_axis=0, batch_axis=1)
 
 
 def forget_gate_bias(cell: Cell) -> Callable:
@@ -335,20 +338,21 @@ class BidirectionalRNN(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, T, F] and lengths [B] to [B, T, 2H], zero beyond each length."""
-        forward = self._run(inputs, self.directions[0])
-        reversed_inputs = tf.reverse_sequence(inputs, lengths, 1)
-        backward = tf.reverse_sequence(self._run(reversed_inputs, self.directions[1]), lengths, 1)
+        by_step = tf.transpose(inputs, [1, 0, 2])
+        forward = self._run(by_step, self.directions[0])
+        backward = self._run(_reversed(by_step, lengths), self.directions[1])
+        outputs = tf.concat([forward, _reversed(backward, lengths)], -1)
         inside = tf.sequence_mask(lengths, tf.shape(inputs)[1], dtype=inputs.dtype)
-        return tf.concat([forward, backward], -1) * tf.expand_dims(inside, -1)
+        return tf.transpose(outputs, [1, 0, 2]) * tf.expand_dims(inside, -1)
 
-    def _run(self, inputs: tf.Tensor, weights: Sequence[keras.Variable]) -> tf.Tensor:
+    def _run(self, by_step: tf.Tensor, weights: Sequence[keras.Variable]) -> tf.Tensor:
         kernel, recurrent_kernel, *biases = map(tf.convert_to_tensor, weights)
-        if inputs.shape[0] != 1:  # Products with a single row, as on a device, gain nothing.
-            kernel, recurrent_kernel, *biases = map(widened, (kernel, recurrent_kernel, *biases))
-        projected = project(tf.transpose(inputs, [1, 0, 2]), kernel) + biases[0]
+        if by_step.shape[1] != 1:  # Products with a single row, as on a device, gain nothing.
+            weights = kernel, recurrent_kernel, *biases
+            kernel, recurrent_kernel, *biases = widened_at_turn(weights, by_step)
+        projected = project(by_step, kernel) + biases[0]
         scan = lstm_scan if self.cell == "lstm" else gru_scan
-        states = scan(projected, recurrent_kernel, *biases[1:])
-        return tf.transpose(states, [1, 0, 2])
+        return scan(projected, recurrent_kernel, *biases[1:])
 
     def get_config(self) -> dict:
         return {**super().get_config(), "cell": self.cell, "units": self.units}
