@@ -51,9 +51,8 @@ def zero_beyond(sequence: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
 def join_pairs(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Concatenates neighbouring frames: [B, T, F] to [B, ceil(T/2), 2F] (Chan et al. 2016)."""
     shape = tf.shape(inputs)
-    pairs = (shape[1] + 1) // 2
-    padded = tf.pad(inputs, [[0, 0], [0, 1], [0, 0]])[:, : 2 * pairs]
-    joined = tf.reshape(padded, [shape[0], pairs, 2 * inputs.shape[-1]])
+    padded = tf.pad(inputs, [[0, 0], [0, shape[1] % 2], [0, 0]])
+    joined = tf.reshape(padded, [shape[0], (shape[1] + 1) // 2, 2 * inputs.shape[-1]])
     return joined, (lengths + 1) // 2
 
 
