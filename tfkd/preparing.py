@@ -79,11 +79,9 @@ def prepare(
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
                 results = pool.map(lambda utterance: _record(utterance, config), own)
                 writer.write_shard(number, _accepted(results, refused, bar), refused)
-        summary = writer.complete(rejections)
-    with open(Path(out) / "rejected.jsonl", encoding="utf-8") as lines:
-        refused_in_all = [Rejection(**json.loads(line)) for line in lines]
-    check_rejected_share(refused_in_all, len(utterances) + len(rejections), config, source, out)
-    return summary
+        all_refused = writer.write_rejections(rejections)
+        check_rejected_share(all_refused, len(utterances) + len(rejections), config, source, out)
+        return writer.complete(rejections)
 
 
 def _accepted(

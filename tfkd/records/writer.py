@@ -7,7 +7,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -143,13 +143,13 @@ class StoreWriter:
         write_shard(self.directory, self.plan, number, records, rejections)
         self._done.add(number)
 
-    def complete(self, planless_rejections: Iterable[Rejection] = ()) -> StoreSummary:
-        """Writes the small files and, last, the marker that makes the store readable.
-
-        The small files: the index, the rejections, and what TensorFlow Datasets reads.
+    def write_rejections(self, planless_rejections: Iterable[Rejection] = ()) -> list[Rejection]:
+        """Names every refused utterance in `rejected.jsonl`; what is there is no finished store.
 
         Args:
           planless_rejections: utterances refused before the plan was made (duplicates, bad lines).
+        Returns:
+          All rejections, those without a plan first.
         Raises:
           RecordError: if a shard is still to be written, or the disk fails.
         """
@@ -160,37 +160,53 @@ class StoreWriter:
                 path=self.directory,
                 remedy="write the pending shards first",
             )
+        rejections = [clean_rejection(each) for each in planless_rejections]
+        for _, sidecar in self._sidecars():
+            rejections.extend(sidecar.rejections)
+        _write_lines(self.directory / REJECTED, map(asdict, rejections))
+        return rejections
+
+    def complete(self, planless_rejections: Sequence[Rejection] = ()) -> StoreSummary:
+        """Writes the small files and, last, the marker that makes the store readable.
+
+        The small files: the index, the rejections, and what TensorFlow Datasets reads.
+
+        Args:
+          planless_rejections: as for `write_rejections`.
+        Raises:
+          RecordError: if a shard is still to be written, or the disk fails.
+        """
+        rejected = len(self.write_rejections(planless_rejections)) - len(planless_rejections)
         self._remove_leftovers()
-        planless = [clean_rejection(each) for each in planless_rejections]
-        planned: list[Rejection] = []
         shards: list[dict[str, Any]] = []
         seconds: list[float] = []
 
         def entries() -> Iterator[dict[str, Any]]:
             # One sidecar at a time: the index of a great corpus need not fit in memory.
-            for number in range(len(self.plan.shards)):
-                path = shard_path(self.directory, self.plan, number)
-                sidecar = Sidecar.read(sidecar_path(path))
+            for path, sidecar in self._sidecars():
                 shards.append(_shard_row(path, sidecar))
                 seconds.append(math.fsum(row["duration_seconds"] for row in sidecar.entries))
-                planned.extend(sidecar.rejections)
                 yield from sidecar.entries
 
         _write_lines(self.directory / INDEX, entries())
-        _write_lines(self.directory / REJECTED, map(asdict, planless + planned))
         write_json(self.directory / FEATURES, features_json(self.plan.kind))
         write_json(self.directory / DATASET_INFO, dataset_info_json(self.plan, shards))
         summary = StoreSummary(
             kind=self.plan.kind,
             num_shards=len(shards),
             records=sum(row["records"] for row in shards),
-            rejected=len(planned),
-            rejected_before_planning=len(planless),
+            rejected=rejected,
+            rejected_before_planning=len(planless_rejections),
             duration_seconds=math.fsum(seconds),
             sha256=seal_of({row["name"]: row["sha256"] for row in shards}),
         )
         self._write_marker(summary, shards)
         return summary
+
+    def _sidecars(self) -> Iterator[tuple[Path, Sidecar]]:
+        for number in range(len(self.plan.shards)):
+            path = shard_path(self.directory, self.plan, number)
+            yield path, Sidecar.read(sidecar_path(path))
 
     def _write_marker(self, summary: StoreSummary, shards: list[dict[str, Any]]) -> None:
         marker = {
