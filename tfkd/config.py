@@ -39,11 +39,17 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """What `tfkd prepare` accepts and how it stores it."""
+    """What `tfkd prepare` accepts and how it stores it.
+
+    Attributes:
+      too_long: what becomes of audio above `max_seconds`: "split" cuts it in its pauses where it
+        has no text, and rejects it where it has.
+    """
 
     sample_rate_hz: int = 16000
     min_seconds: float = 0.1
     max_seconds: float = 30.0
+    too_long: Literal["reject", "split"] = "reject"
     max_rejected_share: float = 0.05
     shard_size: int = 512
     text: TextConfig = field(default_factory=TextConfig)

@@ -24,12 +24,14 @@ from tfkd.records.shards import Sidecar, clean_rejection, inspect_shard, sidecar
 from tfkd.records.store import (
     COMPLETE,
     INDEX,
+    PIECES,
     PLAN,
     REJECTED,
     SHARDS,
     StoreSummary,
     shard_path,
 )
+from tfkd.splitting import Piece
 
 _LOCK = ".lock"
 # The small files whose content the marker seals.
@@ -166,13 +168,16 @@ class StoreWriter:
         _write_lines(self.directory / REJECTED, map(asdict, rejections))
         return rejections
 
-    def complete(self, planless_rejections: Sequence[Rejection] = ()) -> StoreSummary:
+    def complete(
+        self, planless_rejections: Sequence[Rejection] = (), pieces: Sequence[Piece] = ()
+    ) -> StoreSummary:
         """Writes the small files and, last, the marker that makes the store readable.
 
         The small files: the index, the rejections, and what TensorFlow Datasets reads.
 
         Args:
           planless_rejections: as for `write_rejections`.
+          pieces: where those utterances come from that are parts of a long recording.
         Raises:
           RecordError: if a shard is still to be written, or the disk fails.
         """
@@ -189,6 +194,8 @@ class StoreWriter:
                 yield from sidecar.entries
 
         _write_lines(self.directory / INDEX, entries())
+        if pieces:
+            _write_lines(self.directory / PIECES, map(asdict, pieces))
         write_json(self.directory / FEATURES, features_json(self.plan.kind))
         write_json(self.directory / DATASET_INFO, dataset_info_json(self.plan, shards))
         summary = StoreSummary(
@@ -199,6 +206,8 @@ class StoreWriter:
             rejected_before_planning=len(planless_rejections),
             duration_seconds=math.fsum(seconds),
             sha256=seal_of({row["name"]: row["sha256"] for row in shards}),
+            split=len({piece.source_id for piece in pieces}),
+            pieces=len(pieces),
         )
         self._write_marker(summary, shards)
         return summary
@@ -209,11 +218,12 @@ class StoreWriter:
             yield path, Sidecar.read(sidecar_path(path))
 
     def _write_marker(self, summary: StoreSummary, shards: list[dict[str, Any]]) -> None:
+        sealed = [*_SEALED, PIECES] if summary.pieces else _SEALED
         marker = {
             "plan_sha256": self.plan.sha256,
             "summary": asdict(summary),
             "shards": shards,
-            "files": {name: _sha256(self.directory / name) for name in _SEALED},
+            "files": {name: _sha256(self.directory / name) for name in sealed},
         }
         write_sealed(self.directory / COMPLETE, marker)
 
@@ -238,7 +248,9 @@ class StoreWriter:
         A worker of another process that is still alive has nothing to add to a store that is begun
         anew or complete: without its temporary file, it fails.
         """
-        ours = [self.directory.glob(f".{name}.*.tmp") for name in (PLAN, *_SEALED, COMPLETE)]
+        ours = [
+            self.directory.glob(f".{name}.*.tmp") for name in (PLAN, *_SEALED, PIECES, COMPLETE)
+        ]
         for leftovers in [*ours, (self.directory / SHARDS).glob(f".{self.plan.kind}-*.tmp")]:
             for leftover in leftovers:
                 with _writing(leftover):
