@@ -25,7 +25,7 @@ from tfkd.records import (
     StoreSummary,
     StoreWriter,
     UtteranceRecord,
-    open_store,
+    open_verified,
 )
 from tfkd.splitting import Piece, split_long
 from tfkd.text import normalise
@@ -228,20 +228,11 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
     if not Path(data).exists():
         raise ManifestError("no such file or folder", path=data)
     if (Path(data) / "plan.json").exists():
-        yield _verified_store(Path(data))
+        yield open_verified(data)
         return
     with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
         prepare(data, scratch, config)
-        yield _verified_store(Path(scratch))
-
-
-def _verified_store(directory: Path) -> Store:
-    store = open_store(directory)
-    # TensorFlow reads shards without checking them all, so this must happen before.
-    store.verify(deep=True)
-    if not store.summary.records:
-        raise RecordError("holds no utterances", path=directory)
-    return store
+        yield open_verified(scratch)
 
 
 def _check_rate(store: Store, sample_rate_hz: int) -> None:
