@@ -213,13 +213,19 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the decoder learns from, decided while reading labels; see `tfkd.targets.targets_of`."""
+    """What the decoder learns from, decided while reading labels; see `tfkd.targets.targets_of`.
+
+    Attributes:
+      truth_audio: what `truth` learns from of a store of labels: "all" that has a reference, or
+        what is left of it after `filters`, as for `seq_kd`.
+    """
 
     kind: Literal["truth", "seq_kd"] = "truth"
     num_hypotheses: int = 1
     choice: Literal["best", "nearest_to_reference"] = "best"
     weights: Literal["uniform", "posterior", "rank"] = "posterior"
     temperature: float = 1.0
+    truth_audio: Literal["all", "filtered"] = "all"
     filters: FilterConfig = field(default_factory=FilterConfig)
 
 
