@@ -57,7 +57,7 @@ _TINY = float(np.finfo(np.float32).smallest_subnormal)
 _NUMBERS = (None, 0.0, -0.0, 1.0, -1.0, _TINY, -_TINY, _LARGEST, -_LARGEST)
 _LISTS = ((), (0.0,) * 3, (_LARGEST,) * 3, (-_LARGEST,) * 3, (_LARGEST, -_LARGEST, _TINY))
 _ODD_VALUES = {
-    "text": ("", " ", "x", "one " * 3000, "<script>", "\u2028", "\u00df\u0130"),
+    "text": ("", " ", "x", "one " * 300, "<script>", "\u2028", "\u00df\u0130"),
     "token_ids": ((), (0, 0, 0), (2**63 - 1,) * 3, (7, 5, 3)),
     "token_log_probs": _LISTS,
     "token_seconds": _LISTS,
@@ -124,7 +124,7 @@ def _with_odd_values(generator: np.random.Generator) -> PseudoLabelRecord:
     utterance = replace(
         label.utterance,
         utterance_id=names[generator.integers(len(names))],
-        text=(None, "", "one two", "x " * 3000)[generator.integers(4)],
+        text=(None, "", "one two", "x " * 300)[generator.integers(4)],
     )
     return PseudoLabelRecord(utterance, tuple(hypotheses))
 
