@@ -1,12 +1,15 @@
 """How near `tfkd label` comes to the speed of the search alone.
 
+    python benchmarks/labelling.py --teacher large --json labelling_large.json
     python benchmarks/labelling.py --data digits/train.jsonl --json labelling.json
 
-Both sides decode the same batches with the same teacher, which has random weights and the size of
-the teacher in configs/digits.yaml. `bare` has every batch in memory and only searches; `label` is
-the whole command but for loading: it reads shards, decodes audio, searches, writes, reads back and
-completes a new store. The two take turns, so that other work on the machine hits both alike, and
-the median of the ratios of each pair counts. A first pair warms up and is left out.
+Both sides decode the same batches with the same teacher of random weights. `digits` has the size of
+the teacher in configs/digits.yaml and spells eight tokens an utterance, the least work that a
+search can be; `large` has the size of the teacher in sizes.py and spells ten characters a second,
+as speech has. `bare` has every batch in memory and only searches; `label` is the whole command but
+for loading: it reads shards, decodes audio, searches, writes, reads back and completes a new store.
+The two take turns, so that other work on the machine hits both alike, and the median of the ratios
+of each pair counts. A first pair warms up and is left out.
 """
 
 from __future__ import annotations
@@ -21,8 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from made import noise_store, random_teacher, surroundings
+from sizes import FRAMES, SIZES, TOKENS
 
-from tfkd.config import PrepareConfig, load_run_config
+from tfkd.config import (
+    AttentionConfig,
+    DecoderConfig,
+    DecodingConfig,
+    EncoderConfig,
+    ModelConfig,
+    PrepareConfig,
+    SystemConfig,
+    load_run_config,
+)
 from tfkd.datasets import audio_batches
 from tfkd.files import write_json
 from tfkd.labelling import ShardLabeller, label_store
@@ -31,16 +44,17 @@ from tfkd.records import Store, open_store
 
 CONFIG = Path(__file__).parent.parent / "configs" / "digits.yaml"
 # The longest digit strings of the recipe are seven words and an end.
-MAX_TOKENS = 8
-NOISE_SECONDS = (0.3, 4.0)
+DIGIT_TOKENS = 8
+NOISE_SECONDS = {"digits": (0.3, 4.0), "large": (2.0, 12.0)}
+# Several shards even of few utterances: the last shard of all cannot be written during a search.
+NOISE_SHARD_SIZE = 64
 HOURS = 10_000
 
 
 def main() -> None:
     options = _options()
     config = load_run_config(CONFIG)
-    decoding = dataclasses.replace(config.teacher.decoding, max_tokens=MAX_TOKENS)
-    system = dataclasses.replace(config.teacher, decoding=decoding)
+    system = _teacher(options.teacher, config.teacher)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         store = _store(options, work / "data", config.prepare)
@@ -58,7 +72,7 @@ def main() -> None:
 
         pairs = _take_turns({"bare": bare, "label": label}, options.pairs)
         result = {
-            "command": "python benchmarks/labelling.py",
+            "command": f"python benchmarks/labelling.py --teacher {options.teacher}",
             "data": {
                 "kind": "real" if options.data else "noise",
                 "utterances": store.summary.records,
@@ -67,8 +81,10 @@ def main() -> None:
                 "batches": len(batches),
             },
             "teacher": {
+                "size": options.teacher,
                 "parameters": run.model.count_params(),
-                "decoder_steps": MAX_TOKENS,
+                "max_tokens": system.decoding.max_tokens,
+                "max_tokens_per_second": system.decoding.max_tokens_per_second,
                 "beam_width": config.labels.beam_width,
                 "num_hypotheses": config.labels.num_hypotheses,
                 "batch_size": config.labels.batch_size,
@@ -82,6 +98,22 @@ def main() -> None:
         print(f"{name}: {result[name]}")
     if options.json:
         write_json(options.json, result)
+
+
+def _teacher(size: str, digits: SystemConfig) -> SystemConfig:
+    if size == "digits":
+        decoding = dataclasses.replace(digits.decoding, max_tokens=DIGIT_TOKENS)
+        return dataclasses.replace(digits, decoding=decoding)
+    sizes = SIZES["teacher"]
+    model = ModelConfig(
+        encoder=EncoderConfig("pyramid", 8, layers=len(sizes.joins), units=sizes.units),
+        attention=AttentionConfig("additive", sizes.attention_units),
+        decoder=DecoderConfig(units=sizes.decoder_units, embedding_units=sizes.embedding_units),
+    )
+    per_second = TOKENS / (FRAMES * model.frontend.hop_ms / 1000)
+    most = round(per_second * NOISE_SECONDS["large"][1])
+    decoding = DecodingConfig(max_tokens=most, max_tokens_per_second=per_second)
+    return dataclasses.replace(digits, model=model, decoding=decoding)
 
 
 def _take_turns(sides: dict[str, Callable[[], None]], pairs: int) -> list[dict[str, Any]]:
@@ -134,9 +166,9 @@ def _store(options: argparse.Namespace, directory: Path, config: PrepareConfig) 
     return noise_store(
         directory,
         utterances=options.utterances,
-        seconds=NOISE_SECONDS,
+        seconds=NOISE_SECONDS[options.teacher],
         sample_rate_hz=config.sample_rate_hz,
-        shard_size=config.shard_size,
+        shard_size=NOISE_SHARD_SIZE,
         seed=options.seed,
     )
 
@@ -144,6 +176,7 @@ def _store(options: argparse.Namespace, directory: Path, config: PrepareConfig) 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", help="corpus of real speech, as for tfkd prepare")
+    parser.add_argument("--teacher", choices=list(NOISE_SECONDS), default="digits")
     parser.add_argument("--utterances", type=int, default=2200, help="of noise, without --data")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)

@@ -8,11 +8,11 @@ import sys
 from tfkd.config import ExportConfig
 from tfkd.datasets import audio_batches
 from tfkd.exporting import export, load_savedmodel
-from tfkd.records import open_store
+from tfkd.records import open_verified
 from tfkd.runs import load_run
 
 run_dir, out, parity_dir = sys.argv[1:]
-store = open_store(parity_dir)
+store = open_verified(parity_dir)
 (report,) = export(load_run(run_dir), out, ExportConfig(formats=("savedmodel",)), store)
 print(f"same token ids as Keras on {report.identical:.0%} of {report.utterances} utterances")
 

@@ -7,11 +7,11 @@ import sys
 
 from tfkd.config import ExportConfig
 from tfkd.exporting import export
-from tfkd.records import open_store
+from tfkd.records import open_verified
 from tfkd.runs import load_run
 
 if __name__ == "__main__":  # the converter runs in a child process, which imports this file
     run_dir, out, parity_dir = sys.argv[1:]
     settings = ExportConfig(formats=("tflite-float32", "tflite-int8"), beam_width=4)
-    for report in export(load_run(run_dir), out, settings, open_store(parity_dir)):
+    for report in export(load_run(run_dir), out, settings, open_verified(parity_dir)):
         print(f"{report.path}: {report.bytes:,} bytes, same ids as Keras: {report.identical:.0%}")

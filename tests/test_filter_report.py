@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -205,6 +206,22 @@ def test_bars_hold_every_hypothesis_on_its_side_of_the_limit(store):
     (limit,) = histogram.limits
     for bar in histogram.bars:
         assert bar.x + bar.width < limit.x + 10 if bar.kept_height else bar.x >= limit.x
+
+
+@pytest.mark.parametrize("log_probs", [(-1e38, -1e38), (-3.4e38, 3.4e38), (-1e-45, 0.0)])
+def test_the_page_draws_whatever_numbers_a_record_may_hold(tmp_path, log_probs):
+    hypotheses = tuple(
+        hypothesis("one", value, coverage=value, token_ids=(3,), token_log_probs=(value,),
+                   token_seconds=(value,))
+        for value in log_probs
+    )  # fmt: skip
+    store = written(tmp_path, [PseudoLabelRecord(utterance("a", 0.9, "one"), hypotheses)])
+    report = report_filters(store, FILTERS_ON, examples_per_reason=1)
+    for distribution in report.distributions:
+        bars = filter_page._histogram(distribution, report).bars
+        assert all(math.isfinite(bar.x) and bar.width >= 1 for bar in bars)
+        assert bool(bars) == bool(len(distribution.values))
+    assert Reader(render(report)).texts
 
 
 def test_labels_of_which_nothing_but_texts_is_known(tmp_path):

@@ -20,6 +20,7 @@ ORDER = (
     # inputs
     "tfkd.audio",
     "tfkd.corpora",
+    "tfkd.splitting",
     "tfkd.text",
     "tfkd.records.framing",
     "tfkd.records.examples",

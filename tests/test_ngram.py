@@ -163,6 +163,8 @@ def test_words_that_the_recogniser_cannot_say_are_left_out(tmp_path):
         (("ngram 2=3", "ngram 2=9999999"), "more than 2,000,000 (prune it"),
         (("\\data\\", "data"), "is not an ARPA file"),
         (("ngram 1=5\n", ""), "is not an ARPA file"),
+        (("ngram 1=5", "ngram 1=" + "5" * 5000), "is not an ARPA file"),
+        (("\\3-grams:", "\\" + "3" * 5000 + "-grams:"), "wrong number of fields"),
     ],
 )
 def test_a_faulty_file_is_refused_with_its_line(tmp_path, change, message):
@@ -172,6 +174,15 @@ def test_a_faulty_file_is_refused_with_its_line(tmp_path, change, message):
         load_ngram_model(path, TOKENIZER)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_damaged_compressed_file_is_refused(tmp_path):
+    path = tmp_path / "lm.arpa.gz"
+    content = bytearray(gzip.compress(BY_HAND.encode()))
+    content[12] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(LanguageModelError, match=r"lm\.arpa\.gz: cannot read the language model"):
+        load_ngram_model(path, TOKENIZER)
 
 
 def test_a_model_of_other_units_is_refused(tmp_path):

@@ -133,6 +133,15 @@ def test_what_makes_the_share_too_large_can_be_looked_up(bad_manifest, tmp_path)
     assert len(report.read_text().splitlines()) == 11
 
 
+def test_a_corpus_of_which_too_much_is_unusable_leaves_no_finished_store(bad_manifest, tmp_path):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
+    for _ in range(2):
+        with pytest.raises(ManifestError, match="11 of 15"):
+            prepare(bad_manifest, tmp_path / "out", config)
+        with pytest.raises(RecordError, match="not complete"):
+            open_store(tmp_path / "out")
+
+
 def test_a_wrong_folder_is_noticed_before_anything_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "read_audio", refuse)
     rows = [{"audio": f"{number}.wav", "text": "ba"} for number in range(5)]

@@ -816,7 +816,8 @@ def test_kill_9_at_random_moments(tmp_path: Path, unbroken: Path) -> None:
     killed = 0
     for attempt in range(12):
         directory = tmp_path / str(attempt)
-        pid = in_child(lambda directory=directory: fill(directory, plan_of(), pause_seconds=0.01))
+        # The pauses alone outlast the longest wait, however fast the disk is.
+        pid = in_child(lambda directory=directory: fill(directory, plan_of(), pause_seconds=0.02))
         time.sleep(generator.uniform(0.0, 0.12))
         os.kill(pid, signal.SIGKILL)
         killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])

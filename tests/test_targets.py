@@ -59,6 +59,17 @@ def test_truth_names_why_there_is_none(text, reason):
     assert targets_of(utterance(text), TOKENIZER, TRUTH) == Dropped("u", (Fault(reason),))
 
 
+def test_the_truth_can_be_that_of_the_audio_which_filters_leave():
+    objective = ObjectiveConfig(kind="truth", truth_audio="filtered")
+    kept, cut = labelled(("b", -0.1)), labelled(("b", -0.1, "max_steps"))
+    assert targets_of(kept, TOKENIZER, objective) == targets_of(kept, TOKENIZER, TRUTH)
+    assert targets_of(cut, TOKENIZER, objective) == targets_of(cut, TOKENIZER, seq_kd())
+    assert isinstance(targets_of(cut, TOKENIZER, objective), Dropped)
+    assert isinstance(targets_of(cut, TOKENIZER, TRUTH), Targets)
+    with pytest.raises(RecordError, match="holds no hypotheses"):
+        targets_of(utterance(), TOKENIZER, objective)
+
+
 @pytest.mark.parametrize(
     ("temperature", "expected"),
     [

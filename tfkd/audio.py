@@ -142,16 +142,23 @@ def read_audio(
       AudioError: (as `UnusableAudio`) if the file is missing or unreadable, cannot be decoded, or
         is too short for the part. A part that ends up to 0.5 s too late is cut.
     """
+    waveform, rate_hz = read_part(path, start_seconds=start_seconds, end_seconds=end_seconds)
+    # Steep filters overshoot where the recording was clipped.
+    return _within_full_scale(resample(waveform, rate_hz, sample_rate_hz), str(path))
+
+
+def read_part(
+    path: str | Path, *, start_seconds: float | None = None, end_seconds: float | None = None
+) -> tuple[np.ndarray, int]:
+    """Like `read_audio`, but at the rate of the file, in Hz, which comes second."""
     if not os.path.isfile(path):  # Path.is_file raises for names that no file can have.
         raise UnusableAudio("missing_file", "no such file", path=path, remedy="check the manifest")
     try:
         with open(path, "rb") as file:
-            waveform, rate_hz = _decode(file, str(path), _Span(start_seconds, end_seconds))
+            return _decode(file, str(path), _Span(start_seconds, end_seconds))
     except OSError as error:
         reason = f"cannot read: {error.strerror or error}"
         raise UnusableAudio("unreadable_file", reason, path=path) from error
-    # Steep filters overshoot where the recording was clipped.
-    return _within_full_scale(resample(waveform, rate_hz, sample_rate_hz), str(path))
 
 
 def resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:

@@ -52,6 +52,11 @@ def _prepare(options: argparse.Namespace) -> None:
         f"{summary.records} utterances ({summary.duration_seconds / 3600:.2f} h) in {options.out}; "
         f"{rejected} rejected{', see rejected.jsonl' if rejected else ''}"
     )
+    if summary.pieces:
+        print(
+            f"{summary.split} recordings were too long: {summary.pieces} pieces of them are among "
+            "these, see pieces.jsonl"
+        )
 
 
 def _prepare_config(options: argparse.Namespace) -> PrepareConfig:

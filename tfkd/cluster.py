@@ -59,7 +59,7 @@ def label_with_beam(
             writer.reopen()
             task = LabelShard(str(run.directory), str(store.directory), str(out), config)
             _run_pipeline(pending, task, [f"--runner={RUNNERS[runner]}", *options])
-        return writer.complete(store.rejections)
+        return writer.complete(store.rejections, store.pieces)
 
 
 def _run_pipeline(pending: Sequence[int], task: LabelShard, options: Sequence[str]) -> None:

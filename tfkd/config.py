@@ -39,11 +39,17 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """What `tfkd prepare` accepts and how it stores it."""
+    """What `tfkd prepare` accepts and how it stores it.
+
+    Attributes:
+      too_long: what becomes of audio above `max_seconds`: "split" cuts it in its pauses where it
+        has no text, and rejects it where it has.
+    """
 
     sample_rate_hz: int = 16000
     min_seconds: float = 0.1
     max_seconds: float = 30.0
+    too_long: Literal["reject", "split"] = "reject"
     max_rejected_share: float = 0.05
     shard_size: int = 512
     text: TextConfig = field(default_factory=TextConfig)
@@ -207,13 +213,19 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the decoder learns from, decided while reading labels; see `tfkd.targets.targets_of`."""
+    """What the decoder learns from, decided while reading labels; see `tfkd.targets.targets_of`.
+
+    Attributes:
+      truth_audio: what `truth` learns from of a store of labels: "all" that has a reference, or
+        what is left of it after `filters`, as for `seq_kd`.
+    """
 
     kind: Literal["truth", "seq_kd"] = "truth"
     num_hypotheses: int = 1
     choice: Literal["best", "nearest_to_reference"] = "best"
     weights: Literal["uniform", "posterior", "rank"] = "posterior"
     temperature: float = 1.0
+    truth_audio: Literal["all", "filtered"] = "all"
     filters: FilterConfig = field(default_factory=FilterConfig)
 
 

@@ -98,7 +98,7 @@ def jsonl_to_labels(
                 refused: list[Rejection] = []
                 records = _records(store, number, nbest, refused, bar)
                 writer.write_shard(number, records, refused)
-        return writer.complete(store.rejections)
+        return writer.complete(store.rejections, store.pieces)
 
 
 def _check_ids(nbest: NBestList, store: Store, planned: Sequence[str]) -> None:

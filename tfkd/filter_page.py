@@ -20,6 +20,8 @@ from tfkd.records import UtteranceRecord
 WIDTH, HISTOGRAM_HEIGHT = 400, 150
 ALIGNMENT_WIDTH = 420
 _BINS = 40
+# Above it float32 skips whole numbers, so that none can have a bar of its own.
+_MOST_COUNTED = 2**24
 # Beyond these shares of the hypotheses, values are gathered in the outermost bars.
 _TAIL_PERCENT = 0.5
 # A page that is larger no longer opens on a phone.
@@ -136,7 +138,7 @@ def _histogram(distribution: Distribution, report: FilterReport) -> Histogram:
         share = (min(max(value, edges[0]), edges[-1]) - edges[0]) / (edges[-1] - edges[0])
         return round(10 + share * (WIDTH - 20), 1)
 
-    low, middle, high = np.percentile(values, (5, 50, 95))
+    low, middle, high = np.percentile(values.astype(np.float64), (5, 50, 95))
     ticks = _ticks(edges[0], edges[-1], whole=are_whole)
     return Histogram(
         title=distribution.measure.title,
@@ -165,17 +167,20 @@ def _is_refused(values: np.ndarray, filters: Sequence[Filter], report: FilterRep
 
 
 def _edges(values: np.ndarray, limits: Sequence[float]) -> np.ndarray:
+    # The range of float32 does not hold the difference of its own ends.
+    values = values.astype(np.float64)
     if _are_whole(values) and np.ptp(values) < _BINS:
         return np.arange(values.min(), values.max() + 2) - 0.5
     low, high = np.percentile(values, (_TAIL_PERCENT, 100 - _TAIL_PERCENT))
     low, high = min(low, *limits, high), max(high, *limits, low)
-    if high - low < 1e-6:
-        low, high = low - 0.5, high + 0.5
+    scale = max(1.0, abs(low), abs(high))
+    if high - low < 1e-6 * scale:
+        low, high = low - scale / 2, high + scale / 2
     return np.linspace(low, high, _BINS + 1)
 
 
 def _are_whole(values: np.ndarray) -> bool:
-    return np.array_equal(values, np.round(values))
+    return np.abs(values).max() < _MOST_COUNTED and np.array_equal(values, np.round(values))
 
 
 def _bars(values: np.ndarray, edges: np.ndarray, x_of, is_refused: np.ndarray):

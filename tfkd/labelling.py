@@ -56,7 +56,7 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
         with tqdm(total=total, desc="label", unit="utt", disable=None) as bar:
             for _ in labeller.label(pending, writer.write_shard):
                 bar.update()
-        return writer.complete(labeller.store.rejections)
+        return writer.complete(labeller.store.rejections, labeller.store.pieces)
 
 
 def label_plan(run: Run, store: Store, config: LabelConfig) -> Plan:

@@ -25,11 +25,16 @@ from tfkd.records import (
     StoreSummary,
     StoreWriter,
     UtteranceRecord,
-    open_store,
+    open_verified,
 )
+from tfkd.splitting import Piece, split_long
 from tfkd.text import normalise
 
 _NAMED_REJECTIONS = 3
+_TOO_LONG_ADVICE = {
+    "reject": "; prepare.too_long: split cuts recordings without text in their pauses",
+    "split": "; nothing tells where its text would have to be cut: cut both, or leave the text out",
+}
 
 
 def prepare(
@@ -43,6 +48,9 @@ def prepare(
 
     What cannot be used is named with its reason in `rejected.jsonl` of the store. A rerun goes on
     where an earlier one was killed.
+
+    With `config.too_long` "split", long recordings without text become utterances of their own; see
+    `tfkd.splitting.split_long` for their ids, and `pieces.jsonl` of the store for their places.
 
     Args:
       source: manifest, Kaldi directory, LibriSpeech tree, Common Voice TSV or LJSpeech CSV.
@@ -59,6 +67,14 @@ def prepare(
         config,
         source,
     )
+    pieces: list[Piece] = []
+    if config.too_long == "split":
+        utterances, pieces = split_long(
+            utterances,
+            sample_rate_hz=config.sample_rate_hz,
+            max_seconds=config.max_seconds,
+            workers=os.cpu_count() or 1,
+        )
     by_id = {utterance.utterance_id: utterance for utterance in utterances}
     plan = Plan.create(
         UTTERANCES,
@@ -79,11 +95,9 @@ def prepare(
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
                 results = pool.map(lambda utterance: _record(utterance, config), own)
                 writer.write_shard(number, _accepted(results, refused, bar), refused)
-        summary = writer.complete(rejections)
-    with open(Path(out) / "rejected.jsonl", encoding="utf-8") as lines:
-        refused_in_all = [Rejection(**json.loads(line)) for line in lines]
-    check_rejected_share(refused_in_all, len(utterances) + len(rejections), config, source, out)
-    return summary
+        all_refused = writer.write_rejections(rejections)
+        check_rejected_share(all_refused, len(utterances) + len(rejections), config, source, out)
+        return writer.complete(rejections, pieces)
 
 
 def _accepted(
@@ -118,7 +132,8 @@ def _record(utterance: Utterance, config: PrepareConfig) -> UtteranceRecord | Re
             max_seconds=config.max_seconds,
         )
     except UnusableAudio as error:
-        return _rejection(utterance, error.reason, error.message)
+        advice = _TOO_LONG_ADVICE[config.too_long] if error.reason == "too_long" else ""
+        return _rejection(utterance, error.reason, error.message + advice)
     return UtteranceRecord(
         utterance_id=utterance.utterance_id,
         audio=encode_flac(waveform, config.sample_rate_hz),
@@ -213,20 +228,11 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
     if not Path(data).exists():
         raise ManifestError("no such file or folder", path=data)
     if (Path(data) / "plan.json").exists():
-        yield _verified_store(Path(data))
+        yield open_verified(data)
         return
     with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
         prepare(data, scratch, config)
-        yield _verified_store(Path(scratch))
-
-
-def _verified_store(directory: Path) -> Store:
-    store = open_store(directory)
-    # TensorFlow reads shards without checking them all, so this must happen before.
-    store.verify(deep=True)
-    if not store.summary.records:
-        raise RecordError("holds no utterances", path=directory)
-    return store
+        yield open_verified(scratch)
 
 
 def _check_rate(store: Store, sample_rate_hz: int) -> None:

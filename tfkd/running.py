@@ -21,7 +21,7 @@ from tfkd.labelling import label
 from tfkd.metrics import paired_difference
 from tfkd.preparing import prepare
 from tfkd.provenance import provenance
-from tfkd.records import Store, open_store
+from tfkd.records import Store, open_verified
 from tfkd.runs import load_run
 from tfkd.training import COMPLETE, train
 
@@ -92,9 +92,7 @@ class Job:
         return Stage(name, (name,), (f"{name}/{COMPLETE}",), action)
 
     def _store(self, name: str) -> Store:
-        store = open_store(self.work / name)
-        store.verify(deep=True)
-        return store
+        return open_verified(self.work / name)
 
     def _prepare(self) -> None:
         for split in SPLITS:

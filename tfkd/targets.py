@@ -69,9 +69,10 @@ def targets_of(
 ) -> Targets | Dropped:
     """Chooses and weighs the targets of one record.
 
-    `truth` takes the reference. `seq_kd` takes the first `num_hypotheses` of those that
-    `tfkd.filtering.judge` keeps and the tokenizer can spell, in the teacher's order or from the
-    nearest to the reference on, and weighs them over their sum:
+    `truth` takes the reference; with `truth_audio` "filtered", only of utterances of which `seq_kd`
+    with the same settings takes a hypothesis. `seq_kd` takes the first `num_hypotheses` of those
+    that `tfkd.filtering.judge` keeps and the tokenizer can spell, in the teacher's order or from
+    the nearest to the reference on, and weighs them over their sum:
 
     - `posterior`: softmax of log_prob / temperature (Mun'im et al. 2019, arXiv:1811.04531,
       section 3);
@@ -82,10 +83,10 @@ def targets_of(
     section 3.3, with word edits in the place of BLEU.
 
     Raises:
-      RecordError: if `seq_kd` is asked of a record that holds no hypotheses, or `posterior` of
-        hypotheses without log_prob.
+      RecordError: if `seq_kd` or "filtered" is asked of a record that holds no hypotheses, or
+        `posterior` of hypotheses without log_prob.
     """
-    if objective.kind == "truth":
+    if objective.kind == "truth" and objective.truth_audio == "all":
         return _truth(record, tokenizer)
     if not isinstance(record, PseudoLabelRecord):
         raise RecordError(
@@ -95,6 +96,8 @@ def targets_of(
     chosen = spelled[: objective.num_hypotheses]
     if not chosen:
         return Dropped(record.utterance_id, faults)
+    if objective.kind == "truth":
+        return _truth(record, tokenizer)
     weights = _weights([each.hypothesis for each in chosen], objective, record.utterance_id)
     ranked = sorted(zip(weights, chosen), key=lambda item: -item[0])
     return Targets(

@@ -8,12 +8,12 @@ import sys
 
 from tfkd.config import LabelConfig
 from tfkd.labelling import label
-from tfkd.records import PseudoLabelRecord, open_store
+from tfkd.records import PseudoLabelRecord, open_store, open_verified
 from tfkd.runs import load_run
 
 teacher_dir, data_dir, out = sys.argv[1:]
 settings = LabelConfig(beam_width=8, num_hypotheses=4)
-summary = label(load_run(teacher_dir), open_store(data_dir), out, settings)
+summary = label(load_run(teacher_dir), open_verified(data_dir), out, settings)
 print(f"{summary.records} labelled, {summary.rejected} rejected")
 
 # Each record holds the audio and, for each hypothesis, text, ids, log_prob, score and more.

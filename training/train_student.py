@@ -11,7 +11,7 @@ import sys
 
 from tfkd.config import ObjectiveConfig, load_system_config
 from tfkd.metrics import score
-from tfkd.records import open_store
+from tfkd.records import open_verified
 from tfkd.training import train
 
 config, labels_dir, valid_dir, out = sys.argv[1:]
@@ -20,10 +20,10 @@ objective = ObjectiveConfig(kind="seq_kd", num_hypotheses=4, weights="posterior"
 training = dataclasses.replace(system.training, objective=objective)
 system = dataclasses.replace(system, training=training)
 
-labels = open_store(labels_dir)
+labels = open_verified(labels_dir)
 known = [row for row in labels.index if row["text"]]
 if known:
     teacher = score([row["text"] for row in known], [row["hypothesis"] for row in known])
     print(f"WER of the best pseudo labels: {teacher.wer:.2%}")
-student = train(system, labels, open_store(valid_dir), out)
+student = train(system, labels, open_verified(valid_dir), out)
 print(f"{student.model.count_params():,} parameters in {out}")

@@ -10,7 +10,7 @@ from tfkd.callbacks import ValidationErrorRate
 from tfkd.config import DecodingConfig, load_system_config
 from tfkd.datasets import TrainingEpochs
 from tfkd.decoding import Decoder
-from tfkd.records import open_store
+from tfkd.records import open_verified
 from tfkd.runs import MODEL, save_description, save_model
 from tfkd.text import train_tokenizer
 from tfkd.training import TrainableRecogniser, feature_statistics
@@ -18,7 +18,7 @@ from tfkd.training import TrainableRecogniser, feature_statistics
 config, train_dir, valid_dir, out = sys.argv[1:]
 system = load_system_config(config, "teacher")
 settings = system.training
-train_store, valid_store = open_store(train_dir), open_store(valid_dir)
+train_store, valid_store = open_verified(train_dir), open_verified(valid_dir)
 
 tokenizer = train_tokenizer([row["text"] for row in train_store.index], system.tokenizer)
 model = TrainableRecogniser(system.model, tokenizer.vocab_size)

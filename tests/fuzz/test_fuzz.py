@@ -6,10 +6,18 @@ import pytest
 import watchdog
 from proof import SEED, Proof
 
+TARGETS = [
+    "mutated_audio",
+    "mutated_manifests",
+    "mutated_records",
+    "mutated_configs",
+    "mutated_nbest",
+    "mutated_language_models",
+    "mutated_stores",
+]
 
-@pytest.mark.parametrize(
-    "target", ["mutated_audio", "mutated_manifests", "mutated_records", "mutated_configs"]
-)
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_mutated_input_is_read_or_refused(target: str, proof: Proof) -> None:
     count = proof.count(fast=300, full=20_000)
     outcome = watchdog.run_cases(target, count, SEED)

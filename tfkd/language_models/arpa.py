@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from tfkd.errors import LanguageModelError
 
-_COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)$")
-_HEADER = re.compile(r"\\(\d+)-grams:$")
+# No more digits than a 64-bit number has: Python refuses to convert thousands of them.
+_COUNT = re.compile(r"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})$")
+_HEADER = re.compile(r"\\(\d{1,18})-grams:$")
 _NATURAL = math.log(10.0)
 # What toolkits write for a probability of zero.
 _LEAST_LOG10 = -99.0
@@ -44,7 +46,7 @@ def read_arpa(path: str | Path, *, most_ngrams: int) -> ArpaModel:
     try:
         with opened(path, "rt", encoding="utf-8") as file:
             return _read(file, path, most_ngrams)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise LanguageModelError(f"cannot read the language model: {error}", path=path) from error
 
 

@@ -36,7 +36,7 @@ from tfkd.records.schema import (
     UtteranceRecord,
     hypotheses_faults,
 )
-from tfkd.records.store import Store, StoreSummary, open_store
+from tfkd.records.store import Store, StoreSummary, open_store, open_verified
 from tfkd.records.writer import StoreWriter, is_written, write_shard
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "is_written",
     "masked_crc32c",
     "open_store",
+    "open_verified",
     "read_records",
     "write_shard",
 ]

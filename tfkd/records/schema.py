@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -202,8 +203,8 @@ def _hypotheses_values(record: PseudoLabelRecord) -> Values:
     def known(name: str) -> list[Any]:
         return [value for each in hypotheses if (value := getattr(each, name)) is not None]
 
-    def flat(name: str) -> list[Any]:
-        return [value for each in hypotheses for value in getattr(each, name)]
+    def flat(name: str) -> Iterator[Any]:
+        return itertools.chain.from_iterable(getattr(each, name) for each in hypotheses)
 
     return {
         HYPOTHESES_TEXT: [each.text.encode() for each in hypotheses],
@@ -333,7 +334,8 @@ def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
         found = len(getattr(hypothesis, name))
         if found not in (0, len(hypothesis.token_ids)):
             yield f"{len(hypothesis.token_ids)} token_ids but {found} {name}"
-    if not all(0 <= token_id <= _INT64_MAX for token_id in hypothesis.token_ids):
+    ids = hypothesis.token_ids or (0,)
+    if not (min(ids) >= 0 and max(ids) <= _INT64_MAX):
         yield "a token id is negative or too large"
     if hypothesis.finish_reason not in (None, *FINISH_REASONS):
         yield f"finish_reason is {hypothesis.finish_reason!r}, not {' or '.join(FINISH_REASONS)}"
@@ -341,16 +343,19 @@ def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
 
 
 def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
-    named = {name: getattr(hypothesis, name) for name in ("log_prob", "score", "coverage")}
-    per_token = {
-        f"{name}[{step}]": value
-        for name in ("token_log_probs", "token_seconds")
-        for step, value in enumerate(getattr(hypothesis, name))
-    }
-    for name, value in (named | per_token).items():
-        # Says no to NaN as well, and to what becomes infinite as float32.
-        if value is not None and not abs(value) <= _FLOAT32_MAX:
+    for name in ("log_prob", "score", "coverage"):
+        value = getattr(hypothesis, name)
+        if value is not None and not _is_float32(value):
             yield f"{name} is {value}, not a finite float32"
+    for name in ("token_log_probs", "token_seconds"):
+        for step, value in enumerate(getattr(hypothesis, name)):
+            if not _is_float32(value):
+                yield f"{name}[{step}] is {value}, not a finite float32"
+
+
+def _is_float32(value: float) -> bool:
+    # Says no to NaN as well, and to what becomes infinite as float32.
+    return -_FLOAT32_MAX <= value <= _FLOAT32_MAX
 
 
 def _encoding_faults(text: str, name: str) -> Iterator[str]:

@@ -33,7 +33,8 @@ class Sidecar:
 
     def write(self, path: Path) -> None:
         """Writes it as sealed JSON; RecordError if it cannot."""
-        write_sealed(path, asdict(self))
+        # asdict of the whole would copy every row of `entries`.
+        write_sealed(path, vars(self) | {"rejections": [asdict(each) for each in self.rejections]})
 
     @classmethod
     def read(cls, path: Path) -> Sidecar:

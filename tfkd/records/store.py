@@ -22,10 +22,12 @@ from tfkd.records.shards import (
     shard_ids,
     sidecar_path,
 )
+from tfkd.splitting import Piece
 
 PLAN = "plan.json"
 INDEX = "index.jsonl"
 REJECTED = "rejected.jsonl"
+PIECES = "pieces.jsonl"
 COMPLETE = "complete.json"
 SHARDS = "shards"
 
@@ -41,6 +43,7 @@ class StoreSummary:
       rejected_before_planning: duplicates and lines that could not be read.
       duration_seconds: audio of all records together.
       sha256: identity of the content; see Store.sha256.
+      split: recordings that were too long; `pieces` of them were planned in their place.
     """
 
     kind: str
@@ -50,6 +53,8 @@ class StoreSummary:
     rejected_before_planning: int
     duration_seconds: float
     sha256: str
+    split: int = 0
+    pieces: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,13 @@ class Store:
     def rejections(self) -> list[Rejection]:
         """Every utterance that was refused, those refused before planning first."""
         return [Rejection(**row) for row in _read_lines(self.directory / REJECTED)]
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """Where the pieces of long recordings come from; empty if none was cut."""
+        if PIECES not in self.marker["files"]:
+            return []
+        return [Piece(**row) for row in _read_lines(self.directory / PIECES)]
 
     def records(self) -> Iterator[Record]:
         """Yields the records in the plan's order, each verified as it is read.
@@ -185,6 +197,21 @@ def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
         )
     store = Store(directory, plan, StoreSummary(**marker["summary"]), marker)
     store.verify(deep=False)
+    return store
+
+
+def open_verified(directory: str | Path) -> Store:
+    """Opens a finished store after reading every byte of it.
+
+    Whoever hands shards to TensorFlow needs this: it takes a damaged shard for a shorter one.
+
+    Raises:
+      RecordError: as `open_store` and `Store.verify`; and if the store has no record.
+    """
+    store = open_store(directory)
+    store.verify(deep=True)
+    if not store.summary.records:
+        raise RecordError("holds no utterances", path=store.directory)
     return store
 
 

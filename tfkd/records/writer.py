@@ -7,7 +7,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +24,14 @@ from tfkd.records.shards import Sidecar, clean_rejection, inspect_shard, sidecar
 from tfkd.records.store import (
     COMPLETE,
     INDEX,
+    PIECES,
     PLAN,
     REJECTED,
     SHARDS,
     StoreSummary,
     shard_path,
 )
+from tfkd.splitting import Piece
 
 _LOCK = ".lock"
 # The small files whose content the marker seals.
@@ -143,13 +145,13 @@ class StoreWriter:
         write_shard(self.directory, self.plan, number, records, rejections)
         self._done.add(number)
 
-    def complete(self, planless_rejections: Iterable[Rejection] = ()) -> StoreSummary:
-        """Writes the small files and, last, the marker that makes the store readable.
-
-        The small files: the index, the rejections, and what TensorFlow Datasets reads.
+    def write_rejections(self, planless_rejections: Iterable[Rejection] = ()) -> list[Rejection]:
+        """Names every refused utterance in `rejected.jsonl`; what is there is no finished store.
 
         Args:
           planless_rejections: utterances refused before the plan was made (duplicates, bad lines).
+        Returns:
+          All rejections, those without a plan first.
         Raises:
           RecordError: if a shard is still to be written, or the disk fails.
         """
@@ -160,44 +162,68 @@ class StoreWriter:
                 path=self.directory,
                 remedy="write the pending shards first",
             )
+        rejections = [clean_rejection(each) for each in planless_rejections]
+        for _, sidecar in self._sidecars():
+            rejections.extend(sidecar.rejections)
+        _write_lines(self.directory / REJECTED, map(asdict, rejections))
+        return rejections
+
+    def complete(
+        self, planless_rejections: Sequence[Rejection] = (), pieces: Sequence[Piece] = ()
+    ) -> StoreSummary:
+        """Writes the small files and, last, the marker that makes the store readable.
+
+        The small files: the index, the rejections, and what TensorFlow Datasets reads.
+
+        Args:
+          planless_rejections: as for `write_rejections`.
+          pieces: where those utterances come from that are parts of a long recording.
+        Raises:
+          RecordError: if a shard is still to be written, or the disk fails.
+        """
+        rejected = len(self.write_rejections(planless_rejections)) - len(planless_rejections)
         self._remove_leftovers()
-        planless = [clean_rejection(each) for each in planless_rejections]
-        planned: list[Rejection] = []
         shards: list[dict[str, Any]] = []
         seconds: list[float] = []
 
         def entries() -> Iterator[dict[str, Any]]:
             # One sidecar at a time: the index of a great corpus need not fit in memory.
-            for number in range(len(self.plan.shards)):
-                path = shard_path(self.directory, self.plan, number)
-                sidecar = Sidecar.read(sidecar_path(path))
+            for path, sidecar in self._sidecars():
                 shards.append(_shard_row(path, sidecar))
                 seconds.append(math.fsum(row["duration_seconds"] for row in sidecar.entries))
-                planned.extend(sidecar.rejections)
                 yield from sidecar.entries
 
         _write_lines(self.directory / INDEX, entries())
-        _write_lines(self.directory / REJECTED, map(asdict, planless + planned))
+        if pieces:
+            _write_lines(self.directory / PIECES, map(asdict, pieces))
         write_json(self.directory / FEATURES, features_json(self.plan.kind))
         write_json(self.directory / DATASET_INFO, dataset_info_json(self.plan, shards))
         summary = StoreSummary(
             kind=self.plan.kind,
             num_shards=len(shards),
             records=sum(row["records"] for row in shards),
-            rejected=len(planned),
-            rejected_before_planning=len(planless),
+            rejected=rejected,
+            rejected_before_planning=len(planless_rejections),
             duration_seconds=math.fsum(seconds),
             sha256=seal_of({row["name"]: row["sha256"] for row in shards}),
+            split=len({piece.source_id for piece in pieces}),
+            pieces=len(pieces),
         )
         self._write_marker(summary, shards)
         return summary
 
+    def _sidecars(self) -> Iterator[tuple[Path, Sidecar]]:
+        for number in range(len(self.plan.shards)):
+            path = shard_path(self.directory, self.plan, number)
+            yield path, Sidecar.read(sidecar_path(path))
+
     def _write_marker(self, summary: StoreSummary, shards: list[dict[str, Any]]) -> None:
+        sealed = [*_SEALED, PIECES] if summary.pieces else _SEALED
         marker = {
             "plan_sha256": self.plan.sha256,
             "summary": asdict(summary),
             "shards": shards,
-            "files": {name: _sha256(self.directory / name) for name in _SEALED},
+            "files": {name: _sha256(self.directory / name) for name in sealed},
         }
         write_sealed(self.directory / COMPLETE, marker)
 
@@ -222,7 +248,9 @@ class StoreWriter:
         A worker of another process that is still alive has nothing to add to a store that is begun
         anew or complete: without its temporary file, it fails.
         """
-        ours = [self.directory.glob(f".{name}.*.tmp") for name in (PLAN, *_SEALED, COMPLETE)]
+        ours = [
+            self.directory.glob(f".{name}.*.tmp") for name in (PLAN, *_SEALED, PIECES, COMPLETE)
+        ]
         for leftovers in [*ours, (self.directory / SHARDS).glob(f".{self.plan.kind}-*.tmp")]:
             for leftover in leftovers:
                 with _writing(leftover):
