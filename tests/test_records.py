@@ -27,8 +27,10 @@ from tfkd.records import (
     Hypothesis,
     Plan,
     PseudoLabelRecord,
+    RandomAccess,
     StoreWriter,
     UtteranceRecord,
+    frame,
     open_store,
     read_records,
 )
@@ -517,6 +519,33 @@ def test_rejections_of_any_bytes_are_written(tmp_path: Path) -> None:
     with StoreWriter(tmp_path, plan_of(ids=[])) as writer:
         writer.complete([odd])
     assert open_store(tmp_path).rejections[0].detail == r"text \udc80"
+
+
+def test_records_are_read_in_any_order(unbroken: Path) -> None:
+    store = open_store(unbroken)
+    access, expected = RandomAccess(store), list(store.records())
+    assert len(access) == len(expected) == len(store.index)
+    for place in [*reversed(range(len(expected))), 0, 2]:
+        assert access[place] == expected[place]
+
+
+def test_random_access_finds_damage(store_directory: Path) -> None:
+    store = open_store(store_directory)
+    access = RandomAccess(store)
+    path = store.shard_paths[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10] + bytes([whole[-10] ^ 1]) + whole[-9:])
+    with pytest.raises(RecordError, match="damaged record 2 at byte .* content disagrees"):
+        access[2]
+    assert access[0].utterance_id == store.index[0]["utterance_id"]
+    path.write_bytes(frame(utterance("stranger").to_example_bytes()))
+    with pytest.raises(RecordError, match=f"stranger: found where utterance {IDS[0]} was planned"):
+        access[0]
+    with pytest.raises(RecordError, match="holds 1 records, not 3"):
+        RandomAccess(store)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RecordError, match="more than the file holds"):
+        RandomAccess(store)
 
 
 def test_another_kind_of_store_is_refused(unbroken: Path) -> None:

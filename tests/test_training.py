@@ -17,9 +17,10 @@ import tensorflow as tf
 from tfkd import callbacks, training
 from tfkd.callbacks import ValidationErrorRate
 from tfkd.checkpoints import restore_checkpoint
-from tfkd.config import DecodingConfig, ObjectiveConfig, SystemConfig, to_yaml
-from tfkd.datasets import TrainingEpochs, audio_batches, training_batches
+from tfkd.config import DecodingConfig, SystemConfig, to_yaml
+from tfkd.datasets import audio_batches
 from tfkd.decoding import Decoder, decode_dataset
+from tfkd.epochs import TrainingEpochs
 from tfkd.errors import CheckpointError, TextError, TrainingError
 from tfkd.files import sha256
 from tfkd.metrics import score
@@ -239,7 +240,7 @@ def killed(short_system, prepared, epochs, tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("killed")
     config, out = directory / "system.yaml", directory / "run"
     config.write_text(to_yaml(short_system))
-    last_step = steps_after(epochs, KILLED_IN_EPOCH - 1) + epochs.num_batches(2) // 2
+    last_step = steps_after(epochs, KILLED_IN_EPOCH - 1) + epochs.num_batches // 2
     stores = [str(prepared[split].directory) for split in ("train", "valid")]
     done = subprocess.run(
         [sys.executable, "-c", TRAIN_AND_DIE, config, *stores, out, str(last_step)],
@@ -351,9 +352,9 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_spares_the_checkpoint(
     short_system, prepared, epochs, tmp_path, monkeypatch, position
 ):
     system = altered(short_system, epochs=2)
-    counts = [epochs.num_batches(0), epochs.num_batches(1)]
-    epoch, batch = {"first": (0, 0), "middle": (1, 0), "last": (1, counts[1] - 1)}[position]
-    step = sum(counts[:epoch]) + batch + 1
+    count = epochs.num_batches
+    epoch, batch = {"first": (0, 0), "middle": (1, 0), "last": (1, count - 1)}[position]
+    step = epoch * count + batch + 1
     names = [list(each["utterance_id"].numpy()) for each in epochs.batches(epoch)][batch]
     poison(monkeypatch, epoch, batch)
     with pytest.raises(TrainingError, match="not finite") as caught:
@@ -411,9 +412,8 @@ def test_the_loss_is_the_stated_mix(tiny_system, prepared, teacher):
     """(1 - c) cross-entropy + c CTC, each as its own metric shows it."""
     model = TrainableRecogniser(tiny_system.model, teacher.tokenizer.vocab_size)
     model.configure(tiny_system.training, 10)
-    (batch,) = training_batches(
-        prepared["valid"], teacher.tokenizer, ObjectiveConfig(), tiny_system.training, seed=0
-    ).take(1)
+    epochs = TrainingEpochs(prepared["valid"], teacher.tokenizer, tiny_system.training)
+    (batch,) = epochs.batches(0).take(1)
     loss = float(model.compute_loss(x=batch, y_pred=model(batch)))
     parts = float(model.attention_loss.result()), float(model.ctc_loss.result())
     assert loss == pytest.approx(0.7 * parts[0] + 0.3 * parts[1], rel=1e-5)

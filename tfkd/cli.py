@@ -21,7 +21,7 @@ from tfkd import __version__
 from tfkd.errors import ConfigError, TfkdError
 
 if TYPE_CHECKING:
-    from tfkd.config import PrepareConfig
+    from tfkd.config import PrepareConfig, SystemConfig
     from tfkd.records import StoreSummary
 
 _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
@@ -96,7 +96,7 @@ def _train(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
     system = load_system_config(options.config, "teacher")
-    _train_on(system, options.train, options.valid, options.out)
+    _train_on(system, options.train, options)
 
 
 def _distill(options: argparse.Namespace) -> None:
@@ -107,21 +107,26 @@ def _distill(options: argparse.Namespace) -> None:
         objective = dataclasses.replace(system.training.objective, kind=options.objective)
         training = dataclasses.replace(system.training, objective=objective)
         system = dataclasses.replace(system, training=training)
-    _train_on(system, options.labels, options.valid, options.out)
+    _train_on(system, options.labels, options)
 
 
-def _train_on(system, train_data: str, valid_data: str, out: str) -> None:
+def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig
     from tfkd.preparing import utterance_store
-    from tfkd.training import train
+    from tfkd.profiling import Profile
+    from tfkd.reporting import profile_report
+    from tfkd.training import TENSORBOARD, train
 
+    profile = Profile(Path(options.out) / TENSORBOARD) if options.profile else None
     config = PrepareConfig(sample_rate_hz=system.model.frontend.sample_rate_hz)
     with (
         utterance_store(train_data, config) as train_store,
-        utterance_store(valid_data, config) as valid_store,
+        utterance_store(options.valid, config) as valid_store,
     ):
-        run = train(system, train_store, valid_store, out)
-    print(f"{run.model.count_params():,} parameters in {out}")
+        run = train(system, train_store, valid_store, options.out, profile)
+    print(f"{run.model.count_params():,} parameters in {options.out}")
+    if profile is not None:
+        print(profile_report(profile, config.sample_rate_hz))
 
 
 def _label(options: argparse.Namespace) -> None:
@@ -497,6 +502,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--decoding", help="settings that tfkd tune-decoding wrote (YAML)")
         add_set(command, " of a run's search (docs/guide/decoding.md)")
 
+    def add_profile(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--profile",
+            action="store_true",
+            help="print where the time went, and trace some steps for TensorBoard in OUT",
+        )
+
     def add_text(command: argparse.ArgumentParser) -> None:
         command.add_argument("--text", required=True, nargs="+", metavar="SOURCE",
                              help="text files, a sentence a line, or prepared folders")  # fmt: skip
@@ -530,11 +542,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("train", _train, "train a recogniser on transcribed utterances",
                   "tfkd train configs/digits.yaml --train work/data/train --valid work/data/valid "
-                  "--out work/teacher")  # fmt: skip
+                  "--out work/teacher --profile")  # fmt: skip
     command.add_argument("config", help="system config, or run config (its teacher)")
     command.add_argument("--train", required=True, help="prepared folder or manifest")
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
+    add_profile(command)
 
     command = add("train-lm", _train_lm, "train a language model for a recogniser's search",
                   "tfkd train-lm configs/lm/characters.yaml --run work/teacher "
@@ -582,6 +595,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--objective", choices=["truth", "seq_kd"], help="instead of the config's objective"
     )
+    add_profile(command)
 
     command = add("decode", _decode, "print what a recogniser makes of each utterance",
                   "tfkd decode work/teacher --data work/data/test --nbest "

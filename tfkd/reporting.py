@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfkd.records import Hypothesis
+
+if TYPE_CHECKING:
+    from tfkd.profiling import Profile
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -62,6 +65,30 @@ def _hypotheses_table(hypotheses: Sequence[Mapping[str, Any]]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def profile_report(profile: Profile, sample_rate_hz: int) -> str:
+    """Where the time of a training went, a row a part, and how much it learned from meanwhile."""
+    if not profile.steps:
+        return "nothing was left to train, so there is nothing to profile"
+    wall_seconds = profile.wall_seconds
+    parts = {**profile.seconds, "in all": wall_seconds}
+    rows = [
+        [part, f"{seconds:.2f}", f"{100 * seconds / wall_seconds:.1f}"]
+        for part, seconds in parts.items()
+    ]
+    # Of the time in which it learned: how long validation takes is another matter.
+    learning_seconds = profile.learning_seconds
+    audio_seconds = (profile.samples - profile.padded_samples) / sample_rate_hz
+    return "\n".join(
+        [
+            table(["where the time went", "seconds", "%"], rows),
+            f"{profile.steps} steps; while they ran, "
+            f"{profile.utterances / learning_seconds:.1f} utterances and "
+            f"{audio_seconds / learning_seconds:.1f} seconds of audio a second; "
+            f"{100 * profile.padding:.1f} % of the batches was padding",
+        ]
+    )
 
 
 def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:

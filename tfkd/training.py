@@ -22,13 +22,15 @@ from tfkd.callbacks import (
 )
 from tfkd.checkpoints import Progress, restore_checkpoint
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
-from tfkd.datasets import TrainingEpochs, audio_batches, spread_over_lengths
+from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoder
+from tfkd.epochs import TrainingEpochs
 from tfkd.errors import CheckpointError, TrainingError
 from tfkd.files import write_json, write_text
 from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
 from tfkd.models import Recogniser
+from tfkd.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.records import (
     UTTERANCES,
     Plan,
@@ -42,6 +44,7 @@ from tfkd.targets import Survey, survey
 from tfkd.text import Tokenizer, train_tokenizer
 
 COMPLETE = "complete.json"
+TENSORBOARD = "tensorboard"
 _STATISTICS_BATCHES = 40
 _PARITY_UTTERANCES = 50
 _LOG = logging.getLogger("tfkd")
@@ -86,13 +89,20 @@ class TrainableRecogniser(Recogniser):
         return (1 - share) * attention + share * alignment
 
 
-def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str | Path) -> Run:
+def train(
+    system: SystemConfig,
+    train_store: Store,
+    valid_store: Store,
+    out: str | Path,
+    profile: Profile | None = None,
+) -> Run:
     """Trains one recogniser, or goes on where an earlier call was killed.
 
     Args:
       train_store: utterances, or pseudo labels where the objective is seq_kd.
       valid_store: utterances with transcripts, decoded after each epoch.
       out: folder of the run; a finished one is returned as it is.
+      profile: is told where the time goes.
     Raises:
       CheckpointError: if `out` holds a run of other settings or data.
       TextError: if no utterance gives a target, or validation has no transcript.
@@ -129,7 +139,7 @@ def train(system: SystemConfig, train_store: Store, valid_store: Store, out: str
         )
         decoder = Decoder(model, tokenizer, decoding)
         validation = ValidationErrorRate(decoder, valid_store, training.batch_size)
-        _fit(model, training, epochs, validation, keeper)
+        _fit(model, training, epochs, validation, keeper, profile)
     write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
     return load_run(out)
 
@@ -140,24 +150,32 @@ def _fit(
     epochs: TrainingEpochs,
     validation: ValidationErrorRate,
     keeper: KeepProgress,
+    profile: Profile | None,
 ) -> None:
     progress = keeper.progress
-    curves = CurvesForTensorBoard(keeper.out / "tensorboard")
+    curves = CurvesForTensorBoard(keeper.out / TENSORBOARD)
+    callbacks: list[keras.callbacks.Callback] = [validation, keeper, curves]
+    if profile is not None:
+        timed = profile.timing(validation, VALIDATION), profile.timing(keeper, CHECKPOINTING)
+        callbacks = [profile, *timed, curves]
     while not _has_ended(progress, training):
         epoch = progress.epochs
         batches = epochs.batches(epoch, progress.batches)
-        # One call an epoch, because epochs differ by a few batches.
-        callbacks = keras.callbacks.CallbackList(
-            [StopOnNonFiniteLoss(batches), validation, keeper, curves],
-            add_history=True,
-            add_progbar=True,
-            model=model,
-            verbose=1 if sys.stdout.isatty() else 2,
-            epochs=training.epochs,
-            steps=int(batches.cardinality()),
-        )
+        # One call an epoch, because each has batches of its own.
         model.fit(
-            batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, callbacks=callbacks
+            batches if profile is None else profile.watch(batches),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            shuffle=False,
+            callbacks=keras.callbacks.CallbackList(
+                [StopOnNonFiniteLoss(batches), *callbacks],
+                add_history=True,
+                add_progbar=True,
+                model=model,
+                verbose=1 if sys.stdout.isatty() else 2,
+                epochs=training.epochs,
+                steps=int(batches.cardinality()),
+            ),
         )
 
 

@@ -2,7 +2,7 @@
 
     python training/train_student.py configs/digits.yaml work/labels work/data/valid work/student
 
-The student differs from the teacher in its config and its dataset only: `training_batches` gives
+The student differs from the teacher in its config and its dataset only: `TrainingEpochs` gives
 the teacher's k best with their weights in place of the transcript.
 """
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tfkd.callbacks import ValidationErrorRate
 from tfkd.config import DecodingConfig, load_system_config
-from tfkd.datasets import TrainingEpochs
 from tfkd.decoding import Decoder
+from tfkd.epochs import TrainingEpochs
 from tfkd.records import open_verified
 from tfkd.runs import MODEL, save_description, save_model
 from tfkd.text import train_tokenizer

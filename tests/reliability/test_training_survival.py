@@ -17,7 +17,7 @@ from proof import SEED
 
 from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
 from tfkd.config import SystemConfig, to_yaml
-from tfkd.datasets import TrainingEpochs
+from tfkd.epochs import TrainingEpochs
 from tfkd.runs import load_run
 from tfkd.training import TrainableRecogniser, train
 

@@ -1,10 +1,11 @@
 """Stores of TFRecord shards: one schema a kind, written crash-safe, verified before use.
 
 Read in this order: framing (bytes of a file), examples (bytes of a record), schema (one record),
-plan (which utterance goes where), shards (one file and its sidecar), store (reading), layout (how
-TensorFlow Datasets reads it), writer (writing).
+plan (which utterance goes where), shards (one file and its sidecar), store (reading), access
+(reading in any order), layout (how TensorFlow Datasets reads it), writer (writing).
 """
 
+from tfkd.records.access import RandomAccess
 from tfkd.records.framing import frame, masked_crc32c, read_records
 from tfkd.records.plan import Plan
 from tfkd.records.schema import (
@@ -65,6 +66,7 @@ __all__ = [
     "Hypothesis",
     "Plan",
     "PseudoLabelRecord",
+    "RandomAccess",
     "Record",
     "Store",
     "StoreSummary",

@@ -67,15 +67,56 @@ def read_records(path: str | Path) -> Iterator[bytes]:
             try:
                 payload = _read_record(file, size - offset)
             except ValueError as fault:
-                raise RecordError(
-                    f"damaged record {number} at byte {offset}: {fault}", path=path, remedy=REDO
-                ) from fault
+                raise _damage(path, number, offset, fault) from fault
             yield payload
             number += 1
 
 
+def record_offsets(path: Path) -> list[int]:
+    """The byte at which each record of a whole TFRecord file begins; reads headers alone."""
+    offsets = []
+    with reading(path), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while (offset := file.tell()) < size:
+            offsets.append(offset)
+            try:
+                length = _read_length(file, size - offset)
+            except ValueError as fault:
+                raise _damage(path, len(offsets) - 1, offset, fault) from fault
+            file.seek(length + _FOOTER.size, os.SEEK_CUR)
+    return offsets
+
+
+def read_record_at(path: Path, number: int, offset: int) -> bytes:
+    """The payload of record `number`, which begins at byte `offset`, after its checksums agreed.
+
+    Raises:
+      RecordError: if it cannot be read, or a checksum disagrees.
+    """
+    with reading(path), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(offset)
+        try:
+            return _read_record(file, size - offset)
+        except ValueError as fault:
+            raise _damage(path, number, offset, fault) from fault
+
+
+def _damage(path: Path, number: int, offset: int, fault: ValueError) -> RecordError:
+    return RecordError(f"damaged record {number} at byte {offset}: {fault}", path=path, remedy=REDO)
+
+
 def _read_record(file: BinaryIO, remaining: int) -> bytes:
     """Reads one record of a file that has `remaining` bytes left; ValueError says what is wrong."""
+    payload = _read_exactly(file, _read_length(file, remaining))
+    (payload_crc,) = _FOOTER.unpack(_read_exactly(file, _FOOTER.size))
+    if payload_crc != masked_crc32c(payload):
+        raise ValueError("the checksum of its content disagrees")
+    return payload
+
+
+def _read_length(file: BinaryIO, remaining: int) -> int:
+    """Reads the header of a record; ValueError says what is wrong with it."""
     if remaining < _HEADER.size:
         raise ValueError("the file ends inside its header")
     header = _read_exactly(file, _HEADER.size)
@@ -85,11 +126,7 @@ def _read_record(file: BinaryIO, remaining: int) -> bytes:
     # Before reading: a length that lies must not cost memory.
     if length > remaining - _HEADER.size - _FOOTER.size:
         raise ValueError(f"it declares {length} bytes, more than the file holds")
-    payload = _read_exactly(file, length)
-    (payload_crc,) = _FOOTER.unpack(_read_exactly(file, _FOOTER.size))
-    if payload_crc != masked_crc32c(payload):
-        raise ValueError("the checksum of its content disagrees")
-    return payload
+    return length
 
 
 def _read_exactly(file: BinaryIO, count: int) -> bytes:

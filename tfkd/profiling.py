@@ -1,0 +1,143 @@
+"""Where the time of a training goes: waiting for batches, steps, validation, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+FIRST_STEP, INPUT, STEP = "first step (tracing)", "waiting for input", "steps"
+VALIDATION, CHECKPOINTING = "validation", "checkpoints"
+TRACE, OTHER = "writing the trace", "other"
+# Late enough for the pipeline to have filled up.
+_TRACED_STEPS = range(5, 10)
+
+
+class Profile(keras.callbacks.Callback):
+    """Splits the wall time of one or more calls of `fit` into parts.
+
+    It comes before the callbacks that it times.
+
+    Args:
+      trace_directory: where a trace of some steps is written for TensorBoard; none by default.
+
+    Attributes:
+      seconds: by part; they add up to `wall_seconds`.
+      wall_seconds: of all calls of `fit` together.
+      steps, utterances: how many there were.
+      samples, padded_samples: what the batches held, after the change of speed, and how many of
+        those were padding.
+    """
+
+    def __init__(self, trace_directory: Path | None = None) -> None:
+        super().__init__()
+        self.trace_directory = trace_directory
+        parts = (INPUT, FIRST_STEP, STEP, VALIDATION, CHECKPOINTING, TRACE, OTHER)
+        self.seconds = dict.fromkeys(parts, 0.0)
+        self.wall_seconds = 0.0
+        self.steps = self.utterances = self.samples = self.padded_samples = 0
+        self._fit_begun = self._step_begun = self._requested = self._waited = 0.0
+        self._is_tracing = False
+
+    @property
+    def padding(self) -> float:
+        """Share of the samples of all batches that is padding."""
+        return self.padded_samples / max(self.samples, 1)
+
+    @property
+    def learning_seconds(self) -> float:
+        """Time of all steps, and of waiting for what they learn from."""
+        return sum(self.seconds[part] for part in (INPUT, FIRST_STEP, STEP))
+
+    def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """The same training batches; how long the step waits for each is noted."""
+
+        def requested(number: tf.Tensor) -> tf.Tensor:
+            tf.numpy_function(self._note_request, [], [])
+            return number
+
+        def arrived(number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            length = tf.shape(batch["waveform"])[1]
+            tf.numpy_function(self._note_arrival, [batch["num_samples"], length], [])
+            return batch
+
+        requests = tf.data.Dataset.counter().map(requested)
+        options = tf.data.Options()
+        # Or else TensorFlow fetches ahead behind these stages, too, where nobody waits.
+        options.experimental_optimization.inject_prefetch = False
+        return tf.data.Dataset.zip(requests, batches).map(arrived).with_options(options)
+
+    def timing(self, callback: keras.callbacks.Callback, part: str) -> keras.callbacks.Callback:
+        """The same callback, whose work counts as `part`."""
+        return _Timed(callback, self.seconds, part)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._fit_begun = time.perf_counter()
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self.trace_directory and self.steps == _TRACED_STEPS.start:
+            tf.profiler.experimental.start(str(self.trace_directory))
+            self._is_tracing = True
+        self._step_begun = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        part = STEP if self.steps else FIRST_STEP
+        self.seconds[part] += time.perf_counter() - self._step_begun - self._waited
+        self.seconds[INPUT] += self._waited
+        self.steps += 1
+        if self.steps == _TRACED_STEPS.stop:
+            self._stop_tracing()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._stop_tracing()
+        self.wall_seconds += time.perf_counter() - self._fit_begun
+        known = sum(seconds for part, seconds in self.seconds.items() if part != OTHER)
+        self.seconds[OTHER] = self.wall_seconds - known
+
+    def _note_request(self) -> None:
+        self._requested = time.perf_counter()
+
+    def _note_arrival(self, num_samples: np.ndarray, length: np.ndarray) -> None:
+        self._waited = time.perf_counter() - self._requested
+        self.utterances += len(num_samples)
+        self.samples += len(num_samples) * int(length)
+        self.padded_samples += int((length - num_samples).sum())
+
+    def _stop_tracing(self) -> None:
+        if self._is_tracing:
+            self._is_tracing = False
+            begun = time.perf_counter()
+            tf.profiler.experimental.stop()
+            self.seconds[TRACE] += time.perf_counter() - begun
+
+
+class _Timed(keras.callbacks.Callback):
+    """A callback whose work is counted as one part of a profile."""
+
+    def __init__(
+        self, callback: keras.callbacks.Callback, seconds: dict[str, float], part: str
+    ) -> None:
+        super().__init__()
+        self.callback, self.seconds, self.part = callback, seconds, part
+
+    def set_params(self, params: dict) -> None:
+        self.callback.set_params(params)
+
+    def set_model(self, model: keras.Model) -> None:
+        self.callback.set_model(model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.callback.on_epoch_begin(epoch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        begun = time.perf_counter()
+        self.callback.on_train_batch_end(batch, logs)
+        self.seconds[self.part] += time.perf_counter() - begun
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        begun = time.perf_counter()
+        self.callback.on_epoch_end(epoch, logs)
+        self.seconds[self.part] += time.perf_counter() - begun
