@@ -74,7 +74,6 @@ def variants(size: str) -> dict[str, Run]:
         kernel, tokens = memory.gate_kernel[:, :gates], memory.token_gates[:, :gates]
         return memory._replace(gate_kernel=kernel, token_gates=tokens)
 
-
     def gathered(memory: DecoderMemory, _: DecoderState) -> DecoderMemory:
         attention = memory.attention
         own = {name: tf.gather(getattr(attention, name), rows) for name in ("encoded", "keys")}
