@@ -123,6 +123,8 @@ MISTAKES = [
     ("set key", "run configs/demo.yaml --set data=x", 2, "unknown key 'data' (did you mean"),
     ("set type", "run configs/demo.yaml --set labels.beam_width=wide", 2, "expected int"),
     ("set section", "run configs/demo.yaml --set work_dir.x=1", 2, "'work_dir' is not a section"),
+    ("workers of a job", "run configs/demo.yaml --set teacher.training.distribution=multi_worker",
+     2, "multi_worker is not for tfkd run (run tfkd train and tfkd distill on each machine)"),
     ("no data", "run configs/demo.yaml --set data_dir={dir}", 2, "train.jsonl: the train corpus"),
     ("no corpus", "prepare {dir}/absent.jsonl --out {dir}/o", 1, "no such file or folder"),
     ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "cannot tell the format"),

@@ -38,6 +38,7 @@ ORDER = (
     "tfkd.datasets",
     "tfkd.speed",
     "tfkd.epochs",
+    "tfkd.shapes",
     # maths
     "tfkd.model_files",
     "tfkd.layers.products",
@@ -61,6 +62,7 @@ ORDER = (
     "tfkd.language_models.rnn",
     "tfkd.language_models.sentences",
     "tfkd.language_models",
+    "tfkd.distribution",
     "tfkd.losses",
     "tfkd.metrics",
     # work

@@ -233,6 +233,21 @@ def test_a_row_without_an_alignment_weighs_nothing(steps, labels):
     assert np.abs(gradient[0]).max() > 1e-3
 
 
+def test_ctc_in_operations_for_xla_is_the_same():
+    logits, rng = draw(4, 12, VOCAB_SIZE), np.random.default_rng(0)
+    ids = tf.constant(random_token_ids(rng, 4, 2))
+    lengths, weights = tf.constant([12, 10, 5, 1]), tf.constant(rng.random((4, 2)), tf.float32)
+
+    def loss(values, **settings):
+        return ctc(values, lengths, ids, weights, **settings)
+
+    def compiled(values):
+        return tf.function(lambda v: loss(v, for_xla=True), jit_compile=True)(values)
+
+    assert float(compiled(tf.constant(logits))) == pytest.approx(float(loss(logits)), rel=1e-5)
+    np.testing.assert_allclose(gradient_of(compiled, logits), gradient_of(loss, logits), atol=1e-5)
+
+
 def test_ctc_where_no_row_has_an_alignment_is_zero():
     logits = draw(2, 3, 6)
 

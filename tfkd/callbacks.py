@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfkd.checkpoints import Progress, is_finite, save_checkpoint
 from tfkd.datasets import audio_batches
 from tfkd.decoding import Decoder, decode_dataset
+from tfkd.distribution import Replicas
 from tfkd.errors import TrainingError
 from tfkd.files import write_text
 from tfkd.metrics import score
@@ -27,22 +28,32 @@ HISTORY = "history.jsonl"
 
 
 class ValidationErrorRate(keras.callbacks.Callback):
-    """Adds `val_wer` of real decoding to the logs of each epoch."""
+    """Adds `val_wer` of real decoding to the logs of each epoch.
 
-    def __init__(self, decoder: Decoder, store: Store, batch_size: int) -> None:
+    The chief decodes; other workers wait for the result.
+    """
+
+    def __init__(
+        self, decoder: Decoder, store: Store, batch_size: int, replicas: Replicas | None = None
+    ) -> None:
         super().__init__()
         self.decoder = decoder
         self.batches = audio_batches(store, batch_size).cache()
+        self.replicas = replicas or Replicas()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        wer = self.measure() if self.replicas.is_chief else 0.0
+        if logs is not None:
+            logs["val_wer"] = float(self.replicas.from_chief(np.array(wer)))
+
+    def measure(self) -> float:
+        """WER of the validation data, as a share."""
         pairs = [
             (decoded.reference, decoded.best_text)
             for decoded in decode_dataset(self.decoder, self.batches)
             if decoded.reference is not None
         ]
-        rate = score([r for r, _ in pairs], [h for _, h in pairs], samples=1)
-        if logs is not None:
-            logs["val_wer"] = rate.wer
+        return score([r for r, _ in pairs], [h for _, h in pairs], samples=1).wer
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):

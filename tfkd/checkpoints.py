@@ -58,7 +58,7 @@ class Progress:
 def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> None:
     """Writes one checkpoint and removes all but the newest two."""
     with atomic_directory(directory / progress.name) as temporary:
-        np.savez(temporary / _STATE, *[np.asarray(v) for v in _variables(model)])
+        np.savez(temporary / _STATE, *[np.asarray(v) for v in state_of(model)])
         write_json(
             temporary / _PROGRESS, {**asdict(progress), "sha256": sha256(temporary / _STATE)}
         )
@@ -74,7 +74,8 @@ def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
     Raises:
       CheckpointError: if a checkpoint is whole but belongs to another model.
     """
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     for leftover in directory.glob(".epoch-*"):
         shutil.rmtree(leftover)
     for candidate in _newest_first(directory):
@@ -86,7 +87,7 @@ def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
 
 def is_finite(model: keras.Model) -> bool:
     """Whether weights and optimizer hold finite numbers alone, and so are worth keeping."""
-    return all(np.isfinite(np.asarray(variable)).all() for variable in _variables(model))
+    return all(np.isfinite(np.asarray(variable)).all() for variable in state_of(model))
 
 
 def _read_progress(checkpoint: Path) -> Progress | None:
@@ -102,7 +103,7 @@ def _read_progress(checkpoint: Path) -> Progress | None:
 
 
 def _assign(path: Path, model: keras.Model) -> None:
-    variables = _variables(model)
+    variables = state_of(model)
     with np.load(path, allow_pickle=False) as arrays:
         values = [arrays[f"arr_{i}"] for i in range(len(arrays))]
     if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
@@ -111,8 +112,8 @@ def _assign(path: Path, model: keras.Model) -> None:
         variable.assign(value)
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    # Metrics, too: the means of an unfinished epoch go on.
+def state_of(model: keras.Model) -> list[keras.Variable]:
+    """What a checkpoint holds: metrics, too, for the means of an unfinished epoch go on."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 

@@ -124,7 +124,10 @@ def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace
         utterance_store(options.valid, config) as valid_store,
     ):
         run = train(system, train_store, valid_store, options.out, profile)
-    print(f"{run.model.count_params():,} parameters in {options.out}")
+    if run is None:
+        print("this worker's share is done; the run is in the chief's folder")
+    else:
+        print(f"{run.model.count_params():,} parameters in {options.out}")
     if profile is not None:
         print(profile_report(profile, config.sample_rate_hz))
 
@@ -474,7 +477,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _check_inputs(config) -> None:
-    """Refuses a job whose inputs are not there, before anything is loaded."""
+    """Refuses a job that cannot be done, before anything is loaded."""
+    for role in ("teacher", "student"):
+        if getattr(config, role).training.distribution == "multi_worker":
+            raise ConfigError(
+                f"{role}.training.distribution: multi_worker is not for tfkd run",
+                remedy="run tfkd train and tfkd distill on each machine",
+            )
     for split in ("train", "valid", "test"):
         source = Path(config.data_dir) / getattr(config.corpora, split)
         if not source.exists():

@@ -235,6 +235,13 @@ class TrainingConfig:
 
     `checkpoint_minutes` is how long after the last checkpoint an unfinished epoch gets another; 0
     writes one after every batch.
+
+    Attributes:
+      distribution: devices that share each batch: all of this machine (mirrored), or those of the
+        machines that TF_CONFIG names (multi_worker); see docs/guide/training.md.
+      precision: in which numbers encoder and decoder compute; weights, losses and what is saved
+        are float32.
+      xla: whether steps are compiled, once for each shape of a batch.
     """
 
     epochs: int = 30
@@ -250,6 +257,9 @@ class TrainingConfig:
     checkpoint_minutes: float = 15.0
     validation_beam_width: int = 1
     seed: int = 0
+    distribution: Literal["none", "mirrored", "multi_worker"] = "none"
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    xla: bool = False
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
 
@@ -566,6 +576,8 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
         case TrainingConfig():
             if not config.speed_factors or min(config.speed_factors) < 0.5:
                 refuse("speed_factors", "needs at least one factor, each 0.5 or more")
+            if config.xla and config.distribution != "none":
+                refuse("xla", "needs distribution: none")
         case PrepareConfig():
             if config.min_seconds >= config.max_seconds:
                 refuse("min_seconds", "must be below max_seconds")

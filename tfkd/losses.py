@@ -1,9 +1,14 @@
-"""Training objectives on weighted hypotheses."""
+"""Training objectives on weighted hypotheses.
+
+Inside a step of several replicas each gives the share of its rows: the shares add up to the loss of
+the global batch.
+"""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from tfkd.distribution import share_of_mean
 from tfkd.text import EOS_ID, PAD_ID, UNK_ID
 
 # Logits of tokens that a recogniser never emits lie below this.
@@ -35,13 +40,16 @@ def sequence_cross_entropy(
     per_token = -(1.0 - label_smoothing) * likelihood - label_smoothing * spread
     is_token = tf.cast(tf.not_equal(token_ids, PAD_ID), logits.dtype)
     token_weights = is_token * tf.expand_dims(weights, -1)
-    return tf.math.divide_no_nan(
-        tf.reduce_sum(per_token * token_weights), tf.reduce_sum(token_weights)
-    )
+    return share_of_mean(tf.reduce_sum(per_token * token_weights), tf.reduce_sum(token_weights))
 
 
 def ctc(
-    ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor, token_ids: tf.Tensor, weights: tf.Tensor
+    ctc_logits: tf.Tensor,
+    encoded_lengths: tf.Tensor,
+    token_ids: tf.Tensor,
+    weights: tf.Tensor,
+    *,
+    for_xla: bool = False,
 ) -> tf.Tensor:
     """CTC loss of weighted target sequences, per token, with pad as the blank.
 
@@ -52,6 +60,8 @@ def ctc(
       encoded_lengths: [B] int32.
       token_ids: [B, K, U] int32, ending with eos, which is left out here, and padded with pad.
       weights: [B, K] float32.
+      for_xla: whether to use operations that XLA can compile alone; the kernel of TensorFlow, which
+        it cannot, is faster.
     References:
       Graves et al. 2006; joint with attention: Kim et al. 2017, arXiv:1609.06773, eq. 9.
     """
@@ -68,10 +78,11 @@ def ctc(
     stand_in = tf.one_hot(0, tf.shape(labels)[1], on_value=UNK_ID, dtype=labels.dtype)
     labels = tf.where(tf.expand_dims(is_possible, 1), labels, stand_in)
     steps = tf.maximum(steps, 1)
+    label_lengths = tf.math.count_nonzero(labels, 1, dtype=tf.int32)
     loss = tf.nn.ctc_loss(
-        labels=tf.sparse.from_dense(labels),
+        labels=labels if for_xla else tf.sparse.from_dense(labels),
         logits=tf.repeat(ctc_logits, hypotheses, 0),
-        label_length=None,
+        label_length=label_lengths if for_xla else None,
         logit_length=steps,
         logits_time_major=False,
         blank_index=PAD_ID,
@@ -79,4 +90,4 @@ def ctc(
     row_weights = tf.reshape(weights, [-1]) * tf.cast(is_possible, loss.dtype)
     total = tf.reduce_sum(row_weights * tf.cast(lengths, loss.dtype))
     loss = tf.where(is_possible, loss, 0.0)
-    return tf.math.divide_no_nan(tf.reduce_sum(loss * row_weights), total)
+    return share_of_mean(tf.reduce_sum(loss * row_weights), total)

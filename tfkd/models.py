@@ -38,17 +38,30 @@ class Recogniser(keras.Model):
     Args:
       config: a ModelConfig, or the mapping that `get_config` gives.
       vocab_size: size of the tokenizer's vocabulary, special tokens included.
+      precision: dtype policy of encoder and decoder while training. Features, weights, logits and
+        the steps of a search are float32, and so is what is saved.
     """
 
-    def __init__(self, config: ModelConfig | dict, vocab_size: int, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        config: ModelConfig | dict,
+        vocab_size: int,
+        *,
+        precision: str = "float32",
+        **kwargs,
+    ) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.config = from_dict(ModelConfig, config) if isinstance(config, dict) else config
         self.vocab_size = vocab_size
         self.frontend = LogMel(self.config.frontend, name="frontend")
         self.spec_augment = SpecAugment(self.config.spec_augment, name="spec_augment")
-        self.encoder = Encoder(self.config.encoder, name="encoder")
+        self.encoder = Encoder(self.config.encoder, name="encoder", dtype=precision)
         self.decoder = AttentionDecoder(
-            self.config.decoder, self.config.attention, vocab_size, name="decoder"
+            self.config.decoder,
+            self.config.attention,
+            vocab_size,
+            name="decoder",
+            dtype=precision,
         )
         self.ctc_head = keras.layers.Dense(vocab_size, name="ctc") if self.config.ctc else None
         if not getattr(self, "built", False):
@@ -74,7 +87,8 @@ class Recogniser(keras.Model):
         """Maps waveform [B, N] and num_samples [B] to encoded [B, S, D] and its lengths [B]."""
         log_mel, num_frames = self.frontend(waveform, num_samples)
         log_mel = self.spec_augment(log_mel, num_frames, training=training)
-        return self.encoder(log_mel, num_frames, training=training)
+        encoded, encoded_lengths = self.encoder(log_mel, num_frames, training=training)
+        return tf.cast(encoded, tf.float32), encoded_lengths
 
     def initial_state(
         self, encoded: tf.Tensor, encoded_lengths: tf.Tensor

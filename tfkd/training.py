@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from tfkd.callbacks import (
     StopOnNonFiniteLoss,
     ValidationErrorRate,
 )
-from tfkd.checkpoints import Progress, restore_checkpoint
+from tfkd.checkpoints import Progress, restore_checkpoint, state_of
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoder
+from tfkd.distribution import Replicas, SummedAdam, sum_over_replicas
 from tfkd.epochs import TrainingEpochs
 from tfkd.errors import CheckpointError, TrainingError
 from tfkd.files import write_json, write_text
 from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
-from tfkd.models import Recogniser
+from tfkd.models import Recogniser, RecogniserOutput
 from tfkd.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.records import (
     UTTERANCES,
@@ -40,6 +42,7 @@ from tfkd.records import (
     UtteranceRecord,
 )
 from tfkd.runs import PARITY, Run, load_run, save_description
+from tfkd.shapes import INPUTS, in_few_shapes
 from tfkd.targets import Survey, survey
 from tfkd.text import Tokenizer, train_tokenizer
 
@@ -50,15 +53,24 @@ _PARITY_UTTERANCES = 50
 _LOG = logging.getLogger("tfkd")
 
 
+class _Means:
+    """Means of an epoch. Not made inside of a strategy, so that reading them asks no other worker;
+    and inside an object, so that Keras does not look for them among the model's weights."""
+
+    def __init__(self, *names: str) -> None:
+        self.metrics = [keras.metrics.Mean(name) for name in names]
+
+    def update(self, values: dict[str, tf.Tensor]) -> None:
+        for metric in self.metrics:
+            metric.update_state(values[metric.name])
+
+
 @keras.saving.register_keras_serializable("tfkd")
 class TrainableRecogniser(Recogniser):
-    """A Recogniser whose `fit` minimises cross-entropy on weighted targets, and CTC beside it."""
+    """A Recogniser whose `fit` minimises cross-entropy on weighted targets, and CTC beside it.
 
-    def build(self, input_shape=None) -> None:
-        """Adds the parts of the loss, which `fit` shows, to the recogniser's weights."""
-        self.attention_loss = keras.metrics.Mean("attention_loss")
-        self.ctc_loss = keras.metrics.Mean("ctc_loss")
-        super().build(input_shape)
+    Keras' own `fit` fails where there are several workers, so what it does in a step is ours.
+    """
 
     def configure(self, training: TrainingConfig, total_steps: int) -> None:
         """Compiles with Adam, clipping, and a linear warm-up into a cosine decay."""
@@ -71,22 +83,69 @@ class TrainableRecogniser(Recogniser):
             decay_steps=max(1, total_steps - warmup),
             alpha=training.final_learning_rate / training.learning_rate,
         )
-        clip = training.clip_norm or None
-        # Shapes differ from batch to batch: XLA would compile each of them anew.
-        self.compile(keras.optimizers.Adam(schedule, global_clipnorm=clip), jit_compile=False)
+        with self.distribute_strategy.scope():
+            optimizer = SummedAdam(schedule, global_clipnorm=training.clip_norm or None)
+            if training.precision == "mixed_float16":
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            optimizer.build(self.trainable_variables)
+        self.compile(optimizer, jit_compile=training.xla, auto_scale_loss=False)
+        self.means = _Means("loss", "attention_loss", "ctc_loss")
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """(1 - c) cross-entropy + c CTC; Kim et al. 2017, arXiv:1609.06773, eq. 9."""
-        share = self.training_config.ctc_weight
+    @property
+    def metrics(self) -> list[keras.Metric]:
+        """Means of the loss and its parts, which `fit` shows."""
+        return self.means.metrics
+
+    def losses_of(self, batch: dict[str, tf.Tensor], output: RecogniserOutput):
+        """(1 - c) cross-entropy + c CTC, and both; Kim et al. 2017, arXiv:1609.06773, eq. 9."""
+        share, targets = self.training_config.ctc_weight, (batch["token_ids"], batch["weights"])
         attention = sequence_cross_entropy(
-            y_pred.logits, x["token_ids"], x["weights"], self.training_config.label_smoothing
+            output.logits, *targets, self.training_config.label_smoothing
         )
-        self.attention_loss.update_state(attention)
-        if share == 0:
-            return attention
-        alignment = ctc(y_pred.ctc_logits, y_pred.encoded_lengths, x["token_ids"], x["weights"])
-        self.ctc_loss.update_state(alignment)
-        return (1 - share) * attention + share * alignment
+        alignment = tf.zeros_like(attention)
+        if share:
+            alignment = ctc(
+                output.ctc_logits,
+                output.encoded_lengths,
+                *targets,
+                for_xla=self.training_config.xla,
+            )
+        loss = (1 - share) * attention + share * alignment
+        return {"loss": loss, "attention_loss": attention, "ctc_loss": alignment}
+
+    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Does one step with this replica's share of a batch; returns the losses of all of it."""
+        with tf.GradientTape() as tape:
+            losses = self.losses_of(batch, self(batch, training=True))
+            loss = self.optimizer.scale_loss(losses["loss"])
+        variables = [variable.value for variable in self.trainable_variables]
+        # A head that is not trained gets zeros, which can be summed.
+        gradients = tape.gradient(
+            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        self.optimizer.apply(sum_over_replicas(gradients), self.trainable_variables)
+        return sum_over_replicas(losses)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what `fit` calls for each step."""
+        strategy = self.distribute_strategy
+        step = self.train_step
+        if self.jit_compile:
+            step = tf.function(step, jit_compile=True)
+
+        @tf.function(reduce_retracing=True)
+        def train_function(iterator) -> dict[str, tf.Tensor]:
+            batch = next(iterator)
+            losses = strategy.run(step, args=({name: batch[name] for name in INPUTS},))
+            self.means.update(
+                {k: strategy.experimental_local_results(v)[0] for k, v in losses.items()}
+            )
+            return self.get_metrics_result()
+
+        self.train_function = train_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Nothing: every weight is there. Keras would average batches over replicas for it."""
 
 
 def train(
@@ -95,7 +154,7 @@ def train(
     valid_store: Store,
     out: str | Path,
     profile: Profile | None = None,
-) -> Run:
+) -> Run | None:
     """Trains one recogniser, or goes on where an earlier call was killed.
 
     Args:
@@ -103,19 +162,40 @@ def train(
       valid_store: utterances with transcripts, decoded after each epoch.
       out: folder of the run; a finished one is returned as it is.
       profile: is told where the time goes.
+    Returns:
+      The run; None for a worker other than the chief.
     Raises:
       CheckpointError: if `out` holds a run of other settings or data.
+      ConfigError: if the settings of several workers are wrong.
       TextError: if no utterance gives a target, or validation has no transcript.
-      TrainingError: if the loss is not finite; it names the utterances.
+      TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
+        workers have different data or settings.
     """
-    out = Path(out)
+    out, replicas = Path(out), Replicas(system.training.distribution)
+    replicas.check_batch_size(system.training.batch_size)
+    with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
+        _train(system, train_store, valid_store, folder, replicas, profile)
+    return load_run(out) if replicas.is_chief else None
+
+
+def _train(
+    system: SystemConfig,
+    train_store: Store,
+    valid_store: Store,
+    out: Path,
+    replicas: Replicas,
+    profile: Profile | None,
+) -> None:
+    # How many devices there are may change when a training goes on.
     identity = {
-        "config": config_digest(system),
+        "config": config_digest(_on_one_device(system)),
         "train": train_store.sha256,
         "valid": valid_store.sha256,
     }
-    if is_finished(out, identity):
-        return load_run(out)
+    if replicas.json_from_chief(identity) != identity:
+        raise TrainingError("this worker has other settings or data than the chief")
+    if replicas.json_from_chief(is_finished(out, identity)):
+        return
     training = system.training
     tokenizer = _tokenizer(system, train_store)
     surveyed = survey(train_store.records(), tokenizer, training.objective)
@@ -124,13 +204,18 @@ def train(
     keep_parity_sample(valid_store, out / PARITY)
 
     keras.utils.set_random_seed(training.seed)
-    model = TrainableRecogniser(system.model, tokenizer.vocab_size)
+    with replicas.scope():
+        model = TrainableRecogniser(
+            system.model, tokenizer.vocab_size, precision=training.precision
+        )
     without = {each.utterance_id for each in surveyed.dropped}
     epochs = TrainingEpochs(train_store, tokenizer, training, without)
     model.configure(training, epochs.total_batches)
     progress = restore_checkpoint(out / CHECKPOINTS, model)
-    if progress == Progress():
+    if progress == Progress() and replicas.is_chief:
         model.frontend.adapt(*feature_statistics(model.frontend, train_store))
+    progress = Progress(**replicas.json_from_chief(asdict(progress)))
+    replicas.take_chiefs(state_of(model))
     keeper = KeepProgress(out, progress, training.checkpoint_minutes)
     keeper.resume(model)
     if not _has_ended(progress, training):
@@ -138,10 +223,9 @@ def train(
             system.decoding, beam_width=training.validation_beam_width, num_hypotheses=1
         )
         decoder = Decoder(model, tokenizer, decoding)
-        validation = ValidationErrorRate(decoder, valid_store, training.batch_size)
-        _fit(model, training, epochs, validation, keeper, profile)
+        validation = ValidationErrorRate(decoder, valid_store, training.batch_size, replicas)
+        _fit(model, training, epochs, validation, keeper, replicas, profile)
     write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
-    return load_run(out)
 
 
 def _fit(
@@ -150,6 +234,7 @@ def _fit(
     epochs: TrainingEpochs,
     validation: ValidationErrorRate,
     keeper: KeepProgress,
+    replicas: Replicas,
     profile: Profile | None,
 ) -> None:
     progress = keeper.progress
@@ -161,9 +246,14 @@ def _fit(
     while not _has_ended(progress, training):
         epoch = progress.epochs
         batches = epochs.batches(epoch, progress.batches)
+        steps = int(batches.cardinality())
+        inputs = in_few_shapes(batches, training.batch_size) if training.xla else batches
+        if profile is not None:
+            inputs = profile.watch(inputs)
         # One call an epoch, because each has batches of its own.
         model.fit(
-            batches if profile is None else profile.watch(batches),
+            replicas.batches(inputs),
+            steps_per_epoch=steps,
             initial_epoch=epoch,
             epochs=epoch + 1,
             shuffle=False,
@@ -174,7 +264,7 @@ def _fit(
                 model=model,
                 verbose=1 if sys.stdout.isatty() else 2,
                 epochs=training.epochs,
-                steps=int(batches.cardinality()),
+                steps=steps,
             ),
         )
 
@@ -265,6 +355,11 @@ def is_finished(out: Path, identity: dict[str, str]) -> bool:
         return False
     content = json.loads(marker.read_text())
     return all(content.get(key) == value for key, value in identity.items())
+
+
+def _on_one_device(system: SystemConfig) -> SystemConfig:
+    training = dataclasses.replace(system.training, distribution="none")
+    return dataclasses.replace(system, training=training)
 
 
 def _has_ended(progress: Progress, training: TrainingConfig) -> bool:

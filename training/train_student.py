@@ -26,4 +26,5 @@ if known:
     teacher = score([row["text"] for row in known], [row["hypothesis"] for row in known])
     print(f"WER of the best pseudo labels: {teacher.wer:.2%}")
 student = train(system, labels, open_verified(valid_dir), out)
-print(f"{student.model.count_params():,} parameters in {out}")
+if student:  # The chief's, where there are several workers.
+    print(f"{student.model.count_params():,} parameters in {out}")

@@ -31,7 +31,7 @@ class AttentionMemory(NamedTuple):
 
     encoded: tf.Tensor  # [B, S, D]
     keys: tf.Tensor  # [B, 1, S, A]
-    mask_bias: tf.Tensor  # [B, 1, S]: zero inside, very negative beyond the utterance
+    mask_bias: tf.Tensor  # [B, 1, S] float32: zero inside, very negative beyond the utterance
     location: tf.Tensor  # [S, S * F]: the location filters as one matrix
     weights: AttentionWeights
 
@@ -62,8 +62,9 @@ def attend(query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory) 
         inputs += tf.reshape(by_place, [batch, -1, steps, units])
     activation = tf.tanh(inputs)
     energies = tf.linalg.matvec(tf.reshape(activation, [-1, units]), weights.energy)
-    energies = tf.reshape(energies, [batch, -1, steps]) + memory.mask_bias
-    alignment = tf.nn.softmax(energies)
+    # In float32, whatever the rest: float16 cannot hold the mask.
+    energies = tf.cast(tf.reshape(energies, [batch, -1, steps]), tf.float32)
+    alignment = tf.cast(tf.nn.softmax(energies + memory.mask_bias), encoded.dtype)
     context = tf.reshape(tf.matmul(alignment, encoded), [-1, encoded.shape[-1]])
     return Attended(context, alignment, activation, located)
 
@@ -110,7 +111,7 @@ class AdditiveAttention(keras.layers.Layer):
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
         """Everything that depends on encoded [B, S, D] and its lengths [B] alone."""
         keys = project(encoded, tf.convert_to_tensor(self.key_kernel)) + self.bias
-        inside = tf.sequence_mask(encoded_lengths, tf.shape(encoded)[1], dtype=encoded.dtype)
+        inside = tf.sequence_mask(encoded_lengths, tf.shape(encoded)[1], dtype=tf.float32)
         location, filters = self._location(tf.shape(encoded)[1], encoded.dtype)
         query_kernel, energy = map(tf.convert_to_tensor, (self.query_kernel, self.energy))
         return AttentionMemory(

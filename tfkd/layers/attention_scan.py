@@ -43,7 +43,7 @@ class _Tape(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Gradients that are summed over the steps inside the backward loop."""
+    """Gradients that are summed over the steps inside the backward loop, in float32."""
 
     energy: tf.Tensor  # [A]
     squares: tf.Tensor  # [B, 1, S, A], de a^2
@@ -149,9 +149,9 @@ def _attention_backward(
         if num_filters:
             d_located, d_sum, d_filters = through_filters(t, d_energies, squares, d_sum)
         sums = _Sums(
-            sums.energy + tf.reduce_sum(of_energy, [0, 1, 2]),
-            sums.squares + tf.reduce_sum(squares, 1, keepdims=True),
-            sums.filters + d_filters,
+            sums.energy + tf.cast(tf.reduce_sum(of_energy, [0, 1, 2]), tf.float32),
+            sums.squares + tf.cast(tf.reduce_sum(squares, 1, keepdims=True), tf.float32),
+            sums.filters + tf.cast(d_filters, tf.float32),
         )
         return _OfAttention(d_query, d_energies, d_located, d_sum), sums
 
@@ -219,10 +219,12 @@ def _backward(
         tf.zeros([count, size], upstream.dtype)
         for size in (units, state_units(cell, units), encoded_units, tf.shape(memory.encoded)[1])
     ]
-    sums = _Sums(*map(tf.zeros_like, (memory.weights.energy, memory.keys, memory.weights.filters)))
+    summed = (memory.weights.energy, memory.keys, memory.weights.filters)
+    sums = _Sums(*(tf.zeros_like(value, tf.float32) for value in summed))
     gradients = [tf.TensorArray(upstream.dtype, steps, element_shape=shape) for shape in shapes]
     loop = (steps - 1, *zeros, sums, gradients)
     *_, sums, gradients = tf.while_loop(lambda t, *_: t >= 0, body, loop)
+    sums = _Sums(*(tf.cast(value, upstream.dtype) for value in sums))
     d_gates, d_contexts, d_queries, d_energies, d_located = (g.stack() for g in gradients)
     d_energies = tf.reduce_sum(d_energies, [0, 2])[:, None, :, None]
     d_location = tf.zeros_like(memory.location)

@@ -51,9 +51,9 @@ class AttentionDecoder(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.config = from_dict(DecoderConfig, config) if isinstance(config, dict) else config
-        self.attention = AdditiveAttention(attention, name="attention")
+        self.attention = AdditiveAttention(attention, name="attention", dtype=self.dtype_policy)
         self.vocab_size = vocab_size
-        self.dropout = keras.layers.Dropout(self.config.dropout)
+        self.dropout = keras.layers.Dropout(self.config.dropout, dtype=self.dtype_policy)
 
     def build(self, encoded_units: int) -> None:
         units, width = self.config.units, GATES[self.config.cell] * self.config.units
@@ -137,7 +137,8 @@ class AttentionDecoder(keras.layers.Layer):
         inputs = tf.matmul(tf.concat([state.context, state.hidden], -1), memory.gate_kernel)
         inputs += tf.gather(memory.token_gates, token_ids)
         hidden, cell, _ = four_gate_step(self.config.cell, inputs, state.hidden, state.cell)
-        context, alignment = self.attention(hidden, state.attention_sum, memory.attention)
+        # Not by __call__, which would cast to the precision of training.
+        context, alignment = self.attention.call(hidden, state.attention_sum, memory.attention)
         attention_sum = state.attention_sum + alignment
         peak_frame = tf.argmax(alignment, -1, tf.int32)
         state = DecoderState(hidden, cell, context, attention_sum, peak_frame)
@@ -159,7 +160,7 @@ class AttentionDecoder(keras.layers.Layer):
         Args:
           token_ids: [B, K, U] int32, the inputs of each step (starting with sos).
         Returns:
-          Logits [B, K, U, V]; the projection to the vocabulary is one product for all steps.
+          Logits [B, K, U, V] float32; the projection to the vocabulary is one product for all.
         """
         shape = tf.shape(token_ids)
         batch, hypotheses, steps = shape[0], shape[1], shape[2]
@@ -171,7 +172,8 @@ class AttentionDecoder(keras.layers.Layer):
         )
         outputs = self.dropout(tf.transpose(outputs, [1, 0, 2]), training=training)
         logits = self._logits(outputs, memory)
-        return tf.reshape(logits, [batch, hypotheses, steps, self.vocab_size])
+        logits = tf.reshape(logits, [batch, hypotheses, steps, self.vocab_size])
+        return tf.cast(logits, tf.float32)
 
     def get_config(self) -> dict:
         return {

@@ -21,8 +21,8 @@ class HalvingConv(keras.layers.Layer):
     def __init__(self, units: int, **kwargs) -> None:
         super().__init__(**kwargs)
         self.units = units
-        self.conv = keras.layers.Conv1D(units, 3, strides=2)
-        self.norm = keras.layers.LayerNormalization()
+        self.conv = keras.layers.Conv1D(units, 3, strides=2, dtype=self.dtype_policy)
+        self.norm = keras.layers.LayerNormalization(dtype=self.dtype_policy)
 
     def build(self, input_shape) -> None:
         self.conv.build(input_shape)
@@ -68,19 +68,22 @@ class Encoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.config = from_dict(EncoderConfig, config) if isinstance(config, dict) else config
         self.halvings = self.config.time_reduction.bit_length() - 1
-        is_conv = self.config.reduction == "conv"
+        is_conv, dtype = self.config.reduction == "conv", self.dtype_policy
         self.convs = [
-            HalvingConv(self.config.conv_units, name=f"conv_{i}")
+            HalvingConv(self.config.conv_units, name=f"conv_{i}", dtype=dtype)
             for i in range(self.halvings if is_conv else 0)
         ]
         self.recurrent = [
-            BidirectionalRNN(self.config.cell, self.config.units, name=f"recurrent_{i}")
+            BidirectionalRNN(
+                self.config.cell, self.config.units, name=f"recurrent_{i}", dtype=dtype
+            )
             for i in range(self.config.layers)
         ]
         self.norms = [
-            keras.layers.LayerNormalization(name=f"norm_{i}") for i in range(self.config.layers)
+            keras.layers.LayerNormalization(name=f"norm_{i}", dtype=dtype)
+            for i in range(self.config.layers)
         ]
-        self.dropout = keras.layers.Dropout(self.config.dropout)
+        self.dropout = keras.layers.Dropout(self.config.dropout, dtype=dtype)
 
     def build(self, input_shape) -> None:
         width = input_shape[-1]
