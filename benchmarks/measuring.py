@@ -18,6 +18,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--repeats", type=int, required=True)
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
+    parser.add_argument("--case", default="", help="a variant that the program knows")
     parser.add_argument("--attention", default="additive", help="PyTorch's is always additive")
     return parser.parse_args()
 
@@ -38,15 +39,19 @@ def resident_mb() -> float:
 def report(run: Callable[[], object], repeats: int, base_mb: float) -> None:
     """Runs once to warm up, then `repeats` times, and prints CPU and wall seconds of each.
 
+    CPU seconds of the first run tell of tracing and compiling, too.
+
     Args:
       base_mb: `resident_mb` after the imports, before the model was made.
     """
+    cpu = time.process_time()
     run()
-    rows = []
+    warm_up, rows = time.process_time() - cpu, []
     for _ in range(repeats):
         wall, cpu = time.perf_counter(), time.process_time()
         run()
         rows.append(
             {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
         )
-    print(json.dumps({"runs": rows, "peak_mb": resident_mb(), "base_mb": base_mb}))
+    memory = {"peak_mb": resident_mb(), "base_mb": base_mb}
+    print(json.dumps({"runs": rows, "warm_up_cpu_seconds": warm_up, **memory}))

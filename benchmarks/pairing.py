@@ -66,6 +66,7 @@ def _summary(children: list[dict]) -> dict:
         **{f"median_{key}": statistics.median(run[key] for run in runs) for key in runs[0]},
         "peak_mb": statistics.median(child["peak_mb"] for child in children),
         "base_mb": statistics.median(child["base_mb"] for child in children),
+        "warm_up_cpu_seconds": statistics.median(c["warm_up_cpu_seconds"] for c in children),
         "runs": runs,
     }
 

@@ -12,17 +12,24 @@ from tfkd.layers.encoders import Encoder
 
 
 class Speller(keras.Model):
-    def __init__(self, sizes: Sizes, vocabulary: int, attention: str = "additive") -> None:
+    def __init__(
+        self,
+        sizes: Sizes,
+        vocabulary: int,
+        attention: str = "additive",
+        precision: str = "float32",
+    ) -> None:
         super().__init__()
         encoder = EncoderConfig(
             reduction="pyramid", time_reduction=8, layers=len(sizes.joins), units=sizes.units
         )
-        self.encoder = Encoder(encoder)
+        self.encoder = Encoder(encoder, dtype=precision)
         self.encoder.build((None, None, MELS))
         self.decoder = AttentionDecoder(
             DecoderConfig(units=sizes.decoder_units, embedding_units=sizes.embedding_units),
             AttentionConfig(attention, sizes.attention_units, 10, 201),
             vocabulary,
+            dtype=precision,
         )
         self.decoder.build(self.encoder.output_units)
         self.built = True

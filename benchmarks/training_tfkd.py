@@ -1,4 +1,7 @@
-"""One training step of tfkd's encoder and decoder."""
+"""One training step of tfkd's encoder and decoder.
+
+`--case` names a precision of training, or xla, or both with a plus between them.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,13 @@ from speller import Speller
 from tfkd.losses import sequence_cross_entropy
 
 
-def measure_steps(model: keras.Model, repeats: int, base_mb: float) -> None:
+def measure_steps(
+    model: keras.Model, repeats: int, base_mb: float, *, scale_loss: bool = False, xla: bool = False
+) -> None:
     """Times forward, backward, clipping and Adam with open shapes, as in `fit`."""
     optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=5.0)
+    if scale_loss:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     features = tf.constant(rng.normal(size=(BATCH, FRAMES, MELS)), tf.float32)
@@ -32,13 +39,15 @@ def measure_steps(model: keras.Model, repeats: int, base_mb: float) -> None:
             tf.TensorSpec([None, None], tf.int32),
         ],
         autograph=False,
+        jit_compile=xla,
     )
     def step(features, previous, token_ids):
         with tf.GradientTape() as tape:
             logits = model(features, previous)
             weights = tf.ones_like(token_ids[:, :1], tf.float32)
             loss = sequence_cross_entropy(logits, token_ids[:, None], weights)
-        gradients = tape.gradient(loss, model.trainable_variables)
+            scaled = optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, model.trainable_variables)
         optimizer.apply(gradients, model.trainable_variables)
         return loss
 
@@ -49,7 +58,14 @@ def main() -> None:
     options, base_mb = measuring.arguments(), measuring.resident_mb()
     measuring.limit_threads(options.threads)
     keras.utils.set_random_seed(0)
-    measure_steps(Speller(SIZES[options.size], VOCABULARY), options.repeats, base_mb)
+    precision = options.case.removesuffix("xla").removesuffix("+") or "float32"
+    measure_steps(
+        Speller(SIZES[options.size], VOCABULARY, precision=precision),
+        options.repeats,
+        base_mb,
+        scale_loss=precision == "mixed_float16",
+        xla=options.case.endswith("xla"),
+    )
 
 
 if __name__ == "__main__":
