@@ -142,3 +142,16 @@ def test_workers_cannot_join_once_tensorflow_is_in_use(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": task}))
     with pytest.raises(TrainingError, match="cannot join.*process"):
         Replicas("multi_worker")
+
+
+def test_what_tensorflow_says_of_a_lost_worker_is_one_line():
+    said = "Graph\nCollective ops is aborted by: task:1 heartbeat timeout\nThe error could be"
+    with (
+        pytest.raises(TrainingError) as caught,
+        Replicas().lost_worker_ends_training(),
+    ):
+        raise tf.errors.UnavailableError(None, None, said)
+    assert str(caught.value) == (
+        "another worker is gone: task:1 heartbeat timeout "
+        "(start all workers again: training goes on from the last checkpoint)"
+    )

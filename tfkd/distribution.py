@@ -170,7 +170,8 @@ class Replicas:
         try:
             yield
         except tf.errors.UnavailableError as error:
-            first_line = str(error.message).strip().splitlines()[-1]
+            _, _, reason = error.message.rpartition("Collective ops is aborted by: ")
+            first_line = reason.partition("\n")[0]
             raise TrainingError(
                 f"another worker is gone: {first_line[:200]}",
                 remedy="start all workers again: training goes on from the last checkpoint",
