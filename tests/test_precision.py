@@ -13,6 +13,7 @@ from helpers import VOCAB_SIZE, random_batch, tiny_config
 
 from tfkd.checkpoints import restore_checkpoint
 from tfkd.config import TrainingConfig
+from tfkd.errors import ConfigError
 from tfkd.exporting import export
 from tfkd.losses import ctc, sequence_cross_entropy
 from tfkd.models import Recogniser
@@ -180,6 +181,13 @@ def fitted(xla: bool) -> tuple[list[float], list[np.ndarray]]:
     )
     history = model.fit(batches, epochs=3, shuffle=False, verbose=0)
     return history.history["loss"], model.get_weights()
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU can")
+def test_xla_in_bfloat16_is_refused_before_a_step_on_a_cpu():
+    model = TrainableRecogniser(tiny_config(), VOCAB_SIZE, precision="mixed_bfloat16")
+    with pytest.raises(ConfigError, match="no products in bfloat16 on a CPU"):
+        model.configure(TrainingConfig(xla=True, precision="mixed_bfloat16"), 10)
 
 
 def test_xla_gives_the_same_steps():

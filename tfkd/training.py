@@ -26,8 +26,9 @@ from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoder
 from tfkd.distribution import Replicas, SummedAdam, sum_over_replicas
+from tfkd.distribution import Replicas, SummedAdam, sum_over_replicas
 from tfkd.epochs import TrainingEpochs
-from tfkd.errors import CheckpointError, TrainingError
+from tfkd.errors import CheckpointError, ConfigError, TrainingError
 from tfkd.files import write_json, write_text
 from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
@@ -73,7 +74,17 @@ class TrainableRecogniser(Recogniser):
     """
 
     def configure(self, training: TrainingConfig, total_steps: int) -> None:
-        """Compiles with Adam, clipping, and a linear warm-up into a cosine decay."""
+        """Compiles with Adam, clipping, and a linear warm-up into a cosine decay.
+
+        Raises:
+          ConfigError: for products that XLA cannot compile.
+        """
+        is_on_cpu = not tf.config.list_physical_devices("GPU")
+        if training.xla and training.precision == "mixed_bfloat16" and is_on_cpu:
+            raise ConfigError(
+                "training.xla: XLA has no products in bfloat16 on a CPU",
+                remedy="set training.precision or training.xla otherwise",
+            )
         self.training_config = training
         warmup = min(training.warmup_steps, total_steps // 4)
         schedule = keras.optimizers.schedules.CosineDecay(
