@@ -6,6 +6,7 @@ runs them with the full ones and writes the figures that they report to FILE.
 
 from __future__ import annotations
 
+import resource
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -28,14 +29,22 @@ class Proof:
         self.results = results
         self.figures: dict[str, dict[str, Any]] = {}
         self._begin = time.monotonic()
+        self._last_report = self._begin
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether a share of the work is enough."""
+        return self.results is None
 
     def count(self, *, fast: int, full: int) -> int:
         """How often to do something."""
-        return fast if self.results is None else full
+        return fast if self.is_fast else full
 
     def report(self, test: str, **figures: object) -> None:
-        """Keeps the figures of a test that passed."""
-        self.figures[test] = figures
+        """Keeps the figures of a test that passed, and the time since the one before."""
+        now = time.monotonic()
+        self.figures[test] = {**figures, "minutes": _minutes(now - self._last_report)}
+        self._last_report = now
 
     def write(self) -> None:
         """Writes the figures, with what they depend on."""
@@ -46,9 +55,20 @@ class Proof:
         results = {
             "figures": dict(sorted(self.figures.items())),
             "seed": SEED,
-            "minutes": round((time.monotonic() - self._begin) / 60, 1),
+            "wall_minutes": _minutes(time.monotonic() - self._begin),
+            "cpu_minutes": _minutes(_cpu_seconds()),
         }
         write_json(self.results, results | origin)
+
+
+def _minutes(seconds: float) -> float:
+    return round(seconds / 60, 1)
+
+
+def _cpu_seconds() -> float:
+    """What this process and its children, as far as they have ended, took of the processors."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 _PROOF = pytest.StashKey[Proof]()

@@ -8,7 +8,7 @@ import shutil
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import labellers
+import forks
 import numpy as np
 import pytest
 from labellers import Task
@@ -35,7 +35,7 @@ def test_a_full_disk_costs_nothing_that_was_there(
     free = np.random.default_rng(SEED).integers(directory_bytes(unbroken), size=count).tolist()
     disk = tmp_path / "disk"
     disk.mkdir()
-    answers, process = labellers.fork(_fill_and_free, task, unbroken, small_unbroken, disk, free)
+    answers, process = forks.fork(_fill_and_free, task, unbroken, small_unbroken, disk, free)
     rounds = []
     while True:
         try:
