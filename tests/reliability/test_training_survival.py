@@ -24,8 +24,9 @@ VOCAB_SIZE = 15
 
 
 @pytest.fixture(scope="module")
-def task(fork_server, short_training, prepared) -> Task:
-    return Task(short_training, prepared["train"].directory, prepared["valid"].directory)
+def task(fork_server, short_training, prepared, proof: Proof) -> Task:
+    stores = (prepared[split].directory for split in ("train", "valid"))
+    return Task(short_training, *stores, eagerly=proof.is_fast)
 
 
 @dataclasses.dataclass(frozen=True)

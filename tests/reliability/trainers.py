@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import tensorflow as tf
 from forks import fork, write_messages_to
 
 from tfkd import training
@@ -50,25 +51,29 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and on which stores."""
+    """What is trained, and on which stores.
+
+    Attributes:
+      eagerly: without graphs, as the fixture of this name says.
+    """
 
     system: SystemConfig
     train: Path
     valid: Path
+    eagerly: bool
 
     def start(self, run: Path) -> Trainer:
         """Begins, or goes on, to train into `run`."""
         messages = run.with_suffix(".messages")
-        receiver, process = fork(_train, self.system, self.train, self.valid, run, messages)
+        receiver, process = fork(_train, self, run, messages)
         return Trainer(process, receiver, messages)
 
 
-def _train(
-    system: SystemConfig, train: Path, valid: Path, run: Path, messages: Path, sender: Connection
-) -> None:
+def _train(task: Task, run: Path, messages: Path, sender: Connection) -> None:
     write_messages_to(messages)
     # On several threads sums may be taken in another order, and the last bits differ.
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    tf.config.run_functions_eagerly(task.eagerly)
 
     class Announcing(KeepProgress):
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -76,4 +81,4 @@ def _train(
             super().on_train_batch_end(batch, logs)
 
     training.KeepProgress = Announcing
-    training.train(system, open_store(train), open_store(valid), run)
+    training.train(task.system, open_store(task.train), open_store(task.valid), run)
