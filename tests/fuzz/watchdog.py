@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+from clocks import cpu_seconds
 
 from tfkd.errors import TfkdError
 
@@ -120,10 +121,10 @@ def _child_results(target: str, seed: int, numbers: range) -> Iterator[str]:
 
 def _hang(receiver: Connection, child: int) -> str | None:
     """Waits for a child's next result; says how it hangs if none comes in time."""
-    begin = used = _cpu_seconds(child)
+    begin = used = cpu_seconds(child)
     awake = time.monotonic()
     while not receiver.poll(min(BUSY_SECONDS, ASLEEP_SECONDS) / 4):
-        before, used = used, _cpu_seconds(child)
+        before, used = used, cpu_seconds(child)
         if used - begin > BUSY_SECONDS:
             return _BUSY
         if used > before:
@@ -131,12 +132,6 @@ def _hang(receiver: Connection, child: int) -> str | None:
         elif time.monotonic() - awake > ASLEEP_SECONDS:
             return _ASLEEP
     return None
-
-
-def _cpu_seconds(process: int) -> float:
-    # The name, which comes before, may hold blanks. Then the 12th and 13th are clock ticks.
-    numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _work(target: str, seed: int, numbers: range, sender: Connection) -> None:

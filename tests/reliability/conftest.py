@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import forks
@@ -34,11 +34,9 @@ def fault_library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def fork_server(fault_library: Path | None) -> Iterator[None]:
+def fork_server(fault_library: Path | None) -> None:
     """Lets `forks.fork` work."""
     forks.start_server(fault_library)
-    yield
-    forks.stop_server()
 
 
 @pytest.fixture(scope="session")

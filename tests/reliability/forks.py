@@ -40,11 +40,6 @@ def start_server(preloaded_library: Path | None = None) -> None:
         os.environ.update(before)
 
 
-def stop_server() -> None:
-    """Ends the server: from then on, the time of what it forked counts as that of a child."""
-    forkserver._forkserver._stop()
-
-
 def fork(work: Callable[..., None], *arguments: object) -> tuple[Connection, BaseProcess]:
     """Runs `work(*arguments, sender)` in a forked process; returns where it sends to, and it."""
     receiver, sender = _SERVER.Pipe(duplex=False)
@@ -56,5 +51,5 @@ def fork(work: Callable[..., None], *arguments: object) -> tuple[Connection, Bas
 
 def write_messages_to(path: Path) -> None:
     """Sends what this process writes to standard error to `path`, and the rest nowhere."""
-    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND), sys.stderr.fileno())
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ from stores import assert_same_store, digests
 
 from tfkd.errors import RecordError
 from tfkd.files import directory_bytes
-from tfkd.labelling import label
+from tfkd.labelling import ShardLabeller, label_store
 from tfkd.records import open_store
 from tfkd.runs import load_run
 
@@ -66,19 +66,20 @@ def _fill_and_free(
         answers.send(error)
         return
     kept = shutil.copytree(earlier, disk / "earlier")
-    run, store = load_run(task.run), open_store(task.data)
+    # Made once: loading and tracing are nearly all of the work.
+    labeller = ShardLabeller(load_run(task.run), open_store(task.data), task.config)
     for free_bytes in free:
         filler = disk / "filler"
         _fill(filler, free_bytes)
         out = disk / "labels"
         with pytest.raises(RecordError, match="No space left on device") as raised:
-            label(run, store, out, task.config)
+            label_store(labeller, out)
         assert Path(str(raised.value.path)).is_relative_to(out)
         assert not list(disk.rglob("*.tmp"))
         assert digests(kept) == digests(earlier)
         open_store(kept).verify(deep=True)
         filler.unlink()
-        label(run, store, out, task.config)
+        label_store(labeller, out)
         assert_same_store(out, unbroken, task.data)
         shutil.rmtree(out)
         answers.send(free_bytes)
