@@ -154,11 +154,12 @@ def kill_after(trainer: Trainer, steps: int, seconds: float) -> None:
 def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     task: Task, unbroken: Unbroken, tmp_path: Path, proof: Proof
 ) -> None:
-    """What it lost is done again to the same bits."""
+    """What it lost is done again to the same bits, the model of the lost epoch, too."""
     run = shutil.copytree(unbroken.run, tmp_path / "run")
     (run / "complete.json").unlink()
     state = max((run / "checkpoints").iterdir()) / "state.npz"
     state.write_bytes(state.read_bytes()[:-1])
+    (run / "model.keras").write_bytes(b"of the lost epoch")
     trainer = task.start(run)
     assert trainer.wait() == 0, trainer.messages.read_text()
     assert_same_run(run, unbroken.run)

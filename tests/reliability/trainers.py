@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 from forks import fork, write_messages_to
 
@@ -69,6 +70,16 @@ class Task:
         return Trainer(process, receiver, messages)
 
 
+class _EachEpochIsTheBest(keras.callbacks.Callback):
+    """In place of decoding, so that the model is written after each epoch, too."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs["val_wer"] = 1 / (epoch + 2)
+
+
 def _train(task: Task, run: Path, messages: Path, sender: Connection) -> None:
     write_messages_to(messages)
     # On several threads sums may be taken in another order, and the last bits differ.
@@ -81,4 +92,5 @@ def _train(task: Task, run: Path, messages: Path, sender: Connection) -> None:
             super().on_train_batch_end(batch, logs)
 
     training.KeepProgress = Announcing
+    training.ValidationErrorRate = _EachEpochIsTheBest
     training.train(task.system, open_store(task.train), open_store(task.valid), run)
