@@ -10,7 +10,8 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,19 @@ def say(text: str, generator: np.random.Generator) -> np.ndarray:
         parts += [np.zeros(RATE_HZ // 25), tone * np.hanning(time.size) ** 0.25]
     waveform = np.concatenate([*parts, np.zeros(RATE_HZ // 20)])
     return waveform + 0.003 * generator.standard_normal(waveform.size)
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """Trains without graphs: tracing them is most of a short training, and callbacks see none."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        # tf.data keeps its graphs all the same, and says so.
+        warnings.filterwarnings("ignore", "Even though the", UserWarning)
+        yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,21 @@
 """One mechanism for tests that prove more the longer they run.
 
 `pytest` runs them with small counts. `pytest --full FILE`, which is what `make reliability` does,
-runs them with the full ones and writes the figures that they report to FILE.
+runs them with the full ones and writes the figures that they report to FILE. Where only some of
+the tests are run, the figures of the others stay as they are.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import children, cpu_seconds
 
 from tfkd.files import write_json
 from tfkd.provenance import provenance
@@ -19,6 +23,7 @@ from tfkd.provenance import provenance
 SEED = 20181104
 # Readers of what is damaged, beside those that every file of results names.
 _READERS = ("soundfile", "PyYAML", "google-crc32c", "protobuf", "numpy")
+_TIMES = ("wall_minutes", "cpu_minutes")
 
 
 class Proof:
@@ -27,28 +32,49 @@ class Proof:
     def __init__(self, results: Path | None) -> None:
         self.results = results
         self.figures: dict[str, dict[str, Any]] = {}
-        self._begin = time.monotonic()
+        self._last_report = _clocks_seconds()
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether a share of the work is enough."""
+        return self.results is None
 
     def count(self, *, fast: int, full: int) -> int:
         """How often to do something."""
-        return fast if self.results is None else full
+        return fast if self.is_fast else full
 
     def report(self, test: str, **figures: object) -> None:
-        """Keeps the figures of a test that passed."""
-        self.figures[test] = figures
+        """Keeps the figures of a test that passed, and the time since the one before."""
+        before, self._last_report = self._last_report, _clocks_seconds()
+        times = [round((b - a) / 60, 2) for a, b in zip(before, self._last_report)]
+        self.figures[test] = figures | dict(zip(_TIMES, times)) | {"date": provenance()["date"]}
 
     def write(self) -> None:
-        """Writes the figures, with what they depend on."""
+        """Writes the figures, with what they depend on.
+
+        Others are kept, unless they come from another machine, other packages or another seed.
+        """
         if self.results is None:
             return
         origin = provenance()
-        origin["versions"] |= {package: version(package) for package in _READERS}
-        results = {
-            "figures": dict(sorted(self.figures.items())),
+        basis = {
             "seed": SEED,
-            "minutes": round((time.monotonic() - self._begin) / 60, 1),
+            "hardware": origin["hardware"],
+            "versions": origin["versions"] | {package: version(package) for package in _READERS},
         }
-        write_json(self.results, results | origin)
+        figures = self.figures
+        if self.results.exists():
+            earlier = json.loads(self.results.read_text())
+            if basis.items() <= earlier.items():
+                figures = earlier["figures"] | figures
+        totals = {name: round(sum(each[name] for each in figures.values()), 1) for name in _TIMES}
+        write_json(self.results, {"figures": dict(sorted(figures.items()))} | totals | basis)
+
+
+def _clocks_seconds() -> tuple[float, float]:
+    """The time, and the processor time of this process and of all that came of it."""
+    own_and_ended = sum(os.times()[:4])
+    return time.monotonic(), own_and_ended + sum(map(cpu_seconds, children()))
 
 
 _PROOF = pytest.StashKey[Proof]()

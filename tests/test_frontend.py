@@ -245,6 +245,18 @@ def test_spec_augment_draws_anew_for_each_utterance_and_call():
     np.testing.assert_array_equal(kept, masked(config, [60] * 8))
 
 
+def test_spec_augment_goes_on_where_its_saved_state_was():
+    """So that a training which was killed draws what it would have drawn."""
+    one, other = (SpecAugment(SpecAugmentConfig(max_time_share=0.3)) for _ in range(2))
+    ones, num_frames = tf.ones([2, 60, 40]), tf.constant([60, 60])
+    first = one(ones, num_frames, training=True)
+    (state,) = one.variables
+    other.variables[0].assign(state)
+    second = one(ones, num_frames, training=True)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(other(ones, num_frames, training=True), second)
+
+
 @pytest.mark.parametrize(
     ("config", "time_masked", "bins_masked"),
     [

@@ -40,6 +40,8 @@ def test_plain_yaml_and_aliases_are_read(text, value):
         ("&a [*a]", "or for itself"),
         ("&a {<<: *a}", "or for itself"),
         ("[" * 5000, "nested too deeply"),
+        ("[" * 51 + "]" * 51, "nested too deeply"),
+        ("{a: " * 51 + "1" + "}" * 51, "nested too deeply"),
         ("a: " + "9" * 5000, "line 1: a number of 5000 digits"),
         ("a: 0x" + "f" * 5000, "a number of 5002 digits"),
         ("a: 2001-99-99", "not valid YAML: month must be in 1..12"),

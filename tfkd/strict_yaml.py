@@ -14,6 +14,8 @@ from tfkd.errors import ConfigError
 _MAX_BYTES = 256 * 1024
 # An alias costs a few bytes and stands for a whole section: ten of them, nested, for 10^10 values.
 _MAX_VALUES = 10_000
+# Where sequences are nested n deep, PyYAML takes n steps for each of their characters.
+_MAX_DEPTH = 50
 _MAX_DIGITS = 100
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
@@ -53,17 +55,29 @@ def parse_yaml(text: str) -> Any:
         for more values than a config can have.
     """
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
+        node = yaml.compose(text, _ShallowLoader)
         if node is None:
             return None
         _count_values(node, {})
         return _construct(node)
     except ConfigError:
         raise
-    except RecursionError as error:
-        raise ConfigError("not valid YAML: nested too deeply") from error
     except Exception as error:  # PyYAML raises whatever a bad date, number or tag happens to break.
         raise ConfigError(f"not valid YAML: {error}") from error
+
+
+class _ShallowLoader(yaml.SafeLoader):
+    """Stops at what is nested more deeply than any config."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise ConfigError("not valid YAML: nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _construct(node: yaml.Node) -> Any:

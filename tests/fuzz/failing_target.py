@@ -13,7 +13,7 @@ from tfkd.errors import TfkdError
 
 
 def case(generator: np.random.Generator, scratch: Path) -> None:
-    match generator.integers(7):
+    match generator.integers(8):
         case 0:
             os.kill(os.getpid(), signal.SIGSEGV)
         case 1:
@@ -26,3 +26,6 @@ def case(generator: np.random.Generator, scratch: Path) -> None:
             raise TfkdError("\udc80")
         case 5:
             raise TfkdError("typed")
+        case 6:
+            while True:
+                pass

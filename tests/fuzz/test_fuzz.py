@@ -31,9 +31,10 @@ def test_mutated_input_is_read_or_refused(target: str, proof: Proof) -> None:
 def test_the_watchdog_sees_crashes_hangs_and_untyped_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watchdog, "HANG_SECONDS", 1.0)
-    outcome = watchdog.run_cases("failing_target", 12, SEED)
-    assert outcome.results.total() + len(outcome.findings) == 12
+    monkeypatch.setattr(watchdog, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(watchdog, "ASLEEP_SECONDS", 2.0)
+    outcome = watchdog.run_cases("failing_target", 16, SEED)
+    assert outcome.results.total() + len(outcome.findings) == 16
     assert set(outcome.results) == {"read", "TfkdError"}
     found = {
         finding.partition(": ")[2].partition(" (")[0].partition(": sur")[0]
@@ -41,7 +42,8 @@ def test_the_watchdog_sees_crashes_hangs_and_untyped_errors(
     }
     assert found == {
         "the process died, exit code -11",
-        "no end in time, twice",
+        "asleep without end, twice",
+        "busy without end, twice",
         "MemoryError: ",
         "ValueError: untyped",
         "UnicodeEncodeError: 'utf-8' codec can't encode character '\\udc80' in position 0",

@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -22,14 +23,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+from clocks import cpu_seconds
 
 from tfkd.errors import TfkdError
 
-HANG_SECONDS = 5.0
+# Of processor time: what a busy machine takes by the clock says nothing of a case.
+BUSY_SECONDS = 5.0
+# By the clock, without any processor time: such a case waits for what does not come.
+ASLEEP_SECONDS = 60.0
 _START_SECONDS = 300.0
 # Beyond what the imports map. A case that wants more gets a MemoryError, which is a finding.
 _MEMORY_BYTES = 2 * 2**30
-_HUNG = "!no end in time, twice"
+_BUSY, _ASLEEP = "!busy without end, twice", "!asleep without end, twice"
 # Forking would copy locks of the threads that TensorFlow has in the process of pytest.
 _PROCESSES = multiprocessing.get_context("spawn")
 
@@ -50,8 +55,8 @@ class Outcome:
 def run_cases(target: str, count: int, seed: int) -> Outcome:
     """Runs `count` cases on all cores.
 
-    Each must return, or raise a TfkdError that can be printed, within HANG_SECONDS. A case that
-    does not is tried once more, because a machine that is busy may let it wait.
+    Each must return, or raise a TfkdError that can be printed, within BUSY_SECONDS. A case that
+    does not is tried once more: others that use the machine's caches slow it down.
     """
     parts = os.cpu_count() or 1
     bounds = [count * part // parts for part in range(parts + 1)]
@@ -81,7 +86,7 @@ def _watch(target: str, seed: int, share: range) -> Outcome:
     while share:
         for result in _child_results(target, seed, share):
             number = share[0]
-            if result == _HUNG and number != hung:
+            if result in (_BUSY, _ASLEEP) and number != hung:
                 hung = number
                 break
             share = share[1:]
@@ -102,8 +107,8 @@ def _child_results(target: str, seed: int, numbers: range) -> Iterator[str]:
         if not receiver.poll(_START_SECONDS) or receiver.recv() != "ready":
             raise RuntimeError(f"{target} cannot be loaded")
         for _ in numbers:
-            if not receiver.poll(HANG_SECONDS):
-                yield _HUNG
+            if (hang := _hang(receiver, child.pid)) is not None:
+                yield hang
                 return
             yield receiver.recv()
     except EOFError:
@@ -112,6 +117,21 @@ def _child_results(target: str, seed: int, numbers: range) -> Iterator[str]:
     finally:
         child.kill()
         child.join()
+
+
+def _hang(receiver: Connection, child: int) -> str | None:
+    """Waits for a child's next result; says how it hangs if none comes in time."""
+    begin = used = cpu_seconds(child)
+    awake = time.monotonic()
+    while not receiver.poll(min(BUSY_SECONDS, ASLEEP_SECONDS) / 4):
+        before, used = used, cpu_seconds(child)
+        if used - begin > BUSY_SECONDS:
+            return _BUSY
+        if used > before:
+            awake = time.monotonic()
+        elif time.monotonic() - awake > ASLEEP_SECONDS:
+            return _ASLEEP
+    return None
 
 
 def _work(target: str, seed: int, numbers: range, sender: Connection) -> None:

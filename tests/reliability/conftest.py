@@ -1,4 +1,4 @@
-"""A teacher, what it labels, and the result of an unbroken run."""
+"""A teacher, what it labels, the result of an unbroken run, and a training to be disturbed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import labellers
+import forks
 import pytest
 from labellers import Task
 
+from tfkd.config import SpecAugmentConfig, SystemConfig
 from tfkd.preparing import prepare
 from tfkd.records import open_store
 
@@ -33,11 +34,34 @@ def fault_library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 
 @pytest.fixture(scope="session")
+def fork_server(fault_library: Path | None) -> None:
+    """Lets `forks.fork` work."""
+    forks.start_server(fault_library)
+
+
+@pytest.fixture(scope="session")
+def short_training(tiny_system: SystemConfig) -> SystemConfig:
+    """Two epochs with a checkpoint after every step.
+
+    Much of them is random, so that a draw which is lost or repeated shows in the weights.
+    """
+    model = dataclasses.replace(
+        tiny_system.model,
+        ctc=False,
+        spec_augment=SpecAugmentConfig(max_frequency_width=4),
+        encoder=dataclasses.replace(tiny_system.model.encoder, dropout=0.1),
+    )
+    training = dataclasses.replace(
+        tiny_system.training, epochs=2, ctc_weight=0.0, checkpoint_minutes=0.0
+    )
+    return dataclasses.replace(tiny_system, model=model, training=training)
+
+
+@pytest.fixture(scope="session")
 def new_task(
-    teacher, label_config, fault_library, tmp_path_factory: pytest.TempPathFactory
+    teacher, label_config, fork_server, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Path], Task]:
     """Makes the task of labelling a folder of utterances."""
-    labellers.start_server(fault_library)
 
     def make(data: Path) -> Task:
         return Task(teacher.directory, data, label_config, tmp_path_factory.mktemp("scratch"))

@@ -1,7 +1,8 @@
 /* Preloaded into a labeller: the n-th write, fsync or rename below a folder does not happen.
 
    TFKD_FAULT_FOLDER  absolute path; operations elsewhere are left alone
-   TFKD_FAULT_AT      n, from 1: the operations from the n-th on fail, as on a disk that stays full
+   TFKD_FAULT_AT      n, from 1: the operations from the n-th on fail, as on a disk that stays full;
+                      counted anew where the folder changes
    TFKD_FAULT         errno of the failure; 0: the process is killed instead
    TFKD_FAULT_LOG     file to which the name of each operation is added
 */
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 static int operations;
+static char counted_folder[PATH_MAX + 1];
 
 static void note(const char *operation)
 {
@@ -35,6 +37,10 @@ static int is_refused(const char *operation, const char *path)
     if (folder == NULL || strncmp(path, folder, strlen(folder)) != 0)
         return 0;
     note(operation);
+    if (strcmp(counted_folder, folder) != 0) {
+        strncpy(counted_folder, folder, PATH_MAX);
+        operations = 0;
+    }
     if (++operations < atoi(getenv("TFKD_FAULT_AT")))
         return 0;
     int code = atoi(getenv("TFKD_FAULT"));

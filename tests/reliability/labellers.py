@@ -1,46 +1,22 @@
-"""Labellers in processes of their own, started in a fraction of TensorFlow's loading time.
-
-A server loads the code once and forks a labeller for each request. It has one thread only, because
-no tensor was made in it, so that forking is safe; see `multiprocessing`'s start method forkserver.
-"""
+"""Labellers in processes of their own."""
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tfkd import cli, labelling
+from forks import fork, write_messages_to
+
+from tfkd import cli, labelling, runs
 from tfkd.config import LabelConfig
 from tfkd.decoding import Decoded, decode_dataset
-
-_SERVER = multiprocessing.get_context("forkserver")
-_ROOT = Path(__file__).parents[2]
-
-
-def start_server(preloaded_library: Path | None = None) -> None:
-    """Starts the server; later requests find it running.
-
-    Args:
-      preloaded_library: put before the C library in the server and in all that it forks.
-    """
-    _SERVER.set_forkserver_preload(["tfkd.cli", "tfkd.labelling", "tfkd.preparing", "tfkd.runs"])
-    changes = {"PYTHONPATH": os.pathsep.join([str(_ROOT), *sys.path])}
-    if preloaded_library is not None:
-        changes["LD_PRELOAD"] = str(preloaded_library)
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @dataclass(frozen=True)
@@ -75,34 +51,89 @@ class Task:
     config: LabelConfig
     scratch: Path
 
-    def start(self, out: Path, environment: Mapping[str, str] | None = None) -> Labeller:
-        """Begins, or goes on, to label into `out`."""
+    @property
+    def messages(self) -> Path:
+        """File with what the last labeller wrote to standard error."""
+        return self.scratch / "messages.txt"
+
+    def arguments(self, out: Path) -> list[str]:
+        """The command that labels into `out`."""
         arguments = ["label", str(self.run), "--data", str(self.data), "--out", str(out)]
         for name in ("beam_width", "num_hypotheses", "batch_size"):
             arguments += [f"--{name.replace('_', '-')}", str(getattr(self.config, name))]
-        messages = self.scratch / "messages.txt"
-        receiver, process = fork(_label, arguments, dict(environment or {}), messages)
-        return Labeller(process, receiver, messages)
+        return arguments
+
+    def start(self, out: Path, environment: Mapping[str, str] | None = None) -> Labeller:
+        """Begins, or goes on, to label into `out`."""
+        receiver, process = fork(
+            _label, self.arguments(out), dict(environment or {}), self.messages
+        )
+        return Labeller(process, receiver, self.messages)
 
     def label(self, out: Path, environment: Mapping[str, str] | None = None) -> int:
         """Labels into `out`; returns the exit code."""
         return self.start(out, environment).wait()
 
 
-def fork(work: Callable[..., None], *arguments: object) -> tuple[Connection, BaseProcess]:
-    """Runs `work(*arguments, sender)` in a forked process; returns where it sends to, and it."""
-    receiver, sender = _SERVER.Pipe(duplex=False)
-    process = _SERVER.Process(target=work, args=(*arguments, sender), daemon=True)
-    process.start()
-    sender.close()
-    return receiver, process
+class PatientLabeller:
+    """A process that runs `tfkd label` as often as it is asked to.
+
+    It loads the teacher and traces the search once only, which is nearly all of the work.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        requests, self._requests = Pipe(duplex=False)
+        self._exit_codes, self._process = fork(_label_on_request, requests, task.messages)
+        requests.close()
+
+    def label(self, out: Path, environment: Mapping[str, str] | None = None) -> int:
+        """Labels into `out`; returns the exit code."""
+        self._requests.send((self._task.arguments(out), dict(environment or {})))
+        return self._exit_codes.recv()
+
+    def end(self) -> None:
+        """Lets the process go."""
+        self._requests.close()
+        self._process.join()
+
+
+class _OnlyOne:
+    """Calls `make` once, and gives what it made ever after."""
+
+    def __init__(self, make: Callable[..., object]) -> None:
+        self._make, self._made = make, None
+
+    def __call__(self, *arguments: object) -> object:
+        self._made = self._made or self._make(*arguments)
+        return self._made
+
+
+def _label_on_request(requests: Connection, messages: Path, exit_codes: Connection) -> None:
+    write_messages_to(messages)
+    runs.load_run = functools.cache(runs.load_run)
+    labelling.ShardLabeller = _OnlyOne(labelling.ShardLabeller)
+    while True:
+        try:
+            arguments, environment = requests.recv()
+        except EOFError:
+            return
+        os.truncate(messages, 0)
+        os.environ.update(environment)
+        try:
+            cli.main(arguments)
+            exit_codes.send(0)
+        except SystemExit as end:
+            sys.stderr.flush()
+            exit_codes.send(end.code)
+        for name in environment:
+            del os.environ[name]
 
 
 def _label(
     arguments: list[str], environment: dict[str, str], messages: Path, sender: Connection
 ) -> None:
-    os.dup2(os.open(messages, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    write_messages_to(messages)
 
     def announcing(decoder, batches) -> Iterator[Decoded]:
         for decoded in decode_dataset(decoder, batches):

@@ -6,11 +6,12 @@ import errno
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from labellers import Task
+from labellers import PatientLabeller, Task
 from proof import SEED, Proof
 from stores import assert_same_store
 
@@ -43,11 +44,19 @@ def operations(small_task: Task, tmp_path_factory: pytest.TempPathFactory) -> li
     return (directory / "log").read_text().split()
 
 
+@pytest.fixture(scope="module")
+def patient(small_task: Task) -> Iterator[PatientLabeller]:
+    labeller = PatientLabeller(small_task)
+    yield labeller
+    labeller.end()
+
+
 @pytest.mark.parametrize("code", [KILLED, errno.ENOSPC, errno.EIO], ids=["kill", "ENOSPC", "EIO"])
 def test_a_fault_at_every_operation(
     code: int,
     operations: list[str],
     small_task: Task,
+    patient: PatientLabeller,
     small_unbroken: Path,
     tmp_path: Path,
     proof: Proof,
@@ -57,16 +66,16 @@ def test_a_fault_at_every_operation(
     numbers = numbers[: proof.count(fast=1, full=len(operations))]
     for number in numbers:
         out = tmp_path / str(number)
-        exit_code = small_task.label(out, faulty(out, tmp_path / "log", number, code))
+        environment = faulty(out, tmp_path / "log", number, code)
         if code == KILLED:
-            assert exit_code == -signal.SIGKILL
+            assert small_task.label(out, environment) == -signal.SIGKILL
         else:
-            assert exit_code == 1
-            message = (small_task.scratch / "messages.txt").read_text()
+            assert patient.label(out, environment) == 1
+            message = small_task.messages.read_text()
             assert message.startswith(f"tfkd: error: {out}/")
             assert os.strerror(code) in message
             assert "Traceback" not in message
-        assert small_task.label(out) == 0
+        assert patient.label(out) == 0
         assert_same_store(out, small_unbroken, small_task.data)
     tried = Counter(operations[number - 1] for number in numbers)
     name = errno.errorcode.get(code, "kill -9")

@@ -8,7 +8,7 @@ import shutil
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import labellers
+import forks
 import numpy as np
 import pytest
 from labellers import Task
@@ -17,7 +17,7 @@ from stores import assert_same_store, digests
 
 from tfkd.errors import RecordError
 from tfkd.files import directory_bytes
-from tfkd.labelling import label
+from tfkd.labelling import ShardLabeller, label_store
 from tfkd.records import open_store
 from tfkd.runs import load_run
 
@@ -35,7 +35,7 @@ def test_a_full_disk_costs_nothing_that_was_there(
     free = np.random.default_rng(SEED).integers(directory_bytes(unbroken), size=count).tolist()
     disk = tmp_path / "disk"
     disk.mkdir()
-    answers, process = labellers.fork(_fill_and_free, task, unbroken, small_unbroken, disk, free)
+    answers, process = forks.fork(_fill_and_free, task, unbroken, small_unbroken, disk, free)
     rounds = []
     while True:
         try:
@@ -66,19 +66,20 @@ def _fill_and_free(
         answers.send(error)
         return
     kept = shutil.copytree(earlier, disk / "earlier")
-    run, store = load_run(task.run), open_store(task.data)
+    # Made once: loading and tracing are nearly all of the work.
+    labeller = ShardLabeller(load_run(task.run), open_store(task.data), task.config)
     for free_bytes in free:
         filler = disk / "filler"
         _fill(filler, free_bytes)
         out = disk / "labels"
         with pytest.raises(RecordError, match="No space left on device") as raised:
-            label(run, store, out, task.config)
+            label_store(labeller, out)
         assert Path(str(raised.value.path)).is_relative_to(out)
         assert not list(disk.rglob("*.tmp"))
         assert digests(kept) == digests(earlier)
         open_store(kept).verify(deep=True)
         filler.unlink()
-        label(run, store, out, task.config)
+        label_store(labeller, out)
         assert_same_store(out, unbroken, task.data)
         shutil.rmtree(out)
         answers.send(free_bytes)

@@ -3,124 +3,173 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import random
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from proof import SEED
+from proof import SEED, Proof
+from trainers import Task, Trainer
 
 from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
-from tfkd.config import SystemConfig, to_yaml
+from tfkd.config import SystemConfig
 from tfkd.epochs import TrainingEpochs
+from tfkd.records import open_store
 from tfkd.runs import load_run
-from tfkd.training import TrainableRecogniser, train
+from tfkd.training import TrainableRecogniser
 
 VOCAB_SIZE = 15
-TRAIN = """
-import sys
-from tfkd.config import SystemConfig, from_dict
-from tfkd.records import open_store
-from tfkd.strict_yaml import read_yaml
-from tfkd.training import train
-
-config, train_dir, valid_dir, out = sys.argv[1:]
-train(from_dict(SystemConfig, read_yaml(config)), open_store(train_dir), open_store(valid_dir), out)
-"""
 
 
 @pytest.fixture(scope="module")
-def system(tiny_system) -> SystemConfig:
-    """A checkpoint after every step, so that kills strike their writing, too."""
-    model = dataclasses.replace(tiny_system.model, ctc=False)
-    training = dataclasses.replace(
-        tiny_system.training, epochs=2, ctc_weight=0.0, checkpoint_minutes=0.0
-    )
-    return dataclasses.replace(tiny_system, model=model, training=training)
+def task(fork_server, short_training, prepared, proof: Proof) -> Task:
+    stores = (prepared[split].directory for split in ("train", "valid"))
+    return Task(short_training, *stores, eagerly=proof.is_fast)
 
 
-def steps_of(run: Path, system: SystemConfig) -> int:
-    """Optimizer steps in the newest checkpoint of a run."""
-    model = TrainableRecogniser(system.model, load_run(run).tokenizer.vocab_size)
-    model.configure(system.training, 1)
-    restore_checkpoint(run / "checkpoints", model)
-    return int(model.optimizer.iterations.numpy())
+@dataclasses.dataclass(frozen=True)
+class Unbroken:
+    """A training that nothing disturbed.
+
+    Attributes:
+      pauses: seconds from the start to the first step, from each step to the next, and to the end.
+    """
+
+    run: Path
+    pauses: list[float]
+    batches: list[int]  # of each epoch
+
+    @property
+    def steps(self) -> int:
+        return sum(self.batches)
+
+    def steps_at(self, progress: Progress) -> int:
+        """Steps that lead to `progress` if none is left out and none is done twice."""
+        return sum(self.batches[: progress.epochs]) + progress.batches
 
 
-def check_finished(run: Path, system: SystemConfig, prepared) -> None:
-    """The history is contiguous, and each batch of each epoch was one step."""
-    tokenizer = load_run(run).tokenizer
-    epochs = TrainingEpochs(prepared["train"], tokenizer, system.training)
-    batches = sum(1 for n in range(system.training.epochs) for _ in epochs.batches(n))
-    assert steps_of(run, system) == batches
-    rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    assert len(rows) == system.training.epochs
-    assert all(np.isfinite(list(row.values())).all() for row in rows)
-    assert not list((run / "checkpoints").glob(".*"))
+@pytest.fixture(scope="module")
+def unbroken(task: Task, tmp_path_factory) -> Unbroken:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    times = [time.monotonic()]
+    trainer = task.start(run)
+    while trainer.hear():
+        times.append(time.monotonic())
+    assert trainer.wait() == 0, trainer.messages.read_text()
+    times.append(time.monotonic())
+    training = task.system.training
+    epochs = TrainingEpochs(open_store(task.train), load_run(run).tokenizer, training)
+    # Counted by reading them, not by the arithmetic that the training itself relies on.
+    batches = [sum(1 for _ in epochs.batches(number)) for number in range(training.epochs)]
+    return Unbroken(run, np.diff(times).tolist(), batches)
 
 
-def test_a_training_survives_kills_at_random_moments(tmp_path, system, prepared, proof):
-    kills = proof.count(fast=3, full=50)
-    config = tmp_path / "system.yaml"
-    config.write_text(to_yaml(system))
-    stores = [str(prepared[split].directory) for split in ("train", "valid")]
-    rng = random.Random(SEED)
-
-    def start(run: Path) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-c", TRAIN, config, *stores, run],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    begun = time.monotonic()
-    reference = tmp_path / "unbroken"
-    _, errors = (process := start(reference)).communicate()
-    assert process.returncode == 0, errors
-    seconds = time.monotonic() - begun
-    check_finished(reference, system, prepared)
-
-    done = finished = 0
-    while done < kills:
-        run = tmp_path / f"run-{finished}"
-        process = start(run)
-        try:
-            _, errors = process.communicate(timeout=rng.uniform(0.3, 1.1) * seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            done += 1
-        else:
-            assert process.returncode == 0, errors
-            check_finished(run, system, prepared)
-            finished += 1
-        for checkpoint in run.glob("checkpoints/epoch-*"):
-            Progress(**without_digest(checkpoint))
-            with np.load(checkpoint / "state.npz") as arrays:
-                assert all(np.isfinite(array).all() for array in arrays.values())
-    run = tmp_path / f"run-{finished}"
-    train(system, prepared["train"], prepared["valid"], run)
-    check_finished(run, system, prepared)
-    proof.report("training killed at random moments", kills=done, finished=finished + 1, lost=0)
-
-
-def without_digest(checkpoint: Path) -> dict:
-    content = json.loads((checkpoint / "progress.json").read_text())
-    del content["sha256"]
-    return content
-
-
-def test_a_checkpoint_cut_anywhere_gives_way_to_the_one_before(tmp_path, system, proof):
-    points = proof.count(fast=10, full=100)
-    model = TrainableRecogniser(system.model, VOCAB_SIZE)
-    model.configure(system.training, 1)
+@pytest.fixture(scope="module")
+def model(short_training: SystemConfig) -> TrainableRecogniser:
+    """Receives checkpoints."""
+    model = TrainableRecogniser(short_training.model, VOCAB_SIZE)
+    model.configure(short_training.training, 1)
     model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def newest_checkpoint(run: Path, model: TrainableRecogniser, scratch: Path) -> tuple[Progress, int]:
+    """Progress and optimizer steps of the newest good checkpoint; `run` stays as it is."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.optimizer.iterations.assign(0)
+    if (run / "checkpoints").exists():
+        shutil.copytree(run / "checkpoints", scratch)
+    return restore_checkpoint(scratch, model), int(model.optimizer.iterations.numpy())
+
+
+def assert_same_run(run: Path, unbroken: Path) -> None:
+    """History, checkpoints (weights, optimizer, random state) and model are equal bit by bit."""
+    names = {path.name for path in (unbroken / "checkpoints").iterdir()}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == names
+    for name in ("history.jsonl", "complete.json"):
+        assert (run / name).read_bytes() == (unbroken / name).read_bytes()
+    for name in names:
+        with (
+            np.load(run / "checkpoints" / name / "state.npz") as found,
+            np.load(unbroken / "checkpoints" / name / "state.npz") as expected,
+        ):
+            assert found.files == expected.files
+            for array in expected.files:
+                np.testing.assert_array_equal(found[array], expected[array])
+    weights = (load_run(each).model.get_weights() for each in (run, unbroken))
+    for found, expected in zip(*weights, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_kill_9_at_random_moments(
+    task: Task, unbroken: Unbroken, model: TrainableRecogniser, tmp_path: Path, proof: Proof
+) -> None:
+    wanted = proof.count(fast=2, full=50)
+    generator = np.random.default_rng(SEED)
+    kills = starts = finished = most_repeated = 0
+    while kills < wanted:
+        run = tmp_path / f"run-{finished}"
+        done = 0
+        while True:
+            trainer = task.start(run)
+            starts += 1
+            if kills < wanted:
+                # Every step is as likely as every other, though the first one takes longest.
+                last = int(generator.integers(done, unbroken.steps + 1))
+                pause = unbroken.pauses[last if last > done else 0]
+                kill_after(trainer, last, pause * generator.uniform())
+            code = trainer.wait()
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, trainer.messages.read_text()
+            kills += 1
+            progress, done = newest_checkpoint(run, model, tmp_path / "scratch")
+            assert done == unbroken.steps_at(progress)
+            most_repeated = max(most_repeated, trainer.steps - done)
+        assert_same_run(run, unbroken.run)
+        finished += 1
+    # At most the step is done again whose checkpoint was not written when the kill came.
+    assert most_repeated <= 1
+    proof.report(
+        "training: kill -9 at random moments",
+        kills=kills,
+        starts=starts,
+        trainings=finished,
+        steps_of_each=unbroken.steps,
+        most_steps_repeated=most_repeated,
+        other_bits=0,
+    )
+
+
+def kill_after(trainer: Trainer, steps: int, seconds: float) -> None:
+    """Kills the training some time after a step, unless it has ended."""
+    while trainer.steps < steps and trainer.hear():
+        pass
+    trainer.process.join(seconds)
+    trainer.process.kill()
+
+
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    task: Task, unbroken: Unbroken, tmp_path: Path, proof: Proof
+) -> None:
+    """What it lost is done again to the same bits, the model of the lost epoch, too."""
+    run = shutil.copytree(unbroken.run, tmp_path / "run")
+    (run / "complete.json").unlink()
+    state = max((run / "checkpoints").iterdir()) / "state.npz"
+    state.write_bytes(state.read_bytes()[:-1])
+    (run / "model.keras").write_bytes(b"of the lost epoch")
+    trainer = task.start(run)
+    assert trainer.wait() == 0, trainer.messages.read_text()
+    assert_same_run(run, unbroken.run)
+    proof.report("training: newest checkpoint damaged", other_bits=0)
+
+
+def test_a_checkpoint_cut_anywhere_gives_way_to_the_one_before(
+    tmp_path: Path, model: TrainableRecogniser, proof: Proof
+) -> None:
+    points = proof.count(fast=10, full=100)
     older, newer = Progress([{"val_wer": 0.5}], 2), Progress([{"val_wer": 0.5}], 3)
     for progress in (older, newer):
         model.optimizer.iterations.assign(progress.batches)
@@ -141,4 +190,4 @@ def test_a_checkpoint_cut_anywhere_gives_way_to_the_one_before(tmp_path, system,
             assert int(model.optimizer.iterations.numpy()) == expected.batches
             shutil.rmtree(damaged)
             cut += 1
-    proof.report("checkpoints cut short", points=cut, resumed=cut)
+    proof.report("training: checkpoints cut short", points=cut, resumed=cut)

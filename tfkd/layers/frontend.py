@@ -142,6 +142,8 @@ class SpecAugment(keras.layers.Layer):
     def __init__(self, config: SpecAugmentConfig | dict, **kwargs) -> None:
         super().__init__(**kwargs)
         self.config = from_dict(SpecAugmentConfig, config) if isinstance(config, dict) else config
+        # A variable, so that a training that resumes from a checkpoint draws what follows.
+        self.seed_generator = keras.random.SeedGenerator()
         self.built = True
 
     def call(self, log_mel: tf.Tensor, num_frames: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -152,21 +154,23 @@ class SpecAugment(keras.layers.Layer):
         bins = tf.fill([batch], log_mel.shape[-1])
         widest_time = tf.cast(num_frames, tf.float32) * self.config.max_time_share
         widest_band = tf.fill([batch], float(self.config.max_frequency_width))
-        keep_time = _random_mask(num_frames, frames, widest_time, self.config.time_masks)
-        keep_bins = _random_mask(bins, log_mel.shape[-1], widest_band, self.config.frequency_masks)
+        keep_time = self._mask(num_frames, frames, widest_time, self.config.time_masks)
+        keep_bins = self._mask(bins, log_mel.shape[-1], widest_band, self.config.frequency_masks)
         return log_mel * tf.expand_dims(keep_time, 2) * tf.expand_dims(keep_bins, 1)
+
+    def _mask(
+        self, lengths: tf.Tensor, size: tf.Tensor | int, widest: tf.Tensor, count: int
+    ) -> tf.Tensor:
+        """[B, size] float32: zero on `count` random spans of at most `widest` inside `lengths`."""
+        shape = (tf.shape(lengths)[0], count, 1)
+        width = self._uniform(shape) * widest[:, None, None]
+        start = self._uniform(shape) * (tf.cast(lengths, tf.float32)[:, None, None] - width)
+        position = tf.cast(tf.range(size), tf.float32)[None, None, :]
+        masked = (position >= tf.floor(start)) & (position < tf.floor(start + width))
+        return 1.0 - tf.cast(tf.reduce_any(masked, 1), tf.float32)
+
+    def _uniform(self, shape: tuple) -> tf.Tensor:
+        return keras.random.uniform(shape, seed=self.seed_generator)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}
-
-
-def _random_mask(
-    lengths: tf.Tensor, size: tf.Tensor | int, widest: tf.Tensor, count: int
-) -> tf.Tensor:
-    """[B, size] float32: zero on `count` random spans of at most `widest` inside `lengths`."""
-    shape = [tf.shape(lengths)[0], count, 1]
-    width = tf.random.uniform(shape) * widest[:, None, None]
-    start = tf.random.uniform(shape) * (tf.cast(lengths, tf.float32)[:, None, None] - width)
-    position = tf.cast(tf.range(size), tf.float32)[None, None, :]
-    masked = (position >= tf.floor(start)) & (position < tf.floor(start + width))
-    return 1.0 - tf.cast(tf.reduce_any(masked, 1), tf.float32)

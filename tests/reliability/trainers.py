@@ -1,0 +1,96 @@
+"""Trainings in processes of their own, which say after each step how far they have come."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from forks import fork, write_messages_to
+
+from tfkd import training
+from tfkd.callbacks import KeepProgress
+from tfkd.config import SystemConfig
+from tfkd.records import open_store
+
+
+@dataclass
+class Trainer:
+    """A process that trains.
+
+    Attributes:
+      steps: the last that it was heard to have done; a checkpoint of it may not be written yet.
+    """
+
+    process: BaseProcess
+    announcements: Connection
+    messages: Path
+    steps: int = 0
+
+    def hear(self) -> bool:
+        """Waits for the next step; returns whether there was one before the end."""
+        try:
+            self.steps = self.announcements.recv()
+        except EOFError:
+            return False
+        return True
+
+    def wait(self) -> int:
+        """The exit code; minus the signal's number where one ended it."""
+        while self.hear():
+            pass
+        self.process.join()
+        code = self.process.exitcode
+        if code is None:
+            raise RuntimeError("the process has not ended")
+        return code
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, and on which stores.
+
+    Attributes:
+      eagerly: without graphs, as the fixture of this name says.
+    """
+
+    system: SystemConfig
+    train: Path
+    valid: Path
+    eagerly: bool
+
+    def start(self, run: Path) -> Trainer:
+        """Begins, or goes on, to train into `run`."""
+        messages = run.with_suffix(".messages")
+        receiver, process = fork(_train, self, run, messages)
+        return Trainer(process, receiver, messages)
+
+
+class _EachEpochIsTheBest(keras.callbacks.Callback):
+    """In place of decoding, so that the model is written after each epoch, too."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs["val_wer"] = 1 / (epoch + 2)
+
+
+def _train(task: Task, run: Path, messages: Path, sender: Connection) -> None:
+    write_messages_to(messages)
+    # On several threads sums may be taken in another order, and the last bits differ.
+    os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    tf.config.run_functions_eagerly(task.eagerly)
+
+    class Announcing(KeepProgress):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            sender.send(int(self.model.optimizer.iterations.numpy()))
+            super().on_train_batch_end(batch, logs)
+
+    training.KeepProgress = Announcing
+    training.ValidationErrorRate = _EachEpochIsTheBest
+    training.train(task.system, open_store(task.train), open_store(task.valid), run)
