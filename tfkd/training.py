@@ -26,7 +26,6 @@ from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoder
 from tfkd.distribution import Replicas, SummedAdam, sum_over_replicas
-from tfkd.distribution import Replicas, SummedAdam, sum_over_replicas
 from tfkd.epochs import TrainingEpochs
 from tfkd.errors import CheckpointError, ConfigError, TrainingError
 from tfkd.files import write_json, write_text
