@@ -7,10 +7,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import pytest
 import soundfile
 
-from tfkd.datasets import audio_batches, bucket_bounds, by_shard
+from tfkd.datasets import audio_batches, by_shard
 from tfkd.records import Store
 
 
@@ -95,20 +94,3 @@ def test_shards_without_utterances_have_no_batches():
     batches = [{"shard": np.array([number])} for number in (2, 2, 5)]
     found = {number: len(list(own)) for number, own in by_shard([1, 2, 3, 5, 6], batches)}
     assert found == {1: 0, 2: 2, 3: 0, 5: 1, 6: 0}
-
-
-# --- buckets
-
-
-@pytest.mark.parametrize("sizes", [[1], [5000], [100, 100], [800, 480_000], list(range(1, 3000))])
-def test_bounds_cover_every_length_and_keep_padding_small(sizes):
-    bounds = bucket_bounds(sizes)
-    assert bounds == sorted(set(bounds))
-    assert bounds[0] > min(sizes)
-    assert bounds[-1] >= max(sizes)
-    # From 100 samples on, rounding to whole samples does not matter.
-    assert all(high / low < 1.17 for low, high in zip(bounds, bounds[1:]) if low > 100)
-
-
-def test_bounds_of_nothing():
-    assert bucket_bounds([]) == [1]

@@ -120,6 +120,19 @@ def test_batches_frame_every_sentence_once():
     assert sorted(found) == sorted(sentences.token_ids)
 
 
+def test_an_epoch_has_the_same_batches_each_time_that_it_is_read():
+    sentences = Sentences(tuple((4 + n % 5,) * (1 + n % 7) for n in range(40)), 0)
+
+    def batches(**place: int) -> list[list]:
+        found = sentence_batches(sentences, tokenizer(), 3, **place)
+        assert int(found.cardinality()) == sum(1 for _ in found)
+        return [inputs.numpy().tolist() for inputs, _ in found]
+
+    assert batches(seed=1) == batches(seed=1)
+    assert batches(seed=1) != batches(seed=2)
+    assert batches(seed=1, first=5) == batches(seed=1)[5:]
+
+
 def test_text_is_normalised_and_what_cannot_be_spelt_is_counted(tmp_path, prepared):
     path = tmp_path / "text.txt"
     path.write_text("AB,  cd!\n\nxyz\n...\nDab\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Shards to batches for decoding, and buckets by length."""
+"""Shards to batches for decoding."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ import tensorflow as tf
 from tfkd import records
 from tfkd.records import Store
 
-# Neighbouring bucket bounds differ by this factor: at most 13 % of a batch is padding, half on
-# average.
-_BUCKET_GROWTH = 1.15
 # Batches that are read and decoded ahead of the search; enough to open the next shard meanwhile.
 _BATCHES_AHEAD = 4
 _WHOLE_SHARD = 2**31 - 1
@@ -112,16 +109,6 @@ def _parse(serialised: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         "text": tf.strings.reduce_join(text),
         "has_text": tf.size(text) > 0,
     }
-
-
-def bucket_bounds(num_samples: Sequence[int]) -> list[int]:
-    """Bounds of buckets of like length that cover `num_samples`."""
-    if not num_samples:
-        return [1]
-    bounds = [int(min(num_samples) * _BUCKET_GROWTH) + 1]
-    while bounds[-1] < max(num_samples):
-        bounds.append(int(bounds[-1] * _BUCKET_GROWTH) + 1)
-    return bounds
 
 
 def spread_over_lengths(store: Store, count: int) -> set[str]:

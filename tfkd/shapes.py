@@ -9,7 +9,7 @@ from tfkd.text import PAD_ID
 # What a training step reads of a batch; names of utterances cannot go to every device.
 INPUTS = ("waveform", "num_samples", "token_ids", "weights")
 Batch = dict[str, tf.Tensor]
-# Lengths that a compiled step is made for: powers of these, the former as buckets by length are.
+# Lengths that a compiled step is made for: powers of these.
 _SAMPLES_GROWTH, _TOKENS_GROWTH = 1.15, 1.5
 
 
