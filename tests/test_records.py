@@ -929,3 +929,10 @@ def check_that_a_fault_is_reported(directory: Path, code: int, fault: Operations
         assert os.strerror(code) in str(error)
         assert Path(str(error.path)).is_relative_to(directory)
         assert not list(directory.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("name", ["plan.json", "complete.json", "index.jsonl"])
+def test_brackets_nested_without_end_are_refused(store_directory, name):
+    (store_directory / name).write_text("[" * 100_000)
+    with pytest.raises(RecordError, match=r"is not JSON|was changed"):
+        open_store(store_directory).verify(deep=True)
