@@ -13,7 +13,8 @@ def cpu_seconds(process: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def children() -> list[int]:
-    """The processes that this one has started and that have not ended."""
-    threads = Path("/proc/self/task").glob("*/children")
-    return [int(child) for thread in threads for child in thread.read_text().split()]
+def descendants(process: int) -> list[int]:
+    """Its children, their children and so on, as far as they have not ended."""
+    threads = Path(f"/proc/{process}/task").glob("*/children")
+    children = [int(child) for thread in threads for child in thread.read_text().split()]
+    return children + [each for child in children for each in descendants(child)]

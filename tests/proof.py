@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clocks import children, cpu_seconds
+from clocks import cpu_seconds, descendants
 
 from tfkd.files import write_json
 from tfkd.provenance import provenance
@@ -74,7 +74,7 @@ class Proof:
 def _clocks_seconds() -> tuple[float, float]:
     """The time, and the processor time of this process and of all that came of it."""
     own_and_ended = sum(os.times()[:4])
-    return time.monotonic(), own_and_ended + sum(map(cpu_seconds, children()))
+    return time.monotonic(), own_and_ended + sum(map(cpu_seconds, descendants(os.getpid())))
 
 
 _PROOF = pytest.StashKey[Proof]()

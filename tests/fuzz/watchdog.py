@@ -32,6 +32,8 @@ BUSY_SECONDS = 5.0
 # By the clock, without any processor time: such a case waits for what does not come.
 ASLEEP_SECONDS = 60.0
 _START_SECONDS = 300.0
+# For fewer cases, loading the libraries once more takes longer than running them.
+_WORTH_A_PROCESS = 1000
 # Beyond what the imports map. A case that wants more gets a MemoryError, which is a finding.
 _MEMORY_BYTES = 2 * 2**30
 _BUSY, _ASLEEP = "!busy without end, twice", "!asleep without end, twice"
@@ -53,12 +55,12 @@ class Outcome:
 
 
 def run_cases(target: str, count: int, seed: int) -> Outcome:
-    """Runs `count` cases on all cores.
+    """Runs `count` cases, many of them on all cores.
 
     Each must return, or raise a TfkdError that can be printed, within BUSY_SECONDS. A case that
     does not is tried once more: others that use the machine's caches slow it down.
     """
-    parts = os.cpu_count() or 1
+    parts = min(os.cpu_count() or 1, 1 + count // _WORTH_A_PROCESS)
     bounds = [count * part // parts for part in range(parts + 1)]
     shares = [range(first, end) for first, end in zip(bounds, bounds[1:]) if first < end]
     outcome = Outcome()

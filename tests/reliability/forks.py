@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -47,6 +48,52 @@ def fork(work: Callable[..., None], *arguments: object) -> tuple[Connection, Bas
     process.start()
     sender.close()
     return receiver, process
+
+
+@dataclass
+class Worker:
+    """A process that says how far it has come, and may be killed on the way.
+
+    Attributes:
+      done: how many steps it was last heard to have done.
+      messages: file with what it wrote to standard error.
+    """
+
+    process: BaseProcess
+    announcements: Connection
+    messages: Path
+    done: int = 0
+
+    def hear(self) -> bool:
+        """Waits for the next step; returns whether there was one before the end."""
+        try:
+            self.done = self.announcements.recv()
+        except EOFError:
+            return False
+        return True
+
+    def kill_after(self, steps: int, seconds: float) -> None:
+        """Kills it some time after a step, unless it has ended."""
+        while self.done < steps and self.hear():
+            pass
+        self.process.join(seconds)
+        self.process.kill()
+
+    def wait(self) -> int:
+        """The exit code; minus the signal's number where one ended it."""
+        while self.hear():
+            pass
+        self.process.join()
+        code = self.process.exitcode
+        if code is None:
+            raise RuntimeError("the process has not ended")
+        return code
+
+
+def fork_worker(work: Callable[..., None], *arguments: object, messages: Path) -> Worker:
+    """Runs `work(*arguments, messages, sender)`, which sends the number of each step done."""
+    announcements, process = fork(work, *arguments, messages)
+    return Worker(process, announcements, messages)
 
 
 def write_messages_to(path: Path) -> None:

@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from forks import fork, write_messages_to
+from forks import Worker, fork, fork_worker, write_messages_to
 
 from tfkd import cli, labelling, runs
 from tfkd.config import LabelConfig
 from tfkd.decoding import Decoded, decode_dataset
-
-
-@dataclass(frozen=True)
-class Labeller:
-    """A process that runs `tfkd label`.
-
-    Attributes:
-      decoding: readable once the first utterance of this process is decoded, or at its end.
-      messages: file with what it wrote to standard error.
-    """
-
-    process: BaseProcess
-    decoding: Connection
-    messages: Path
-
-    def wait(self) -> int:
-        """The exit code; minus the signal's number where one ended it."""
-        self.process.join()
-        self.decoding.close()
-        code = self.process.exitcode
-        if code is None:
-            raise RuntimeError("the process has not ended")
-        return code
 
 
 @dataclass(frozen=True)
@@ -63,12 +40,10 @@ class Task:
             arguments += [f"--{name.replace('_', '-')}", str(getattr(self.config, name))]
         return arguments
 
-    def start(self, out: Path, environment: Mapping[str, str] | None = None) -> Labeller:
-        """Begins, or goes on, to label into `out`."""
-        receiver, process = fork(
-            _label, self.arguments(out), dict(environment or {}), self.messages
-        )
-        return Labeller(process, receiver, self.messages)
+    def start(self, out: Path, environment: Mapping[str, str] | None = None) -> Worker:
+        """Begins, or goes on, to label into `out`; each utterance that is decoded is a step."""
+        arguments = (self.arguments(out), dict(environment or {}))
+        return fork_worker(_label, *arguments, messages=self.messages)
 
     def label(self, out: Path, environment: Mapping[str, str] | None = None) -> int:
         """Labels into `out`; returns the exit code."""
@@ -135,11 +110,11 @@ def _label(
 ) -> None:
     write_messages_to(messages)
 
+    count = itertools.count(1)
+
     def announcing(decoder, batches) -> Iterator[Decoded]:
         for decoded in decode_dataset(decoder, batches):
-            if not sender.closed:
-                sender.send("decoding")
-                sender.close()
+            sender.send(next(count))
             yield decoded
 
     labelling.decode_dataset = announcing

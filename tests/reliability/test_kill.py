@@ -9,27 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labellers import Labeller, Task
+from labellers import Task
 from proof import SEED, Proof
 from stores import assert_same_store
 
 from tfkd.errors import RecordError
 from tfkd.records import open_store
-
-_START_SECONDS = 300.0
+from tfkd.records.shards import shard_ids
 
 
 def test_kill_9_at_random_moments(task: Task, unbroken: Path, tmp_path: Path, proof: Proof) -> None:
     wanted = proof.count(fast=2, full=200)
     generator = np.random.default_rng(SEED)
-    seconds = seconds_of_labelling(task, tmp_path / "timed")
+    pause = seconds_a_shard(task, tmp_path / "timed")
     kills = runs = stores = 0
     while kills < wanted:
         out = tmp_path / str(stores)
         stores += 1
         while True:
             runs += 1
-            code = killed_after(task.start(out), seconds * generator.uniform())
+            labeller = task.start(out)
+            # Each utterance that is left to decode is as likely as every other.
+            last = generator.integers(1, max(1, utterances_left(task, out)), endpoint=True)
+            labeller.kill_after(last, pause * generator.uniform())
+            code = labeller.wait()
             kills += code == -signal.SIGKILL
             if code == 0:
                 break
@@ -47,21 +50,20 @@ def test_kill_9_at_random_moments(task: Task, unbroken: Path, tmp_path: Path, pr
     )
 
 
-def seconds_of_labelling(task: Task, out: Path) -> float:
-    """From the first decoded utterance to the end."""
+def seconds_a_shard(task: Task, out: Path) -> float:
+    """From the first decoded utterance to the end, for each shard."""
     labeller = task.start(out)
-    assert labeller.decoding.poll(_START_SECONDS)
+    assert labeller.hear()
     begin = time.monotonic()
     assert labeller.wait() == 0
-    return time.monotonic() - begin
+    return (time.monotonic() - begin) / len(open_store(out).shard_paths)
 
 
-def killed_after(labeller: Labeller, seconds: float) -> int:
-    """Kills the labeller some time after it began to decode, if it is still there; exit code."""
-    assert labeller.decoding.poll(_START_SECONDS)
-    labeller.process.join(seconds)
-    labeller.process.kill()
-    return labeller.wait()
+def utterances_left(task: Task, out: Path) -> int:
+    """Those of shards without a description; shards are labelled in order."""
+    described = len(list(out.glob("shards/*.json")))
+    shards = open_store(task.data).shard_paths[described:]
+    return sum(len(shard_ids(path)) for path in shards)
 
 
 def assert_not_mistaken_for_whole(out: Path) -> None:
@@ -78,7 +80,7 @@ def test_a_second_labeller_is_refused(task: Task, unbroken: Path, tmp_path: Path
     for number in range(rounds):
         out = tmp_path / str(number)
         first = task.start(out)
-        assert first.decoding.poll(_START_SECONDS)
+        assert first.hear()
         # It must not end before the second has come.
         os.kill(first.process.pid, signal.SIGSTOP)
         second = task.start(out)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from proof import SEED, Proof
-from trainers import Task, Trainer
+from trainers import Task
 
 from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
 from tfkd.config import SystemConfig
@@ -119,7 +119,7 @@ def test_kill_9_at_random_moments(
                 # Every step is as likely as every other, though the first one takes longest.
                 last = int(generator.integers(done, unbroken.steps + 1))
                 pause = unbroken.pauses[last if last > done else 0]
-                kill_after(trainer, last, pause * generator.uniform())
+                trainer.kill_after(last, pause * generator.uniform())
             code = trainer.wait()
             if code == 0:
                 break
@@ -127,7 +127,7 @@ def test_kill_9_at_random_moments(
             kills += 1
             progress, done = newest_checkpoint(run, model, tmp_path / "scratch")
             assert done == unbroken.steps_at(progress)
-            most_repeated = max(most_repeated, trainer.steps - done)
+            most_repeated = max(most_repeated, trainer.done - done)
         assert_same_run(run, unbroken.run)
         finished += 1
     # At most the step is done again whose checkpoint was not written when the kill came.
@@ -141,14 +141,6 @@ def test_kill_9_at_random_moments(
         most_steps_repeated=most_repeated,
         other_bits=0,
     )
-
-
-def kill_after(trainer: Trainer, steps: int, seconds: float) -> None:
-    """Kills the training some time after a step, unless it has ended."""
-    while trainer.steps < steps and trainer.hear():
-        pass
-    trainer.process.join(seconds)
-    trainer.process.kill()
 
 
 def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(

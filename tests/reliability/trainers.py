@@ -5,49 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import keras
 import tensorflow as tf
-from forks import fork, write_messages_to
+from forks import Worker, fork_worker, write_messages_to
 
 from tfkd import training
 from tfkd.callbacks import KeepProgress
 from tfkd.config import SystemConfig
 from tfkd.records import open_store
-
-
-@dataclass
-class Trainer:
-    """A process that trains.
-
-    Attributes:
-      steps: the last that it was heard to have done; a checkpoint of it may not be written yet.
-    """
-
-    process: BaseProcess
-    announcements: Connection
-    messages: Path
-    steps: int = 0
-
-    def hear(self) -> bool:
-        """Waits for the next step; returns whether there was one before the end."""
-        try:
-            self.steps = self.announcements.recv()
-        except EOFError:
-            return False
-        return True
-
-    def wait(self) -> int:
-        """The exit code; minus the signal's number where one ended it."""
-        while self.hear():
-            pass
-        self.process.join()
-        code = self.process.exitcode
-        if code is None:
-            raise RuntimeError("the process has not ended")
-        return code
 
 
 @dataclass(frozen=True)
@@ -63,11 +30,9 @@ class Task:
     valid: Path
     eagerly: bool
 
-    def start(self, run: Path) -> Trainer:
+    def start(self, run: Path) -> Worker:
         """Begins, or goes on, to train into `run`."""
-        messages = run.with_suffix(".messages")
-        receiver, process = fork(_train, self, run, messages)
-        return Trainer(process, receiver, messages)
+        return fork_worker(_train, self, run, messages=run.with_suffix(".messages"))
 
 
 class _EachEpochIsTheBest(keras.callbacks.Callback):
