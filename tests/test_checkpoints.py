@@ -101,7 +101,12 @@ def foreign_progress(checkpoint: Path) -> None:
     (checkpoint / "progress.json").write_text(json.dumps(["something", "else"]))
 
 
+def nest_progress(checkpoint: Path) -> None:
+    (checkpoint / "progress.json").write_bytes(b"[" * 100_000)
+
+
 DAMAGES = [
+    nest_progress,
     cut_state,
     flip_a_bit,
     lose_state,

@@ -96,7 +96,7 @@ def _read_progress(checkpoint: Path) -> Progress | None:
         content = json.loads((checkpoint / _PROGRESS).read_text())
         if content.pop("sha256") == sha256(checkpoint / _STATE):
             return Progress(**content)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         # Damaged: the next older one takes its place.
         return None
     return None

@@ -274,7 +274,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         reason: str = error.strerror or str(error)
         path = Path(error.filename or path)
         cause: Exception = error
-    except (ValueError, KeyError, TypeError, TextError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, TextError) as error:
         reason, cause = str(error), error
     raise CheckpointError(
         f"cannot read the tokenizer: {reason}",

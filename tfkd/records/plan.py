@@ -40,9 +40,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     try:
         value = json.loads(data)
-    except ValueError as error:
+        is_whole = isinstance(value, dict) and value.pop(_SEAL, None) == seal_of(value)
+    except (ValueError, RecursionError) as error:
         raise RecordError("is not JSON", path=path, remedy=REDO) from error
-    if not isinstance(value, dict) or value.pop(_SEAL, None) != seal_of(value):
+    if not is_whole:
         raise RecordError("was changed: its own sha256 disagrees", path=path, remedy=REDO)
     return value
 

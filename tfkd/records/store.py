@@ -242,5 +242,5 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 yield json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RecordError("is not JSON Lines", path=path, remedy=REDO) from error
