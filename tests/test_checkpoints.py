@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,7 +102,12 @@ def foreign_progress(checkpoint: Path) -> None:
     (checkpoint / "progress.json").write_text(json.dumps(["something", "else"]))
 
 
+def nest_progress(checkpoint: Path) -> None:
+    (checkpoint / "progress.json").write_bytes(b"[" * 100_000)
+
+
 DAMAGES = [
+    nest_progress,
     cut_state,
     flip_a_bit,
     lose_state,
@@ -127,6 +133,26 @@ def test_training_starts_anew_where_all_are_damaged(directory, damage: Callable)
     assert restore_checkpoint(directory, model) == Progress()
     for found, wanted in zip(model.variables, before):
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_damaged_ones_do_not_take_the_place_of_those_that_follow(directory, damaged):
+    for checkpoint in sorted(directory.iterdir())[-damaged:]:
+        cut_state(checkpoint)
+    model = compiled()
+    progress = restore_checkpoint(directory, model)
+    for _ in range(2):
+        progress.batches += 1
+        save_checkpoint(directory, model, progress)
+        assert restore_checkpoint(directory, compiled()) == progress
+    assert len(list(directory.iterdir())) == 2
+
+
+def test_what_a_killed_writer_did_not_come_to_remove_is_removed(directory):
+    older = directory / "epoch-0001"
+    shutil.copytree(directory / "epoch-0002", older)
+    assert restored_epochs(directory) == 3
+    assert not older.exists()
 
 
 def test_what_a_killed_writer_left_does_not_disturb(directory):

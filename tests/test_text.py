@@ -255,7 +255,12 @@ def test_a_model_with_other_special_ids_is_refused():
     "content",
     ["", "{", "[]", "null", '{"kind": "words"}', '{"kind": "characters"}']
     + ['{"kind": "characters", "alphabet": ""}', '{"kind": "characters", "alphabet": 3}']
-    + ['{"kind": "sentencepiece"}', '{"kind": "sentencepiece", "model_sha256": "00"}', "\udcff"],
+    + [
+        "[" * 100_000,
+        '{"kind": "sentencepiece"}',
+        '{"kind": "sentencepiece", "model_sha256": "00"}',
+        "\udcff",
+    ],
 )
 def test_a_damaged_description_is_refused(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content.encode(errors="surrogateescape"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,26 +63,28 @@ def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> 
         write_json(
             temporary / _PROGRESS, {**asdict(progress), "sha256": sha256(temporary / _STATE)}
         )
-    for old in _newest_first(directory)[_KEPT:]:
-        shutil.rmtree(old)
+    _remove(_newest_first(directory)[_KEPT:])
 
 
 def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
     """Loads the newest good checkpoint into a compiled `model`; without one, starts anew.
 
-    Also removes what a killed writer left behind.
+    Also removes what a killed writer left behind, and damaged ones: by their names they would be
+    kept in place of those that are written next.
 
     Raises:
       CheckpointError: if a checkpoint is whole but belongs to another model.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    for leftover in directory.glob(".epoch-*"):
-        shutil.rmtree(leftover)
-    for candidate in _newest_first(directory):
+    _remove(directory.glob(".epoch-*"))
+    candidates = _newest_first(directory)
+    for place, candidate in enumerate(candidates):
         if (progress := _read_progress(candidate)) is not None:
             _assign(candidate / _STATE, model)
+            _remove(candidates[:place] + candidates[place + _KEPT :])
             return progress
+    _remove(candidates)
     return Progress()
 
 
@@ -115,6 +118,11 @@ def _assign(path: Path, model: keras.Model) -> None:
 def state_of(model: keras.Model) -> list[keras.Variable]:
     """What a checkpoint holds: metrics, too, for the means of an unfinished epoch go on."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
+def _remove(checkpoints: Iterable[Path]) -> None:
+    for checkpoint in checkpoints:
+        shutil.rmtree(checkpoint)
 
 
 def _newest_first(directory: Path) -> list[Path]:
