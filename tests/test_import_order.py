@@ -16,6 +16,9 @@ ORDER = (
     "tfkd.errors",
     "tfkd.files",
     "tfkd.strict_yaml",
+    "tfkd.config.settings",
+    "tfkd.config.checks",
+    "tfkd.config.reading",
     "tfkd.config",
     # inputs
     "tfkd.audio",
