@@ -22,6 +22,11 @@ ORDER = (
     "tfkd.config",
     # inputs
     "tfkd.audio",
+    "tfkd.corpora.utterances",
+    "tfkd.corpora.lines",
+    "tfkd.corpora.jsonl",
+    "tfkd.corpora.kaldi",
+    "tfkd.corpora.published",
     "tfkd.corpora",
     "tfkd.splitting",
     "tfkd.text",
