@@ -21,6 +21,7 @@ ORDER = (
     "tfkd.config.reading",
     "tfkd.config",
     # inputs
+    "tfkd.resampling",
     "tfkd.audio",
     "tfkd.corpora.utterances",
     "tfkd.corpora.lines",
