@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfkd import audio
+from tfkd import resampling
 from tfkd.audio import (
     UnusableAudio,
     check_waveform,
     decode_audio,
     encode_flac,
     read_audio,
-    resample,
 )
 from tfkd.errors import AudioError
+from tfkd.resampling import resample
 
 RATES_HZ = (8000, 16000, 44100)
 WAV_ENCODINGS = {"PCM_U8": 2**-7, "PCM_16": 2**-15, "PCM_24": 2**-23, "PCM_32": 2**-24, "FLOAT": 0}
@@ -452,7 +452,7 @@ def test_a_constant_stays_constant():
 def test_long_input_is_worked_through_in_chunks(monkeypatch):
     samples = noise(100_000)
     whole = resample(samples, 48000, 16000)
-    monkeypatch.setattr(audio, "_CHUNK_ROWS", 7)
+    monkeypatch.setattr(resampling, "_CHUNK_ROWS", 7)
     np.testing.assert_allclose(resample(samples, 48000, 16000), whole, atol=1e-6)
 
 

@@ -221,7 +221,7 @@ def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
     def interrupted(options) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_verify", interrupted)
+    monkeypatch.setattr(cli.data, "verify", interrupted)
     with pytest.raises(SystemExit) as ended:
         cli.main(["verify", "x"])
     assert ended.value.code == 130

@@ -32,7 +32,8 @@ TRAIN_AND_DIE = """
 import os, signal, sys
 from helpers import tokenizer
 from tfkd import lm_training
-from tfkd.config import LanguageModelConfig, from_dict, read_yaml
+from tfkd.config import LanguageModelConfig, from_dict
+from tfkd.strict_yaml import read_yaml
 
 def die(self, batch, logs=None):
     if int(self.model.optimizer.iterations.numpy()) == int(sys.argv[4]):

@@ -1,0 +1,34 @@
+"""The command line: the only package that prints and exits.
+
+Nothing heavy is imported before a command needs it: `--help`, argument errors and `transcribe` must
+be quick, and `transcribe` must work where TensorFlow is not installed.
+
+`parser` tells what each command does; the commands stand in modules by topic.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from tfkd.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from tfkd.cli.parser import command_parser
+from tfkd.errors import ConfigError, TfkdError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; ends the process with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
+    # TensorFlow logs at error level that it found no GPU libraries.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    options = command_parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except TfkdError as error:
+        print(f"tfkd: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("tfkd: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,43 @@
+"""Commands on stores of shards: making, checking and showing them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from tfkd.cli.options import prepare_settings
+
+
+def prepare(options: argparse.Namespace) -> None:
+    from tfkd.preparing import prepare
+
+    config = prepare_settings(options)
+    summary = prepare(options.input, options.out, config, corpus_format=options.format)
+    rejected = summary.rejected + summary.rejected_before_planning
+    print(
+        f"{summary.records} utterances ({summary.duration_seconds / 3600:.2f} h) in {options.out}; "
+        f"{rejected} rejected{', see rejected.jsonl' if rejected else ''}"
+    )
+    if summary.pieces:
+        print(
+            f"{summary.split} recordings were too long: {summary.pieces} pieces of them are among "
+            "these, see pieces.jsonl"
+        )
+
+
+def verify(options: argparse.Namespace) -> None:
+    from tfkd.records import open_store
+
+    store = open_store(options.store)
+    store.verify(deep=True)
+    summary = store.summary
+    print(f"{options.store}: {summary.records} records in {summary.num_shards} shards, whole")
+
+
+def show(options: argparse.Namespace) -> None:
+    from tfkd.exchange import row_of
+    from tfkd.records import open_store
+    from tfkd.reporting import record_report
+
+    row = row_of(open_store(options.store).record(options.id))
+    print(json.dumps(row, ensure_ascii=False) if options.json else record_report(row))

@@ -1,0 +1,94 @@
+"""Commands that decode, and measure what comes of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from dataclasses import asdict
+
+from tfkd.cli.options import search_overrides
+from tfkd.errors import ConfigError
+
+
+def decode(options: argparse.Namespace) -> None:
+    from tfkd.config import PrepareConfig
+    from tfkd.datasets import audio_batches
+    from tfkd.decoding import Decoder, decode_dataset, hypotheses_of
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import nbest_text
+    from tfkd.runs import load_run
+
+    run = load_run(options.run).with_decoding(search_overrides(options))
+    decoding = run.system.decoding
+    if options.nbest:
+        decoding = dataclasses.replace(decoding, num_hypotheses=decoding.beam_width)
+    decoder = Decoder(run.model, run.tokenizer, decoding)
+    config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    with utterance_store(options.data, config) as store:
+        batches = audio_batches(store, run.system.training.batch_size)
+        for decoded in decode_dataset(decoder, batches):
+            hypotheses = hypotheses_of(decoded, run.model.frame_seconds)
+            if options.json:
+                row = {"utterance_id": decoded.utterance_id, "reference": decoded.reference,
+                       "hypotheses": [asdict(hypothesis) for hypothesis in hypotheses]}  # fmt: skip
+                print(json.dumps(row, ensure_ascii=False))
+            elif options.nbest:
+                print(nbest_text(decoded.utterance_id, hypotheses, run.tokenizer.pieces))
+            else:
+                print(f"{decoded.utterance_id}\t{decoded.best_text}")
+
+
+def tune_decoding(options: argparse.Namespace) -> None:
+    import yaml
+
+    from tfkd.config import PrepareConfig, apply_overrides
+    from tfkd.files import write_text
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import table
+    from tfkd.runs import load_run
+    from tfkd.tuning import tune
+
+    grid = dict(map(_values, options.parameter))
+    overrides = search_overrides(options)
+    run = load_run(options.run).with_decoding(overrides)
+    rate_hz = run.system.model.frontend.sample_rate_hz
+    with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
+        trials = tune(run, store, grid)
+    rows = [
+        [
+            "  ".join(trial.overrides),
+            f"{100 * trial.rate.wer:.2f}",
+            f"{100 * trial.rate.wer_low:.2f} - {100 * trial.rate.wer_high:.2f}",
+        ]
+        for trial in trials
+    ]
+    chosen = apply_overrides({}, [*overrides, *trials[0].overrides])
+    write_text(options.out, yaml.safe_dump(chosen, sort_keys=False))
+    print(table(["settings", "WER %", "95 % interval"], rows))
+    print(f"\nThe best is in {options.out}: give it to --decoding.")
+
+
+def _values(parameter: str) -> tuple[str, list[str]]:
+    key, _, values = parameter.partition("=")
+    if not key or not values:
+        raise ConfigError(f"--parameter {parameter!r} is not KEY=V1,V2,...")
+    return key, values.split(",")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from tfkd.config import PrepareConfig
+    from tfkd.evaluation import evaluate, sample_rate_hz_of
+    from tfkd.files import write_json, write_text
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import systems_table
+
+    rate_hz = sample_rate_hz_of(options.model)
+    with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
+        evaluation, transcripts = evaluate(options.model, store, search_overrides(options))
+    if options.json:
+        write_json(options.json, asdict(evaluation))
+    if options.transcripts:
+        rows = (json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
+        write_text(options.transcripts, "".join(rows))
+    print(systems_table({evaluation.form: asdict(evaluation)}))

@@ -1,0 +1,117 @@
+"""Commands on pseudo labels: making, exchanging and judging them."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfkd.cli.options import prepare_settings, search_overrides
+from tfkd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfkd.records import StoreSummary
+
+
+def label(options: argparse.Namespace) -> None:
+    from tfkd.config import LabelConfig, PrepareConfig, from_dict, with_overrides
+
+    _check_runner(options)
+
+    settings = {
+        name: getattr(options, name)
+        for name in ("beam_width", "num_hypotheses", "length_penalty", "batch_size")
+    }
+    config = with_overrides(from_dict(LabelConfig, settings), search_overrides(options))
+    label = _labelling_on(options.runner, options.runner_option)
+    from tfkd.preparing import utterance_store
+    from tfkd.runs import load_run
+
+    run = load_run(options.run)
+    prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    with utterance_store(options.data, prepare_config) as store:
+        summary = label(run, store, options.out, config)
+    print(_labelled(summary, options.out))
+
+
+def _check_runner(options: argparse.Namespace) -> None:
+    """Refuses what the workers of a runner could not do, before anything is loaded."""
+    if options.runner == "local":
+        if options.runner_option:
+            raise ConfigError("--runner-option needs a --runner other than local")
+    elif not (Path(options.data) / "plan.json").exists():
+        raise ConfigError(
+            "is not a prepared folder, which every --runner but local needs",
+            path=options.data,
+            remedy="tfkd prepare it into a folder that all machines see",
+        )
+
+
+def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
+    """The function that labels with a runner; Beam is loaded for those that need it alone."""
+    if runner == "local":
+        from tfkd.labelling import label
+
+        return label
+    try:
+        from tfkd.cluster import label_with_beam
+    except ModuleNotFoundError as error:
+        if error.name != "apache_beam":
+            raise
+        raise ConfigError(
+            f"--runner {runner} needs Apache Beam", remedy="pip install 'tfkd[beam]'"
+        ) from error
+    flags = [f"--{option}" for option in runner_options]
+    return functools.partial(label_with_beam, runner=runner, options=flags)
+
+
+def labels_to_jsonl(options: argparse.Namespace) -> None:
+    from tfkd.exchange import labels_to_jsonl
+    from tfkd.records import PSEUDO_LABELS, open_store
+
+    store = open_store(options.labels, kind=PSEUDO_LABELS)
+    labels_to_jsonl(store, options.out)
+    print(f"{store.summary.records} utterances in {options.out}")
+
+
+def jsonl_to_labels(options: argparse.Namespace) -> None:
+    from tfkd.exchange import jsonl_to_labels
+    from tfkd.preparing import store_of_any_rate
+
+    config = prepare_settings(options)
+    with store_of_any_rate(options.data, config) as store:
+        summary = jsonl_to_labels(options.nbest, store, options.out, config)
+    print(_labelled(summary, options.out))
+
+
+def _labelled(summary: StoreSummary, out: str) -> str:
+    rejected = summary.rejected + summary.rejected_before_planning
+    return (
+        f"{summary.records} utterances labelled, {rejected} rejected, "
+        f"{summary.records + rejected} in all; in {out}"
+    )
+
+
+def filter_report(options: argparse.Namespace) -> None:
+    from tfkd.config import FilterConfig, load_system_config
+    from tfkd.files import write_text
+    from tfkd.filter_page import filter_page
+    from tfkd.filter_report import report_filters
+    from tfkd.records import PSEUDO_LABELS, open_store
+    from tfkd.text import load_tokenizer
+
+    filters = FilterConfig()
+    if options.config:
+        filters = load_system_config(options.config, "student").training.objective.filters
+    pieces = load_tokenizer(options.teacher).pieces if options.teacher else None
+    store = open_store(options.labels, kind=PSEUDO_LABELS)
+    report = report_filters(store, filters, examples_per_reason=options.examples)
+    out = Path(options.out)
+    page = out if out.suffix == ".html" else out / "filters.html"
+    write_text(page, filter_page(report, pieces))
+    print(
+        f"{report.after.utterances} of {report.before.utterances} utterances and "
+        f"{report.after.hypotheses} of {report.before.hypotheses} hypotheses kept; {page}"
+    )

@@ -1,0 +1,130 @@
+"""Commands from a trained run to what users hold: the whole job, its page, exports, transcripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from tfkd.cli.exit_codes import EXIT_FAILED
+from tfkd.errors import ConfigError, TfkdError
+
+
+def export(options: argparse.Namespace) -> None:
+    from tfkd.config import ExportConfig, PrepareConfig, from_dict
+    from tfkd.exporting import export
+    from tfkd.preparing import utterance_store
+    from tfkd.reporting import human_bytes, table
+    from tfkd.runs import PARITY, load_run
+
+    settings = {
+        "formats": options.formats.split(","),
+        "beam_width": options.beam_width,
+        "num_hypotheses": options.num_hypotheses,
+        "max_wer_change": options.max_wer_change,
+    }
+    config = from_dict(ExportConfig, settings)
+    run = load_run(options.run).with_decoding(options.set)
+    prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    parity_data = options.parity_data or Path(options.run) / PARITY
+    with utterance_store(parity_data, prepare_config) as store:
+        reports = export(run, options.out, config, store)
+    rows = [
+        [
+            report.format,
+            human_bytes(report.bytes),
+            f"{report.identical:.0%} of {report.utterances}",
+            "-" if report.wer_change is None else f"{100 * report.wer_change:+.2f}",
+            str(Path(options.out) / report.path),
+        ]
+        for report in reports
+    ]
+    print(table(["form", "size", "same ids as Keras", "WER change", "file"], rows))
+
+
+def transcribe(options: argparse.Namespace) -> None:
+    from tfkd.device import DeviceRecogniser
+
+    recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
+    failures = 0
+    for path in options.audio:
+        try:
+            result = recogniser.transcribe_file(path)
+        except TfkdError as error:
+            # One bad file must not hide what the others say.
+            print(f"tfkd: error: {error}", file=sys.stderr)
+            failures += 1
+            continue
+        if options.json:
+            print(json.dumps({"audio": path, **asdict(result)}, ensure_ascii=False))
+        else:
+            print(f"{path}\t{result.text}" if len(options.audio) > 1 else result.text)
+    if failures:
+        sys.exit(EXIT_FAILED)
+
+
+def report(options: argparse.Namespace) -> None:
+    from tfkd.files import write_text
+    from tfkd.reporting import results_markdown
+
+    try:
+        results = json.loads(Path(options.results).read_text(encoding="utf-8"))
+        page = results_markdown(results, options.title)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "give the results.json that tfkd run wrote"
+        raise TfkdError(
+            f"not the results of a run: {error!r}", path=options.results, remedy=remedy
+        ) from error
+    write_text(options.out, page)
+    print(options.out)
+
+
+def run(options: argparse.Namespace) -> None:
+    from tfkd.config import load_run_config
+
+    config = load_run_config(options.config, options.set)
+    _check_inputs(config)
+    from tfkd.running import Job
+
+    job = Job(config)
+    if options.dry_run:
+        from tfkd.reporting import table
+
+        rows = [
+            [stage.name, "done, will be verified" if job.is_done(stage) else "to do",
+             ", ".join(str(job.work / output) for output in stage.outputs)]
+            for stage in job.stages()
+        ]  # fmt: skip
+        print(table(["stage", "state", "writes"], rows))
+        return
+    from tfkd.reporting import results_report
+
+    results = job.run(lambda line: print(line, flush=True))
+    print()
+    print(results_report(results))
+    smallest = min(
+        (row for row in results["parity"] if row["format"].startswith("tflite")),
+        key=lambda row: row["bytes"],
+        default=None,
+    )
+    if smallest:
+        model = job.work / "export" / smallest["path"]
+        print(f"\nTranscribe your own recording:\n  tfkd transcribe {model} YOUR.wav")
+
+
+def _check_inputs(config) -> None:
+    """Refuses a job that cannot be done, before anything is loaded."""
+    for role in ("teacher", "student"):
+        if getattr(config, role).training.distribution == "multi_worker":
+            raise ConfigError(
+                f"{role}.training.distribution: multi_worker is not for tfkd run",
+                remedy="run tfkd train and tfkd distill on each machine",
+            )
+    for split in ("train", "valid", "test"):
+        source = Path(config.data_dir) / getattr(config.corpora, split)
+        if not source.exists():
+            raise ConfigError(
+                f"the {split} corpus is missing", path=source, remedy="--set data_dir=FOLDER"
+            )

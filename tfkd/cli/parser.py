@@ -1,0 +1,266 @@
+"""The commands and their options, in the order of the help."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Callable
+
+from tfkd import __version__
+from tfkd.cli import data, decoding, labels, models, training
+
+_Add = Callable[[str, Callable, str, str], argparse.ArgumentParser]
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """All commands and their options; `command` of what it parses is the function to call."""
+    parser = argparse.ArgumentParser(
+        prog="tfkd",
+        description="Compress attention speech recognisers by sequence-level knowledge "
+        "distillation: audio in, a small .tflite out.",
+        epilog="The whole job: tfkd run configs/digits.yaml --set data_dir=FOLDER. "
+        "Each command has examples: tfkd COMMAND --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"tfkd {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add = functools.partial(_add_command, commands)
+    _add_preparing(add)
+    _add_training(add)
+    _add_distilling(add)
+    _add_decoding(add)
+    _add_delivering(add)
+    _add_inspecting(add)
+    _add_exchanging(add)
+    _add_reporting(add)
+    return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, run: Callable, summary: str, example: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(command=run)
+    return command
+
+
+def _add_preparing(add: _Add) -> None:
+    command = add("prepare", data.prepare, "decode, check and normalise a corpus into shards",
+                  "tfkd prepare corpus/train.jsonl --out work/data/train")  # fmt: skip
+    command.add_argument("input", help="manifest, Kaldi folder or corpus tree")
+    command.add_argument("--out", required=True, help="folder of the shards")
+    command.add_argument(
+        "--format",
+        default="auto",
+        choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech"],
+    )
+    command.add_argument("--config", help="run config whose `prepare` section applies")
+    command.add_argument("--max-rejected-share", type=float, help="fail above this share (0.05)")
+
+    command = add("params", training.params, "count parameters before training, and compare",
+                  "tfkd params configs/digits.yaml")  # fmt: skip
+    command.add_argument("config", nargs="+", help="system or run config")
+
+
+def _add_training(add: _Add) -> None:
+    command = add("train", training.train, "train a recogniser on transcribed utterances",
+                  "tfkd train configs/digits.yaml --train work/data/train --valid work/data/valid "
+                  "--out work/teacher --profile")  # fmt: skip
+    command.add_argument("config", help="system config, or run config (its teacher)")
+    command.add_argument("--train", required=True, help="prepared folder or manifest")
+    command.add_argument("--valid", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the run")
+    _add_profile(command)
+
+    command = add("train-lm", training.train_lm, "train a language model for a recogniser's search",
+                  "tfkd train-lm configs/lm/characters.yaml --run work/teacher "
+                  "--text work/data/train --valid work/data/valid --out work/lm")  # fmt: skip
+    command.add_argument("config", help="language model config")
+    command.add_argument("--run", required=True, help="run whose tokenizer gives the units")
+    _add_text(command)
+    command.add_argument("--valid", required=True, nargs="+", metavar="SOURCE",
+                         help="other text, for early stopping")  # fmt: skip
+    command.add_argument("--out", required=True, help="folder of the language model")
+
+    command = add("lm-text", training.lm_text,
+                  "write text in a recogniser's units, for n-gram toolkits",
+                  "tfkd lm-text work/teacher --text books.txt --out work/units.txt")  # fmt: skip
+    command.add_argument("run", help="run whose tokenizer gives the units")
+    _add_text(command)
+    command.add_argument("--out", required=True, help="text file, a sentence a line")
+
+
+def _add_distilling(add: _Add) -> None:
+    command = add("label", labels.label, "decode audio with a teacher into pseudo labels",
+                  "tfkd label work/teacher --data work/data/train --out work/labels "
+                  "--beam-width 8 --num-hypotheses 4")  # fmt: skip
+    command.add_argument("run", help="folder of the teacher's run")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the labels")
+    command.add_argument("--beam-width", type=int, required=True)
+    command.add_argument("--num-hypotheses", type=int, required=True)
+    command.add_argument("--length-penalty", type=float, default=0.0, help="alpha (0)")
+    command.add_argument("--batch-size", type=int, default=16)
+    command.add_argument(
+        "--runner",
+        default="local",
+        choices=["local", "direct", "flink", "spark", "dataflow"],
+        help="who labels: this process (local), or the workers of an Apache Beam runner",
+    )
+    command.add_argument("--runner-option", action="append", default=[], metavar="NAME[=VALUE]",
+                         help="pass --NAME=VALUE to the runner, as often as needed")  # fmt: skip
+    _add_search(command)
+
+    command = add("distill", training.distill, "train a student on pseudo labels, or on the truth",
+                  "tfkd distill configs/digits.yaml --labels work/labels --valid work/data/valid "
+                  "--out work/student-seq_kd")  # fmt: skip
+    command.add_argument("config", help="system config, or run config (its student)")
+    command.add_argument("--labels", required=True, help="folder that tfkd label wrote")
+    command.add_argument("--valid", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the run")
+    command.add_argument(
+        "--objective", choices=["truth", "seq_kd"], help="instead of the config's objective"
+    )
+    _add_profile(command)
+
+
+def _add_decoding(add: _Add) -> None:
+    command = add("decode", decoding.decode, "print what a recogniser makes of each utterance",
+                  "tfkd decode work/teacher --data work/data/test --nbest "
+                  "--set beam_width=8 --set normalisation=mean")  # fmt: skip
+    command.add_argument("run", help="folder of a run")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--nbest", action="store_true", help="every hypothesis, token by token")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each utterance")
+    _add_search(command)
+
+    command = add("tune-decoding", decoding.tune_decoding,
+                  "choose settings of the search by their WER",
+                  "tfkd tune-decoding work/teacher --data work/data/valid "
+                  "--set fusion.lm=work/lm --parameter fusion.lm_weight=0,0.2,0.4 "
+                  "--parameter fusion.ctc_weight=0,0.3 --out work/decoding.yaml")  # fmt: skip
+    command.add_argument("run", help="folder of a run")
+    command.add_argument("--data", required=True, help="validation data, prepared or manifest")
+    command.add_argument("--parameter", required=True, action="append", metavar="KEY=V1,V2,...",
+                         help="values to try, in every combination; at equal WER the one named "
+                         "first wins, so begin with what is off")  # fmt: skip
+    command.add_argument("--out", required=True, help="the best, for --decoding (YAML)")
+    _add_search(command)
+
+    command = add("evaluate", decoding.evaluate,
+                  "measure WER, CER, size and speed of a model of any form",
+                  "tfkd evaluate work/export/model-int8.tflite --data work/data/test "
+                  "--json int8.json")  # fmt: skip
+    command.add_argument("model", help="folder of a run, SavedModel, or .tflite")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--json", help="write the figures here")
+    command.add_argument("--transcripts", help="write references and hypotheses here (JSONL)")
+    _add_search(command)
+
+
+def _add_delivering(add: _Add) -> None:
+    command = add("export", models.export, "write SavedModel and .tflite, checked against Keras",
+                  "tfkd export work/student-seq_kd --out work/export "
+                  "--formats tflite-float32,tflite-int8 --parity-data work/data/valid")  # fmt: skip
+    command.add_argument("run", help="folder of a run")
+    command.add_argument("--out", required=True)
+    command.add_argument("--formats", default="savedmodel,tflite-float32,tflite-int8")
+    command.add_argument(
+        "--parity-data",
+        help="real utterances to check with, prepared or manifest (those kept in the run)",
+    )
+    command.add_argument("--beam-width", type=int, default=4)
+    command.add_argument("--num-hypotheses", type=int, default=1)
+    command.add_argument("--max-wer-change", type=float, default=0.005, help="as a share (0.005)")
+    _add_set(command, " of the search (docs/guide/decoding.md)")
+
+    command = add("transcribe", models.transcribe, "transcribe recordings with a .tflite",
+                  "tfkd transcribe work/export/model-int8.tflite order.wav")  # fmt: skip
+    command.add_argument("model", help=".tflite that tfkd export wrote")
+    command.add_argument("audio", nargs="+")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each recording")
+    command.add_argument("--threads", type=int, default=1)
+
+
+def _add_inspecting(add: _Add) -> None:
+    command = add("verify", data.verify, "prove that a folder of shards is whole",
+                  "tfkd verify work/labels")  # fmt: skip
+    command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
+
+    command = add("show", data.show, "print one record of a folder of shards",
+                  "tfkd show work/labels --id a1")  # fmt: skip
+    command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
+    command.add_argument("--id", required=True, help="id of the utterance")
+    command.add_argument("--json", action="store_true", help="a line of JSON, with every value")
+
+
+def _add_exchanging(add: _Add) -> None:
+    command = add("labels-to-jsonl", labels.labels_to_jsonl,
+                  "write pseudo labels as an n-best list",
+                  "tfkd labels-to-jsonl work/labels --out nbest.jsonl")  # fmt: skip
+    command.add_argument("labels", help="folder of the labels")
+    command.add_argument("--out", required=True, help="file of the n-best list (JSONL)")
+
+    command = add("jsonl-to-labels", labels.jsonl_to_labels,
+                  "make pseudo labels of the n-best list of any recogniser",
+                  "tfkd jsonl-to-labels nbest.jsonl --data work/data/train "
+                  "--out work/labels")  # fmt: skip
+    command.add_argument("nbest", help="n-best list (JSONL): utterance_id and hypotheses")
+    command.add_argument("--data", required=True, help="prepared folder or manifest")
+    command.add_argument("--out", required=True, help="folder of the labels")
+    command.add_argument("--config", help="run config whose `prepare` section applies")
+    command.add_argument("--max-rejected-share", type=float, help="fail above this share (0.05)")
+
+
+def _add_reporting(add: _Add) -> None:
+    command = add("report", models.report, "write a page from the results of a run",
+                  "tfkd report work/results.json --title Digits --out digits.md")  # fmt: skip
+    command.add_argument("results", help="results.json that tfkd run wrote")
+    command.add_argument("--title", required=True)
+    command.add_argument("--out", required=True, help="Markdown file")
+
+    command = add("filter-report", labels.filter_report,
+                  "show what filters would take from labels, before any training",
+                  "tfkd filter-report work/labels --config configs/digits.yaml "
+                  "--teacher work/teacher --out work/filters.html")  # fmt: skip
+    command.add_argument("labels", help="folder that tfkd label wrote")
+    command.add_argument("--out", required=True, help="HTML file, or folder for filters.html")
+    command.add_argument("--config", help="config whose student's filters apply (the defaults)")
+    command.add_argument("--teacher", help="the teacher's run, whose tokens the pictures name")
+    command.add_argument(
+        "--examples", type=int, default=5, help="worst utterances shown for each reason (5)"
+    )
+
+    command = add("run", models.run, "do the whole job, from audio to .tflite",
+                  "tfkd run configs/digits.yaml --set data_dir=digits")  # fmt: skip
+    command.add_argument("config", help="run config")
+    _add_set(command, "")
+    command.add_argument("--dry-run", action="store_true", help="only show the plan")
+
+
+def _add_set(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                         help=f"override a setting{what}, as often as needed")  # fmt: skip
+
+
+def _add_search(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--decoding", help="settings that tfkd tune-decoding wrote (YAML)")
+    _add_set(command, " of a run's search (docs/guide/decoding.md)")
+
+
+def _add_profile(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--profile",
+        action="store_true",
+        help="print where the time went, and trace some steps for TensorBoard in OUT",
+    )
+
+
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--text", required=True, nargs="+", metavar="SOURCE",
+                         help="text files, a sentence a line, or prepared folders")  # fmt: skip

@@ -1,0 +1,107 @@
+"""Commands that train recognisers and language models, and those that come before."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfkd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfkd.config import SystemConfig
+
+
+def params(options: argparse.Namespace) -> None:
+    from tfkd.config import load_system_configs
+    from tfkd.models import Recogniser
+    from tfkd.reporting import table
+    from tfkd.text import vocab_size_of
+
+    systems = {}
+    for path in options.config:
+        for name, system in load_system_configs(path).items():
+            systems[f"{path} {name}" if len(options.config) > 1 else name] = system
+    counts = {}
+    for name, system in systems.items():
+        size = vocab_size_of(system.tokenizer)
+        if size is None:
+            raise ConfigError(
+                f"{name}: the vocabulary is learned from the text, so its size is not known yet",
+                remedy="give tokenizer.alphabet",
+            )
+        counts[name] = Recogniser(system.model, size).count_params()
+    largest = max(counts.values())
+    rows = [[name, f"{n:,}", f"{largest / n:.2f}x"] for name, n in counts.items()]
+    print(table(["model", "parameters", "ratio"], rows))
+
+
+def train(options: argparse.Namespace) -> None:
+    from tfkd.config import load_system_config
+
+    system = load_system_config(options.config, "teacher")
+    _train_on(system, options.train, options)
+
+
+def distill(options: argparse.Namespace) -> None:
+    from tfkd.config import load_system_config
+
+    system = load_system_config(options.config, "student")
+    if options.objective:
+        objective = dataclasses.replace(system.training.objective, kind=options.objective)
+        training = dataclasses.replace(system.training, objective=objective)
+        system = dataclasses.replace(system, training=training)
+    _train_on(system, options.labels, options)
+
+
+def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace) -> None:
+    from tfkd.config import PrepareConfig
+    from tfkd.preparing import utterance_store
+    from tfkd.profiling import Profile
+    from tfkd.reporting import profile_report
+    from tfkd.training import TENSORBOARD, train
+
+    profile = Profile(Path(options.out) / TENSORBOARD) if options.profile else None
+    config = PrepareConfig(sample_rate_hz=system.model.frontend.sample_rate_hz)
+    with (
+        utterance_store(train_data, config) as train_store,
+        utterance_store(options.valid, config) as valid_store,
+    ):
+        run = train(system, train_store, valid_store, options.out, profile)
+    if run is None:
+        print("this worker's share is done; the run is in the chief's folder")
+    else:
+        print(f"{run.model.count_params():,} parameters in {options.out}")
+    if profile is not None:
+        print(profile_report(profile, config.sample_rate_hz))
+
+
+def train_lm(options: argparse.Namespace) -> None:
+    from tfkd.config import LanguageModelConfig, from_dict
+    from tfkd.lm_training import train_language_model
+    from tfkd.strict_yaml import read_yaml
+    from tfkd.text import load_tokenizer
+
+    config = from_dict(LanguageModelConfig, read_yaml(options.config), path=options.config)
+    tokenizer = load_tokenizer(options.run)
+    summary = train_language_model(config, tokenizer, options.text, options.valid, options.out)
+    print(
+        f"{summary.parameters:,} parameters in {options.out}; validation perplexity "
+        f"{summary.perplexity:.2f} ({summary.bits_per_token:.3f} bits a token); "
+        f"{summary.sentences} sentences, {summary.skipped} skipped"
+    )
+
+
+def lm_text(options: argparse.Namespace) -> None:
+    from tfkd.files import write_text
+    from tfkd.language_models.ngram import unit_names
+    from tfkd.language_models.sentences import read_sentences
+    from tfkd.text import load_tokenizer
+
+    tokenizer = load_tokenizer(options.run)
+    names = unit_names(tokenizer)
+    sentences = read_sentences(options.text, tokenizer)
+    lines = (" ".join(names[token] for token in ids) + "\n" for ids in sentences.token_ids)
+    write_text(options.out, "".join(lines))
+    print(f"{len(sentences.token_ids)} sentences, {sentences.skipped} skipped; in {options.out}")

@@ -1,0 +1,86 @@
+"""Settings as frozen dataclasses, read from strict YAML.
+
+A *system* config describes one recogniser and its training (`tokenizer`, `model`, `training`,
+`decoding`). A *run* config describes the whole job and holds two systems, `teacher` and `student`.
+An unknown key is an error that names the nearest valid one.
+
+Read `settings` for what there is, `checks` for what is allowed, `reading` for files and overrides.
+"""
+
+from tfkd.config.checks import validate
+from tfkd.config.reading import (
+    apply_overrides,
+    config_digest,
+    from_dict,
+    load_run_config,
+    load_system_config,
+    load_system_configs,
+    overrides_of,
+    to_dict,
+    to_yaml,
+    with_overrides,
+)
+from tfkd.config.settings import (
+    ENGLISH_ALPHABET,
+    AttentionConfig,
+    CorporaConfig,
+    DecoderConfig,
+    DecodingConfig,
+    EncoderConfig,
+    ExportConfig,
+    FilterConfig,
+    FrontendConfig,
+    FusionConfig,
+    LabelConfig,
+    LanguageModelConfig,
+    LanguageModelTrainingConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PrepareConfig,
+    RecurrentConfig,
+    RunConfig,
+    SearchControls,
+    SpecAugmentConfig,
+    SystemConfig,
+    TextConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "ENGLISH_ALPHABET",
+    "AttentionConfig",
+    "CorporaConfig",
+    "DecoderConfig",
+    "DecodingConfig",
+    "EncoderConfig",
+    "ExportConfig",
+    "FilterConfig",
+    "FrontendConfig",
+    "FusionConfig",
+    "LabelConfig",
+    "LanguageModelConfig",
+    "LanguageModelTrainingConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "PrepareConfig",
+    "RecurrentConfig",
+    "RunConfig",
+    "SearchControls",
+    "SpecAugmentConfig",
+    "SystemConfig",
+    "TextConfig",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "apply_overrides",
+    "config_digest",
+    "from_dict",
+    "load_run_config",
+    "load_system_config",
+    "load_system_configs",
+    "overrides_of",
+    "to_dict",
+    "to_yaml",
+    "validate",
+    "with_overrides",
+]

@@ -1,0 +1,174 @@
+"""YAML to settings, strictly, and back; overrides on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from tfkd.config.checks import validate
+from tfkd.config.settings import ObjectiveConfig, RunConfig, SystemConfig
+from tfkd.errors import ConfigError, did_you_mean
+from tfkd.files import sha256_of_text
+from tfkd.strict_yaml import parse_yaml, read_yaml
+
+# No setting has a use for more; the product of two such numbers still fits 64 bits.
+_LARGEST = 2**31 - 1
+
+T = TypeVar("T")
+
+
+def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> RunConfig:
+    """Reads a run config and applies `key.path=value` overrides, whose values are YAML."""
+    return from_dict(RunConfig, apply_overrides(read_yaml(path), overrides), path=path)
+
+
+def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
+    """Reads the systems of a file: `teacher` and `student` of a run config, or its only one."""
+    content = read_yaml(path)
+    if "teacher" in content or "student" in content:
+        run = from_dict(RunConfig, content, path=path)
+        return {"teacher": run.teacher, "student": run.student}
+    return {Path(path).stem: from_dict(SystemConfig, content, path=path)}
+
+
+def load_system_config(path: str | Path, role: Literal["teacher", "student"]) -> SystemConfig:
+    """Reads one system: a file of its own, or the `role` section of a run config."""
+    systems = load_system_configs(path)
+    return systems[role] if role in systems else next(iter(systems.values()))
+
+
+def overrides_of(content: dict[str, Any], at: str = "") -> list[str]:
+    """The `key.path=value` overrides that say the same as the content of a config."""
+    overrides = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            overrides += overrides_of(value, f"{at}{key}.")
+        else:
+            overrides.append(f"{at}{key}={json.dumps(value)}")
+    return overrides
+
+
+def with_overrides(config: T, overrides: typing.Sequence[str]) -> T:
+    """The config with `key.path=value` settings changed, whose values are YAML.
+
+    Raises:
+      ConfigError: for an unknown key, or a value that does not fit.
+    """
+    return from_dict(type(config), apply_overrides(to_dict(config), overrides))
+
+
+def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at: str = "") -> T:
+    """Builds the dataclass `kind` from nested mappings, strictly.
+
+    Raises:
+      ConfigError: for an unknown key (with the nearest valid one) or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{at or 'config'}: expected a mapping, got {values!r}", path=path)
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for key, value in _with_moved_settings(kind, values).items():
+        name = f"{at}.{key}" if at else str(key)
+        if key not in hints:
+            raise ConfigError(f"unknown key {name!r}", path=path, remedy=_suggestion(key, hints))
+        arguments[key] = _convert(hints[key], value, path=path, at=name)
+    config = kind(**arguments)
+    validate(config, path=path, at=at)
+    return config
+
+
+# Settings that stood beside a section of their class before they moved into it.
+_MOVED: dict[type, dict[str, str]] = {ObjectiveConfig: {"drop_unfinished": "filters"}}
+
+
+def _with_moved_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Brings settings of earlier versions to their place, so that older runs can be read."""
+    for key, section in _MOVED.get(kind, {}).items():
+        if key in values:
+            others = {name: value for name, value in values.items() if name != key}
+            values = {**others, section: {key: values[key], **others.get(section, {})}}
+    return values
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain mappings and lists, fit for YAML and JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved config as YAML text."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def config_digest(*configs: Any) -> str:
+    """Identity of resolved configs: the same settings give the same digest."""
+    return sha256_of_text(json.dumps([to_dict(c) for c in configs], sort_keys=True))
+
+
+def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) -> dict[str, Any]:
+    """Changes `key.path=value` settings of a config's content, whose values are YAML.
+
+    Raises:
+      ConfigError: if an override is malformed, or its path leads through a value.
+    """
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set {override!r} is not key=value")
+        node = content
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
+        try:
+            node[leaf] = parse_yaml(value)
+        except ConfigError as error:
+            raise ConfigError(f"--set {override!r}: {error.message}") from error
+    return content
+
+
+def _suggestion(key: Any, valid: dict[str, Any]) -> str:
+    return did_you_mean(str(key), valid) or f"valid keys: {', '.join(valid)}"
+
+
+def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, path=path, at=at)
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return None if value is None else _convert(choices[0], value, path=path, at=at)
+    if origin is Literal:
+        if value not in choices:
+            raise ConfigError(f"{at}: {value!r} is none of {', '.join(choices)}", path=path)
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{at}: expected a list, got {value!r}", path=path)
+        return tuple(_convert(choices[0], item, path=path, at=at) for item in value)
+    return _scalar(hint, value, path=path, at=at)
+
+
+def _scalar(hint: type, value: Any, *, path: str | Path | None, at: str) -> Any:
+    # YAML 1.1 reads 1e-3 as text.
+    is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
+    if hint is float and is_number:
+        try:
+            value = float(value)
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(f"{at}: {value!r} is not a number", path=path) from error
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{at}: expected {hint.__name__}, got {value!r}", path=path)
+    if isinstance(value, float) and not math.isfinite(value):
+        # A limit cannot catch it: no comparison with NaN holds.
+        raise ConfigError(f"{at}: {value} is not a finite number", path=path)
+    if isinstance(value, (int, float)) and abs(value) > _LARGEST:
+        raise ConfigError(f"{at}: {value} is too large", path=path)
+    return value

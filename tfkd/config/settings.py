@@ -1,0 +1,335 @@
+"""The settings, as frozen dataclasses with their defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+ENGLISH_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How transcripts are normalised; see `tfkd.text.normalise`."""
+
+    extra_characters: str = ""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What `tfkd prepare` accepts and how it stores it.
+
+    Attributes:
+      too_long: what becomes of audio above `max_seconds`: "split" cuts it in its pauses where it
+        has no text, and rejects it where it has.
+    """
+
+    sample_rate_hz: int = 16000
+    min_seconds: float = 0.1
+    max_seconds: float = 30.0
+    too_long: Literal["reject", "split"] = "reject"
+    max_rejected_share: float = 0.05
+    shard_size: int = 512
+    text: TextConfig = field(default_factory=TextConfig)
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Units of the output. `alphabet: null` learns the characters from the training text."""
+
+    kind: Literal["characters", "sentencepiece"] = "characters"
+    alphabet: str | None = ENGLISH_ALPHABET
+    vocab_size: int | None = None
+    model_type: Literal["unigram", "bpe"] = "unigram"
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """Log-mel filterbank inside the model."""
+
+    sample_rate_hz: int = 16000
+    num_mels: int = 80
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+    min_hz: float = 20.0
+    max_hz: float = 7600.0
+    delta_orders: int = 0
+
+
+@dataclass(frozen=True)
+class SpecAugmentConfig:
+    """Park et al. 2019 (arXiv:1904.08779): masks on the log-mel features while training."""
+
+    frequency_masks: int = 2
+    max_frequency_width: int = 15
+    time_masks: int = 2
+    max_time_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The listener. `conv` halves time before layer 1; `pyramid` joins pairs of frames once before
+    layers 2, 3, ..., and before layer 1 as often as is still needed."""
+
+    reduction: Literal["pyramid", "conv"] = "conv"
+    time_reduction: int = 4
+    conv_units: int = 128
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: int = 3
+    units: int = 256
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015) attention."""
+
+    kind: Literal["additive", "location"] = "additive"
+    units: int = 128
+    location_filters: int = 10
+    location_width: int = 31
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The speller: one recurrent layer with input feeding."""
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    units: int = 256
+    embedding_units: int = 64
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A Recogniser, but for its vocabulary."""
+
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    ctc: bool = True
+
+
+@dataclass(frozen=True)
+class SearchControls:
+    """What steers a beam search beside its width; each is off by default.
+
+    A hypothesis is ranked by its total, which is its log_prob and what scorers add to it. When it
+    ends, or is cut off, its score is total / divisor + coverage_penalty * log_coverage.
+
+    Attributes:
+      normalisation: the divisor of the score: "gnmt" is Wu et al. 2016 (arXiv:1609.08144), eq. 14;
+        "mean" is the number of tokens.
+      length_penalty: alpha of "gnmt"; at 0 the divisor is 1.
+      coverage_penalty: beta of Wu et al. 2016, eq. 14-15, for encodings that got little attention.
+      min_tokens: eos included; a hypothesis cannot end before.
+      eos_threshold: gamma of Hannun et al. 2019 (arXiv:1904.02619): an end needs
+        log p(eos) > gamma * log p(c) for the best other token c, both of the recogniser alone.
+      no_repeat_ngram: no sequence of so many tokens comes twice in a hypothesis.
+      temperature: divides the recogniser's logits in the ranking; log_prob stays what it is.
+    """
+
+    normalisation: Literal["gnmt", "mean"] = "gnmt"
+    length_penalty: float = 0.0
+    coverage_penalty: float = 0.0
+    min_tokens: int = 1
+    eos_threshold: float | None = None
+    no_repeat_ngram: int = 0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Further models whose log-probabilities join the ranking; the recogniser's weight is one.
+
+    Attributes:
+      lm: folder that `tfkd train-lm` wrote, or ARPA file over the tokenizer's units.
+      lm_weight: of the language model; Gulcehre et al. 2015 (arXiv:1503.03535), section 4.1.
+      ctc_weight: of the CTC prefix score; lambda / (1 - lambda) of Hori et al. 2017
+        (arXiv:1706.02737), section 2.3.
+    """
+
+    lm: str | None = None
+    lm_weight: float = 0.0
+    ctc_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class DecodingConfig(SearchControls):
+    """Beam search, and how long its hypotheses may be.
+
+    Attributes:
+      max_tokens: most tokens of a hypothesis, eos included.
+      max_tokens_per_second: a limit by the length of the audio besides.
+    """
+
+    beam_width: int = 4
+    num_hypotheses: int = 1
+    max_tokens: int = 200
+    max_tokens_per_second: float | None = None
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Limits beyond which a hypothesis is not learned from; null is off. See `tfkd.filtering`."""
+
+    drop_unfinished: bool = True
+    max_repeats: int | None = None
+    max_compression_ratio: float | None = None
+    min_characters_per_second: float | None = None
+    max_characters_per_second: float | None = None
+    min_mean_log_prob: float | None = None
+    min_coverage: float | None = None
+    max_backward_share: float | None = None
+    backward_tolerance_seconds: float = 0.2
+    max_disagreement: float | None = None
+    max_wer: float | None = None
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the decoder learns from, decided while reading labels; see `tfkd.targets.targets_of`.
+
+    Attributes:
+      truth_audio: what `truth` learns from of a store of labels: "all" that has a reference, or
+        what is left of it after `filters`, as for `seq_kd`.
+    """
+
+    kind: Literal["truth", "seq_kd"] = "truth"
+    num_hypotheses: int = 1
+    choice: Literal["best", "nearest_to_reference"] = "best"
+    weights: Literal["uniform", "posterior", "rank"] = "posterior"
+    temperature: float = 1.0
+    truth_audio: Literal["all", "filtered"] = "all"
+    filters: FilterConfig = field(default_factory=FilterConfig)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Teacher and student are trained by the same code with these settings.
+
+    `checkpoint_minutes` is how long after the last checkpoint an unfinished epoch gets another; 0
+    writes one after every batch.
+
+    Attributes:
+      distribution: devices that share each batch: all of this machine (mirrored), or those of the
+        machines that TF_CONFIG names (multi_worker); see docs/guide/training.md.
+      precision: in which numbers encoder and decoder compute; weights, losses and what is saved
+        are float32.
+      xla: whether steps are compiled, once for each shape of a batch.
+    """
+
+    epochs: int = 30
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup_steps: int = 200
+    clip_norm: float = 5.0
+    label_smoothing: float = 0.1
+    ctc_weight: float = 0.3
+    speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
+    patience: int = 8
+    checkpoint_minutes: float = 15.0
+    validation_beam_width: int = 1
+    seed: int = 0
+    distribution: Literal["none", "mirrored", "multi_worker"] = "none"
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    xla: bool = False
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """One recogniser: its units, its model, its training and how it decodes."""
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+@dataclass(frozen=True)
+class LabelConfig(SearchControls):
+    """How the teacher labels; how long hypotheses may be is the teacher's own setting."""
+
+    beam_width: int = 8
+    num_hypotheses: int = 4
+    batch_size: int = 16
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+
+    def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
+        """The teacher's decoding with these settings."""
+        shared = {f.name for f in dataclasses.fields(DecodingConfig)}
+        own = {key: value for key, value in vars(self).items() if key in shared}
+        return dataclasses.replace(teacher, **own)
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """A recurrent language model, but for its vocabulary."""
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: int = 1
+    units: int = 256
+    embedding_units: int = 64
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class LanguageModelTrainingConfig:
+    """How `tfkd train-lm` trains; `patience` is in epochs without a lower perplexity."""
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    clip_norm: float = 5.0
+    patience: int = 3
+    checkpoint_minutes: float = 10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """One language model; its units are those of the recogniser that it joins."""
+
+    model: RecurrentConfig = field(default_factory=RecurrentConfig)
+    training: LanguageModelTrainingConfig = field(default_factory=LanguageModelTrainingConfig)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Which forms are written, and how far a quantised one may drift (WER as a share)."""
+
+    formats: tuple[str, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
+    beam_width: int = 4
+    num_hypotheses: int = 1
+    max_seconds: float = 30.0
+    max_wer_change: float = 0.005
+    parity_utterances: int = 50
+
+
+@dataclass(frozen=True)
+class CorporaConfig:
+    """The three splits of a run, relative to `data_dir`."""
+
+    train: str = "train.jsonl"
+    valid: str = "valid.jsonl"
+    test: str = "test.jsonl"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole job, for `tfkd run`."""
+
+    work_dir: str = "work"
+    data_dir: str = "data"
+    corpora: CorporaConfig = field(default_factory=CorporaConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    teacher: SystemConfig = field(default_factory=SystemConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    student: SystemConfig = field(default_factory=SystemConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)

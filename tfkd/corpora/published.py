@@ -1,0 +1,83 @@
+"""Corpora as they are published: LibriSpeech, Common Voice, LJSpeech."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from tfkd.corpora.lines import (
+    Line,
+    audio_path,
+    audio_with_any_suffix,
+    collect,
+    first_word,
+    lines_of,
+)
+from tfkd.corpora.utterances import Corpus, Utterance
+from tfkd.errors import ManifestError
+
+# Of LibriSpeech: the files of transcripts.
+TRANSCRIPTS = "*.trans.txt"
+
+
+def read_librispeech(path: Path) -> Corpus:
+    """Reads a tree, or one file of transcripts; see `tfkd.corpora.read_corpus`."""
+    files = [path] if path.is_file() else sorted(path.rglob(TRANSCRIPTS))
+    return collect((line for file in files for line in lines_of(file)), _librispeech_utterance)
+
+
+def _librispeech_utterance(line: Line) -> Utterance:
+    utterance_id, text = first_word(line)
+    audio = audio_with_any_suffix(line.path.parent, utterance_id, ".flac")
+    return Utterance(utterance_id, audio, text, utterance_id.partition("-")[0])
+
+
+def read_commonvoice(path: Path) -> Corpus:
+    """Reads a TSV; see `tfkd.corpora.read_corpus`, also for what is raised."""
+    if path.is_dir():
+        raise ManifestError(
+            "a Common Voice folder holds several TSV files", path=path, remedy="name one of them"
+        )
+    lines = lines_of(path)
+    try:
+        header = next((line.text().split("\t") for line in lines), [])
+    except ManifestError as error:
+        raise ManifestError(error.message, path=path, remedy=error.remedy) from error
+    missing = [column for column in ("path", "sentence") if column not in header]
+    if missing:
+        raise ManifestError(
+            f"the first line names no column {' or '.join(missing)}",
+            path=path,
+            remedy="use a Common Voice TSV, fields parted by tabs",
+        )
+    return collect(lines, functools.partial(_commonvoice_utterance, path.parent / "clips", header))
+
+
+def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Utterance:
+    # Quotes have no meaning in these files: transcripts hold single ones.
+    fields = line.text().split("\t")
+    if len(fields) != len(header):
+        raise ManifestError(f"{len(fields)} fields where the first line has {len(header)}")
+    row = dict(zip(header, fields))
+    if not row["path"]:
+        raise ManifestError("the path is empty")
+    # The first releases left the suffix out.
+    name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
+    return Utterance(
+        Path(name).stem, audio_path(clips, name), row["sentence"], row.get("client_id") or None
+    )
+
+
+def read_ljspeech(path: Path) -> Corpus:
+    """Reads a folder, or its metadata.csv; see `tfkd.corpora.read_corpus`."""
+    table = path / "metadata.csv" if path.is_dir() else path
+    return collect(lines_of(table), functools.partial(_ljspeech_utterance, table.parent / "wavs"))
+
+
+def _ljspeech_utterance(wavs: Path, line: Line) -> Utterance:
+    fields = line.text().split("|")
+    if len(fields) not in (2, 3):
+        raise ManifestError("not `id|text` or `id|text|normalised text`")
+    # The third field has numbers and abbreviations in words.
+    text = fields[2] if len(fields) == 3 and fields[2].strip() else fields[1]
+    return Utterance(fields[0], audio_with_any_suffix(wavs, fields[0], ".wav"), text)

@@ -1,0 +1,46 @@
+"""What a corpus is made of, whatever its layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording, or a part of one, and what is said in it.
+
+    Attributes:
+      audio: file of the recording; it may be missing.
+      text: transcript as the corpus has it, not normalised; None if there is none.
+      start_seconds: where the utterance begins in the recording; None: at its start.
+      end_seconds: where it ends; None: at its end.
+    """
+
+    utterance_id: str
+    audio: Path
+    text: str | None = None
+    speaker: str | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An utterance, or a line that should have been one, that is not used.
+
+    Attributes:
+      utterance_id: its id, or file:line where a line has none.
+      reason: slug: missing_file, undecodable_audio, empty_transcript, duplicate_id, too_short,
+        too_long, not_finite, silent, bad_line, untokenisable_text ...
+      detail: what is wrong, in words.
+      source: file and line it comes from.
+    """
+
+    utterance_id: str
+    reason: str
+    detail: str
+    source: str
+
+
+Corpus = tuple[list[Utterance], list[Rejection]]
