@@ -15,6 +15,7 @@ from tfkd.records import Store
 
 # Batches that are read and decoded ahead of the search; enough to open the next shard meanwhile.
 _BATCHES_AHEAD = 4
+_PARALLEL_UTTERANCES = 2
 _WHOLE_SHARD = 2**31 - 1
 
 
@@ -44,11 +45,16 @@ def audio_batches(
         shard = tf.data.TFRecordDataset(path).batch(_WHOLE_SHARD).flat_map(_longest_first)
         decoded = shard.map(
             lambda serialised: {**_decode(serialised), "shard": number},
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=_PARALLEL_UTTERANCES,
         )
         return decoded.padded_batch(batch_size)
 
-    return dataset.flat_map(batches_of).prefetch(_BATCHES_AHEAD)
+    options = tf.data.Options()
+    # Or else reading takes turns with the search in TensorFlow's pool, and the search waits.
+    options.threading.private_threadpool_size = 1
+    # Its thread wakes at ever longer intervals, up to a minute; the end of reading waits for it.
+    options.autotune.enabled = False
+    return dataset.flat_map(batches_of).prefetch(_BATCHES_AHEAD).with_options(options)
 
 
 def by_shard(
