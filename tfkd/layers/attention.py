@@ -16,6 +16,8 @@ from tfkd.config import AttentionConfig, from_dict
 from tfkd.layers.products import project
 
 _MASKED = -1e9
+# Of utterances whose energies are computed one after another.
+_GROUPS = 4
 
 
 class AttentionWeights(NamedTuple):
@@ -41,7 +43,6 @@ class Attended(NamedTuple):
 
     context: tf.Tensor  # [N, D]
     alignment: tf.Tensor  # [B, K, S], which sums to one over S
-    activation: tf.Tensor  # [B, K, S, A]
     located: tf.Tensor  # [N, S * F], what the location filters see
 
 
@@ -53,20 +54,54 @@ def attend(query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory) 
       attention_sum: [N, S], the sum of the earlier alignments.
     """
     encoded, weights = memory.encoded, memory.weights
-    batch, steps = tf.shape(encoded)[0], tf.shape(encoded)[1]
-    filters, units = weights.filters.shape
-    queries = tf.reshape(tf.matmul(query, weights.query), [batch, -1, 1, units])
-    inputs, located = memory.keys + queries, tf.matmul(attention_sum, memory.location)
-    if filters:
-        by_place = tf.matmul(tf.reshape(located, [-1, filters]), weights.filters)
-        inputs += tf.reshape(by_place, [batch, -1, steps, units])
-    activation = tf.tanh(inputs)
-    energies = tf.linalg.matvec(tf.reshape(activation, [-1, units]), weights.energy)
+    queries, located = tf.matmul(query, weights.query), tf.matmul(attention_sum, memory.location)
     # In float32, whatever the rest: float16 cannot hold the mask.
-    energies = tf.cast(tf.reshape(energies, [batch, -1, steps]), tf.float32)
+    energies = tf.cast(_energies(queries, located, memory), tf.float32)
     alignment = tf.cast(tf.nn.softmax(energies + memory.mask_bias), encoded.dtype)
     context = tf.reshape(tf.matmul(alignment, encoded), [-1, encoded.shape[-1]])
-    return Attended(context, alignment, activation, located)
+    return Attended(context, alignment, located)
+
+
+def activations(
+    queries: tf.Tensor, located: tf.Tensor, keys: tf.Tensor, weights: AttentionWeights
+) -> tf.Tensor:
+    """What the energies [B, K, S] are read from, [B, K, S, A].
+
+    Args:
+      queries: [N, A], after their kernel.
+      located: [N, S * F], as in `Attended`.
+      keys: [B, 1, S, A].
+    """
+    batch, _, steps, units = tf.unstack(tf.shape(keys))
+    inputs = keys + tf.reshape(queries, [batch, -1, 1, units])
+    if filters := weights.filters.shape[0]:
+        by_place = tf.matmul(tf.reshape(located, [-1, filters]), weights.filters)
+        inputs += tf.reshape(by_place, [batch, -1, steps, units])
+    return tf.tanh(inputs)
+
+
+def _energies(queries: tf.Tensor, located: tf.Tensor, memory: AttentionMemory) -> tf.Tensor:
+    """Energies [B, K, S], for a group of utterances after another.
+
+    Activations are by far the largest values of a step: those of all utterances would go to main
+    memory and back between the operations, those of some stay in the cache (docs/decisions/0014).
+    """
+    keys, weights = memory.keys, memory.weights
+    batch, _, steps, units = tf.unstack(tf.shape(keys))
+    groups = 1 if keys.shape[0] == 1 else _GROUPS
+    sizes = (batch + tf.range(groups)) // groups
+    hypotheses = tf.shape(queries)[0] // tf.maximum(batch, 1)
+    parts = zip(
+        tf.split(queries, sizes * hypotheses, num=groups),
+        tf.split(located, sizes * hypotheses, num=groups),
+        tf.split(keys, sizes, num=groups),
+    )
+    energies: list[tf.Tensor] = []
+    for part in parts:
+        with tf.control_dependencies(energies[-1:]):
+            rows = tf.reshape(activations(*part, weights), [-1, weights.energy.shape[0]])
+            energies.append(tf.linalg.matvec(rows, weights.energy))
+    return tf.reshape(tf.concat(energies, 0), [batch, -1, steps])
 
 
 def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfkd.layers.attention import AttentionMemory, AttentionWeights, attend
-from tfkd.layers.products import outer_sum, transposed
+from tfkd.layers.attention import AttentionMemory, AttentionWeights, activations, attend
+from tfkd.layers.products import outer_sum, project, transposed
 from tfkd.layers.recurrent import (
     Cell,
     GruTape,
@@ -39,7 +39,6 @@ class _Tape(NamedTuple):
     cells: tf.Tensor  # [U, N, H]; [U, N, 0] of a GRU
     alignments: tf.Tensor  # [U, B, K, S]
     located: tf.Tensor  # [U, N, S * F]
-    activations: tf.TensorArray  # U times [B, K, S, A]; the largest part, and never copied
 
 
 class _Sums(NamedTuple):
@@ -98,8 +97,8 @@ def _forward(
     def body(t, hidden, state, context, attention_sum, tape):
         products = tf.matmul(tf.concat([context, hidden], -1), gate_kernel)
         hidden, state, gates = four_gate_step(cell, inputs.read(t) + products, hidden, state)
-        context, alignment, activation, located = attend(hidden, attention_sum, memory)
-        values = (hidden, context, gates, state, alignment, located, activation)
+        context, alignment, located = attend(hidden, attention_sum, memory)
+        values = (hidden, context, gates, state, alignment, located)
         tape = [array.write(t, value) for array, value in zip(tape, values)]
         attention_sum += tf.reshape(alignment, tf.shape(attention_sum))
         return t + 1, hidden, state, context, attention_sum, tape
@@ -107,7 +106,6 @@ def _forward(
     shapes: list[list[int | None]] = [
         [None, units], [None, encoded_units], [None, 4 * units],
         [None, state_units(cell, units)], [None, None, None], [None, None],
-        [None, None, None, memory.keys.shape[-1]],
     ]  # fmt: skip
     zeros = [
         tf.zeros([count, width], token_gates.dtype)
@@ -115,7 +113,7 @@ def _forward(
     ]
     tape = [tf.TensorArray(token_gates.dtype, steps, element_shape=shape) for shape in shapes]
     *_, tape = tf.while_loop(lambda t, *_: t < steps, body, (0, *zeros, tape))
-    return _Tape._make([*(array.stack() for array in tape[:-1]), tape[-1]])
+    return _Tape._make(array.stack() for array in tape)
 
 
 def _attention_backward(
@@ -123,14 +121,16 @@ def _attention_backward(
 ) -> Callable[..., tuple[_OfAttention, _Sums]]:
     """The gradient of `attend` at one step, given those of its context and of later steps."""
     alignments, located = unstack(tape.alignments), unstack(tape.located)
+    # Activations are computed again: kept, they would be the largest part of a training's memory.
+    queries = unstack(project(tape.hiddens, memory.weights.query))
     energy, filters = memory.weights.energy, memory.weights.filters
     num_filters, units = filters.shape
     to_alignment = tf.transpose(memory.encoded, [0, 2, 1])
     to_located, to_sum = tf.transpose(filters), tf.transpose(memory.location)
 
-    def through_filters(t, d_energies, squares, d_sum):
+    def through_filters(by_place, d_energies, squares, d_sum):
         d_inputs = tf.reshape(energy * (tf.expand_dims(d_energies, -1) - squares), [-1, units])
-        by_place = tf.reshape(located.read(t), [-1, num_filters])
+        by_place = tf.reshape(by_place, [-1, num_filters])
         d_located = tf.reshape(tf.matmul(d_inputs, to_located), [tf.shape(d_sum)[0], -1])
         d_filters = tf.matmul(by_place, d_inputs, transpose_a=True)
         return d_located, d_sum + tf.matmul(d_located, to_sum), d_filters
@@ -139,7 +139,8 @@ def _attention_backward(
         by_utterance = [tf.shape(memory.encoded)[0], -1, memory.encoded.shape[-1]]
         d_alignment = tf.matmul(tf.reshape(d_context, by_utterance), to_alignment)
         d_alignment += tf.reshape(d_sum, tf.shape(d_alignment))
-        alignment, activation = alignments.read(t), tape.activations.read(t)
+        alignment, by_place = alignments.read(t), located.read(t)
+        activation = activations(queries.read(t), by_place, memory.keys, memory.weights)
         weighted = alignment * d_alignment
         d_energies = weighted - alignment * tf.reduce_sum(weighted, -1, keepdims=True)
         of_energy = activation * tf.expand_dims(d_energies, -1)
@@ -147,7 +148,7 @@ def _attention_backward(
         d_query = tf.reshape(-energy * tf.reduce_sum(squares, 2), [-1, units])
         d_located, d_filters = tf.zeros([tf.shape(d_sum)[0], 0], d_sum.dtype), 0.0
         if num_filters:
-            d_located, d_sum, d_filters = through_filters(t, d_energies, squares, d_sum)
+            d_located, d_sum, d_filters = through_filters(by_place, d_energies, squares, d_sum)
         sums = _Sums(
             sums.energy + tf.cast(tf.reduce_sum(of_energy, [0, 1, 2]), tf.float32),
             sums.squares + tf.cast(tf.reduce_sum(squares, 1, keepdims=True), tf.float32),

@@ -278,9 +278,40 @@ def gru_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor, recurrent_bias: 
     return hiddens, gradient
 
 
-def _reversed(by_step: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """by_step [T, B, F] with the first lengths [B] steps of each utterance from last to first."""
-    return tf.reverse_sequence(by_step, lengths, seq_axis=0, batch_axis=1)
+@tf.custom_gradient
+def _reorder(sequence: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor):
+    """Rows of sequence [X, Y, F] by their number in it, order [Y, X]; inverse [X, Y] undoes it.
+
+    Transposes and reverses in one go, for a fraction of what TensorFlow's operations for these
+    take; the gradient is another such look-up, where that of `tf.gather` would be a sum.
+    """
+
+    def look_up(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.reshape(values, [-1, sequence.shape[-1]]), places)
+
+    return look_up(sequence, order), lambda upstream: (look_up(upstream, inverse), None, None)
+
+
+class _Order(NamedTuple):
+    """How one direction of time goes through a batch."""
+
+    by_step: tf.Tensor  # [T, B]: which row of [B, T] is read at a step
+    by_utterance: tf.Tensor  # [B, T]: which row of [T, B] is a frame's
+
+    @classmethod
+    def of(cls, time: tf.Tensor) -> _Order:
+        """From the frame that each utterance reads at each step, [B, T]; its own inverse."""
+        batch, steps = time.shape[0] or tf.shape(time)[0], tf.shape(time)[1]
+        utterance = tf.expand_dims(tf.range(batch), 1)
+        return cls(tf.transpose(utterance * steps + time), time * batch + utterance)
+
+
+def _orders(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[_Order, _Order]:
+    """From the first frame to the last, and from each utterance's own last frame to the first."""
+    batch, steps = inputs.shape[0] or tf.shape(inputs)[0], tf.shape(inputs)[1]
+    time = tf.tile(tf.expand_dims(tf.range(steps), 0), [batch, 1])
+    lengths = tf.expand_dims(lengths, 1)
+    return _Order.of(time), _Order.of(tf.where(time < lengths, lengths - 1 - time, time))
 
 
 def forget_gate_bias(cell: Cell) -> Callable:
@@ -338,12 +369,15 @@ class BidirectionalRNN(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, T, F] and lengths [B] to [B, T, 2H], zero beyond each length."""
-        by_step = tf.transpose(inputs, [1, 0, 2])
-        forward = self._run(by_step, self.directions[0])
-        backward = self._run(_reversed(by_step, lengths), self.directions[1])
-        outputs = tf.concat([forward, _reversed(backward, lengths)], -1)
         inside = tf.sequence_mask(lengths, tf.shape(inputs)[1], dtype=inputs.dtype)
-        return tf.transpose(outputs, [1, 0, 2]) * tf.expand_dims(inside, -1)
+        outputs: list[tf.Tensor] = []
+        for weights, order in zip(self.directions, _orders(inputs, lengths)):
+            # One after the other, so that the projections of only one are held.
+            with tf.control_dependencies(outputs):
+                by_step = _reorder(inputs, order.by_step, order.by_utterance)
+            states = self._run(by_step, weights)
+            outputs.append(_reorder(states, order.by_utterance, order.by_step))
+        return tf.concat(outputs, -1) * tf.expand_dims(inside, -1)
 
     def _run(self, by_step: tf.Tensor, weights: Sequence[keras.Variable]) -> tf.Tensor:
         kernel, recurrent_kernel, *biases = map(tf.convert_to_tensor, weights)
