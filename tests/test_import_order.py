@@ -51,6 +51,7 @@ ORDER = (
     # maths
     "tfkd.model_files",
     "tfkd.layers.products",
+    "tfkd.layers.normalisation",
     "tfkd.layers.recurrent",
     "tfkd.layers.frontend",
     "tfkd.layers.attention",
@@ -63,6 +64,7 @@ ORDER = (
     "tfkd.beam_search.ranking",
     "tfkd.beam_search.constraints",
     "tfkd.beam_search.hypotheses",
+    "tfkd.beam_search.history",
     "tfkd.beam_search.search",
     "tfkd.beam_search",
     "tfkd.ctc_prefix",

@@ -8,6 +8,11 @@ from tfkd.beam_search.ranking import IMPOSSIBLE
 from tfkd.config import SearchControls
 
 
+def reads_tokens(controls: SearchControls) -> bool:
+    """Whether a constraint needs the tokens of the alive hypotheses."""
+    return controls.no_repeat_ngram > 0
+
+
 def constrained(
     ranking: tf.Tensor,
     log_probs: tf.Tensor,

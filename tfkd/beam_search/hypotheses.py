@@ -16,21 +16,18 @@ class Hypotheses(NamedTuple):
 
     score: tf.Tensor
     total: tf.Tensor
-    token_ids: tf.Tensor
-    token_log_probs: tf.Tensor
     num_tokens: tf.Tensor
     is_finished: tf.Tensor
-    frames: tf.Tensor
     coverage: tf.Tensor
+    place: tf.Tensor  # in the beam: before the step that ended it, or after the last
+    end_log_prob: tf.Tensor  # of its end; of no meaning where it was cut off
 
 
 class Alive(NamedTuple):
     """Hypotheses that may go on, in lexicographic order of their token ids."""
 
     total: tf.Tensor  # [B, W] what they are ranked by: the sum of what each token added
-    token_ids: tf.Tensor  # [B, W, U]
-    token_log_probs: tf.Tensor  # [B, W, U]
-    frames: tf.Tensor  # [B, W, U]
+    token_ids: tf.Tensor  # [B, W, U] if a constraint reads them, else [B, W, 0]
     last: tf.Tensor  # [B, W] the token to feed next
     states: tuple[Any, ...]  # of the model, then of each scorer; nests of [B * W, ...]
 
@@ -62,30 +59,29 @@ def choose(totals: tf.Tensor, eos_id: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def extend(
-    alive: Alive,
-    totals: tf.Tensor,
-    log_probs: tf.Tensor,
-    going_on: tf.Tensor,
-    step: tf.Tensor,
-) -> Alive:
-    """The continuations whose indices into [W * V] are `going_on` [B, W]."""
+    alive: Alive, totals: tf.Tensor, going_on: tf.Tensor, step: tf.Tensor
+) -> tuple[Alive, tf.Tensor]:
+    """The continuations whose indices into [W * V] are `going_on` [B, W], and their parents."""
     width, vocabulary = totals.shape[1], totals.shape[2]
     parent, token = going_on // vocabulary, going_on % vocabulary
-
-    def chosen(values: tf.Tensor) -> tf.Tensor:
-        return tf.gather(tf.reshape(values, [-1, width * vocabulary]), going_on, batch_dims=1)
-
     first = tf.expand_dims(tf.range(tf.shape(totals)[0]) * width, 1)
     parent_row = tf.reshape(parent + first, [-1])
-    token_log_probs = tf.gather(alive.token_log_probs, parent, batch_dims=1)
-    return Alive(
-        total=chosen(totals),
-        token_ids=write_column(tf.gather(alive.token_ids, parent, batch_dims=1), step, token),
-        token_log_probs=write_column(token_log_probs, step, chosen(log_probs)),
-        frames=tf.gather(alive.frames, parent, batch_dims=1),
+    token_ids = alive.token_ids
+    if token_ids.shape[-1]:
+        token_ids = write_column(tf.gather(token_ids, parent, batch_dims=1), step, token)
+    extended = Alive(
+        total=chosen(totals, going_on),
+        token_ids=token_ids,
         last=token,
         states=tf.nest.map_structure(lambda x: tf.gather(x, parent_row), alive.states),
     )
+    return extended, parent
+
+
+def chosen(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """The values [B, W, V] whose indices into [W * V] are `indices` [B, W]."""
+    flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2]])
+    return tf.gather(flat, indices, batch_dims=1)
 
 
 def hold(is_held: tf.Tensor, before: Alive, after: Alive) -> Alive:

@@ -14,17 +14,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfkd.beam_search.constraints import constrained
+from tfkd.beam_search.constraints import constrained, reads_tokens
+from tfkd.beam_search.history import History, Sequences, Step
 from tfkd.beam_search.hypotheses import (
     Alive,
     Hypotheses,
     best,
     choose,
+    chosen,
     concat,
     extend,
     fill,
     hold,
-    write_column,
 )
 from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn
 from tfkd.beam_search.ranking import IMPOSSIBLE, is_possible, score_of, tempered, usable
@@ -99,14 +100,15 @@ def beam_search(
         eos_id=eos_id,
     )
     states = (initial_state, *(scorer.initial_state for scorer in scorers))
-    step, alive, finished = tf.while_loop(
+    history = History.empty(search.shape, max_tokens)
+    step, alive, finished, noted = tf.while_loop(
         search.may_improve,
         search.advance,
-        (tf.constant(0), search.first(states, sos_id, pad_id), search.none(pad_id)),
+        (tf.constant(0), search.first(states, sos_id, pad_id), search.none(), history.arrays),
         maximum_iterations=max_tokens,
     )
     ranked = fill(finished, best(search.cut_off(step, alive), num_hypotheses), num_hypotheses)
-    result = _result(ranked, pad_id)
+    result = _result(ranked, History(noted).sequences(step, ranked, eos_id), pad_id)
     if scorers or controls.temperature != 1:
         result = result._replace(log_prob=_sum_of_tokens(result))
     return result
@@ -129,29 +131,25 @@ class _Search:
     def first(self, states: tuple[Any, ...], sos_id: int, pad_id: int) -> Alive:
         """One empty hypothesis an utterance; the other places are impossible."""
         width = self.shape[1]
-        columns = [*self.shape, self.max_tokens]
+        columns = self.max_tokens if reads_tokens(self.controls) else 0
         return Alive(
             total=tf.where(tf.range(width) > 0, IMPOSSIBLE, tf.zeros(self.shape)),
-            token_ids=tf.fill(columns, pad_id),
-            token_log_probs=tf.zeros(columns),
-            frames=tf.zeros(columns, tf.int32),
+            token_ids=tf.fill([*self.shape, columns], pad_id),
             last=tf.fill(self.shape, sos_id),
             states=tf.nest.map_structure(lambda x: _repeat(x, width), states),
         )
 
-    def none(self, pad_id: int) -> Hypotheses:
+    def none(self) -> Hypotheses:
         """No finished hypothesis yet."""
         places = [self.shape[0], self.num_hypotheses]
-        columns = [*places, self.max_tokens]
         return Hypotheses(
             score=tf.fill(places, IMPOSSIBLE),
             total=tf.fill(places, IMPOSSIBLE),
-            token_ids=tf.fill(columns, pad_id),
-            token_log_probs=tf.zeros(columns),
             num_tokens=tf.zeros(places, tf.int32),
             is_finished=tf.zeros(places, tf.bool),
-            frames=tf.zeros(columns, tf.int32),
             coverage=tf.zeros(places),
+            place=tf.zeros(places, tf.int32),
+            end_log_prob=tf.zeros(places),
         )
 
     @property
@@ -161,31 +159,38 @@ class _Search:
             return self.max_tokens
         return tf.clip_by_value(self.token_limits, 1, self.max_tokens)
 
-    def may_improve(self, step: tf.Tensor, alive: Alive, finished: Hypotheses) -> tf.Tensor:
+    def may_improve(
+        self, step: tf.Tensor, alive: Alive, finished: Hypotheses, _: Step
+    ) -> tf.Tensor:
         """Whether an alive hypothesis of any utterance can still enter its k best."""
         # Log-probabilities only lower a total, and the divisor is largest at the greatest length.
         in_reach = score_of(tf.reduce_max(alive.total, 1), self.limit, self.controls)
         # A later hypothesis of equal score is longer, so it cannot displace one.
         return tf.reduce_any((in_reach > finished.score[:, -1]) & (step < self.limit))
 
-    def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses):
+    def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses, noted: Step):
         """One step of every model, and what follows from it."""
         log_probs, ranking, states = self._score_tokens(alive)
         ranking = constrained(ranking, log_probs, alive.token_ids, step, self.eos_id, self.controls)
         seen = self._read(states)
-        frames = write_column(alive.frames, step, seen.frame)
-        grown = alive._replace(states=states, frames=frames)
         totals = tf.expand_dims(alive.total, -1) + ranking
         going_on, is_ending = choose(totals, self.eos_id)
         if self.token_limits is not None:
             is_held = step >= self.limit
             is_ending &= tf.logical_not(tf.expand_dims(is_held, -1))
         eos_total = tf.where(is_ending, totals[:, :, self.eos_id], IMPOSSIBLE)
-        ended = self._ended(step, grown, eos_total, log_probs[:, :, self.eos_id], seen)
-        extended = extend(grown, totals, log_probs, going_on, step)
+        ended = self._ended(step, eos_total, log_probs[:, :, self.eos_id], seen)
+        extended, parent = extend(alive._replace(states=states), totals, going_on, step)
         if self.token_limits is not None:
             extended = hold(is_held, alive, extended)
-        return step + 1, extended, best(concat(finished, ended), self.num_hypotheses)
+            parent = tf.where(tf.expand_dims(is_held, -1), self._places(), parent)
+        now = Step(parent, extended.last, chosen(log_probs, going_on), seen.frame)
+        noted = History(noted).append(step, now).arrays
+        return step + 1, extended, best(concat(finished, ended), self.num_hypotheses), noted
+
+    def _places(self) -> tf.Tensor:
+        """The place of each hypothesis in the beam, [B, W]."""
+        return tf.broadcast_to(tf.range(self.shape[1]), self.shape)
 
     def cut_off(self, step: tf.Tensor, alive: Alive) -> Hypotheses:
         """What is alive when the search ends, as hypotheses that did not."""
@@ -194,12 +199,11 @@ class _Search:
         return Hypotheses(
             score=score_of(alive.total, limit, self.controls, seen.log_coverage),
             total=alive.total,
-            token_ids=alive.token_ids,
-            token_log_probs=alive.token_log_probs,
             num_tokens=tf.broadcast_to(tf.minimum(step, limit), self.shape),
             is_finished=tf.zeros(self.shape, tf.bool),
-            frames=alive.frames,
             coverage=seen.coverage,
+            place=self._places(),
+            end_log_prob=tf.zeros(self.shape),
         )
 
     def _score_tokens(self, alive: Alive) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
@@ -234,24 +238,18 @@ class _Search:
         return seen
 
     def _ended(
-        self,
-        step: tf.Tensor,
-        alive: Alive,
-        total: tf.Tensor,
-        eos_log_prob: tf.Tensor,
-        seen: Readout,
+        self, step: tf.Tensor, total: tf.Tensor, eos_log_prob: tf.Tensor, seen: Readout
     ) -> Hypotheses:
         """The alive hypotheses with their end appended; impossible where `total` is."""
         possible = is_possible(total)
         return Hypotheses(
             score=score_of(total, step + 1, self.controls, seen.log_coverage),
             total=total,
-            token_ids=write_column(alive.token_ids, step, tf.fill(tf.shape(total), self.eos_id)),
-            token_log_probs=write_column(alive.token_log_probs, step, eos_log_prob),
             num_tokens=tf.where(possible, step + 1, 0),
             is_finished=possible,
-            frames=alive.frames,
             coverage=seen.coverage,
+            place=self._places(),
+            end_log_prob=eos_log_prob,
         )
 
 
@@ -276,17 +274,18 @@ def _check_state(before: Any, after: Any) -> None:
             )
 
 
-def _result(ranked: Hypotheses, pad_id: int) -> BeamResult:
+def _result(ranked: Hypotheses, sequences: Sequences, pad_id: int) -> BeamResult:
     possible = is_possible(ranked.total)
-    each_token = tf.expand_dims(possible, -1)
+    num_tokens = tf.where(possible, ranked.num_tokens, 0)
+    is_token = tf.range(sequences.token_ids.shape[-1]) < tf.expand_dims(num_tokens, -1)
     return BeamResult(
-        token_ids=tf.where(each_token, ranked.token_ids, pad_id),
-        num_tokens=tf.where(possible, ranked.num_tokens, 0),
+        token_ids=tf.where(is_token, sequences.token_ids, pad_id),
+        num_tokens=num_tokens,
         log_prob=tf.where(possible, ranked.total, IMPOSSIBLE),
         score=ranked.score,
-        token_log_probs=tf.where(each_token, ranked.token_log_probs, 0.0),
+        token_log_probs=tf.where(is_token, sequences.token_log_probs, 0.0),
         is_finished=ranked.is_finished & possible,
-        frames=tf.where(each_token, ranked.frames, 0),
+        frames=tf.where(is_token, sequences.frames, 0),
         coverage=tf.where(possible, ranked.coverage, 0.0),
     )
 

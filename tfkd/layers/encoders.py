@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfkd.config import EncoderConfig, from_dict
+from tfkd.layers.normalisation import LayerNormalization
 from tfkd.layers.recurrent import BidirectionalRNN
 
 
@@ -22,7 +23,7 @@ class HalvingConv(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = units
         self.conv = keras.layers.Conv1D(units, 3, strides=2, dtype=self.dtype_policy)
-        self.norm = keras.layers.LayerNormalization(dtype=self.dtype_policy)
+        self.norm = LayerNormalization(dtype=self.dtype_policy)
 
     def build(self, input_shape) -> None:
         self.conv.build(input_shape)
@@ -80,8 +81,7 @@ class Encoder(keras.layers.Layer):
             for i in range(self.config.layers)
         ]
         self.norms = [
-            keras.layers.LayerNormalization(name=f"norm_{i}", dtype=dtype)
-            for i in range(self.config.layers)
+            LayerNormalization(name=f"norm_{i}", dtype=dtype) for i in range(self.config.layers)
         ]
         self.dropout = keras.layers.Dropout(self.config.dropout, dtype=dtype)
 

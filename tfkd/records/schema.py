@@ -350,7 +350,7 @@ def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
     for name in ("token_log_probs", "token_seconds"):
         values = getattr(hypothesis, name)
         # Without a call per value, of which a store has hundreds an utterance.
-        if not all([-_FLOAT32_MAX <= value <= _FLOAT32_MAX for value in values]):
+        if not all(-_FLOAT32_MAX <= value <= _FLOAT32_MAX for value in values):
             step = [_is_float32(value) for value in values].index(False)
             yield f"{name}[{step}] is {values[step]}, not a finite float32"
 
