@@ -89,10 +89,13 @@ def variants(size: str) -> dict[str, Run]:
 
     with mock.patch("tensorflow.linalg.matvec", sum_of_products):
         summed = steps_of(decoder, encoded)
+    with mock.patch("tfkd.layers.attention._GROUPS", 1):
+        at_once = steps_of(decoder, encoded)
     return {
         "as it is": steps_of(decoder, encoded),
         "gate kernel not widened": steps_of(decoder, encoded, narrow),
         "energies by product and sum": summed,
+        "energies of all utterances at once": at_once,
         "encodings copied for each hypothesis": steps_of(decoder, tiled),
         "and gathered at each step": steps_of(decoder, tiled, gathered),
         "and keys computed at each step": steps_of(decoder, tiled, projected),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import time
 from collections.abc import Callable
 
@@ -39,7 +40,9 @@ def resident_mb() -> float:
 def report(run: Callable[[], object], repeats: int, base_mb: float) -> None:
     """Runs once to warm up, then `repeats` times, and prints CPU and wall seconds of each.
 
-    CPU seconds of the first run tell of tracing and compiling, too.
+    CPU seconds of the first run tell of tracing and compiling, too. Each later run is preceded by a
+    line on the standard output and waits for one on the standard input, so that `pairing` can let
+    processes take turns; without an input it goes on at once.
 
     Args:
       base_mb: `resident_mb` after the imports, before the model was made.
@@ -48,6 +51,8 @@ def report(run: Callable[[], object], repeats: int, base_mb: float) -> None:
     run()
     warm_up, rows = time.process_time() - cpu, []
     for _ in range(repeats):
+        print("waiting", flush=True)
+        sys.stdin.readline()
         wall, cpu = time.perf_counter(), time.process_time()
         run()
         rows.append(

@@ -1,4 +1,8 @@
-"""Interleaved measurements in processes of their own, and their ratios."""
+"""Interleaved measurements in processes of their own, and their ratios.
+
+The processes of a case are there together and take turns, run by run: what else the machine does,
+and how fast it is at the moment, meets all of them alike.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ class Case:
 def measure(
     cases: Sequence[Case], programs: Mapping[str, list[str]], rounds: int, repeats: int
 ) -> dict[str, dict[str, dict]]:
-    """Runs each program of each case in turn, `rounds` times over.
+    """Lets the programs of each case take turns, `repeats` times in each of `rounds` processes.
 
     Returns:
       By case and program: the runs of all processes, their medians, and the peak memory.
@@ -39,25 +43,46 @@ def measure(
     found: dict[str, dict[str, list[dict]]] = {
         case.name: {name: [] for name in programs} for case in cases
     }
-    jobs = [(c, name) for c in cases for _ in range(rounds) for name in programs]
-    for case, name in tqdm(jobs, desc="measure", unit="process", disable=None):
-        command = [*programs[name], *case.arguments, "--repeats", str(repeats)]
-        found[case.name][name].append(_child(command))
+    jobs = [case for case in cases for _ in range(rounds)]
+    for case in tqdm(jobs, desc="measure", unit="round", disable=None):
+        arguments = [*case.arguments, "--repeats", str(repeats)]
+        commands = {name: [*program, *arguments] for name, program in programs.items()}
+        for name, child in _take_turns(commands, repeats).items():
+            found[case.name][name].append(child)
     return {
         case: {name: _summary(children) for name, children in by_name.items()}
         for case, by_name in found.items()
     }
 
 
-def _child(command: list[str]) -> dict:
+def _take_turns(commands: Mapping[str, list[str]], repeats: int) -> dict[str, dict]:
+    """What the process of each command reports in the end; see `measuring.report`."""
+    children = {name: _start(command) for name, command in commands.items()}
+    said = {name: _read(child) for name, child in children.items()}
+    for _ in range(repeats):
+        for name, child in children.items():
+            child.stdin.write("\n")
+            child.stdin.flush()
+            said[name] = _read(child)
+    for child in children.values():
+        child.communicate()
+    return {name: json.loads(line) for name, line in said.items()}
+
+
+def _start(command: list[str]) -> subprocess.Popen:
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        command, cwd=HERE, capture_output=True, text=True,
+    return subprocess.Popen(
+        command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _read(child: subprocess.Popen) -> str:
+    """The next line that a child prints, once it has it."""
+    line = child.stdout.readline()
+    if not line:
+        sys.exit(f"{' '.join(map(str, child.args))} failed")
+    return line
 
 
 def _summary(children: list[dict]) -> dict:
@@ -72,17 +97,22 @@ def _summary(children: list[dict]) -> dict:
 
 
 def table(results: dict[str, dict[str, dict]], baselines: Sequence[str]) -> str:
-    """CPU and wall seconds, memory, and CPU seconds of tfkd over those of each baseline."""
+    """CPU and wall seconds, memory, and the ratio of CPU seconds to those of each baseline."""
     rows = []
     for case, by_name in results.items():
-        ours = by_name["tfkd"]["median_cpu_seconds"]
         for name, row in by_name.items():
-            ratio = f"{ours / row['median_cpu_seconds']:.2f}" if name in baselines else ""
+            ratio = f"{_ratio(by_name['tfkd'], row):.2f}" if name in baselines else ""
             seconds = [f"{row[f'median_{kind}_seconds']:.2f}" for kind in ("cpu", "wall")]
             memory = [f"{row['peak_mb']:.0f}", f"{row['peak_mb'] - row['base_mb']:.0f}"]
             rows.append([case, name, *seconds, *memory, ratio])
     head = ["case", "program", "CPU s", "wall s", "peak MB", "above import", "tfkd / it"]
     return text_table(head, rows)
+
+
+def _ratio(ours: dict, theirs: dict) -> float:
+    """Median over the turns of our CPU seconds over theirs."""
+    pairs = zip(ours["runs"], theirs["runs"], strict=True)
+    return statistics.median(one["cpu_seconds"] / other["cpu_seconds"] for one, other in pairs)
 
 
 def write(out: str, results: dict, setting: dict, torch_python: str | None) -> None:

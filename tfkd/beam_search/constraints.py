@@ -26,7 +26,7 @@ def constrained(
     Args:
       ranking: [B, W, V] what the next tokens add to the ranking.
       log_probs: [B, W, V] what the recogniser alone says of them.
-      token_ids: [B, W, U], of which `step` are known.
+      token_ids: [B, W, U], of which `step` are known; none where no constraint reads them.
     """
     if controls.min_tokens > 1:
         ranking = _without_eos(ranking, step + 1 < controls.min_tokens, eos_id)

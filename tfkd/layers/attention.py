@@ -7,6 +7,7 @@ Encodings and keys are stored once an utterance and never copied per hypothesis:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
@@ -72,7 +73,7 @@ def activations(
       located: [N, S * F], as in `Attended`.
       keys: [B, 1, S, A].
     """
-    batch, _, steps, units = tf.unstack(tf.shape(keys))
+    batch, steps, units = tf.shape(keys)[0], tf.shape(keys)[2], keys.shape[3]
     inputs = keys + tf.reshape(queries, [batch, -1, 1, units])
     if filters := weights.filters.shape[0]:
         by_place = tf.matmul(tf.reshape(located, [-1, filters]), weights.filters)
@@ -86,22 +87,33 @@ def _energies(queries: tf.Tensor, located: tf.Tensor, memory: AttentionMemory) -
     Activations are by far the largest values of a step: those of all utterances would go to main
     memory and back between the operations, those of some stay in the cache (docs/decisions/0014).
     """
-    keys, weights = memory.keys, memory.weights
-    batch, _, steps, units = tf.unstack(tf.shape(keys))
-    groups = 1 if keys.shape[0] == 1 else _GROUPS
+    batch, steps = tf.shape(memory.keys)[0], tf.shape(memory.keys)[2]
+    # A single utterance, as on a device, has nothing to divide.
+    groups = 1 if memory.keys.shape[0] == 1 else _GROUPS
+    energies: list[tf.Tensor] = []
+    for group in _divided(groups, queries, located, memory.keys):
+        with tf.control_dependencies(energies[-1:]):
+            values = activations(*group, memory.weights)
+            rows = tf.reshape(values, [-1, values.shape[-1]])
+            energies.append(tf.linalg.matvec(rows, memory.weights.energy))
+    together = energies[0] if groups == 1 else tf.concat(energies, 0)
+    return tf.reshape(together, [batch, -1, steps])
+
+
+def _divided(
+    groups: int, queries: tf.Tensor, located: tf.Tensor, keys: tf.Tensor
+) -> Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """The arguments of `activations` for each of `groups` groups of utterances."""
+    if groups == 1:
+        return [(queries, located, keys)]
+    batch = tf.shape(keys)[0]
     sizes = (batch + tf.range(groups)) // groups
     hypotheses = tf.shape(queries)[0] // tf.maximum(batch, 1)
-    parts = zip(
+    return zip(
         tf.split(queries, sizes * hypotheses, num=groups),
         tf.split(located, sizes * hypotheses, num=groups),
         tf.split(keys, sizes, num=groups),
     )
-    energies: list[tf.Tensor] = []
-    for part in parts:
-        with tf.control_dependencies(energies[-1:]):
-            rows = tf.reshape(activations(*part, weights), [-1, weights.energy.shape[0]])
-            energies.append(tf.linalg.matvec(rows, weights.energy))
-    return tf.reshape(tf.concat(energies, 0), [batch, -1, steps])
 
 
 def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
