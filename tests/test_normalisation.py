@@ -49,7 +49,7 @@ def test_half_precision_is_as_near_to_float32_as_that_of_keras() -> None:
         np.testing.assert_allclose(tf.cast(outputs, tf.float32), exact, atol=0.05)
 
 
-def test_it_is_saved_with_the_weights_of_the_layer_of_keras() -> None:
+def test_it_is_made_again_from_its_config_and_the_weights_of_keras() -> None:
     theirs, ours = pair()
     copy = LayerNormalization.from_config(ours.get_config())
     copy.build((None, None, 7))
