@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfkd.beam_search.constraints import constrained, reads_tokens
-from tfkd.beam_search.history import History, Sequences, Step
+from tfkd.beam_search.history import Sequences, Step, append, no_history, read_back
 from tfkd.beam_search.hypotheses import (
     Alive,
     Hypotheses,
@@ -100,15 +100,15 @@ def beam_search(
         eos_id=eos_id,
     )
     states = (initial_state, *(scorer.initial_state for scorer in scorers))
-    history = History.empty(search.shape, max_tokens)
-    step, alive, finished, noted = tf.while_loop(
+    first, history = search.first(states, sos_id, pad_id), no_history(search.shape, max_tokens)
+    step, alive, finished, history = tf.while_loop(
         search.may_improve,
         search.advance,
-        (tf.constant(0), search.first(states, sos_id, pad_id), search.none(), history.arrays),
+        (tf.constant(0), first, search.none(), history),
         maximum_iterations=max_tokens,
     )
     ranked = fill(finished, best(search.cut_off(step, alive), num_hypotheses), num_hypotheses)
-    result = _result(ranked, History(noted).sequences(step, ranked, eos_id), pad_id)
+    result = _result(ranked, read_back(history, step, ranked, eos_id), pad_id)
     if scorers or controls.temperature != 1:
         result = result._replace(log_prob=_sum_of_tokens(result))
     return result
@@ -168,7 +168,7 @@ class _Search:
         # A later hypothesis of equal score is longer, so it cannot displace one.
         return tf.reduce_any((in_reach > finished.score[:, -1]) & (step < self.limit))
 
-    def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses, noted: Step):
+    def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses, history: Step):
         """One step of every model, and what follows from it."""
         log_probs, ranking, states = self._score_tokens(alive)
         ranking = constrained(ranking, log_probs, alive.token_ids, step, self.eos_id, self.controls)
@@ -184,9 +184,9 @@ class _Search:
         if self.token_limits is not None:
             extended = hold(is_held, alive, extended)
             parent = tf.where(tf.expand_dims(is_held, -1), self._places(), parent)
-        now = Step(parent, extended.last, chosen(log_probs, going_on), seen.frame)
-        noted = History(noted).append(step, now).arrays
-        return step + 1, extended, best(concat(finished, ended), self.num_hypotheses), noted
+        noted = Step(parent, extended.last, chosen(log_probs, going_on), seen.frame)
+        finished = best(concat(finished, ended), self.num_hypotheses)
+        return step + 1, extended, finished, append(history, step, noted)
 
     def _places(self) -> tf.Tensor:
         """The place of each hypothesis in the beam, [B, W]."""
