@@ -17,8 +17,8 @@ test: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# The tests of `make test` that kill, damage and fuzz, with their full counts: 53 minutes, of which 20
-# of processor time, on two cores that had other work to do.
+# The tests of `make test` that kill, damage and fuzz, with their full counts: 37 minutes on two
+# cores that had other work to do.
 reliability: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reliability tests/fuzz --full docs/reliability/results.json
 
