@@ -76,8 +76,12 @@ def variants(size: str) -> dict[str, Run]:
 
     def gathered(memory: DecoderMemory, _: DecoderState) -> DecoderMemory:
         attention = memory.attention
-        own = {name: tf.gather(getattr(attention, name), rows) for name in ("encoded", "keys")}
-        return memory._replace(attention=attention._replace(**own))
+        odds = attention.odds._replace(values=tf.gather(attention.odds.values, rows))
+        encoded = tf.gather(attention.encoded, rows)
+        return memory._replace(attention=attention._replace(encoded=encoded, odds=odds))
+
+    def by_tanh(memory: DecoderMemory, _: DecoderState) -> DecoderMemory:
+        return memory._replace(attention=memory.attention._replace(odds=None))
 
     def projected(memory: DecoderMemory, state: DecoderState) -> DecoderMemory:
         values = memory.attention.encoded + 0.0 * state.hidden[0, 0]
@@ -94,6 +98,7 @@ def variants(size: str) -> dict[str, Run]:
     return {
         "as it is": steps_of(decoder, encoded),
         "gate kernel not widened": steps_of(decoder, encoded, narrow),
+        "energies by tanh": steps_of(decoder, encoded, by_tanh),
         "energies by product and sum": summed,
         "energies of all utterances at once": at_once,
         "encodings copied for each hypothesis": steps_of(decoder, tiled),

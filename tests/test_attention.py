@@ -74,6 +74,32 @@ def test_alignment_and_context_by_hand(kind, hypotheses):
         np.testing.assert_allclose(context[n], expected @ own, atol=1e-5)
 
 
+# Keys of up to 2.7, 16 and 158, queries of up to 4.4, 88 and 264.
+@pytest.mark.parametrize(
+    ("keys", "queries", "are_exact"), [(1, 3, True), (6, 60, True), (60, 180, False)]
+)
+def test_alignments_are_right_however_large_keys_and_queries_are(keys, queries, are_exact):
+    layer = attention("additive", gain=1.0)
+    layer.energy.assign(layer.energy / 10)  # So that no place takes everything.
+    encoded, query = keys * draw(3, 6, ENCODED), queries * draw(6, QUERY, seed=1)
+    memory = layer.memory(tf.constant(encoded), tf.constant([6, 6, 6]))
+    assert bool(memory.odds.are_exact) == are_exact
+    _, alignment = layer(query, random_sums([6, 6, 6], 2, 6), memory)
+    expected = [numpy_alignment(layer, query[n], None, encoded[n // 2]) for n in range(6)]
+    np.testing.assert_allclose(alignment, expected, atol=1e-5)
+
+
+def test_odds_would_be_wrong_where_they_are_not_used():
+    layer = attention("additive", gain=1.0)
+    encoded, query = 60 * draw(3, 6, ENCODED), 180 * draw(6, QUERY, seed=1)
+    memory = layer.memory(tf.constant(encoded), tf.constant([6, 6, 6]))
+    sums = random_sums([6, 6, 6], 2, 6)
+    right = layer(query, sums, memory)[1].numpy()
+    odds = memory.odds._replace(are_exact=tf.constant(True))
+    wrong = layer(query, sums, memory._replace(odds=odds))[1].numpy()
+    assert not np.allclose(wrong, right, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_nothing_whatever_it_holds(kind):
     layer = attention(kind)

@@ -7,7 +7,8 @@ Encodings and keys are stored once an utterance and never copied per hypothesis:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import keras
@@ -19,6 +20,9 @@ from tfkd.layers.products import project
 _MASKED = -1e9
 # Of utterances whose energies are computed one after another.
 _GROUPS = 4
+# What `KeyOdds` can hold: exp(2 (17 + 26)) is a float32, and where no key is beyond 17, a query
+# beyond 26 puts every tanh at one, as 26 does.
+_MAX_KEY, _MAX_QUERY = 17.0, 26.0
 
 
 class AttentionWeights(NamedTuple):
@@ -29,6 +33,18 @@ class AttentionWeights(NamedTuple):
     filters: tf.Tensor  # [F, A]; F is 0 without location-awareness
 
 
+class KeyOdds(NamedTuple):
+    """Keys in the form that spares a step the tanh of every place and unit, its largest cost.
+
+    With odds x = exp(2 query) exp(2 key), tanh(query + key) = 2 x / (1 + x) - 1: both exponentials
+    are made before they meet, and the constant is the same for all places, so that the softmax over
+    them does not see it.
+    """
+
+    values: tf.Tensor  # [B, 1, S, A], exp(2 key)
+    are_exact: tf.Tensor  # scalar bool: all keys are small enough
+
+
 class AttentionMemory(NamedTuple):
     """What every step of attention reads, computed once an utterance."""
 
@@ -37,6 +53,7 @@ class AttentionMemory(NamedTuple):
     mask_bias: tf.Tensor  # [B, 1, S] float32: zero inside, very negative beyond the utterance
     location: tf.Tensor  # [S, S * F]: the location filters as one matrix
     weights: AttentionWeights
+    odds: KeyOdds | None = None
 
 
 class Attended(NamedTuple):
@@ -82,20 +99,50 @@ def activations(
 
 
 def _energies(queries: tf.Tensor, located: tf.Tensor, memory: AttentionMemory) -> tf.Tensor:
-    """Energies [B, K, S], for a group of utterances after another.
+    """Energies [B, K, S], but for what is the same at all places."""
+    weights, odds = memory.weights, memory.odds
 
-    Activations are by far the largest values of a step: those of all utterances would go to main
-    memory and back between the operations, those of some stay in the cache (docs/decisions/0014).
+    def by_tanh() -> tf.Tensor:
+        values = functools.partial(activations, weights=weights)
+        return _summed(values, weights.energy, queries, located, memory.keys)
+
+    if odds is None:
+        return by_tanh()
+
+    def by_odds() -> tf.Tensor:
+        of_queries = tf.exp(2.0 * tf.clip_by_value(queries, -_MAX_QUERY, _MAX_QUERY))
+        return _summed(_probabilities, 2.0 * weights.energy, of_queries, located, odds.values)
+
+    return tf.cond(odds.are_exact, by_odds, by_tanh)
+
+
+def _probabilities(queries: tf.Tensor, _: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+    """x / (1 + x) [B, K, S, A] for the odds that queries [N, A] and keys [B, 1, S, A] give."""
+    by_utterance = [tf.shape(keys)[0], -1, 1, keys.shape[3]]
+    return tf.nn.softsign(keys * tf.reshape(queries, by_utterance))
+
+
+def _summed(
+    values: Callable[..., tf.Tensor],
+    kernel: tf.Tensor,
+    queries: tf.Tensor,
+    located: tf.Tensor,
+    keys: tf.Tensor,
+) -> tf.Tensor:
+    """What values(queries, located, keys) [B, K, S, A] times kernel [A] sum to, [B, K, S].
+
+    A group of utterances at a time: values are by far the largest of a step; those of all
+    utterances would go to main memory and back between the operations, those of some stay in the
+    cache (docs/decisions/0014).
     """
-    batch, steps = tf.shape(memory.keys)[0], tf.shape(memory.keys)[2]
+    batch, steps = tf.shape(keys)[0], tf.shape(keys)[2]
     # A single utterance, as on a device, has nothing to divide.
-    groups = 1 if memory.keys.shape[0] == 1 else _GROUPS
+    groups = 1 if keys.shape[0] == 1 else _GROUPS
     energies: list[tf.Tensor] = []
-    for group in _divided(groups, queries, located, memory.keys):
+    for group in _divided(groups, queries, located, keys):
         with tf.control_dependencies(energies[-1:]):
-            values = activations(*group, memory.weights)
-            rows = tf.reshape(values, [-1, values.shape[-1]])
-            energies.append(tf.linalg.matvec(rows, memory.weights.energy))
+            rows = tf.reshape(values(*group), [-1, keys.shape[3]])
+            energies.append(tf.linalg.matvec(rows, kernel))
     together = energies[0] if groups == 1 else tf.concat(energies, 0)
     return tf.reshape(together, [batch, -1, steps])
 
@@ -158,16 +205,28 @@ class AdditiveAttention(keras.layers.Layer):
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
         """Everything that depends on encoded [B, S, D] and its lengths [B] alone."""
         keys = project(encoded, tf.convert_to_tensor(self.key_kernel)) + self.bias
+        keys = tf.expand_dims(keys, 1)
         inside = tf.sequence_mask(encoded_lengths, tf.shape(encoded)[1], dtype=tf.float32)
         location, filters = self._location(tf.shape(encoded)[1], encoded.dtype)
         query_kernel, energy = map(tf.convert_to_tensor, (self.query_kernel, self.energy))
         return AttentionMemory(
             encoded,
-            tf.expand_dims(keys, 1),
+            keys,
             tf.expand_dims((1.0 - inside) * _MASKED, 1),
             location,
             AttentionWeights(query_kernel, energy, filters),
+            self._odds(keys),
         )
+
+    def _odds(self, keys: tf.Tensor) -> KeyOdds | None:
+        """The odds of keys [B, 1, S, A], where they serve.
+
+        They do not with location-awareness, which adds to every key at every step, in the range of
+        float16, or in a `.tflite`, which knows no softsign and has a single utterance.
+        """
+        if self.config.kind != "additive" or keys.dtype != tf.float32 or keys.shape[0] == 1:
+            return None
+        return KeyOdds(tf.exp(2.0 * keys), tf.reduce_max(tf.abs(keys)) <= _MAX_KEY)
 
     def _location(self, steps: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         if self.config.kind == "additive":
