@@ -213,7 +213,9 @@ def lstm_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor):
     hiddens, cells, gates = (array.stack() for array in results[3:])
 
     def gradient(upstream):
-        tape, d_outputs = Steps(LstmTape.of(gates, cells)), unstack(upstream)
+        with tf.control_dependencies([upstream]):  # Not earlier: it is as large as the gates.
+            tape = Steps(LstmTape.of(gates, cells))
+        d_outputs = unstack(upstream)
         kernel = transposed(recurrent_kernel[:, : 4 * units])
         spare = _zeros(projected, width - 4 * units)
 
@@ -257,7 +259,8 @@ def gru_scan(projected: tf.Tensor, recurrent_kernel: tf.Tensor, recurrent_bias: 
 
     def gradient(upstream):
         before = shifted(hiddens)
-        tape = Steps(GruTape.of(gru_gates(projected, recurrents, units), before))
+        with tf.control_dependencies([upstream]):  # Not earlier: it is as large as the gates.
+            tape = Steps(GruTape.of(gru_gates(projected, recurrents, units), before))
         d_outputs = unstack(upstream)
         kernel = transposed(recurrent_kernel[:, : 3 * units])
         spare = _zeros(projected, width - 3 * units)
