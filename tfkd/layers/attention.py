@@ -53,7 +53,7 @@ class AttentionMemory(NamedTuple):
     mask_bias: tf.Tensor  # [B, 1, S] float32: zero inside, very negative beyond the utterance
     location: tf.Tensor  # [S, S * F]: the location filters as one matrix
     weights: AttentionWeights
-    odds: KeyOdds | None = None
+    odds: KeyOdds | None = None  # None where steps make the tanh
 
 
 class Attended(NamedTuple):
