@@ -18,7 +18,7 @@ from tfkd.config import AttentionConfig, from_dict
 from tfkd.layers.products import project
 
 _MASKED = -1e9
-# Of utterances whose energies are computed one after another.
+# Of utterances whose energies a search computes one after another.
 _GROUPS = 4
 # What `KeyOdds` can hold: exp(2 (17 + 26)) is a float32, and where no key is beyond 17, a query
 # beyond 26 puts every tanh at one, as 26 does.
@@ -64,17 +64,20 @@ class Attended(NamedTuple):
     located: tf.Tensor  # [N, S * F], what the location filters see
 
 
-def attend(query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory) -> Attended:
+def attend(
+    query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory, groups: int = 1
+) -> Attended:
     """One step of attention.
 
     Args:
       query: [N, Q], the decoder's hidden states.
       attention_sum: [N, S], the sum of the earlier alignments.
+      groups: of utterances, one after another, which pays where hypotheses are many.
     """
     encoded, weights = memory.encoded, memory.weights
     queries, located = tf.matmul(query, weights.query), tf.matmul(attention_sum, memory.location)
     # In float32, whatever the rest: float16 cannot hold the mask.
-    energies = tf.cast(_energies(queries, located, memory), tf.float32)
+    energies = tf.cast(_energies(queries, located, memory, groups), tf.float32)
     alignment = tf.cast(tf.nn.softmax(energies + memory.mask_bias), encoded.dtype)
     context = tf.reshape(tf.matmul(alignment, encoded), [-1, encoded.shape[-1]])
     return Attended(context, alignment, located)
@@ -98,20 +101,24 @@ def activations(
     return tf.tanh(inputs)
 
 
-def _energies(queries: tf.Tensor, located: tf.Tensor, memory: AttentionMemory) -> tf.Tensor:
+def _energies(
+    queries: tf.Tensor, located: tf.Tensor, memory: AttentionMemory, groups: int
+) -> tf.Tensor:
     """Energies [B, K, S], but for what is the same at all places."""
     weights, odds = memory.weights, memory.odds
 
     def by_tanh() -> tf.Tensor:
         values = functools.partial(activations, weights=weights)
-        return _summed(values, weights.energy, queries, located, memory.keys)
+        return _summed(values, weights.energy, queries, located, memory.keys, groups)
 
     if odds is None:
         return by_tanh()
 
     def by_odds() -> tf.Tensor:
         of_queries = tf.exp(2.0 * tf.clip_by_value(queries, -_MAX_QUERY, _MAX_QUERY))
-        return _summed(_probabilities, 2.0 * weights.energy, of_queries, located, odds.values)
+        return _summed(
+            _probabilities, 2.0 * weights.energy, of_queries, located, odds.values, groups
+        )
 
     return tf.cond(odds.are_exact, by_odds, by_tanh)
 
@@ -128,6 +135,7 @@ def _summed(
     queries: tf.Tensor,
     located: tf.Tensor,
     keys: tf.Tensor,
+    groups: int,
 ) -> tf.Tensor:
     """What values(queries, located, keys) [B, K, S, A] times kernel [A] sum to, [B, K, S].
 
@@ -136,8 +144,6 @@ def _summed(
     cache (docs/decisions/0014).
     """
     batch, steps = tf.shape(keys)[0], tf.shape(keys)[2]
-    # A single utterance, as on a device, has nothing to divide.
-    groups = 1 if keys.shape[0] == 1 else _GROUPS
     energies: list[tf.Tensor] = []
     for group in _divided(groups, queries, located, keys):
         with tf.control_dependencies(energies[-1:]):
@@ -238,7 +244,9 @@ class AdditiveAttention(keras.layers.Layer):
         self, query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Context [N, D] and alignment [N, S]; see `attend`."""
-        attended = attend(query, attention_sum, memory)
+        # A single utterance, as on a device, has nothing to divide.
+        groups = 1 if memory.keys.shape[0] == 1 else _GROUPS
+        attended = attend(query, attention_sum, memory, groups)
         return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))
 
     def get_config(self) -> dict:
