@@ -109,43 +109,40 @@ def _energies(
 
     def by_tanh() -> tf.Tensor:
         values = functools.partial(activations, weights=weights)
-        return _summed(values, weights.energy, queries, located, memory.keys, groups)
+        return _summed(values, weights.energy, groups, queries, located, memory.keys)
 
     if odds is None:
         return by_tanh()
 
     def by_odds() -> tf.Tensor:
         of_queries = tf.exp(2.0 * tf.clip_by_value(queries, -_MAX_QUERY, _MAX_QUERY))
-        return _summed(
-            _probabilities, 2.0 * weights.energy, of_queries, located, odds.values, groups
-        )
+        return _summed(_probabilities, 2.0 * weights.energy, groups, of_queries, odds.values)
 
     return tf.cond(odds.are_exact, by_odds, by_tanh)
 
 
-def _probabilities(queries: tf.Tensor, _: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+def _probabilities(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
     """x / (1 + x) [B, K, S, A] for the odds that queries [N, A] and keys [B, 1, S, A] give."""
     by_utterance = [tf.shape(keys)[0], -1, 1, keys.shape[3]]
     return tf.nn.softsign(keys * tf.reshape(queries, by_utterance))
 
 
 def _summed(
-    values: Callable[..., tf.Tensor],
-    kernel: tf.Tensor,
-    queries: tf.Tensor,
-    located: tf.Tensor,
-    keys: tf.Tensor,
-    groups: int,
+    values: Callable[..., tf.Tensor], kernel: tf.Tensor, groups: int, *arguments: tf.Tensor
 ) -> tf.Tensor:
-    """What values(queries, located, keys) [B, K, S, A] times kernel [A] sum to, [B, K, S].
+    """What values(*arguments) [B, K, S, A] times kernel [A] sum to, [B, K, S].
 
     A group of utterances at a time: values are by far the largest of a step; those of all
     utterances would go to main memory and back between the operations, those of some stay in the
     cache (docs/decisions/0014).
+
+    Args:
+      arguments: what belongs to hypotheses, [N, *], and last the keys, [B, 1, S, A].
     """
+    keys = arguments[-1]
     batch, steps = tf.shape(keys)[0], tf.shape(keys)[2]
     energies: list[tf.Tensor] = []
-    for group in _divided(groups, queries, located, keys):
+    for group in _divided(groups, *arguments):
         with tf.control_dependencies(energies[-1:]):
             rows = tf.reshape(values(*group), [-1, keys.shape[3]])
             energies.append(tf.linalg.matvec(rows, kernel))
@@ -153,20 +150,14 @@ def _summed(
     return tf.reshape(together, [batch, -1, steps])
 
 
-def _divided(
-    groups: int, queries: tf.Tensor, located: tf.Tensor, keys: tf.Tensor
-) -> Iterable[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """The arguments of `activations` for each of `groups` groups of utterances."""
+def _divided(groups: int, *arguments: tf.Tensor) -> Iterable[tuple[tf.Tensor, ...]]:
+    """The arguments of `_summed` for each of `groups` groups of utterances."""
     if groups == 1:
-        return [(queries, located, keys)]
-    batch = tf.shape(keys)[0]
+        return [arguments]
+    batch = tf.shape(arguments[-1])[0]
     sizes = (batch + tf.range(groups)) // groups
-    hypotheses = tf.shape(queries)[0] // tf.maximum(batch, 1)
-    return zip(
-        tf.split(queries, sizes * hypotheses, num=groups),
-        tf.split(located, sizes * hypotheses, num=groups),
-        tf.split(keys, sizes, num=groups),
-    )
+    rows = [tf.shape(argument)[0] // tf.maximum(batch, 1) for argument in arguments]
+    return zip(*(tf.split(each, sizes * n, num=groups) for each, n in zip(arguments, rows)))
 
 
 def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
