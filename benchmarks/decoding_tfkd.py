@@ -13,6 +13,7 @@ from sizes import BATCH, BEAM_WIDTH, EOS_ID, FRAMES, MELS, PAD_ID, SIZES, SOS_ID
 from speller import Speller
 
 from tfkd.beam_search import BeamResult, Readout, beam_search
+from tfkd.heap import share_one_heap
 
 
 def never_ending(model: Speller) -> None:
@@ -50,6 +51,7 @@ def decoder(model: Speller) -> tf.types.experimental.PolymorphicFunction:
 
 
 def main() -> None:
+    share_one_heap()  # as tfkd's commands do
     options, base_mb = measuring.arguments(), measuring.resident_mb()
     measuring.limit_threads(options.threads)
     keras.utils.set_random_seed(0)

@@ -38,6 +38,7 @@ from tfkd.config import (
 )
 from tfkd.datasets import audio_batches
 from tfkd.files import write_json
+from tfkd.heap import share_one_heap
 from tfkd.labelling import ShardLabeller, label_store
 from tfkd.preparing import prepare
 from tfkd.records import Store, open_store
@@ -52,6 +53,7 @@ HOURS = 10_000
 
 
 def main() -> None:
+    share_one_heap()  # as tfkd's commands do
     options = _options()
     config = load_run_config(CONFIG)
     system = _teacher(options.teacher, config.teacher)

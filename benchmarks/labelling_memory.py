@@ -19,6 +19,7 @@ from made import noise_store, random_teacher, surroundings
 
 from tfkd.config import LabelConfig, SystemConfig, from_dict
 from tfkd.files import write_json
+from tfkd.heap import share_one_heap
 from tfkd.labelling import ShardLabeller
 from tfkd.records import StoreWriter
 
@@ -36,6 +37,7 @@ LABELS = LabelConfig(beam_width=2, num_hypotheses=2, batch_size=32)
 
 
 def main() -> None:
+    share_one_heap()  # as tfkd's commands do
     options = _options()
     system = from_dict(SystemConfig, SYSTEM)
     with tempfile.TemporaryDirectory() as scratch:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from sizes import BATCH, FRAMES, MELS, SIZES, SOS_ID, TOKENS, VOCABULARY
 from speller import Speller
 
+from tfkd.heap import share_one_heap
 from tfkd.losses import sequence_cross_entropy
 
 
@@ -55,6 +56,7 @@ def measure_steps(
 
 
 def main() -> None:
+    share_one_heap()  # as tfkd's commands do
     options, base_mb = measuring.arguments(), measuring.resident_mb()
     measuring.limit_threads(options.threads)
     keras.utils.set_random_seed(0)

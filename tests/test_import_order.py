@@ -15,6 +15,7 @@ ORDER = (
     "tfkd",
     "tfkd.errors",
     "tfkd.files",
+    "tfkd.heap",
     "tfkd.strict_yaml",
     "tfkd.config.settings",
     "tfkd.config.checks",

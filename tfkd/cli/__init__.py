@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from tfkd.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from tfkd.cli.parser import command_parser
 from tfkd.errors import ConfigError, TfkdError
+from tfkd.heap import share_one_heap
 
 __all__ = ["main"]
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # TensorFlow logs at error level that it found no GPU libraries.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = command_parser().parse_args(arguments)
+    share_one_heap()
     try:
         options.command(options)
     except TfkdError as error:
