@@ -1,6 +1,6 @@
 """Times a whole recipe by an earlier commit and by this one, at the same time on the same machine.
 
-    git clone . ../before && git -C ../before checkout COMMIT && make -C ../before .venv
+    git clone . ../before && git -C ../before checkout COMMIT && make -C ../before .venv/demo.stamp
     python benchmarks/recipes.py configs/demo.yaml --data work/demo/speech --before ../before
 
 Both run `tfkd run` with the same config and share the cores: what else the machine does, and how

@@ -48,11 +48,15 @@ def project(inputs: tf.Tensor, kernel: tf.Tensor):
     product = tf.reshape(tf.matmul(_rows(inputs), kernel), shape)
     product.set_shape([*inputs.shape[:-1], kernel.shape[-1]])
 
-    def gradient(upstream):
-        d_inputs = tf.matmul(_rows(upstream), kernel, transpose_b=True)
-        return tf.reshape(d_inputs, tf.shape(inputs)), outer_sum(inputs, upstream)
+    return product, lambda upstream: project_gradients(inputs, kernel, upstream)
 
-    return product, gradient
+
+def project_gradients(
+    inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gradients of `project` with respect to its inputs and its kernel."""
+    d_inputs = tf.matmul(_rows(upstream), kernel, transpose_b=True)
+    return tf.reshape(d_inputs, tf.shape(inputs)), outer_sum(inputs, upstream)
 
 
 def outer_sum(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:

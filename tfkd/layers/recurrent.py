@@ -13,7 +13,13 @@ from typing import Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfkd.layers.products import outer_sum, project, transposed, widened_at_turn
+from tfkd.layers.products import (
+    outer_sum,
+    project,
+    project_gradients,
+    transposed,
+    widened_at_turn,
+)
 
 Cell = Literal["lstm", "gru"]
 GATES = {"lstm": 4, "gru": 3}
@@ -288,11 +294,30 @@ def _reorder(sequence: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor):
     Transposes and reverses in one go, for a fraction of what TensorFlow's operations for these
     take; the gradient is another such look-up, where that of `tf.gather` would be a sum.
     """
+    return _look_up(sequence, order), lambda upstream: (_look_up(upstream, inverse), None, None)
 
-    def look_up(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-        return tf.gather(tf.reshape(values, [-1, sequence.shape[-1]]), places)
 
-    return look_up(sequence, order), lambda upstream: (look_up(upstream, inverse), None, None)
+@tf.custom_gradient
+def _project_reordered(
+    sequence: tf.Tensor, kernel: tf.Tensor, order: tf.Tensor, inverse: tf.Tensor
+):
+    """`project` of `_reorder`, which brings the sequence into order again for the gradient.
+
+    Of what two directions read, only the sequence itself is held until then, not a copy for each.
+    """
+
+    def gradient(upstream):
+        with tf.control_dependencies([upstream]):  # Not earlier, or the copy would be kept.
+            reordered = _look_up(sequence, order)
+        d_reordered, d_kernel = project_gradients(reordered, kernel, upstream)
+        return _look_up(d_reordered, inverse), d_kernel, None, None
+
+    return project(_look_up(sequence, order), kernel), gradient
+
+
+def _look_up(sequence: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Rows of sequence [X, Y, F] by their number in it."""
+    return tf.gather(tf.reshape(sequence, [-1, sequence.shape[-1]]), places)
 
 
 class _Order(NamedTuple):
@@ -377,17 +402,21 @@ class BidirectionalRNN(keras.layers.Layer):
         for weights, order in zip(self.directions, _orders(inputs, lengths)):
             # One after the other, so that the projections of only one are held.
             with tf.control_dependencies(outputs):
-                by_step = _reorder(inputs, order.by_step, order.by_utterance)
-            states = self._run(by_step, weights)
+                waiting = tf.identity(inputs)
+            states = self._run(waiting, order, weights)
             outputs.append(_reorder(states, order.by_utterance, order.by_step))
         return tf.concat(outputs, -1) * tf.expand_dims(inside, -1)
 
-    def _run(self, by_step: tf.Tensor, weights: Sequence[keras.Variable]) -> tf.Tensor:
+    def _run(
+        self, inputs: tf.Tensor, order: _Order, weights: Sequence[keras.Variable]
+    ) -> tf.Tensor:
+        """Hidden states [T, B, H] of one direction."""
         kernel, recurrent_kernel, *biases = map(tf.convert_to_tensor, weights)
-        if by_step.shape[1] != 1:  # Products with a single row, as on a device, gain nothing.
+        if inputs.shape[0] != 1:  # Products with a single row, as on a device, gain nothing.
             weights = kernel, recurrent_kernel, *biases
-            kernel, recurrent_kernel, *biases = widened_at_turn(weights, by_step)
-        projected = project(by_step, kernel) + biases[0]
+            kernel, recurrent_kernel, *biases = widened_at_turn(weights, inputs)
+        projected = _project_reordered(inputs, kernel, order.by_step, order.by_utterance)
+        projected += biases[0]
         scan = lstm_scan if self.cell == "lstm" else gru_scan
         return scan(projected, recurrent_kernel, *biases[1:])
 
