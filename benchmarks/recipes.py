@@ -70,6 +70,7 @@ def _at_the_same_time(commands: dict[str, list[str]]) -> dict[str, float]:
     finally:
         for pid in children:
             os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
     return cpu_seconds
 
 

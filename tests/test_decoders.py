@@ -9,8 +9,8 @@ import tensorflow as tf
 from helpers import VOCAB_SIZE, random_token_ids, randomise
 
 from tfkd.config import AttentionConfig, DecoderConfig
+from tfkd.layers.cells import forget_gate_bias
 from tfkd.layers.decoders import AttentionDecoder
-from tfkd.layers.recurrent import forget_gate_bias
 from tfkd.text import SOS_ID
 
 COMBINATIONS = list(itertools.product(("lstm", "gru"), ("additive", "location")))

@@ -53,6 +53,7 @@ ORDER = (
     "tfkd.model_files",
     "tfkd.layers.products",
     "tfkd.layers.normalisation",
+    "tfkd.layers.cells",
     "tfkd.layers.recurrent",
     "tfkd.layers.frontend",
     "tfkd.layers.attention",

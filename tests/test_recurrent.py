@@ -6,15 +6,8 @@ import pytest
 import tensorflow as tf
 from helpers import randomise
 
-from tfkd.layers.recurrent import (
-    BidirectionalRNN,
-    gru_gates,
-    gru_scan,
-    gru_state,
-    lstm_gates,
-    lstm_scan,
-    lstm_states,
-)
+from tfkd.layers.cells import gru_gates, gru_state, lstm_gates, lstm_states
+from tfkd.layers.recurrent import BidirectionalRNN, gru_scan, lstm_scan
 
 CELLS = ("lstm", "gru")
 UNITS, FEATURES = 4, 3

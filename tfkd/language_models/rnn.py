@@ -11,19 +11,18 @@ import tensorflow as tf
 from tfkd.beam_search import Scorer
 from tfkd.config import RecurrentConfig, from_dict, to_dict
 from tfkd.errors import LanguageModelError
-from tfkd.layers.products import project, widened
-from tfkd.layers.recurrent import (
+from tfkd.layers.cells import (
     GATES,
     Cell,
     forget_gate_bias,
     gru_gates,
-    gru_scan,
     gru_state,
     lstm_gates,
-    lstm_scan,
     lstm_states,
     state_units,
 )
+from tfkd.layers.products import project, widened
+from tfkd.layers.recurrent import gru_scan, lstm_scan
 from tfkd.model_files import read_model
 from tfkd.models import emission_bias
 from tfkd.text import Tokenizer, load_tokenizer

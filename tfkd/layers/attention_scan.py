@@ -16,18 +16,17 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfkd.layers.attention import AttentionMemory, AttentionWeights, activations, attend
-from tfkd.layers.products import outer_sum, project, transposed
-from tfkd.layers.recurrent import (
+from tfkd.layers.cells import (
     Cell,
     GruTape,
     LstmTape,
-    Steps,
     four_gate_backward,
     four_gate_step,
     shifted,
     state_units,
-    unstack,
 )
+from tfkd.layers.products import outer_sum, project, transposed
+from tfkd.layers.recurrent import Steps, unstack
 
 
 class _Tape(NamedTuple):

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import AdditiveAttention, AttentionMemory
 from tfkd.layers.attention_scan import attention_scan
+from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_units
 from tfkd.layers.products import project, widened_at_turn
-from tfkd.layers.recurrent import GATES, forget_gate_bias, four_gate_step, state_units
 
 
 class DecoderMemory(NamedTuple):

@@ -7,12 +7,24 @@ are those of `keras.layers.LSTM` and `keras.layers.GRU`; docs/decisions/0002 has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from tfkd.layers.cells import (
+    GATES,
+    Cell,
+    GruTape,
+    LstmTape,
+    forget_gate_bias,
+    gru_gates,
+    gru_state,
+    lstm_gates,
+    lstm_states,
+    shifted,
+)
 from tfkd.layers.products import (
     outer_sum,
     project,
@@ -20,42 +32,6 @@ from tfkd.layers.products import (
     transposed,
     widened_at_turn,
 )
-
-Cell = Literal["lstm", "gru"]
-GATES = {"lstm": 4, "gru": 3}
-
-
-def lstm_gates(inputs: tf.Tensor, units: int) -> list[tf.Tensor]:
-    """Input, forget, candidate and output gate [..., H] from their inputs [..., 4H or more]."""
-    i, f, g, o = split_gates(inputs, 4, units)
-    return [tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)]
-
-
-def lstm_states(gates: Sequence[tf.Tensor], cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Next hidden state and cell."""
-    i, f, g, o = gates
-    cell = f * cell + i * g
-    return o * tf.tanh(cell), cell
-
-
-def gru_gates(projected: tf.Tensor, recurrent: tf.Tensor, units: int) -> list[tf.Tensor]:
-    """Update and reset gate, candidate and its recurrent input, each [..., H].
-
-    The reset gate acts after the product, as in Keras.
-
-    Args:
-      projected, recurrent: what input and state give to the gates [..., 3H or more].
-    """
-    update_x, reset_x, candidate_x = split_gates(projected, 3, units)
-    update_h, reset_h, candidate_h = split_gates(recurrent, 3, units)
-    update, reset = tf.sigmoid(update_x + update_h), tf.sigmoid(reset_x + reset_h)
-    return [update, reset, tf.tanh(candidate_x + reset * candidate_h), candidate_h]
-
-
-def gru_state(gates: Sequence[tf.Tensor], hidden: tf.Tensor) -> tf.Tensor:
-    """Next hidden state."""
-    update, _, candidate, _ = gates
-    return update * hidden + (1.0 - update) * candidate
 
 
 def arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.TensorArray]:
@@ -71,75 +47,10 @@ def unstack(value: tf.Tensor) -> tf.TensorArray:
     return tf.TensorArray(value.dtype, size=tf.shape(value)[0]).unstack(value)
 
 
-def shifted(states: tf.Tensor) -> tf.Tensor:
-    """The state before each step: zeros, then all but the last."""
-    return tf.concat([tf.zeros_like(states[:1]), states[:-1]], 0)
-
-
 def _zeros(projected: tf.Tensor, width: int) -> tf.Tensor:
     """Initial state [B, width] for projected [T, B, *], static where the shape is."""
     batch = projected.shape[1]
     return tf.zeros([tf.shape(projected)[1] if batch is None else batch, width], projected.dtype)
-
-
-def split_gates(gates: tf.Tensor, count: int, units: int) -> list[tf.Tensor]:
-    """The `count` gates of `units` each; columns beyond them are spare (`products.widened`)."""
-    spare = gates.shape[-1] - count * units
-    return tf.split(gates, [units] * count + ([spare] if spare else []), -1)[:count]
-
-
-class LstmTape(NamedTuple):
-    """What an LSTM's backward recursion reads of each step, [T, B, *]."""
-
-    to_cell: tf.Tensor
-    to_output: tf.Tensor
-    to_ifg: tf.Tensor
-    forget: tf.Tensor
-
-    @classmethod
-    def of(cls, gates: tf.Tensor, cells: tf.Tensor) -> LstmTape:
-        """From gates [T, B, 4H] after their sigmoids (tanh for g) and the cells [T, B, H]."""
-        i, f, g, o = tf.split(gates, 4, -1)
-        tanh_cells = tf.tanh(cells)
-        return cls(
-            to_cell=o * (1 - tf.square(tanh_cells)),
-            to_output=tanh_cells * o * (1 - o),
-            to_ifg=tf.concat([g * i * (1 - i), shifted(cells) * f * (1 - f), i * (1 - g * g)], -1),
-            forget=f,
-        )
-
-    def step(self, d_hidden: tf.Tensor, d_cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of one step: gradients [B, 4H] of the gates' inputs and [B, H] of the earlier cell."""
-        d_cell += d_hidden * self.to_cell
-        d_ifg = tf.concat([d_cell, d_cell, d_cell], -1) * self.to_ifg
-        return tf.concat([d_ifg, d_hidden * self.to_output], -1), d_cell * self.forget
-
-
-class GruTape(NamedTuple):
-    """What a GRU's backward recursion reads of each step, [T, B, *]."""
-
-    to_recurrent: tf.Tensor
-    to_candidate: tf.Tensor
-    update: tf.Tensor
-
-    @classmethod
-    def of(cls, gates: Sequence[tf.Tensor], before: tf.Tensor) -> GruTape:
-        """From the gates of `gru_gates`, and the states before each step [T, B, H]."""
-        update, reset, candidate, candidate_h = gates
-        to_candidate = (1 - update) * (1 - tf.square(candidate))
-        to_recurrent = [
-            (before - candidate) * update * (1 - update),
-            to_candidate * candidate_h * reset * (1 - reset),
-            to_candidate * reset,
-        ]
-        return cls(tf.concat(to_recurrent, -1), to_candidate, update)
-
-    def step(self, d_hidden: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Of one step: gradients [B, 3H] of both projections, and of the earlier state [B, H]."""
-        d_recurrent = tf.concat([d_hidden, d_hidden, d_hidden], -1) * self.to_recurrent
-        of_gates = d_recurrent[:, : -d_hidden.shape[-1]]
-        d_projected = tf.concat([of_gates, d_hidden * self.to_candidate], -1)
-        return d_projected, d_recurrent, d_hidden * self.update
 
 
 class Steps:
@@ -152,46 +63,6 @@ class Steps:
     def at(self, step: tf.Tensor):
         """The tape of one step."""
         return self._kind(*(array.read(step) for array in self._arrays))
-
-
-def state_units(cell: Cell, units: int) -> int:
-    """Size of what a cell carries beside its hidden state."""
-    return units if cell == "lstm" else 0
-
-
-def four_gate_step(
-    cell: Cell, inputs: tf.Tensor, hidden: tf.Tensor, state: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """One step of a cell of which inputs and state arrive as one product.
-
-    Args:
-      inputs: [N, 4H or more] of the gates: those of an LSTM; of a GRU update, reset, candidate from
-        the input, and candidate from the state.
-      state: the LSTM's cell [N, H]; [N, 0] for a GRU.
-    Returns:
-      Next hidden state, next state, and the gates [N, 4H].
-    """
-    units = hidden.shape[-1]
-    if cell == "lstm":
-        gates = lstm_gates(inputs, units)
-        hidden, state = lstm_states(gates, state)
-    else:
-        update, reset, candidate_x, candidate_h = split_gates(inputs, 4, units)
-        update, reset = tf.sigmoid(update), tf.sigmoid(reset)
-        gates = [update, reset, tf.tanh(candidate_x + reset * candidate_h), candidate_h]
-        hidden = gru_state(gates, hidden)
-    return hidden, state, tf.concat(gates, -1)
-
-
-def four_gate_backward(
-    tape: LstmTape | GruTape, d_hidden: tf.Tensor, d_state: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Gradients of `four_gate_step`'s inputs [N, 4H], state, and (directly) hidden state."""
-    if isinstance(tape, LstmTape):
-        return *tape.step(d_hidden, d_state), tf.zeros_like(d_hidden)
-    d_projected, d_recurrent, d_before = tape.step(d_hidden)
-    d_inputs = tf.concat([d_projected, d_recurrent[:, -d_hidden.shape[-1] :]], -1)
-    return d_inputs, d_state, d_before
 
 
 @tf.custom_gradient
@@ -340,19 +211,6 @@ def _orders(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[_Order, _Order]:
     time = tf.tile(tf.expand_dims(tf.range(steps), 0), [batch, 1])
     lengths = tf.expand_dims(lengths, 1)
     return _Order.of(time), _Order.of(tf.where(time < lengths, lengths - 1 - time, time))
-
-
-def forget_gate_bias(cell: Cell) -> Callable:
-    """Initialiser of the bias: one for an LSTM's forget gate, as Keras, and zero elsewhere."""
-
-    def initialise(shape, dtype=None):
-        bias = tf.zeros(shape, dtype)
-        if cell == "gru":
-            return bias
-        units = shape[-1] // 4
-        return tf.concat([bias[:units], tf.ones([units], dtype), bias[2 * units :]], 0)
-
-    return initialise
 
 
 @keras.saving.register_keras_serializable("tfkd")
