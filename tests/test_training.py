@@ -134,6 +134,23 @@ def test_training_stops_when_the_error_rate_stops_falling(
     assert [row["val_wer"] for row in history_of(tmp_path)] == [0.5, 0.4, 0.4, 0.45]
 
 
+def test_the_step_is_traced_once_and_not_in_each_epoch(
+    tmp_path, short_system, prepared, monkeypatch
+):
+    traces = []
+    real = TrainableRecogniser.train_step
+
+    def traced(self, batch):
+        traces.append(batch)
+        return real(self, batch)
+
+    monkeypatch.setattr(TrainableRecogniser, "train_step", traced)
+    system = altered(short_system, epochs=3, patience=3)
+    train(system, prepared["train"], prepared["valid"], tmp_path)
+    assert len(history_of(tmp_path)) == 3
+    assert len(traces) == 1
+
+
 def test_utterances_without_a_target_are_named(tmp_path, speak, prepare_config, prepared,
                                                tiny_system, monkeypatch):  # fmt: skip
     rows = [{"audio": "a.wav", "text": "ba"}, {"audio": "b.wav"}, {"audio": "c.wav", "text": "xyz"}]

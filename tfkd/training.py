@@ -137,7 +137,9 @@ class TrainableRecogniser(Recogniser):
         return sum_over_replicas(losses)
 
     def make_train_function(self, force: bool = False) -> None:
-        """Makes what `fit` calls for each step."""
+        """Makes what `fit` calls for each step, once: each epoch calls `fit`, and tracing is slow."""
+        if self.train_function is not None and not force:
+            return
         strategy = self.distribute_strategy
         step = self.train_step
         if self.jit_compile:
