@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ class TrainableRecogniser(Recogniser):
     Keras' own `fit` fails where there are several workers, so what it does in a step is ours.
     """
 
+    train_function: Callable[[Any], dict[str, tf.Tensor]] | None
+
     def configure(self, training: TrainingConfig, total_steps: int) -> None:
         """Compiles with Adam, clipping, and a linear warm-up into a cosine decay.
 
@@ -137,7 +140,7 @@ class TrainableRecogniser(Recogniser):
         return sum_over_replicas(losses)
 
     def make_train_function(self, force: bool = False) -> None:
-        """Makes what `fit` calls for each step, once: each epoch calls `fit`, and tracing is slow."""
+        """Makes what `fit` calls for each step; keeps it, because each epoch is a `fit`."""
         if self.train_function is not None and not force:
             return
         strategy = self.distribute_strategy
