@@ -7,7 +7,7 @@ import tensorflow as tf
 from helpers import randomise
 
 from tfkd.layers.cells import gru_gates, gru_state, lstm_gates, lstm_states
-from tfkd.layers.recurrent import BidirectionalRNN, gru_scan, lstm_scan
+from tfkd.layers.recurrent import BidirectionalRNN, Order, gru_scan, lstm_scan
 
 CELLS = ("lstm", "gru")
 UNITS, FEATURES = 4, 3
@@ -146,20 +146,21 @@ def test_a_graph_with_unknown_shapes_gives_the_same(cell):
 def test_one_step_of_the_cell_is_the_first_step_of_the_scan(cell):
     rng = np.random.default_rng(0)
     gates = {"lstm": 4, "gru": 3}[cell] * UNITS
-    projected = tf.constant(rng.normal(size=(2, 3, gates)), tf.float32)
+    projected = tf.constant(rng.normal(size=(3, 2, gates)), tf.float32)
+    order = Order.forward(projected)
     kernel = tf.constant(rng.normal(size=(UNITS, gates)), tf.float32)
     bias = tf.constant(rng.normal(size=gates), tf.float32)
     hidden = state = tf.zeros([3, UNITS])
     for step in range(2):
         if cell == "lstm":
-            scan = lstm_scan(projected, kernel)
-            now = lstm_gates(projected[step] + hidden @ kernel, UNITS)
+            scan = lstm_scan(projected, kernel, *order)
+            now = lstm_gates(projected[:, step] + hidden @ kernel, UNITS)
             hidden, state = lstm_states(now, state)
         else:
-            scan = gru_scan(projected, kernel, bias)
-            now = gru_gates(projected[step], hidden @ kernel + bias, UNITS)
+            scan = gru_scan(projected, kernel, bias, *order)
+            now = gru_gates(projected[:, step], hidden @ kernel + bias, UNITS)
             hidden = gru_state(now, hidden)
-        np.testing.assert_allclose(hidden, scan[step], atol=1e-6)
+        np.testing.assert_allclose(hidden, scan[:, step], atol=1e-6)
 
 
 def test_an_lstm_starts_with_open_forget_gates():

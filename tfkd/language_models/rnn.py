@@ -22,7 +22,7 @@ from tfkd.layers.cells import (
     state_units,
 )
 from tfkd.layers.products import project, widened
-from tfkd.layers.recurrent import gru_scan, lstm_scan
+from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
 from tfkd.model_files import read_model
 from tfkd.models import emission_bias
 from tfkd.text import Tokenizer, load_tokenizer
@@ -63,9 +63,9 @@ class ForwardRNN(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, U, F] to hidden states [B, U, H], from a zero state."""
         kernel, recurrent_kernel, *biases = map(widened, self._weights())
-        projected = project(tf.transpose(inputs, [1, 0, 2]), kernel) + biases[0]
+        projected = project(inputs, kernel) + biases[0]
         scan = lstm_scan if self.cell == "lstm" else gru_scan
-        return tf.transpose(scan(projected, recurrent_kernel, *biases[1:]), [1, 0, 2])
+        return scan(projected, recurrent_kernel, *biases[1:], *Order.forward(inputs))
 
     def step(self, inputs: tf.Tensor, state: LayerState) -> LayerState:
         """One step: inputs [N, F]; the output is the hidden state."""

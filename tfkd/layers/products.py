@@ -45,24 +45,21 @@ def project(inputs: tf.Tensor, kernel: tf.Tensor):
     `tf.matmul` would do one small product per leading index, and sum as many kernel gradients.
     """
     shape = tf.concat([tf.shape(inputs)[:-1], [kernel.shape[-1]]], 0)
-    product = tf.reshape(tf.matmul(_rows(inputs), kernel), shape)
+    product = tf.reshape(tf.matmul(rows_of(inputs), kernel), shape)
     product.set_shape([*inputs.shape[:-1], kernel.shape[-1]])
 
-    return product, lambda upstream: project_gradients(inputs, kernel, upstream)
+    def gradient(upstream):
+        d_inputs = tf.matmul(rows_of(upstream), kernel, transpose_b=True)
+        return tf.reshape(d_inputs, tf.shape(inputs)), outer_sum(inputs, upstream)
 
-
-def project_gradients(
-    inputs: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradients of `project` with respect to its inputs and its kernel."""
-    d_inputs = tf.matmul(_rows(upstream), kernel, transpose_b=True)
-    return tf.reshape(d_inputs, tf.shape(inputs)), outer_sum(inputs, upstream)
+    return product, gradient
 
 
 def outer_sum(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
     """A kernel's gradient: inputs [..., F] (x) upstream [..., G], summed over leading indices."""
-    return tf.matmul(tf.transpose(_rows(inputs)), _rows(upstream))
+    return tf.matmul(tf.transpose(rows_of(inputs)), rows_of(upstream))
 
 
-def _rows(values: tf.Tensor) -> tf.Tensor:
+def rows_of(values: tf.Tensor) -> tf.Tensor:
+    """values [..., F] as a matrix [N, F]."""
     return tf.reshape(values, [-1, values.shape[-1] or tf.shape(values)[-1]])
