@@ -10,7 +10,7 @@ import keras
 import measuring
 import tensorflow as tf
 from sizes import MELS, SIZES, VOCABULARY, Sizes
-from training_tfkd import measure_steps
+from training_tfkd import ADAM, measure_steps
 
 
 def join_pairs(frames: tf.Tensor) -> tf.Tensor:
@@ -66,7 +66,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     model = KerasRecogniser(SIZES[options.size], VOCABULARY)
     model(tf.zeros([1, 16, MELS]), tf.zeros([1, 2], tf.int32))
-    measure_steps(model, options.repeats, base_mb)
+    measure_steps(model, keras.optimizers.Adam(**ADAM), options.repeats, base_mb)
 
 
 if __name__ == "__main__":

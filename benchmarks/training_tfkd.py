@@ -18,15 +18,22 @@ from speller import Speller
 
 from tfkd.heap import share_one_heap
 from tfkd.losses import sequence_cross_entropy
+from tfkd.optimizers import Adam
+
+
+# What the programs of TensorFlow train with.
+ADAM = {"learning_rate": 1e-4, "global_clipnorm": 5.0}
 
 
 def measure_steps(
-    model: keras.Model, repeats: int, base_mb: float, *, scale_loss: bool = False, xla: bool = False
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    repeats: int,
+    base_mb: float,
+    *,
+    xla: bool = False,
 ) -> None:
     """Times forward, backward, clipping and Adam with open shapes, as in `fit`."""
-    optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=5.0)
-    if scale_loss:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     features = tf.constant(rng.normal(size=(BATCH, FRAMES, MELS)), tf.float32)
@@ -61,11 +68,14 @@ def main() -> None:
     measuring.limit_threads(options.threads)
     keras.utils.set_random_seed(0)
     precision = options.case.removesuffix("xla").removesuffix("+") or "float32"
+    optimizer = Adam(**ADAM)
+    if precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     measure_steps(
         Speller(SIZES[options.size], VOCABULARY, precision=precision),
+        optimizer,
         options.repeats,
         base_mb,
-        scale_loss=precision == "mixed_float16",
         xla=options.case.endswith("xla"),
     )
 

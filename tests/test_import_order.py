@@ -77,6 +77,7 @@ ORDER = (
     "tfkd.language_models",
     "tfkd.distribution",
     "tfkd.losses",
+    "tfkd.optimizers",
     "tfkd.metrics",
     # work
     "tfkd.decoding",

@@ -43,13 +43,6 @@ def share_of_mean(total: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(total, sum_over_replicas(weight))
 
 
-class SummedAdam(keras.optimizers.Adam):
-    """Adam on gradients that are summed over replicas; Keras would sum them after clipping."""
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return list(grads_and_vars)
-
-
 def replica_shares(
     batches: tf.data.Dataset, replicas: int, first: int = 0, count: int = 1
 ) -> tf.data.Dataset:

@@ -21,6 +21,7 @@ from tfkd.files import sha256_of_text, write_json, write_text
 from tfkd.language_models.rnn import RecurrentLanguageModel, load_recurrent_model
 from tfkd.language_models.sentences import Sentences, read_sentences
 from tfkd.model_files import write_model
+from tfkd.optimizers import Adam
 from tfkd.runs import CONFIG
 from tfkd.text import PAD_ID, Tokenizer
 from tfkd.training import COMPLETE, claim, is_finished
@@ -117,7 +118,7 @@ def train_language_model(
     model = TrainableLanguageModel(config.model, tokenizer.vocab_size)
     clip = training.clip_norm or None
     # Shapes differ from batch to batch: XLA would compile each of them anew.
-    optimizer = keras.optimizers.Adam(training.learning_rate, global_clipnorm=clip)
+    optimizer = Adam(training.learning_rate, global_clipnorm=clip)
     model.compile(optimizer, jit_compile=False)
     progress = restore_checkpoint(out / CHECKPOINTS, model)
     keeper = KeepProgress(

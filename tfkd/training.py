@@ -26,13 +26,14 @@ from tfkd.checkpoints import Progress, restore_checkpoint, state_of
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoder
-from tfkd.distribution import Replicas, SummedAdam, sum_over_replicas
+from tfkd.distribution import Replicas, sum_over_replicas
 from tfkd.epochs import TrainingEpochs
 from tfkd.errors import CheckpointError, ConfigError, TrainingError
 from tfkd.files import write_json, write_text
 from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
 from tfkd.models import Recogniser, RecogniserOutput
+from tfkd.optimizers import Adam
 from tfkd.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.records import (
     UTTERANCES,
@@ -97,7 +98,7 @@ class TrainableRecogniser(Recogniser):
             alpha=training.final_learning_rate / training.learning_rate,
         )
         with self.distribute_strategy.scope():
-            optimizer = SummedAdam(schedule, global_clipnorm=training.clip_norm or None)
+            optimizer = Adam(schedule, global_clipnorm=training.clip_norm or None)
             if training.precision == "mixed_float16":
                 optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
             optimizer.build(self.trainable_variables)
