@@ -20,7 +20,6 @@ from tfkd.heap import share_one_heap
 from tfkd.losses import sequence_cross_entropy
 from tfkd.optimizers import Adam
 
-
 # What the programs of TensorFlow train with.
 ADAM = {"learning_rate": 1e-4, "global_clipnorm": 5.0}
 

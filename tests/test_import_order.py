@@ -51,6 +51,7 @@ ORDER = (
     "tfkd.shapes",
     # maths
     "tfkd.model_files",
+    "tfkd.layers.dimensions",
     "tfkd.layers.products",
     "tfkd.layers.normalisation",
     "tfkd.layers.cells",

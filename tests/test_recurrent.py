@@ -13,14 +13,14 @@ CELLS = ("lstm", "gru")
 UNITS, FEATURES = 4, 3
 
 
-def pair(cell, seed=0, units=UNITS):
+def pair(cell, seed=0, units=UNITS, features=FEATURES):
     """Our layer with random weights, and Keras's with the same ones."""
     ours = BidirectionalRNN(cell, units)
-    ours.build((None, None, FEATURES))
+    ours.build((None, None, features))
     randomise(ours.trainable_variables, seed=seed)
     layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
     theirs = keras.layers.Bidirectional(layer(units, return_sequences=True))
-    theirs.build((None, None, FEATURES))
+    theirs.build((None, None, features))
     theirs.set_weights(as_keras(cell, ours.get_weights()))
     return ours, theirs
 
@@ -36,8 +36,8 @@ def as_keras(cell, weights):
     return joined
 
 
-def random_inputs(batch, frames, seed=0):
-    return np.random.default_rng(seed).normal(size=(batch, frames, FEATURES)).astype(np.float32)
+def random_inputs(batch, frames, seed=0, features=FEATURES):
+    return np.random.default_rng(seed).normal(size=(batch, frames, features)).astype(np.float32)
 
 
 def outputs_and_gradients(run, layer, inputs, upstream):
@@ -50,12 +50,19 @@ def outputs_and_gradients(run, layer, inputs, upstream):
     return outputs.numpy(), [g.numpy() for g in gradients]
 
 
-# Kernels of 128 columns are widened, for speed.
-@pytest.mark.parametrize(("cell", "units"), [("lstm", 4), ("gru", 4), ("lstm", 32), ("gru", 128)])
-def test_outputs_and_gradients_are_those_of_keras(cell, units):
-    ours, theirs = pair(cell, units=units)
+# Kernels of 128 columns are widened, and inputs of few features projected step by step, for speed
+# and memory.
+@pytest.mark.parametrize(
+    ("cell", "units", "features"),
+    [
+        ("lstm", 4, 3), ("gru", 4, 3), ("lstm", 32, 3), ("gru", 128, 3),
+        ("lstm", 4, 9), ("gru", 4, 9), ("lstm", 32, 40), ("gru", 128, 120),
+    ],
+)  # fmt: skip
+def test_outputs_and_gradients_are_those_of_keras(cell, units, features):
+    ours, theirs = pair(cell, units=units, features=features)
     lengths = np.array([6, 1, 4, 6], np.int32)
-    inputs = random_inputs(4, 6)
+    inputs = random_inputs(4, 6, features=features)
     upstream = random_inputs(4, 6, seed=1)[..., :1] * np.linspace(-1, 1, 2 * units)
     mask = tf.sequence_mask(lengths, 6)
     inside = tf.cast(mask, tf.float32)[..., None]
@@ -146,19 +153,23 @@ def test_a_graph_with_unknown_shapes_gives_the_same(cell):
 def test_one_step_of_the_cell_is_the_first_step_of_the_scan(cell):
     rng = np.random.default_rng(0)
     gates = {"lstm": 4, "gru": 3}[cell] * UNITS
-    projected = tf.constant(rng.normal(size=(3, 2, gates)), tf.float32)
-    order = Order.forward(projected)
-    kernel = tf.constant(rng.normal(size=(UNITS, gates)), tf.float32)
-    bias = tf.constant(rng.normal(size=gates), tf.float32)
+
+    def draw(*shape):
+        return tf.constant(rng.normal(size=shape), tf.float32)
+
+    inputs, kernel, bias = draw(3, 2, FEATURES), draw(FEATURES, gates), draw(gates)
+    recurrent_kernel, recurrent_bias = draw(UNITS, gates), draw(gates)
+    projected, order = inputs @ kernel + bias, Order.forward(inputs)
     hidden = state = tf.zeros([3, UNITS])
     for step in range(2):
         if cell == "lstm":
-            scan = lstm_scan(projected, kernel, *order)
-            now = lstm_gates(projected[:, step] + hidden @ kernel, UNITS)
+            scan = lstm_scan(inputs, kernel, bias, recurrent_kernel, *order)
+            now = lstm_gates(projected[:, step] + hidden @ recurrent_kernel, UNITS)
             hidden, state = lstm_states(now, state)
         else:
-            scan = gru_scan(projected, kernel, bias, *order)
-            now = gru_gates(projected[:, step], hidden @ kernel + bias, UNITS)
+            scan = gru_scan(inputs, kernel, bias, recurrent_kernel, recurrent_bias, *order)
+            recurrent = hidden @ recurrent_kernel + recurrent_bias
+            now = gru_gates(projected[:, step], recurrent, UNITS)
             hidden = gru_state(now, hidden)
         np.testing.assert_allclose(hidden, scan[:, step], atol=1e-6)
 

@@ -33,11 +33,12 @@ def sequence_cross_entropy(
     References:
       Kim and Rush 2016, arXiv:1606.07947, eq. 8; Mun'im et al. 2019, arXiv:1811.04531, eq. 8.
     """
-    log_probs = tf.nn.log_softmax(logits)
-    can_be_emitted = tf.cast(logits > _NEVER_EMITTED, logits.dtype)
-    likelihood = tf.gather(log_probs, token_ids, batch_dims=3)
-    spread = tf.reduce_sum(log_probs * can_be_emitted, -1) / tf.reduce_sum(can_be_emitted, -1)
-    per_token = -(1.0 - label_smoothing) * likelihood - label_smoothing * spread
+    per_token = tf.nn.sparse_softmax_cross_entropy_with_logits(token_ids, logits)
+    if label_smoothing:
+        can_be_emitted = tf.cast(logits > _NEVER_EMITTED, logits.dtype)
+        evenly = can_be_emitted / tf.reduce_sum(can_be_emitted, -1, keepdims=True)
+        spread = tf.nn.softmax_cross_entropy_with_logits(evenly, logits)
+        per_token = (1.0 - label_smoothing) * per_token + label_smoothing * spread
     is_token = tf.cast(tf.not_equal(token_ids, PAD_ID), logits.dtype)
     token_weights = is_token * tf.expand_dims(weights, -1)
     return share_of_mean(tf.reduce_sum(per_token * token_weights), tf.reduce_sum(token_weights))

@@ -11,9 +11,11 @@ from tfkd.errors import ConfigError
 class Adam(keras.optimizers.Adam):
     """Adam that updates each weight by one operation of TensorFlow, in place.
 
-    That of Keras builds some forty operations for each, which hold several copies of it (Kingma and
-    Ba 2015, arXiv:1412.6980, the form before section 2.1, is what both compute). Gradients are to be
-    summed over replicas before: Keras would sum them after clipping.
+    That of Keras builds some forty operations for each. Gradients are to be summed over replicas
+    before: Keras would sum them after clipping.
+
+    References:
+      Kingma and Ba 2015, arXiv:1412.6980, in the order that the end of section 2 proposes.
 
     Raises:
       ConfigError: for amsgrad, which the operation does not know.

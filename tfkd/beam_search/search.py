@@ -136,7 +136,7 @@ class _Search:
             total=tf.where(tf.range(width) > 0, IMPOSSIBLE, tf.zeros(self.shape)),
             token_ids=tf.fill([*self.shape, columns], pad_id),
             last=tf.fill(self.shape, sos_id),
-            states=tf.nest.map_structure(lambda x: _repeat(x, width), states),
+            states=_repeated(states, *self.shape),
         )
 
     def none(self) -> Hypotheses:
@@ -253,11 +253,14 @@ class _Search:
         )
 
 
-def _repeat(value: tf.Tensor, times: int) -> tf.Tensor:
-    """[B, ...] to [B * times, ...]; keeps a static B, which TFLite needs in loops."""
-    if value.shape[0] == 1:
-        return tf.tile(value, [times] + [1] * (value.shape.rank - 1))
-    return tf.repeat(value, times, 0)
+def _repeated(states: Any, batch: int | tf.Tensor, times: int) -> Any:
+    """Each of a nest of [B, ...] as [B * times, ...]; keeps a static B, which TFLite needs."""
+    if isinstance(batch, int) and batch == 1:
+        return tf.nest.map_structure(
+            lambda x: tf.tile(x, [times] + [1] * (x.shape.rank - 1)), states
+        )
+    rows = tf.range(batch * times) // times
+    return tf.nest.map_structure(lambda x: tf.gather(x, rows), states)
 
 
 def _check_state(before: Any, after: Any) -> None:

@@ -21,7 +21,7 @@ from tfkd.layers.cells import (
     lstm_states,
     state_units,
 )
-from tfkd.layers.products import project, widened
+from tfkd.layers.products import widened
 from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
 from tfkd.model_files import read_model
 from tfkd.models import emission_bias
@@ -62,10 +62,10 @@ class ForwardRNN(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, U, F] to hidden states [B, U, H], from a zero state."""
-        kernel, recurrent_kernel, *biases = map(widened, self._weights())
-        projected = project(inputs, kernel) + biases[0]
+        kernel, recurrent_kernel, bias, *recurrent_bias = map(widened, self._weights())
         scan = lstm_scan if self.cell == "lstm" else gru_scan
-        return scan(projected, recurrent_kernel, *biases[1:], *Order.forward(inputs))
+        order = Order.forward(inputs)
+        return scan(inputs, kernel, bias, recurrent_kernel, *recurrent_bias, *order)
 
     def step(self, inputs: tf.Tensor, state: LayerState) -> LayerState:
         """One step: inputs [N, F]; the output is the hidden state."""

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfkd.config import AttentionConfig, from_dict
+from tfkd.layers.dimensions import dimensions
 from tfkd.layers.products import project
 
 _MASKED = -1e9
@@ -84,20 +85,24 @@ def attend(
 
 
 def activations(
-    queries: tf.Tensor, located: tf.Tensor, keys: tf.Tensor, weights: AttentionWeights
+    queries: tf.Tensor,
+    keys: tf.Tensor,
+    located: tf.Tensor | None = None,
+    *,
+    weights: AttentionWeights,
 ) -> tf.Tensor:
     """What the energies [B, K, S] are read from, [B, K, S, A].
 
     Args:
-      queries: [N, A], after their kernel.
-      located: [N, S * F], as in `Attended`.
+      queries: [B, K, A], after their kernel.
       keys: [B, 1, S, A].
+      located: what the location filters see, if there are any; S * F numbers of each query.
     """
-    batch, steps, units = tf.shape(keys)[0], tf.shape(keys)[2], keys.shape[3]
-    inputs = keys + tf.reshape(queries, [batch, -1, 1, units])
+    inputs = keys + tf.expand_dims(queries, 2)
     if filters := weights.filters.shape[0]:
+        batch, hypotheses, units = dimensions(queries)
         by_place = tf.matmul(tf.reshape(located, [-1, filters]), weights.filters)
-        inputs += tf.reshape(by_place, [batch, -1, steps, units])
+        inputs += tf.reshape(by_place, [batch, hypotheses, dimensions(keys)[2], units])
     return tf.tanh(inputs)
 
 
@@ -106,25 +111,29 @@ def _energies(
 ) -> tf.Tensor:
     """Energies [B, K, S], but for what is the same at all places."""
     weights, odds = memory.weights, memory.odds
+    batch, _, _, units = dimensions(memory.keys)
+    queries = tf.reshape(queries, [batch, -1, units])
 
-    def by_tanh() -> tf.Tensor:
+    def by_tanh(groups: int) -> tf.Tensor:
+        of_utterances = [queries, memory.keys]
+        if weights.filters.shape[0]:
+            of_utterances.append(tf.reshape(located, [batch, -1, dimensions(located)[1]]))
         values = functools.partial(activations, weights=weights)
-        return _summed(values, weights.energy, groups, queries, located, memory.keys)
+        return _summed(values, weights.energy, groups, *of_utterances)
 
-    if odds is None:
-        return by_tanh()
-
-    def by_odds() -> tf.Tensor:
+    def by_odds(odds: KeyOdds) -> tf.Tensor:
         of_queries = tf.exp(2.0 * tf.clip_by_value(queries, -_MAX_QUERY, _MAX_QUERY))
         return _summed(_probabilities, 2.0 * weights.energy, groups, of_queries, odds.values)
 
-    return tf.cond(odds.are_exact, by_odds, by_tanh)
+    if odds is None:
+        return by_tanh(groups)
+    # Keys that odds cannot hold are rare: all at once, for a smaller graph.
+    return tf.cond(odds.are_exact, lambda: by_odds(odds), lambda: by_tanh(groups=1))
 
 
 def _probabilities(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """x / (1 + x) [B, K, S, A] for the odds that queries [N, A] and keys [B, 1, S, A] give."""
-    by_utterance = [tf.shape(keys)[0], -1, 1, keys.shape[3]]
-    return tf.nn.softsign(keys * tf.reshape(queries, by_utterance))
+    """x / (1 + x) [B, K, S, A] for the odds that queries [B, K, A] and keys [B, 1, S, A] give."""
+    return tf.nn.softsign(keys * tf.expand_dims(queries, 2))
 
 
 def _summed(
@@ -137,27 +146,26 @@ def _summed(
     cache (docs/decisions/0014).
 
     Args:
-      arguments: what belongs to hypotheses, [N, *], and last the keys, [B, 1, S, A].
+      arguments: queries [B, K, A], keys [B, 1, S, A], and whatever else each utterance has, [B, *].
     """
-    keys = arguments[-1]
-    batch, steps = tf.shape(keys)[0], tf.shape(keys)[2]
+    batch, _, steps, units = dimensions(arguments[1])
     energies: list[tf.Tensor] = []
-    for group in _divided(groups, *arguments):
+    for group in _divided(groups, batch, arguments):
         with tf.control_dependencies(energies[-1:]):
-            rows = tf.reshape(values(*group), [-1, keys.shape[3]])
+            rows = tf.reshape(values(*group), [-1, units])
             energies.append(tf.linalg.matvec(rows, kernel))
     together = energies[0] if groups == 1 else tf.concat(energies, 0)
     return tf.reshape(together, [batch, -1, steps])
 
 
-def _divided(groups: int, *arguments: tf.Tensor) -> Iterable[tuple[tf.Tensor, ...]]:
-    """The arguments of `_summed` for each of `groups` groups of utterances."""
+def _divided(
+    groups: int, batch: int | tf.Tensor, arguments: tuple[tf.Tensor, ...]
+) -> Iterable[tuple[tf.Tensor, ...]]:
+    """The arguments [B, *] of `_summed` for each of `groups` groups of utterances."""
     if groups == 1:
         return [arguments]
-    batch = tf.shape(arguments[-1])[0]
     sizes = (batch + tf.range(groups)) // groups
-    rows = [tf.shape(argument)[0] // tf.maximum(batch, 1) for argument in arguments]
-    return zip(*(tf.split(each, sizes * n, num=groups) for each, n in zip(arguments, rows)))
+    return zip(*(tf.split(each, sizes, num=groups) for each in arguments))
 
 
 def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
@@ -203,8 +211,9 @@ class AdditiveAttention(keras.layers.Layer):
         """Everything that depends on encoded [B, S, D] and its lengths [B] alone."""
         keys = project(encoded, tf.convert_to_tensor(self.key_kernel)) + self.bias
         keys = tf.expand_dims(keys, 1)
-        inside = tf.sequence_mask(encoded_lengths, tf.shape(encoded)[1], dtype=tf.float32)
-        location, filters = self._location(tf.shape(encoded)[1], encoded.dtype)
+        _, steps, _ = dimensions(encoded)
+        inside = tf.sequence_mask(encoded_lengths, steps, dtype=tf.float32)
+        location, filters = self._location(steps, encoded.dtype)
         query_kernel, energy = map(tf.convert_to_tensor, (self.query_kernel, self.energy))
         return AttentionMemory(
             encoded,

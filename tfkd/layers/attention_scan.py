@@ -25,8 +25,9 @@ from tfkd.layers.cells import (
     shifted,
     state_units,
 )
+from tfkd.layers.dimensions import dimensions
 from tfkd.layers.products import outer_sum, project, transposed
-from tfkd.layers.recurrent import Steps, unstack
+from tfkd.layers.recurrent import Steps, one_by_one, unstack
 
 
 class _Tape(NamedTuple):
@@ -89,8 +90,8 @@ def attention_scan(
 def _forward(
     cell: Cell, token_gates: tf.Tensor, gate_kernel: tf.Tensor, memory: AttentionMemory
 ) -> _Tape:
-    steps, count = tf.shape(token_gates)[0], tf.shape(token_gates)[1]
-    units, encoded_units = memory.weights.query.shape[0], memory.encoded.shape[-1]
+    (steps, count, _), (_, frames, encoded_units) = map(dimensions, (token_gates, memory.encoded))
+    units = memory.weights.query.shape[0]
     inputs = unstack(token_gates)
 
     def body(t, hidden, state, context, attention_sum, tape):
@@ -108,10 +109,10 @@ def _forward(
     ]  # fmt: skip
     zeros = [
         tf.zeros([count, width], token_gates.dtype)
-        for width in (units, state_units(cell, units), encoded_units, tf.shape(memory.encoded)[1])
+        for width in (units, state_units(cell, units), encoded_units, frames)
     ]
     tape = [tf.TensorArray(token_gates.dtype, steps, element_shape=shape) for shape in shapes]
-    *_, tape = tf.while_loop(lambda t, *_: t < steps, body, (0, *zeros, tape))
+    *_, tape = one_by_one(lambda t, *_: t < steps, body, (0, *zeros, tape))
     return _Tape._make(array.stack() for array in tape)
 
 
@@ -121,7 +122,9 @@ def _attention_backward(
     """The gradient of `attend` at one step, given those of its context and of later steps."""
     alignments, located = unstack(tape.alignments), unstack(tape.located)
     # Activations are computed again: kept, they would be the largest part of a training's memory.
-    queries = unstack(project(tape.hiddens, memory.weights.query))
+    steps, batch, hypotheses, _ = dimensions(tape.alignments)
+    queries = project(tape.hiddens, memory.weights.query)
+    queries = unstack(tf.reshape(queries, [steps, batch, hypotheses, queries.shape[-1]]))
     energy, filters = memory.weights.energy, memory.weights.filters
     num_filters, units = filters.shape
     to_alignment = tf.transpose(memory.encoded, [0, 2, 1])
@@ -139,7 +142,7 @@ def _attention_backward(
         d_alignment = tf.matmul(tf.reshape(d_context, by_utterance), to_alignment)
         d_alignment += tf.reshape(d_sum, tf.shape(d_alignment))
         alignment, by_place = alignments.read(t), located.read(t)
-        activation = activations(queries.read(t), by_place, memory.keys, memory.weights)
+        activation = activations(queries.read(t), memory.keys, by_place, weights=memory.weights)
         weighted = alignment * d_alignment
         d_energies = weighted - alignment * tf.reduce_sum(weighted, -1, keepdims=True)
         of_energy = activation * tf.expand_dims(d_energies, -1)
@@ -161,12 +164,13 @@ def _attention_backward(
 def _attention_sums(alignments: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The sum of the alignments [U, B, K, S] before each step, [U, N, S]."""
     sums = tf.cumsum(alignments, exclusive=True)
-    return tf.reshape(sums, [tf.shape(sums)[0], count, tf.shape(sums)[-1]])
+    steps, *_, frames = dimensions(sums)
+    return tf.reshape(sums, [steps, count, frames])
 
 
 def _d_encoded(alignments: tf.Tensor, d_contexts: tf.Tensor) -> tf.Tensor:
     """Gradient [B, S, D] that the contexts [U, N, D] give to what was attended to."""
-    steps, batch, hypotheses, frames = tf.unstack(tf.shape(alignments))
+    steps, batch, hypotheses, frames = dimensions(alignments)
     by_utterance = [steps, batch, hypotheses, d_contexts.shape[-1]]
     d_contexts = tf.transpose(tf.reshape(d_contexts, by_utterance), [1, 0, 2, 3])
     weights = tf.reshape(tf.transpose(alignments, [1, 3, 0, 2]), [batch, frames, -1])
@@ -181,14 +185,13 @@ def _backward(
     memory: AttentionMemory,
 ) -> tuple[tf.Tensor, ...]:
     """Gradients of the arguments of `scan`, in their order."""
-    steps, count = tf.shape(upstream)[0], tf.shape(upstream)[1]
+    steps, count, _ = dimensions(upstream)
     inputs, width = gate_kernel.shape
     units, encoded_units = tape.hiddens.shape[-1], tape.contexts.shape[-1]
-    hiddens_before, contexts_before = shifted(tape.hiddens), shifted(tape.contexts)
     cells = Steps(
         LstmTape.of(tape.gates, tape.cells)
         if cell == "lstm"
-        else GruTape.of(tf.split(tape.gates, 4, -1), hiddens_before)
+        else GruTape.of(tf.split(tape.gates, 4, -1), shifted(tape.hiddens))
     )
     d_outputs = unstack(upstream)
     attention_backward = _attention_backward(tape, memory)
@@ -217,22 +220,24 @@ def _backward(
     ]  # fmt: skip
     zeros = [
         tf.zeros([count, size], upstream.dtype)
-        for size in (units, state_units(cell, units), encoded_units, tf.shape(memory.encoded)[1])
+        for size in (units, state_units(cell, units), encoded_units, dimensions(memory.encoded)[1])
     ]
     summed = (memory.weights.energy, memory.keys, memory.weights.filters)
     sums = _Sums(*(tf.zeros_like(value, tf.float32) for value in summed))
     gradients = [tf.TensorArray(upstream.dtype, steps, element_shape=shape) for shape in shapes]
     loop = (steps - 1, *zeros, sums, gradients)
-    *_, sums, gradients = tf.while_loop(lambda t, *_: t >= 0, body, loop)
+    *_, sums, gradients = one_by_one(lambda t, *_: t >= 0, body, loop)
     sums = _Sums(*(tf.cast(value, upstream.dtype) for value in sums))
     d_gates, d_contexts, d_queries, d_energies, d_located = (g.stack() for g in gradients)
     d_energies = tf.reduce_sum(d_energies, [0, 2])[:, None, :, None]
+    with tf.control_dependencies([d_gates]):  # Not earlier: they are as large as what they copy.
+        before = tf.concat([shifted(tape.contexts), shifted(tape.hiddens)], -1)
     d_location = tf.zeros_like(memory.location)
     if memory.weights.filters.shape[0]:
         d_location = outer_sum(_attention_sums(tape.alignments, count), d_located)
     return (
         d_gates,
-        outer_sum(tf.concat([contexts_before, hiddens_before], -1), d_gates),
+        outer_sum(before, d_gates),
         _d_encoded(tape.alignments, d_contexts),
         memory.weights.energy * (d_energies - sums.squares),
         d_location,

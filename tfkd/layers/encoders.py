@@ -8,8 +8,9 @@ import keras
 import tensorflow as tf
 
 from tfkd.config import EncoderConfig, from_dict
+from tfkd.layers.dimensions import dimensions
 from tfkd.layers.normalisation import LayerNormalization
-from tfkd.layers.recurrent import BidirectionalRNN
+from tfkd.layers.recurrent import BidirectionalRNN, zero_beyond
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -43,17 +44,11 @@ class HalvingConv(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def zero_beyond(sequence: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """sequence [B, T, F] with zeros beyond each of lengths [B]."""
-    inside = tf.sequence_mask(lengths, tf.shape(sequence)[1], dtype=sequence.dtype)
-    return sequence * tf.expand_dims(inside, -1)
-
-
 def join_pairs(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Concatenates neighbouring frames: [B, T, F] to [B, ceil(T/2), 2F] (Chan et al. 2016)."""
-    shape = tf.shape(inputs)
-    padded = tf.pad(inputs, [[0, 0], [0, shape[1] % 2], [0, 0]])
-    joined = tf.reshape(padded, [shape[0], (shape[1] + 1) // 2, 2 * inputs.shape[-1]])
+    batch, steps, width = dimensions(inputs)
+    padded = tf.pad(inputs, [[0, 0], [0, steps % 2], [0, 0]])
+    joined = tf.reshape(padded, [batch, (steps + 1) // 2, 2 * width])
     return joined, (lengths + 1) // 2
 
 

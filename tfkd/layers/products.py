@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from tfkd.layers.dimensions import dimensions
+
 # Columns of zeros that move the rows apart.
 _SPARE = 16
 _HARMFUL = 128  # columns of float32 that make 512 bytes
@@ -44,9 +46,8 @@ def project(inputs: tf.Tensor, kernel: tf.Tensor):
 
     `tf.matmul` would do one small product per leading index, and sum as many kernel gradients.
     """
-    shape = tf.concat([tf.shape(inputs)[:-1], [kernel.shape[-1]]], 0)
-    product = tf.reshape(tf.matmul(rows_of(inputs), kernel), shape)
-    product.set_shape([*inputs.shape[:-1], kernel.shape[-1]])
+    *leading, _ = dimensions(inputs)
+    product = tf.reshape(tf.matmul(rows_of(inputs), kernel), [*leading, kernel.shape[-1]])
 
     def gradient(upstream):
         d_inputs = tf.matmul(rows_of(upstream), kernel, transpose_b=True)

@@ -7,7 +7,7 @@ are those of `keras.layers.LSTM` and `keras.layers.GRU`; docs/decisions/0002 has
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -25,13 +25,16 @@ from tfkd.layers.cells import (
     lstm_states,
     shifted,
 )
+from tfkd.layers.dimensions import dimensions
 from tfkd.layers.products import (
     outer_sum,
-    project,
     rows_of,
     transposed,
     widened_at_turn,
 )
+
+# How much narrower than its gates a layer's inputs are where each step projects its own.
+_NARROW = 4
 
 
 def arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.TensorArray]:
@@ -44,13 +47,16 @@ def arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.
 
 def unstack(value: tf.Tensor) -> tf.TensorArray:
     """value [T, ...] as an array of T values."""
-    return tf.TensorArray(value.dtype, size=tf.shape(value)[0]).unstack(value)
+    return tf.TensorArray(value.dtype, size=dimensions(value)[0]).unstack(value)
 
 
-def _zeros(projected: tf.Tensor, width: int) -> tf.Tensor:
-    """Initial state [B, width] for projected [B, T, *], static where the shape is."""
-    batch = projected.shape[0]
-    return tf.zeros([tf.shape(projected)[0] if batch is None else batch, width], projected.dtype)
+def one_by_one(condition: Callable, body: Callable, variables: Sequence) -> Sequence:
+    """`tf.while_loop` that ends a step before it begins the next.
+
+    TensorFlow would begin up to ten, as far as they do not need each other, and hold what each has
+    made until its turn comes.
+    """
+    return tf.while_loop(condition, body, variables, parallel_iterations=1)
 
 
 class Steps:
@@ -74,26 +80,30 @@ class Order(NamedTuple):
     @classmethod
     def forward(cls, sequence: tf.Tensor) -> Order:
         """From the first frame of sequence [B, T, ...] to the last."""
-        return cls._of(_frames(sequence))
+        batch, steps, *_ = dimensions(sequence)
+        return cls._of(tf.expand_dims(tf.range(steps), 0), batch, steps)
 
     @classmethod
     def backward(cls, sequence: tf.Tensor, lengths: tf.Tensor) -> Order:
         """From the last frame of each utterance, lengths [B], to its first; then the padding."""
-        time, lengths = _frames(sequence), tf.expand_dims(lengths, 1)
-        return cls._of(tf.where(time < lengths, lengths - 1 - time, time))
+        batch, steps, *_ = dimensions(sequence)
+        frame, last = tf.expand_dims(tf.range(steps), 0), tf.expand_dims(lengths - 1, 1)
+        return cls._of(tf.where(frame <= last, last - frame, frame), batch, steps)
 
     @classmethod
-    def _of(cls, time: tf.Tensor) -> Order:
-        """From the frame that each utterance reads at each step, [B, T]; its own inverse."""
-        batch, steps = time.shape[0] or tf.shape(time)[0], tf.shape(time)[1]
+    def _of(cls, frame: tf.Tensor, batch: int | tf.Tensor, steps: int | tf.Tensor) -> Order:
+        """From the frame that each utterance reads at each step, [B, T] or [1, T] for all.
+
+        It is its own inverse.
+        """
         utterance = tf.expand_dims(tf.range(batch), 1)
-        return cls(tf.transpose(utterance * steps + time), time * batch + utterance)
+        return cls(tf.transpose(utterance * steps + frame), frame * batch + utterance)
 
 
-def _frames(sequence: tf.Tensor) -> tf.Tensor:
-    """The number of each frame in its utterance, [B, T]."""
-    batch, steps = sequence.shape[0] or tf.shape(sequence)[0], tf.shape(sequence)[1]
-    return tf.tile(tf.expand_dims(tf.range(steps), 0), [batch, 1])
+def zero_beyond(sequence: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """sequence [B, T, F] with zeros beyond each of lengths [B]."""
+    inside = tf.range(dimensions(sequence)[1]) < tf.expand_dims(lengths, 1)
+    return sequence * tf.expand_dims(tf.cast(inside, sequence.dtype), -1)
 
 
 def _look_up(sequence: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
@@ -105,9 +115,55 @@ def _look_up(sequence: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     return tf.gather(rows_of(sequence), places)
 
 
+class _Projection:
+    """What the inputs [B, T, F] of a layer give to its gates, in the order of its steps.
+
+    For all steps at once they are the largest values of an encoder, and one product. Where inputs
+    are much narrower, each step makes its own: that holds a fraction and takes no longer
+    (docs/decisions/0014-decoding-speed.md).
+    """
+
+    def __init__(
+        self, inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, by_step: tf.Tensor
+    ) -> None:
+        self._rows, self._kernel, self._bias = rows_of(inputs), kernel, bias
+        self._by_step = by_step
+        # A single utterance, as on a device, would read the kernel for each of its frames.
+        is_narrow = _NARROW * inputs.shape[-1] <= kernel.shape[-1] and inputs.shape[0] != 1
+        self._projected = None if is_narrow else self._project(self._rows)
+
+    def _project(self, rows: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(rows, self._kernel) + self._bias
+
+    def at(self, step: tf.Tensor) -> tf.Tensor:
+        """Of one step, [B, G]."""
+        places = tf.gather(self._by_step, step)
+        if self._projected is None:
+            return self._project(tf.gather(self._rows, places))
+        return tf.gather(self._projected, places)
+
+    def all(self) -> tf.Tensor:
+        """Of all steps, [T, B, G]."""
+        projected = self._project(self._rows) if self._projected is None else self._projected
+        return tf.gather(projected, self._by_step)
+
+    def gradient(
+        self, d_gates: tf.Tensor, by_utterance: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Gradients of inputs, kernel and bias, given that of all steps [T, B, G]."""
+        # It is the inputs that change their order, being fewer than gates.
+        with tf.control_dependencies([d_gates]):  # Not earlier.
+            inputs = tf.gather(self._rows, self._by_step)
+        d_inputs = tf.matmul(rows_of(d_gates), self._kernel, transpose_b=True)
+        d_bias = tf.reduce_sum(d_gates, [0, 1])
+        return tf.gather(d_inputs, by_utterance), outer_sum(inputs, d_gates), d_bias
+
+
 @tf.custom_gradient
 def lstm_scan(
-    projected: tf.Tensor,
+    inputs: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
     recurrent_kernel: tf.Tensor,
     by_step: tf.Tensor,
     by_utterance: tf.Tensor,
@@ -115,52 +171,57 @@ def lstm_scan(
     """Runs an LSTM over time from a zero state.
 
     Args:
-      projected: [B, T, 4H], inputs times kernel plus bias; wider if the kernel was widened.
-      recurrent_kernel: [H, 4H], as wide as `projected`.
+      inputs: [B, T, F].
+      kernel: [F, 4H], or wider if it was widened, as all others.
+      bias: [4H].
+      recurrent_kernel: [H, 4H].
       by_step, by_utterance: the `Order` in which it goes through them.
     Returns:
       Hidden states [B, T, H].
     """
     units, width = recurrent_kernel.shape
-    steps, rows = tf.shape(projected)[1], rows_of(projected)
-    zeros = _zeros(projected, units)
+    batch, steps, _ = dimensions(inputs)
+    zeros = tf.zeros([batch, units], inputs.dtype)
+    projection = _Projection(inputs, kernel, bias, by_step)
 
     def body(t, hidden, cell, hiddens, cells, gates):
-        inputs = tf.gather(rows, by_step[t])
-        now = lstm_gates(inputs + tf.matmul(hidden, recurrent_kernel), units)
+        now = lstm_gates(projection.at(t) + tf.matmul(hidden, recurrent_kernel), units)
         hidden, cell = lstm_states(now, cell)
         gates = gates.write(t, tf.concat(now, -1))
         return t + 1, hidden, cell, hiddens.write(t, hidden), cells.write(t, cell), gates
 
-    loop = (0, zeros, zeros, *arrays(projected, steps, [units, units, 4 * units]))
-    results = tf.while_loop(lambda t, *_: t < steps, body, loop)
+    loop = (0, zeros, zeros, *arrays(inputs, steps, [units, units, 4 * units]))
+    results = one_by_one(lambda t, *_: t < steps, body, loop)
     hiddens, cells, gates = (array.stack() for array in results[3:])
 
     def gradient(upstream):
         with tf.control_dependencies([upstream]):  # Not earlier: it is as large as the gates.
             tape = Steps(LstmTape.of(gates, cells))
         d_outputs = rows_of(upstream)
-        kernel = transposed(recurrent_kernel[:, : 4 * units])
-        spare = _zeros(projected, width - 4 * units)
+        to_hidden = transposed(recurrent_kernel[:, : 4 * units])
+        spare = tf.zeros([batch, width - 4 * units], inputs.dtype)
 
         def backward(t, d_hidden, d_cell, d_gates):
-            d_hidden += tf.gather(d_outputs, by_step[t])
+            d_hidden += tf.gather(d_outputs, tf.gather(by_step, t))
             d_gate, d_cell = tape.at(t).step(d_hidden, d_cell)
             d_gates = d_gates.write(t, tf.concat([d_gate, spare], -1))
-            return t - 1, tf.matmul(d_gate, kernel)[:, :units], d_cell, d_gates
+            return t - 1, tf.matmul(d_gate, to_hidden)[:, :units], d_cell, d_gates
 
-        loop = (steps - 1, zeros, zeros, *arrays(projected, steps, [width]))
-        *_, d_gates = tf.while_loop(lambda t, *_: t >= 0, backward, loop)
+        loop = (steps - 1, zeros, zeros, *arrays(inputs, steps, [width]))
+        *_, d_gates = one_by_one(lambda t, *_: t >= 0, backward, loop)
         d_gates = d_gates.stack()
-        d_kernel = outer_sum(shifted(hiddens), d_gates)
-        return _look_up(d_gates, by_utterance), d_kernel, None, None
+        with tf.control_dependencies([d_gates]):  # As above.
+            d_recurrent_kernel = outer_sum(shifted(hiddens), d_gates)
+        return *projection.gradient(d_gates, by_utterance), d_recurrent_kernel, None, None
 
     return _look_up(hiddens, by_utterance), gradient
 
 
 @tf.custom_gradient
 def gru_scan(
-    projected: tf.Tensor,
+    inputs: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
     recurrent_kernel: tf.Tensor,
     recurrent_bias: tf.Tensor,
     by_step: tf.Tensor,
@@ -169,50 +230,56 @@ def gru_scan(
     """Runs a GRU over time from a zero state.
 
     Args:
-      projected: [B, T, 3H], inputs times kernel plus input bias (order update, reset, candidate);
-        wider if the kernel was widened.
-      recurrent_kernel: [H, 3H], as wide as `projected`.
-      recurrent_bias: [3H], as wide as `projected`.
+      inputs: [B, T, F].
+      kernel: [F, 3H], of update, reset and candidate; or wider if it was widened, as all others.
+      bias: [3H], of the inputs.
+      recurrent_kernel: [H, 3H].
+      recurrent_bias: [3H].
       by_step, by_utterance: the `Order` in which it goes through them.
     Returns:
       Hidden states [B, T, H].
     """
     units, width = recurrent_kernel.shape
-    steps, rows = tf.shape(projected)[1], rows_of(projected)
-    zeros = _zeros(projected, units)
+    batch, steps, _ = dimensions(inputs)
+    zeros = tf.zeros([batch, units], inputs.dtype)
+    projection = _Projection(inputs, kernel, bias, by_step)
 
     def body(t, hidden, hiddens, recurrents):
         recurrent = tf.matmul(hidden, recurrent_kernel) + recurrent_bias
-        hidden = gru_state(gru_gates(tf.gather(rows, by_step[t]), recurrent, units), hidden)
+        hidden = gru_state(gru_gates(projection.at(t), recurrent, units), hidden)
         return t + 1, hidden, hiddens.write(t, hidden), recurrents.write(t, recurrent)
 
-    loop = (0, zeros, *arrays(projected, steps, [units, width]))
-    results = tf.while_loop(lambda t, *_: t < steps, body, loop)
+    loop = (0, zeros, *arrays(inputs, steps, [units, width]))
+    results = one_by_one(lambda t, *_: t < steps, body, loop)
     hiddens, recurrents = (array.stack() for array in results[2:])
 
     def gradient(upstream):
         before = shifted(hiddens)
         with tf.control_dependencies([upstream]):  # Not earlier: it is as large as the gates.
-            inputs = _look_up(projected, by_step)
-            tape = Steps(GruTape.of(gru_gates(inputs, recurrents, units), before))
+            gates = gru_gates(projection.all(), recurrents, units)
+            tape = Steps(GruTape.of(gates, before))
         d_outputs = rows_of(upstream)
-        kernel = transposed(recurrent_kernel[:, : 3 * units])
-        spare = _zeros(projected, width - 3 * units)
+        to_hidden = transposed(recurrent_kernel[:, : 3 * units])
+        spare = tf.zeros([batch, width - 3 * units], inputs.dtype)
 
         def backward(t, d_hidden, d_projections, d_recurrents):
-            d_hidden += tf.gather(d_outputs, by_step[t])
+            d_hidden += tf.gather(d_outputs, tf.gather(by_step, t))
             d_projected, d_recurrent, d_before = tape.at(t).step(d_hidden)
             d_projections = d_projections.write(t, tf.concat([d_projected, spare], -1))
             d_recurrents = d_recurrents.write(t, tf.concat([d_recurrent, spare], -1))
-            d_hidden = d_before + tf.matmul(d_recurrent, kernel)[:, :units]
+            d_hidden = d_before + tf.matmul(d_recurrent, to_hidden)[:, :units]
             return t - 1, d_hidden, d_projections, d_recurrents
 
-        loop = (steps - 1, zeros, *arrays(projected, steps, [width, width]))
-        *_, d_projections, d_recurrents = tf.while_loop(lambda t, *_: t >= 0, backward, loop)
+        loop = (steps - 1, zeros, *arrays(inputs, steps, [width, width]))
+        *_, d_projections, d_recurrents = one_by_one(lambda t, *_: t >= 0, backward, loop)
         d_recurrents = d_recurrents.stack()
-        d_projected = _look_up(d_projections.stack(), by_utterance)
-        d_kernel, d_bias = outer_sum(before, d_recurrents), tf.reduce_sum(d_recurrents, [0, 1])
-        return d_projected, d_kernel, d_bias, None, None
+        return (
+            *projection.gradient(d_projections.stack(), by_utterance),
+            outer_sum(before, d_recurrents),
+            tf.reduce_sum(d_recurrents, [0, 1]),
+            None,
+            None,
+        )
 
     return _look_up(hiddens, by_utterance), gradient
 
@@ -259,7 +326,6 @@ class BidirectionalRNN(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, T, F] and lengths [B] to [B, T, 2H], zero beyond each length."""
-        inside = tf.sequence_mask(lengths, tf.shape(inputs)[1], dtype=inputs.dtype)
         outputs: list[tf.Tensor] = []
         for weights, order in zip(
             self.directions, (Order.forward(inputs), Order.backward(inputs, lengths))
@@ -268,17 +334,16 @@ class BidirectionalRNN(keras.layers.Layer):
             with tf.control_dependencies(outputs):
                 waiting = tf.identity(inputs)
             outputs.append(self._run(waiting, order, weights))
-        return tf.concat(outputs, -1) * tf.expand_dims(inside, -1)
+        return zero_beyond(tf.concat(outputs, -1), lengths)
 
     def _run(self, inputs: tf.Tensor, order: Order, weights: Sequence[keras.Variable]) -> tf.Tensor:
         """Hidden states [B, T, H] of one direction."""
-        kernel, recurrent_kernel, *biases = map(tf.convert_to_tensor, weights)
+        tensors = [tf.convert_to_tensor(weight) for weight in weights]
         if inputs.shape[0] != 1:  # Products with a single row, as on a device, gain nothing.
-            weights = kernel, recurrent_kernel, *biases
-            kernel, recurrent_kernel, *biases = widened_at_turn(weights, inputs)
-        projected = project(inputs, kernel) + biases[0]
+            tensors = widened_at_turn(tensors, inputs)
+        kernel, recurrent_kernel, bias, *recurrent_bias = tensors
         scan = lstm_scan if self.cell == "lstm" else gru_scan
-        return scan(projected, recurrent_kernel, *biases[1:], *order)
+        return scan(inputs, kernel, bias, recurrent_kernel, *recurrent_bias, *order)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "cell": self.cell, "units": self.units}
