@@ -1,8 +1,9 @@
 """Recurrent layers that train fast on a CPU.
 
-Keras computes the input projection and the weight gradients step by step. Here both happen for all
-steps at once, outside the loop, and the loop's gradient is written by hand; outputs and gradients
-are those of `keras.layers.LSTM` and `keras.layers.GRU`; docs/decisions/0002 has the figures.
+Keras computes the input projection and the weight gradients step by step. Here gradients, and the
+projection of all but narrow inputs, happen for all steps at once, outside the loop, and the loop's
+gradient is written by hand; outputs and gradients are those of `keras.layers.LSTM` and
+`keras.layers.GRU` (docs/decisions/0002-recurrent-layers.md).
 """
 
 from __future__ import annotations
@@ -26,12 +27,7 @@ from tfkd.layers.cells import (
     shifted,
 )
 from tfkd.layers.dimensions import dimensions
-from tfkd.layers.products import (
-    outer_sum,
-    rows_of,
-    transposed,
-    widened_at_turn,
-)
+from tfkd.layers.products import outer_sum, rows_of, transposed, widened_at_turn
 
 # How much narrower than its gates a layer's inputs are where each step projects its own.
 _NARROW = 4
@@ -120,7 +116,7 @@ class _Projection:
 
     For all steps at once they are the largest values of an encoder, and one product. Where inputs
     are much narrower, each step makes its own: that holds a fraction and takes no longer
-    (docs/decisions/0014-decoding-speed.md).
+    (docs/decisions/0002-recurrent-layers.md).
     """
 
     def __init__(
@@ -151,8 +147,8 @@ class _Projection:
         self, d_gates: tf.Tensor, by_utterance: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Gradients of inputs, kernel and bias, given that of all steps [T, B, G]."""
-        # It is the inputs that change their order, being fewer than gates.
-        with tf.control_dependencies([d_gates]):  # Not earlier.
+        # It is the inputs that change their order, not the gates, which are more in a first layer.
+        with tf.control_dependencies([d_gates]):  # Not earlier: they are copies.
             inputs = tf.gather(self._rows, self._by_step)
         d_inputs = tf.matmul(rows_of(d_gates), self._kernel, transpose_b=True)
         d_bias = tf.reduce_sum(d_gates, [0, 1])
@@ -210,7 +206,7 @@ def lstm_scan(
         loop = (steps - 1, zeros, zeros, *arrays(inputs, steps, [width]))
         *_, d_gates = one_by_one(lambda t, *_: t >= 0, backward, loop)
         d_gates = d_gates.stack()
-        with tf.control_dependencies([d_gates]):  # As above.
+        with tf.control_dependencies([d_gates]):  # Not earlier: what is shifted is a copy.
             d_recurrent_kernel = outer_sum(shifted(hiddens), d_gates)
         return *projection.gradient(d_gates, by_utterance), d_recurrent_kernel, None, None
 
