@@ -5,26 +5,24 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfkd.errors import ConfigError
-
 
 class Adam(keras.optimizers.Adam):
     """Adam that updates each weight by one operation of TensorFlow, in place.
 
-    That of Keras builds some forty operations for each. Gradients are to be summed over replicas
-    before: Keras would sum them after clipping.
+    That of Keras builds many for each. Gradients are to be summed over replicas before: Keras would
+    sum them after clipping.
 
     References:
       Kingma and Ba 2015, arXiv:1412.6980, in the order that the end of section 2 proposes.
 
     Raises:
-      ConfigError: for amsgrad, which the operation does not know.
+      ValueError: for amsgrad, which the operation does not know.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.amsgrad:
-            raise ConfigError("Adam: amsgrad is not supported", remedy="use keras.optimizers.Adam")
+            raise ValueError("amsgrad is not supported: use keras.optimizers.Adam")
 
     def update_step(self, gradient, variable, learning_rate) -> None:
         """Updates one weight and its moments; learning_rate is corrected for their bias."""

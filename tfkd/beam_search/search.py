@@ -254,11 +254,7 @@ class _Search:
 
 
 def _repeated(states: Any, batch: int | tf.Tensor, times: int) -> Any:
-    """Each of a nest of [B, ...] as [B * times, ...]; keeps a static B, which TFLite needs."""
-    if isinstance(batch, int) and batch == 1:
-        return tf.nest.map_structure(
-            lambda x: tf.tile(x, [times] + [1] * (x.shape.rank - 1)), states
-        )
+    """Each of a nest of [B, ...] as [B * times, ...]; a static B stays one, as TFLite needs."""
     rows = tf.range(batch * times) // times
     return tf.nest.map_structure(lambda x: tf.gather(x, rows), states)
 

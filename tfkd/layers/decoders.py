@@ -12,6 +12,7 @@ from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import AdditiveAttention, AttentionMemory
 from tfkd.layers.attention_scan import attention_scan
 from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_units
+from tfkd.layers.dimensions import dimensions
 from tfkd.layers.products import project, widened_at_turn
 
 
@@ -120,7 +121,7 @@ class AttentionDecoder(keras.layers.Layer):
 
     def initial_state(self, encoded: tf.Tensor, hypotheses: tf.Tensor | int = 1) -> DecoderState:
         """Zero state for `hypotheses` hypotheses of each utterance of encoded [B, S, D]."""
-        batch, steps = encoded.shape[0] or tf.shape(encoded)[0], tf.shape(encoded)[1]
+        batch, steps, _ = dimensions(encoded)
         count = batch * hypotheses
         return DecoderState(
             hidden=tf.zeros([count, self.config.units], encoded.dtype),
@@ -162,8 +163,7 @@ class AttentionDecoder(keras.layers.Layer):
         Returns:
           Logits [B, K, U, V] float32; the projection to the vocabulary is one product for all.
         """
-        shape = tf.shape(token_ids)
-        batch, hypotheses, steps = shape[0], shape[1], shape[2]
+        batch, hypotheses, steps = dimensions(token_ids)
         memory = self.memory(encoded, encoded_lengths)
         by_step = tf.transpose(tf.reshape(token_ids, [-1, steps]))
         token_gates = tf.gather(memory.token_gates, by_step)

@@ -250,8 +250,8 @@ def gru_scan(
     hiddens, recurrents = (array.stack() for array in results[2:])
 
     def gradient(upstream):
-        before = shifted(hiddens)
         with tf.control_dependencies([upstream]):  # Not earlier: it is as large as the gates.
+            before = shifted(hiddens)
             gates = gru_gates(projection.all(), recurrents, units)
             tape = Steps(GruTape.of(gates, before))
         d_outputs = rows_of(upstream)
