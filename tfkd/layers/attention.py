@@ -7,8 +7,7 @@ Encodings and keys are stored once an utterance and never copied per hypothesis:
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -16,11 +15,11 @@ import tensorflow as tf
 
 from tfkd.config import AttentionConfig, from_dict
 from tfkd.layers.dimensions import dimensions
-from tfkd.layers.products import project
+from tfkd.layers.products import project, rows_of
 
 _MASKED = -1e9
 # Of utterances whose energies a search computes one after another.
-_GROUPS = 4
+_GROUPS = 16
 # What `KeyOdds` can hold: exp(2 (17 + 26)) is a float32, and where no key is beyond 17, a query
 # beyond 26 puts every tanh at one, as 26 does.
 _MAX_KEY, _MAX_QUERY = 17.0, 26.0
@@ -42,7 +41,7 @@ class KeyOdds(NamedTuple):
     them does not see it.
     """
 
-    values: tf.Tensor  # [B, 1, S, A], exp(2 key)
+    values: tf.Tensor  # [B, A, 1, S], exp(2 key)
     are_exact: tf.Tensor  # scalar bool: all keys are small enough
 
 
@@ -84,26 +83,32 @@ def attend(
     return Attended(context, alignment, located)
 
 
-def activations(
-    queries: tf.Tensor,
-    keys: tf.Tensor,
-    located: tf.Tensor | None = None,
-    *,
-    weights: AttentionWeights,
-) -> tf.Tensor:
-    """What the energies [B, K, S] are read from, [B, K, S, A].
+def of_hypotheses(
+    queries: tf.Tensor, located: tf.Tensor, weights: AttentionWeights
+) -> tuple[tf.Tensor, ...]:
+    """What hypotheses add to the keys: one value, or two whose product it is.
 
     Args:
       queries: [B, K, A], after their kernel.
-      keys: [B, 1, S, A].
       located: what the location filters see, if there are any; S * F numbers of each query.
+    Returns:
+      Queries [B, K, 1, A]; with location filters, places [B, K, S, F + 1] and the kernel that they
+      meet, [B, K, F + 1, A], of which the query is the last row.
     """
-    inputs = keys + tf.expand_dims(queries, 2)
-    if filters := weights.filters.shape[0]:
-        batch, hypotheses, units = dimensions(queries)
-        by_place = tf.matmul(tf.reshape(located, [-1, filters]), weights.filters)
-        inputs += tf.reshape(by_place, [batch, hypotheses, dimensions(keys)[2], units])
-    return tf.tanh(inputs)
+    queries = tf.expand_dims(queries, 2)
+    filters = weights.filters.shape[0]
+    if not filters:
+        return (queries,)
+    batch, hypotheses, _, units = dimensions(queries)
+    places = tf.reshape(located, [batch, hypotheses, -1, filters])
+    places = tf.pad(places, [[0, 0], [0, 0], [0, 0], [0, 1]], constant_values=1)
+    kernel = tf.broadcast_to(weights.filters, [batch, hypotheses, filters, units])
+    return places, tf.concat([kernel, queries], 2)
+
+
+def activations(keys: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor | None = None) -> tf.Tensor:
+    """What energies are read from, [B, K, S, A], given keys [B, 1, S, A] and `of_hypotheses`."""
+    return tf.tanh(keys + (values if kernel is None else tf.matmul(values, kernel)))
 
 
 def _energies(
@@ -111,61 +116,55 @@ def _energies(
 ) -> tf.Tensor:
     """Energies [B, K, S], but for what is the same at all places."""
     weights, odds = memory.weights, memory.odds
-    batch, _, _, units = dimensions(memory.keys)
+    batch, _, steps, units = dimensions(memory.keys)
     queries = tf.reshape(queries, [batch, -1, units])
 
     def by_tanh(groups: int) -> tf.Tensor:
-        of_utterances = [queries, memory.keys]
-        if weights.filters.shape[0]:
-            of_utterances.append(tf.reshape(located, [batch, -1, dimensions(located)[1]]))
-        values = functools.partial(activations, weights=weights)
-        return _summed(values, weights.energy, groups, *of_utterances)
+        def energies(*arguments: tf.Tensor) -> tf.Tensor:
+            return tf.linalg.matvec(rows_of(activations(*arguments)), weights.energy)
+
+        return _grouped(energies, groups, memory.keys, *of_hypotheses(queries, located, weights))
 
     def by_odds(odds: KeyOdds) -> tf.Tensor:
+        by_unit = [-1, units, dimensions(queries)[1] * steps]
+        kernel = 2.0 * weights.energy[None, None]
+
+        def energies(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+            # As a product of matrices they meet faster than by broadcasting.
+            probabilities = tf.nn.softsign(tf.matmul(queries, keys))  # x / (1 + x), [B, A, K, S]
+            return tf.matmul(kernel, tf.reshape(probabilities, by_unit))
+
         of_queries = tf.exp(2.0 * tf.clip_by_value(queries, -_MAX_QUERY, _MAX_QUERY))
-        return _summed(_probabilities, 2.0 * weights.energy, groups, of_queries, odds.values)
+        of_queries = tf.expand_dims(tf.transpose(of_queries, [0, 2, 1]), -1)
+        return _grouped(energies, groups, of_queries, odds.values)
 
-    if odds is None:
-        return by_tanh(groups)
     # Keys that odds cannot hold are rare: all at once, for a smaller graph.
-    return tf.cond(odds.are_exact, lambda: by_odds(odds), lambda: by_tanh(groups=1))
+    energies = (
+        by_tanh(groups)
+        if odds is None
+        else tf.cond(odds.are_exact, lambda: by_odds(odds), lambda: by_tanh(groups=1))
+    )
+    return tf.reshape(energies, [batch, -1, steps])
 
 
-def _probabilities(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-    """x / (1 + x) [B, K, S, A] for the odds that queries [B, K, A] and keys [B, 1, S, A] give."""
-    return tf.nn.softsign(keys * tf.expand_dims(queries, 2))
+def _grouped(energies: Callable[..., tf.Tensor], groups: int, *arguments: tf.Tensor) -> tf.Tensor:
+    """energies(*arguments), made for a group of utterances at a time.
 
-
-def _summed(
-    values: Callable[..., tf.Tensor], kernel: tf.Tensor, groups: int, *arguments: tf.Tensor
-) -> tf.Tensor:
-    """What values(*arguments) [B, K, S, A] times kernel [A] sum to, [B, K, S].
-
-    A group of utterances at a time: values are by far the largest of a step; those of all
-    utterances would go to main memory and back between the operations, those of some stay in the
-    cache (docs/decisions/0014).
+    What they are read from, [B, K, S, A], is by far the largest of a step; that of all utterances
+    would go to main memory and back between the operations, that of some stays in the cache
+    (docs/decisions/0014).
 
     Args:
-      arguments: queries [B, K, A], keys [B, 1, S, A], and whatever else each utterance has, [B, *].
+      arguments: what each utterance has, [B, *].
     """
-    batch, _, steps, units = dimensions(arguments[1])
-    energies: list[tf.Tensor] = []
-    for group in _divided(groups, batch, arguments):
-        with tf.control_dependencies(energies[-1:]):
-            rows = tf.reshape(values(*group), [-1, units])
-            energies.append(tf.linalg.matvec(rows, kernel))
-    together = energies[0] if groups == 1 else tf.concat(energies, 0)
-    return tf.reshape(together, [batch, -1, steps])
-
-
-def _divided(
-    groups: int, batch: int | tf.Tensor, arguments: tuple[tf.Tensor, ...]
-) -> Iterable[tuple[tf.Tensor, ...]]:
-    """The arguments [B, *] of `_summed` for each of `groups` groups of utterances."""
     if groups == 1:
-        return [arguments]
-    sizes = (batch + tf.range(groups)) // groups
-    return zip(*(tf.split(each, sizes, num=groups) for each in arguments))
+        return energies(*arguments)
+    sizes = (dimensions(arguments[0])[0] + tf.range(groups)) // groups
+    made: list[tf.Tensor] = []
+    for group in zip(*(tf.split(each, sizes, num=groups) for each in arguments)):
+        with tf.control_dependencies(made[-1:]):
+            made.append(energies(*group))
+    return tf.concat(made, 0)
 
 
 def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
@@ -232,7 +231,8 @@ class AdditiveAttention(keras.layers.Layer):
         """
         if self.config.kind != "additive" or keys.dtype != tf.float32 or keys.shape[0] == 1:
             return None
-        return KeyOdds(tf.exp(2.0 * keys), tf.reduce_max(tf.abs(keys)) <= _MAX_KEY)
+        values = tf.exp(2.0 * tf.transpose(keys, [0, 3, 1, 2]))
+        return KeyOdds(values, tf.reduce_max(tf.abs(keys)) <= _MAX_KEY)
 
     def _location(self, steps: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         if self.config.kind == "additive":

@@ -15,7 +15,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfkd.layers.attention import AttentionMemory, AttentionWeights, activations, attend
+from tfkd.layers.attention import (
+    AttentionMemory,
+    AttentionWeights,
+    activations,
+    attend,
+    of_hypotheses,
+)
 from tfkd.layers.cells import (
     Cell,
     GruTape,
@@ -142,7 +148,8 @@ def _attention_backward(
         d_alignment = tf.matmul(tf.reshape(d_context, by_utterance), to_alignment)
         d_alignment += tf.reshape(d_sum, tf.shape(d_alignment))
         alignment, by_place = alignments.read(t), located.read(t)
-        activation = activations(queries.read(t), memory.keys, by_place, weights=memory.weights)
+        values = of_hypotheses(queries.read(t), by_place, memory.weights)
+        activation = activations(memory.keys, *values)
         weighted = alignment * d_alignment
         d_energies = weighted - alignment * tf.reduce_sum(weighted, -1, keepdims=True)
         of_energy = activation * tf.expand_dims(d_energies, -1)
