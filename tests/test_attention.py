@@ -101,6 +101,15 @@ def test_odds_would_be_wrong_where_they_are_not_used():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_without_places_there_is_no_context(kind):
+    layer = attention(kind)
+    memory = layer.memory(tf.zeros([3, 0, ENCODED]), tf.zeros([3], tf.int32))
+    context, alignment = layer(draw(6, QUERY), tf.zeros([6, 0]), memory)
+    np.testing.assert_array_equal(context, np.zeros((6, ENCODED)))
+    assert alignment.shape == (6, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_nothing_whatever_it_holds(kind):
     layer = attention(kind)
     lengths = [5, 2]

@@ -118,6 +118,7 @@ def _energies(
     weights, odds = memory.weights, memory.odds
     batch, _, steps, units = dimensions(memory.keys)
     queries = tf.reshape(queries, [batch, -1, units])
+    hypotheses = dimensions(queries)[1]
 
     def by_tanh(groups: int) -> tf.Tensor:
         def energies(*arguments: tf.Tensor) -> tf.Tensor:
@@ -126,7 +127,7 @@ def _energies(
         return _grouped(energies, groups, memory.keys, *of_hypotheses(queries, located, weights))
 
     def by_odds(odds: KeyOdds) -> tf.Tensor:
-        by_unit = [-1, units, dimensions(queries)[1] * steps]
+        by_unit = [-1, units, hypotheses * steps]
         kernel = 2.0 * weights.energy[None, None]
 
         def energies(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
@@ -144,7 +145,7 @@ def _energies(
         if odds is None
         else tf.cond(odds.are_exact, lambda: by_odds(odds), lambda: by_tanh(groups=1))
     )
-    return tf.reshape(energies, [batch, -1, steps])
+    return tf.reshape(energies, [batch, hypotheses, steps])
 
 
 def _grouped(energies: Callable[..., tf.Tensor], groups: int, *arguments: tf.Tensor) -> tf.Tensor:
