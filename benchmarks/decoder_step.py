@@ -88,18 +88,20 @@ def variants(size: str) -> dict[str, Run]:
         attention = decoder.attention.memory(values, lengths)
         return memory._replace(attention=attention)
 
-    def sum_of_products(matrix: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(matrix * vector, -1)
+    product = tf.matmul
 
-    with mock.patch("tensorflow.linalg.matvec", sum_of_products):
-        summed = steps_of(decoder, encoded)
+    def spread(left: tf.Tensor, right: tf.Tensor, **options: bool) -> tf.Tensor:
+        return left * right if left.shape[-1] == 1 else product(left, right, **options)
+
+    with mock.patch("tensorflow.matmul", spread):
+        broadcast = steps_of(decoder, encoded)
     with mock.patch("tfkd.layers.attention._GROUPS", 1):
         at_once = steps_of(decoder, encoded)
     return {
         "as it is": steps_of(decoder, encoded),
         "gate kernel not widened": steps_of(decoder, encoded, narrow),
         "energies by tanh": steps_of(decoder, encoded, by_tanh),
-        "energies by product and sum": summed,
+        "odds met by broadcasting": broadcast,
         "energies of all utterances at once": at_once,
         "encodings copied for each hypothesis": steps_of(decoder, tiled),
         "and gathered at each step": steps_of(decoder, tiled, gathered),

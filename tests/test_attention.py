@@ -110,6 +110,20 @@ def test_without_places_there_is_no_context(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_compiled_by_xla_it_gives_the_same(kind):
+    layer = attention(kind)
+    lengths = tf.constant([6, 1, 4])
+    encoded, query = tf.constant(draw(3, 6, ENCODED)), tf.constant(draw(6, QUERY, seed=1))
+    sums = tf.constant(random_sums([6, 1, 4], 2, 6))
+
+    def run():
+        return layer(query, sums, layer.memory(encoded, lengths))
+
+    for got, expected in zip(tf.function(run, jit_compile=True)(), run()):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_padding_changes_nothing_whatever_it_holds(kind):
     layer = attention(kind)
     lengths = [5, 2]

@@ -119,37 +119,36 @@ def _energies(
     batch, _, steps, units = dimensions(memory.keys)
     queries = tf.reshape(queries, [batch, -1, units])
     hypotheses = dimensions(queries)[1]
+    shape = [batch, hypotheses, steps]
 
     def by_tanh(groups: int) -> tf.Tensor:
-        def energies(*arguments: tf.Tensor) -> tf.Tensor:
+        def of_group(*arguments: tf.Tensor) -> tf.Tensor:
             return tf.linalg.matvec(rows_of(activations(*arguments)), weights.energy)
 
-        return _grouped(energies, groups, memory.keys, *of_hypotheses(queries, located, weights))
+        values = of_hypotheses(queries, located, weights)
+        return tf.reshape(_grouped(of_group, groups, memory.keys, *values), shape)
 
     def by_odds(odds: KeyOdds) -> tf.Tensor:
         by_unit = [-1, units, hypotheses * steps]
         kernel = 2.0 * weights.energy[None, None]
 
-        def energies(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        def of_group(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
             # As a product of matrices they meet faster than by broadcasting.
             probabilities = tf.nn.softsign(tf.matmul(queries, keys))  # x / (1 + x), [B, A, K, S]
             return tf.matmul(kernel, tf.reshape(probabilities, by_unit))
 
         of_queries = tf.exp(2.0 * tf.clip_by_value(queries, -_MAX_QUERY, _MAX_QUERY))
         of_queries = tf.expand_dims(tf.transpose(of_queries, [0, 2, 1]), -1)
-        return _grouped(energies, groups, of_queries, odds.values)
+        return tf.reshape(_grouped(of_group, groups, of_queries, odds.values), shape)
 
+    if odds is None:
+        return by_tanh(groups)
     # Keys that odds cannot hold are rare: all at once, for a smaller graph.
-    energies = (
-        by_tanh(groups)
-        if odds is None
-        else tf.cond(odds.are_exact, lambda: by_odds(odds), lambda: by_tanh(groups=1))
-    )
-    return tf.reshape(energies, [batch, hypotheses, steps])
+    return tf.cond(odds.are_exact, lambda: by_odds(odds), lambda: by_tanh(groups=1))
 
 
-def _grouped(energies: Callable[..., tf.Tensor], groups: int, *arguments: tf.Tensor) -> tf.Tensor:
-    """energies(*arguments), made for a group of utterances at a time.
+def _grouped(of_group: Callable[..., tf.Tensor], groups: int, *arguments: tf.Tensor) -> tf.Tensor:
+    """The energies of_group(*arguments), made for a group of utterances at a time.
 
     What they are read from, [B, K, S, A], is by far the largest of a step; that of all utterances
     would go to main memory and back between the operations, that of some stays in the cache
@@ -159,12 +158,12 @@ def _grouped(energies: Callable[..., tf.Tensor], groups: int, *arguments: tf.Ten
       arguments: what each utterance has, [B, *].
     """
     if groups == 1:
-        return energies(*arguments)
+        return of_group(*arguments)
     sizes = (dimensions(arguments[0])[0] + tf.range(groups)) // groups
     made: list[tf.Tensor] = []
     for group in zip(*(tf.split(each, sizes, num=groups) for each in arguments)):
         with tf.control_dependencies(made[-1:]):
-            made.append(energies(*group))
+            made.append(of_group(*group))
     return tf.concat(made, 0)
 
 
