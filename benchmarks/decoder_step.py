@@ -76,8 +76,7 @@ def variants(size: str) -> dict[str, Run]:
 
     def gathered(memory: DecoderMemory, _: DecoderState) -> DecoderMemory:
         attention = memory.attention
-        odds = attention.odds._replace(values=tf.gather(attention.odds.values, rows))
-        encoded = tf.gather(attention.encoded, rows)
+        encoded, odds = (tf.gather(x, rows) for x in (attention.encoded, attention.odds))
         return memory._replace(attention=attention._replace(encoded=encoded, odds=odds))
 
     def by_tanh(memory: DecoderMemory, _: DecoderState) -> DecoderMemory:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from helpers import VOCAB_SIZE, random_token_ids, randomise
 
 from tfkd.config import AttentionConfig, DecoderConfig
+from tfkd.layers.attention import LIMIT
 from tfkd.layers.cells import forget_gate_bias
 from tfkd.layers.decoders import AttentionDecoder
 from tfkd.text import SOS_ID
@@ -71,11 +72,8 @@ def test_steps_give_the_logits_of_teacher_forcing(cell, kind, hypotheses):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("cell", "kind"), COMBINATIONS)
-@pytest.mark.parametrize("units", [UNITS, 32])  # with 32, the kernel of the gates is widened
-def test_the_gradient_is_that_of_the_steps(cell, kind, units):
-    """`step` is differentiated by TensorFlow, teacher forcing by hand."""
-    layer = decoder(cell, kind, units=units)
+def assert_that_gradients_agree(layer):
+    """That of teacher forcing, by hand, with that of `step`, by TensorFlow."""
     token_ids, encoded = random_inputs(2), tf.constant(random_encoded())
     upstream = np.random.default_rng(2).normal(size=(*token_ids.shape, VOCAB_SIZE))
 
@@ -92,6 +90,21 @@ def test_the_gradient_is_that_of_the_steps(cell, kind, units):
         assert np.abs(theirs).max() > 1e-3, name
         scale = np.abs(theirs).max()
         np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("cell", "kind"), COMBINATIONS)
+@pytest.mark.parametrize("units", [UNITS, 32])  # with 32, the kernel of the gates is widened
+def test_the_gradient_is_that_of_the_steps(cell, kind, units):
+    assert_that_gradients_agree(decoder(cell, kind, units=units))
+
+
+@pytest.mark.parametrize("kind", ["additive", "location"])
+def test_the_gradient_is_that_of_the_steps_where_queries_are_beyond_their_limit(kind):
+    layer = decoder("lstm", kind)
+    # Keys that oppose them, so that no tanh is at its end.
+    layer.attention.query_kernel.assign(30 * layer.attention.query_kernel)
+    layer.attention.bias.assign(tf.fill([5], -LIMIT + 1))
+    assert_that_gradients_agree(layer)
 
 
 @pytest.mark.parametrize(("cell", "kind"), COMBINATIONS)

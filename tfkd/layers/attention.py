@@ -7,6 +7,7 @@ Encodings and keys are stored once an utterance and never copied per hypothesis:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,9 +21,9 @@ from tfkd.layers.products import project, rows_of
 _MASKED = -1e9
 # Of utterances whose energies a search computes one after another.
 _GROUPS = 16
-# What `KeyOdds` can hold: exp(2 (17 + 26)) is a float32, and where no key is beyond 17, a query
-# beyond 26 puts every tanh at one, as 26 does.
-_MAX_KEY, _MAX_QUERY = 17.0, 26.0
+# Keys and queries count up to here, so that odds hold them: exp(2 (21.5 + 21.5)) is a float32. Only
+# a key and a query that oppose each other, one of them beyond it, would tell the difference.
+LIMIT = 21.5
 
 
 class AttentionWeights(NamedTuple):
@@ -33,27 +34,15 @@ class AttentionWeights(NamedTuple):
     filters: tf.Tensor  # [F, A]; F is 0 without location-awareness
 
 
-class KeyOdds(NamedTuple):
-    """Keys in the form that spares a step the tanh of every place and unit, its largest cost.
-
-    With odds x = exp(2 query) exp(2 key), tanh(query + key) = 2 x / (1 + x) - 1: both exponentials
-    are made before they meet, and the constant is the same for all places, so that the softmax over
-    them does not see it.
-    """
-
-    values: tf.Tensor  # [B, A, 1, S], exp(2 key)
-    are_exact: tf.Tensor  # scalar bool: all keys are small enough
-
-
 class AttentionMemory(NamedTuple):
     """What every step of attention reads, computed once an utterance."""
 
     encoded: tf.Tensor  # [B, S, D]
-    keys: tf.Tensor  # [B, 1, S, A]
+    keys: tf.Tensor  # [B, 1, S, A], `limited`
     mask_bias: tf.Tensor  # [B, 1, S] float32: zero inside, very negative beyond the utterance
     location: tf.Tensor  # [S, S * F]: the location filters as one matrix
     weights: AttentionWeights
-    odds: KeyOdds | None = None  # None where steps make the tanh
+    odds: tf.Tensor | None = None  # [B, A, 1, S], `odds_of` keys; None where steps make the tanh
 
 
 class Attended(NamedTuple):
@@ -65,22 +54,42 @@ class Attended(NamedTuple):
 
 
 def attend(
-    query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory, groups: int = 1
+    query: tf.Tensor,
+    attention_sum: tf.Tensor,
+    memory: AttentionMemory,
+    energies_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> Attended:
     """One step of attention.
 
     Args:
       query: [N, Q], the decoder's hidden states.
       attention_sum: [N, S], the sum of the earlier alignments.
-      groups: of utterances, one after another, which pays where hypotheses are many.
+      energies_of: maps queries [B, K, A], after their kernel, and what the location filters see,
+        [N, S * F], to energies [B, K, S], but for what is the same at all places.
     """
     encoded, weights = memory.encoded, memory.weights
     queries, located = tf.matmul(query, weights.query), tf.matmul(attention_sum, memory.location)
+    queries = limited(tf.reshape(queries, [dimensions(encoded)[0], -1, queries.shape[-1]]))
     # In float32, whatever the rest: float16 cannot hold the mask.
-    energies = tf.cast(_energies(queries, located, memory, groups), tf.float32)
+    energies = tf.cast(energies_of(queries, located), tf.float32)
     alignment = tf.cast(tf.nn.softmax(energies + memory.mask_bias), encoded.dtype)
     context = tf.reshape(tf.matmul(alignment, encoded), [-1, encoded.shape[-1]])
     return Attended(context, alignment, located)
+
+
+def limited(values: tf.Tensor) -> tf.Tensor:
+    """Keys or queries as far as they count."""
+    return tf.clip_by_value(values, -LIMIT, LIMIT)
+
+
+def odds_of(values: tf.Tensor) -> tf.Tensor:
+    """`limited` keys or queries in the form that spares a step the tanh of every place and unit.
+
+    With odds x = exp(2 query) exp(2 key), tanh(query + key) = 2 x / (1 + x) - 1: both exponentials
+    are made before they meet, and the constant is the same for all places, so that the softmax over
+    them does not see it.
+    """
+    return tf.exp(2.0 * values)
 
 
 def of_hypotheses(
@@ -106,7 +115,9 @@ def of_hypotheses(
     return places, tf.concat([kernel, queries], 2)
 
 
-def activations(keys: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor | None = None) -> tf.Tensor:
+def tanh_activations(
+    keys: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor | None = None
+) -> tf.Tensor:
     """What energies are read from, [B, K, S, A], given keys [B, 1, S, A] and `of_hypotheses`."""
     return tf.tanh(keys + (values if kernel is None else tf.matmul(values, kernel)))
 
@@ -114,37 +125,25 @@ def activations(keys: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor | None = N
 def _energies(
     queries: tf.Tensor, located: tf.Tensor, memory: AttentionMemory, groups: int
 ) -> tf.Tensor:
-    """Energies [B, K, S], but for what is the same at all places."""
-    weights, odds = memory.weights, memory.odds
+    """Energies [B, K, S] of a step of a search; see `attend`."""
+    weights = memory.weights
     batch, _, steps, units = dimensions(memory.keys)
-    queries = tf.reshape(queries, [batch, -1, units])
-    hypotheses = dimensions(queries)[1]
-    shape = [batch, hypotheses, steps]
+    shape = [batch, dimensions(queries)[1], steps]
 
-    def by_tanh(groups: int) -> tf.Tensor:
-        def of_group(*arguments: tf.Tensor) -> tf.Tensor:
-            return tf.linalg.matvec(rows_of(activations(*arguments)), weights.energy)
+    def by_tanh(*arguments: tf.Tensor) -> tf.Tensor:
+        return tf.linalg.matvec(rows_of(tanh_activations(*arguments)), weights.energy)
 
-        values = of_hypotheses(queries, located, weights)
-        return tf.reshape(_grouped(of_group, groups, memory.keys, *values), shape)
-
-    def by_odds(odds: KeyOdds) -> tf.Tensor:
-        by_unit = [-1, units, hypotheses * steps]
+    def by_odds(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        # As a product of matrices they meet faster than by broadcasting.
+        shares = tf.nn.softsign(tf.matmul(queries, keys))  # x / (1 + x), [B, A, K, S]
         kernel = 2.0 * weights.energy[None, None]
+        return tf.matmul(kernel, tf.reshape(shares, [-1, units, shape[1] * steps]))
 
-        def of_group(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-            # As a product of matrices they meet faster than by broadcasting.
-            probabilities = tf.nn.softsign(tf.matmul(queries, keys))  # x / (1 + x), [B, A, K, S]
-            return tf.matmul(kernel, tf.reshape(probabilities, by_unit))
-
-        of_queries = tf.exp(2.0 * tf.clip_by_value(queries, -_MAX_QUERY, _MAX_QUERY))
-        of_queries = tf.expand_dims(tf.transpose(of_queries, [0, 2, 1]), -1)
-        return tf.reshape(_grouped(of_group, groups, of_queries, odds.values), shape)
-
-    if odds is None:
-        return by_tanh(groups)
-    # Keys that odds cannot hold are rare: all at once, for a smaller graph.
-    return tf.cond(odds.are_exact, lambda: by_odds(odds), lambda: by_tanh(groups=1))
+    if memory.odds is None:
+        values = of_hypotheses(queries, located, weights)
+        return tf.reshape(_grouped(by_tanh, groups, memory.keys, *values), shape)
+    of_queries = tf.expand_dims(tf.transpose(odds_of(queries), [0, 2, 1]), -1)
+    return tf.reshape(_grouped(by_odds, groups, of_queries, memory.odds), shape)
 
 
 def _grouped(of_group: Callable[..., tf.Tensor], groups: int, *arguments: tf.Tensor) -> tf.Tensor:
@@ -209,7 +208,7 @@ class AdditiveAttention(keras.layers.Layer):
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
         """Everything that depends on encoded [B, S, D] and its lengths [B] alone."""
         keys = project(encoded, tf.convert_to_tensor(self.key_kernel)) + self.bias
-        keys = tf.expand_dims(keys, 1)
+        keys = tf.expand_dims(limited(keys), 1)
         _, steps, _ = dimensions(encoded)
         inside = tf.sequence_mask(encoded_lengths, steps, dtype=tf.float32)
         location, filters = self._location(steps, encoded.dtype)
@@ -223,7 +222,7 @@ class AdditiveAttention(keras.layers.Layer):
             self._odds(keys),
         )
 
-    def _odds(self, keys: tf.Tensor) -> KeyOdds | None:
+    def _odds(self, keys: tf.Tensor) -> tf.Tensor | None:
         """The odds of keys [B, 1, S, A], where they serve.
 
         They do not with location-awareness, which adds to every key at every step, in the range of
@@ -231,8 +230,7 @@ class AdditiveAttention(keras.layers.Layer):
         """
         if self.config.kind != "additive" or keys.dtype != tf.float32 or keys.shape[0] == 1:
             return None
-        values = tf.exp(2.0 * tf.transpose(keys, [0, 3, 1, 2]))
-        return KeyOdds(values, tf.reduce_max(tf.abs(keys)) <= _MAX_KEY)
+        return tf.transpose(odds_of(keys), [0, 3, 1, 2])
 
     def _location(self, steps: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         if self.config.kind == "additive":
@@ -246,7 +244,8 @@ class AdditiveAttention(keras.layers.Layer):
         """Context [N, D] and alignment [N, S]; see `attend`."""
         # A single utterance, as on a device, has nothing to divide.
         groups = 1 if memory.keys.shape[0] == 1 else _GROUPS
-        attended = attend(query, attention_sum, memory, groups)
+        energies_of = functools.partial(_energies, memory=memory, groups=groups)
+        attended = attend(query, attention_sum, memory, energies_of)
         return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))
 
     def get_config(self) -> dict:

@@ -1,11 +1,7 @@
 """Teacher forcing of the attention decoder, with its gradient written by hand.
 
 Only what depends on the recurrence is inside the loops: the gradient of a kernel is one product
-after the backward loop. With activations a = tanh(keys + query), energies e = v . a and their
-gradient de, query and keys get, for each step,
-
-    dquery = sum_s de_s v (1 - a_s^2) = -v sum_s de_s a_s^2     (de of a softmax sums to zero)
-    dkeys_s = v (de_s - de_s a_s^2)
+after the backward loop.
 """
 
 from __future__ import annotations
@@ -16,11 +12,14 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfkd.layers.attention import (
+    LIMIT,
     AttentionMemory,
     AttentionWeights,
-    activations,
     attend,
+    limited,
+    odds_of,
     of_hypotheses,
+    tanh_activations,
 )
 from tfkd.layers.cells import (
     Cell,
@@ -32,7 +31,7 @@ from tfkd.layers.cells import (
     state_units,
 )
 from tfkd.layers.dimensions import dimensions
-from tfkd.layers.products import outer_sum, project, transposed
+from tfkd.layers.products import outer_sum, project, rows_of, transposed
 from tfkd.layers.recurrent import Steps, one_by_one, unstack
 
 
@@ -51,7 +50,7 @@ class _Sums(NamedTuple):
     """Gradients that are summed over the steps inside the backward loop, in float32."""
 
     energy: tf.Tensor  # [A]
-    squares: tf.Tensor  # [B, 1, S, A], de a^2
+    keys: tf.Tensor  # [B, 1, S, A]
     filters: tf.Tensor  # [F, A]
 
 
@@ -59,9 +58,42 @@ class _OfAttention(NamedTuple):
     """Gradients of one step of attention."""
 
     query: tf.Tensor  # [N, A]
-    energies: tf.Tensor  # [B, K, S]
     located: tf.Tensor  # [N, S * F]
     attention_sum: tf.Tensor  # [N, S]
+
+
+class _Activations:
+    """What energies are read from: y = tanh(query + key), or its share of two by odds.
+
+    With w for `energy`, energies are w . y, and
+
+        tanh:   y = tanh(z),       dy/dz = 1 - y^2,       w = v
+        odds:   y = x / (1 + x),   dy/dz = 2 (y - y^2),   w = 2 v
+
+    where v are the weights of energies and x = exp(2 z); see `odds_of`.
+    """
+
+    def __init__(self, memory: AttentionMemory) -> None:
+        self._weights, self._are_shares = memory.weights, memory.odds is not None
+        self._keys = odds_of(memory.keys) if self._are_shares else memory.keys
+        # What w is to v, and dy/dz to `slope`.
+        self.factor = 2.0 if self._are_shares else 1.0
+        self.energy = self.factor * memory.weights.energy
+        self.to_inputs = self.factor * self.energy  # from slopes times gradients of energies to z's
+
+    def of(self, queries: tf.Tensor, located: tf.Tensor) -> tf.Tensor:
+        """y [B, K, S, A] of queries [B, K, A], `limited`, and what the location filters see."""
+        if self._are_shares:
+            return tf.nn.softsign(self._keys * odds_of(tf.expand_dims(queries, 2)))
+        return tanh_activations(self._keys, *of_hypotheses(queries, located, self._weights))
+
+    def slope(self, y: tf.Tensor) -> tf.Tensor:
+        return (y if self._are_shares else 1.0) - tf.square(y)
+
+    def energies(self, queries: tf.Tensor, located: tf.Tensor) -> tf.Tensor:
+        """Energies [B, K, S]; see `attend`."""
+        y = self.of(queries, located)
+        return tf.reshape(tf.linalg.matvec(rows_of(y), self.energy), dimensions(y)[:3])
 
 
 def attention_scan(
@@ -79,8 +111,8 @@ def attention_scan(
 
     @tf.custom_gradient
     def scan(token_gates, gate_kernel, encoded, keys, location, *weights):
-        inside = AttentionMemory(
-            encoded, keys, memory.mask_bias, location, AttentionWeights(*weights)
+        inside = memory._replace(
+            encoded=encoded, keys=keys, location=location, weights=AttentionWeights(*weights)
         )
         tape = _forward(cell, token_gates, gate_kernel, inside)
 
@@ -98,12 +130,12 @@ def _forward(
 ) -> _Tape:
     (steps, count, _), (_, frames, encoded_units) = map(dimensions, (token_gates, memory.encoded))
     units = memory.weights.query.shape[0]
-    inputs = unstack(token_gates)
+    inputs, energies_of = unstack(token_gates), _Activations(memory).energies
 
     def body(t, hidden, state, context, attention_sum, tape):
         products = tf.matmul(tf.concat([context, hidden], -1), gate_kernel)
         hidden, state, gates = four_gate_step(cell, inputs.read(t) + products, hidden, state)
-        context, alignment, located = attend(hidden, attention_sum, memory)
+        context, alignment, located = attend(hidden, attention_sum, memory, energies_of)
         values = (hidden, context, gates, state, alignment, located)
         tape = [array.write(t, value) for array, value in zip(tape, values)]
         attention_sum += tf.reshape(alignment, tf.shape(attention_sum))
@@ -123,21 +155,22 @@ def _forward(
 
 
 def _attention_backward(
-    tape: _Tape, memory: AttentionMemory
+    tape: _Tape, memory: AttentionMemory, activations: _Activations
 ) -> Callable[..., tuple[_OfAttention, _Sums]]:
     """The gradient of `attend` at one step, given those of its context and of later steps."""
     alignments, located = unstack(tape.alignments), unstack(tape.located)
-    # Activations are computed again: kept, they would be the largest part of a training's memory.
     steps, batch, hypotheses, _ = dimensions(tape.alignments)
-    queries = project(tape.hiddens, memory.weights.query)
-    queries = unstack(tf.reshape(queries, [steps, batch, hypotheses, queries.shape[-1]]))
-    energy, filters = memory.weights.energy, memory.weights.filters
+    filters = memory.weights.filters
     num_filters, units = filters.shape
+    queries = project(tape.hiddens, memory.weights.query)
+    queries = tf.reshape(queries, [steps, batch, hypotheses, units])
+    is_within = unstack(tf.cast(tf.abs(queries) <= LIMIT, queries.dtype))
+    queries = unstack(limited(queries))
     to_alignment = tf.transpose(memory.encoded, [0, 2, 1])
     to_located, to_sum = tf.transpose(filters), tf.transpose(memory.location)
 
-    def through_filters(by_place, d_energies, squares, d_sum):
-        d_inputs = tf.reshape(energy * (tf.expand_dims(d_energies, -1) - squares), [-1, units])
+    def through_filters(by_place, d_inputs, d_sum):
+        d_inputs = tf.reshape(activations.to_inputs * d_inputs, [-1, units])
         by_place = tf.reshape(by_place, [-1, num_filters])
         d_located = tf.reshape(tf.matmul(d_inputs, to_located), [tf.shape(d_sum)[0], -1])
         d_filters = tf.matmul(by_place, d_inputs, transpose_a=True)
@@ -148,22 +181,22 @@ def _attention_backward(
         d_alignment = tf.matmul(tf.reshape(d_context, by_utterance), to_alignment)
         d_alignment += tf.reshape(d_sum, tf.shape(d_alignment))
         alignment, by_place = alignments.read(t), located.read(t)
-        values = of_hypotheses(queries.read(t), by_place, memory.weights)
-        activation = activations(memory.keys, *values)
         weighted = alignment * d_alignment
         d_energies = weighted - alignment * tf.reduce_sum(weighted, -1, keepdims=True)
-        of_energy = activation * tf.expand_dims(d_energies, -1)
-        squares = of_energy * activation
-        d_query = tf.reshape(-energy * tf.reduce_sum(squares, 2), [-1, units])
+        # Computed again: kept, they would be the largest part of a training's memory.
+        y = activations.of(queries.read(t), by_place)
+        d_energy = tf.matmul(tf.reshape(d_energies, [1, -1]), rows_of(y))
+        d_inputs = activations.slope(y) * tf.expand_dims(d_energies, -1)
+        d_query = activations.to_inputs * tf.reduce_sum(d_inputs, 2) * is_within.read(t)
         d_located, d_filters = tf.zeros([tf.shape(d_sum)[0], 0], d_sum.dtype), 0.0
         if num_filters:
-            d_located, d_sum, d_filters = through_filters(by_place, d_energies, squares, d_sum)
+            d_located, d_sum, d_filters = through_filters(by_place, d_inputs, d_sum)
         sums = _Sums(
-            sums.energy + tf.cast(tf.reduce_sum(of_energy, [0, 1, 2]), tf.float32),
-            sums.squares + tf.cast(tf.reduce_sum(squares, 1, keepdims=True), tf.float32),
+            sums.energy + tf.cast(d_energy[0], tf.float32),
+            sums.keys + tf.cast(tf.reduce_sum(d_inputs, 1, keepdims=True), tf.float32),
             sums.filters + tf.cast(d_filters, tf.float32),
         )
-        return _OfAttention(d_query, d_energies, d_located, d_sum), sums
+        return _OfAttention(tf.reshape(d_query, [-1, units]), d_located, d_sum), sums
 
     return backward
 
@@ -201,7 +234,8 @@ def _backward(
         else GruTape.of(tf.split(tape.gates, 4, -1), shifted(tape.hiddens))
     )
     d_outputs = unstack(upstream)
-    attention_backward = _attention_backward(tape, memory)
+    activations = _Activations(memory)
+    attention_backward = _attention_backward(tape, memory, activations)
     to_inputs, to_hidden = transposed(gate_kernel[:, : 4 * units]), transposed(memory.weights.query)
     spare = tf.zeros([count, width - 4 * units], upstream.dtype)
 
@@ -211,7 +245,7 @@ def _backward(
         of_attention, sums = attention_backward(t, d_context, d_sum, sums)
         d_hidden += d_hidden_out + tf.matmul(of_attention.query, to_hidden)[:, :units]
         d_gates, d_state, d_before = four_gate_backward(cells.at(t), d_hidden, d_state)
-        values = (tf.concat([d_gates, spare], -1), d_context, *of_attention[:3])
+        values = (tf.concat([d_gates, spare], -1), d_context, *of_attention[:2])
         gradients = [array.write(t, value) for array, value in zip(gradients, values)]
         d_context, d_hidden = tf.split(
             tf.matmul(d_gates, to_inputs)[:, :inputs], [encoded_units, units], -1
@@ -222,8 +256,7 @@ def _backward(
         )  # fmt: skip
 
     shapes: list[list[int | None]] = [
-        [None, width], [None, encoded_units], [None, memory.keys.shape[-1]],
-        [None, None, None], [None, None],
+        [None, width], [None, encoded_units], [None, memory.keys.shape[-1]], [None, None],
     ]  # fmt: skip
     zeros = [
         tf.zeros([count, size], upstream.dtype)
@@ -235,8 +268,7 @@ def _backward(
     loop = (steps - 1, *zeros, sums, gradients)
     *_, sums, gradients = one_by_one(lambda t, *_: t >= 0, body, loop)
     sums = _Sums(*(tf.cast(value, upstream.dtype) for value in sums))
-    d_gates, d_contexts, d_queries, d_energies, d_located = (g.stack() for g in gradients)
-    d_energies = tf.reduce_sum(d_energies, [0, 2])[:, None, :, None]
+    d_gates, d_contexts, d_queries, d_located = (g.stack() for g in gradients)
     with tf.control_dependencies([d_gates]):  # Not earlier: they are as large as what they copy.
         before = tf.concat([shifted(tape.contexts), shifted(tape.hiddens)], -1)
     d_location = tf.zeros_like(memory.location)
@@ -246,9 +278,9 @@ def _backward(
         d_gates,
         outer_sum(before, d_gates),
         _d_encoded(tape.alignments, d_contexts),
-        memory.weights.energy * (d_energies - sums.squares),
+        activations.to_inputs * sums.keys,
         d_location,
         outer_sum(tape.hiddens, d_queries),
-        sums.energy,
+        activations.factor * sums.energy,
         sums.filters,
     )

@@ -63,8 +63,7 @@ class LstmTape(NamedTuple):
     """What an LSTM's backward recursion reads of each step, [T, B, *]."""
 
     to_cell: tf.Tensor
-    to_output: tf.Tensor
-    to_ifg: tf.Tensor
+    to_gates: tf.Tensor
     forget: tf.Tensor
 
     @classmethod
@@ -72,18 +71,19 @@ class LstmTape(NamedTuple):
         """From gates [T, B, 4H] after their sigmoids (tanh for g) and the cells [T, B, H]."""
         i, f, g, o = tf.split(gates, 4, -1)
         tanh_cells = tf.tanh(cells)
-        return cls(
-            to_cell=o * (1 - tf.square(tanh_cells)),
-            to_output=tanh_cells * o * (1 - o),
-            to_ifg=tf.concat([g * i * (1 - i), shifted(cells) * f * (1 - f), i * (1 - g * g)], -1),
-            forget=f,
-        )
+        to_gates = [
+            g * i * (1 - i),
+            shifted(cells) * f * (1 - f),
+            i * (1 - tf.square(g)),
+            tanh_cells * o * (1 - o),
+        ]
+        return cls(o * (1 - tf.square(tanh_cells)), tf.concat(to_gates, -1), f)
 
     def step(self, d_hidden: tf.Tensor, d_cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Of one step: gradients [B, 4H] of the gates' inputs and [B, H] of the earlier cell."""
         d_cell += d_hidden * self.to_cell
-        d_ifg = tf.concat([d_cell, d_cell, d_cell], -1) * self.to_ifg
-        return tf.concat([d_ifg, d_hidden * self.to_output], -1), d_cell * self.forget
+        d_gates = tf.concat([d_cell, d_cell, d_cell, d_hidden], -1) * self.to_gates
+        return d_gates, d_cell * self.forget
 
 
 class GruTape(NamedTuple):
