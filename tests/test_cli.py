@@ -10,11 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 import yaml
 
 from tfkd import cli
+from tfkd.cli.parser import command_parser
+from tfkd.config import DecodingConfig, LabelConfig
+from tfkd.device import DeviceRecogniser
 
 COMMANDS = (
     *("prepare", "params", "train", "label", "distill", "decode"),
@@ -149,8 +153,20 @@ MISTAKES = [
      2, "unknown key 'beam_with' (did you mean 'beam_width'"),
     ("search of labels", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
      "--num-hypotheses 1 --set normalisation=sum", 2, "'sum' is none of gnmt, mean"),
+    ("width of labels", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --set beam_width=3", 2, "has an option of its own (use --beam-width)"),
+    ("width of exports", "export {teacher} --out {dir}/o --parity-data {test} --set beam_width=3",
+     2, "has an option of its own (use --beam-width)"),
+    ("fusion of exports", "export {teacher} --out {dir}/o --parity-data {test} "
+     "--set fusion.ctc_weight=0.3", 2, "exported forms decode without fusion"),
+    ("share", "prepare {corpus}/test.jsonl --out {dir}/o --max-rejected-share 7",
+     2, "max_rejected_share: is a share: at most 1"),
     ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
      1, "is not a finished run"),
+    ("file of figures", "evaluate {teacher} --data {test} --json {dir}/text.txt/x.json",
+     1, "x.json: cannot write: "),
+    ("file of settings", "tune-decoding {teacher} --data {test} --parameter beam_width=1,2 "
+     "--out {dir}", 1, "cannot write: it is a folder"),
     ("no model", "evaluate {dir}/empty --data {test}", 1, "neither the folder of a run"),
     ("data of a run", "evaluate {teacher} --data {dir}/absent", 1, "no such file or folder"),
     ("format", "export {teacher} --out {dir}/o --parity-data {test} --formats tflite-int4",
@@ -228,6 +244,43 @@ def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
     assert capsys.readouterr().err == "tfkd: interrupted; the same command goes on from here\n"
 
 
+def shown(
+    store: Path, utterance_id: str, stdout: int | IO[str] = subprocess.PIPE, **environment: str
+) -> subprocess.Popen:
+    """Runs `tfkd show` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfkd", "show", store, "--id", utterance_id],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_whoever_reads_may_stop_reading(prepared):
+    with shown(prepared["test"].directory, "test-01") as child:
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 1
+
+
+def test_a_full_disk_under_what_is_printed_is_one_line(prepared):
+    store = prepared["test"].directory
+    with open("/dev/full", "w") as full, shown(store, "test-01", full) as child:
+        assert child.stderr.read() == "tfkd: error: [Errno 28] No space left on device\n"
+    assert child.returncode == 1
+
+
+def test_what_a_terminal_cannot_show_is_spelt_out(tmp_path, speak):
+    speak(tmp_path / "a.wav", "ba")
+    manifest = tmp_path / "one.jsonl"
+    manifest.write_text(json.dumps({"audio": "a.wav", "text": "straße"}))
+    cli.main(["prepare", str(manifest), "--out", str(tmp_path / "store")])
+    with shown(tmp_path / "store", "a", PYTHONIOENCODING="ascii") as child:
+        assert "stra\\xdfe" in child.stdout.read()
+    assert child.returncode == 0
+
+
 # --- single commands
 
 
@@ -254,6 +307,25 @@ def test_prepare_and_verify_count_what_they_found(tiny_corpus, tmp_path, capsys)
     with pytest.raises(SystemExit):
         cli.main(["verify", str(out)])
     assert shard.name in capsys.readouterr().err
+
+
+def test_labels_read_the_search_and_the_limits_of_a_decoding_file(tmp_path):
+    path = tmp_path / "decoding.yaml"
+    path.write_text("max_tokens_per_second: 25.0\nbeam_width: 2\nlength_penalty: 0.5\n")
+    arguments = ["label", "run", "--data", "data", "--out", "labels", "--beam-width", "6"]
+    arguments += ["--num-hypotheses", "3", "--decoding", str(path), "--set", "no_repeat_ngram=4"]
+    config = cli.labels._label_config(command_parser().parse_args(arguments))
+    assert config == LabelConfig(
+        beam_width=6,
+        num_hypotheses=3,
+        max_tokens_per_second=25.0,
+        length_penalty=0.5,
+        no_repeat_ngram=4,
+    )
+    teacher = DecodingConfig(max_tokens=77, max_tokens_per_second=9.0)
+    assert config.decoding(teacher).max_tokens == 77
+    assert config.decoding(teacher).max_tokens_per_second == 25.0
+    assert LabelConfig().decoding(teacher).max_tokens_per_second == 9.0
 
 
 def test_label_counts_the_whole_manifest(teacher, prepared, labels, label_config, capsys):
@@ -439,6 +511,14 @@ def test_a_changed_setting_is_refused_not_mixed(finished_job, job, capfd):
     assert "holds a run of other settings or data" in capfd.readouterr().err.splitlines()[-1]
     changed = {p for p, at in times_below(finished_job).items() if before.get(p) != at}
     assert not {path for path in changed if is_product(path)}
+
+
+def test_a_job_makes_a_damaged_export_again(finished_job, job, tmp_path):
+    work = shutil.copytree(finished_job, tmp_path / "work")
+    model = work / "export" / "model-float32.tflite"
+    model.write_bytes(model.read_bytes()[:1000])
+    cli.main([*job[0], "--set", f"work_dir={work}"])
+    assert DeviceRecogniser(model).metadata.parameters > 0  # whole, or it would be refused
 
 
 def test_a_job_goes_on_where_a_stage_is_missing(finished_job, job, tmp_path, monkeypatch):

@@ -213,7 +213,7 @@ def test_transcribing_a_wav_needs_numpy_and_a_runtime_alone(recogniser, tmp_path
 
 
 def test_without_a_runtime_the_remedy_is_named(model_file):
-    with pytest.raises(TfkdError, match="pip install tflite-runtime"):
+    with pytest.raises(TfkdError, match="pip install 'numpy<2' tflite-runtime"):
         DeviceRecogniser(model_file, runtime="no_such_runtime")
 
 

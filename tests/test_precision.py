@@ -12,9 +12,12 @@ import tensorflow as tf
 from helpers import VOCAB_SIZE, random_batch, tiny_config
 
 from tfkd.checkpoints import restore_checkpoint
-from tfkd.config import TrainingConfig
-from tfkd.errors import ConfigError
+from tfkd.config import AttentionConfig, DecoderConfig, TrainingConfig
+from tfkd.errors import ConfigError, TrainingError
 from tfkd.exporting import export
+from tfkd.layers import attention_scan
+from tfkd.layers.decoders import AttentionDecoder
+from tfkd.layers.recurrent import BidirectionalRNN, Order
 from tfkd.losses import ctc, sequence_cross_entropy
 from tfkd.models import Recogniser
 from tfkd.runs import MODEL, load_model, save_model
@@ -114,6 +117,56 @@ def test_training_follows_that_of_float32(runs, precision):
     assert losses_of(runs[precision]) == pytest.approx(losses_of(runs["float32"]), rel=0.02)
 
 
+@pytest.mark.parametrize("precision", SIGNIFICANT_BITS)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gradients_of_many_frames_are_near_those_of_float32(cell, precision):
+    """All of one sign, so that a sum in 16 bits would stop growing."""
+    dtype = {"mixed_float16": tf.float16, "mixed_bfloat16": tf.bfloat16}[precision]
+    layer = BidirectionalRNN(cell, 4)
+    inputs = np.random.default_rng(0).normal(1.0, 1.0, (16, 400, 3)).astype(np.float32)
+    layer.build(inputs.shape)
+
+    def gradients(dtype):
+        with tf.GradientTape() as tape:
+            weights = [[tf.cast(w, dtype) for w in each] for each in layer.directions]
+            tape.watch(weights)
+            values = tf.constant(inputs, dtype)
+            outputs = layer._run(values, Order.forward(values), weights[0])
+        return tape.gradient(outputs, weights[0])
+
+    for found, expected in zip(gradients(dtype), gradients(tf.float32)):
+        difference = np.abs(tf.cast(found, tf.float32) - expected).max()
+        assert difference / np.abs(expected).max() < 4 * 2.0 ** -SIGNIFICANT_BITS[precision]
+
+
+@pytest.mark.parametrize("precision", SIGNIFICANT_BITS)
+def test_attention_of_many_steps_is_added_up_in_float32(precision):
+    """It spreads evenly, so that the share of a step is below a unit of the sum in bfloat16."""
+    places, steps = 300, 600
+
+    class Seen(AttentionDecoder):
+        """Gives what the location filters see at the last step of teacher forcing."""
+
+        def call(self, encoded):
+            memory = self.memory(encoded, tf.constant([places]))
+            token_gates = tf.gather(memory.token_gates, tf.ones([steps, 1], tf.int32))
+            kernel, attention = memory.gate_kernel, memory.attention
+            tape = attention_scan._forward("lstm", token_gates, kernel, attention)
+            return tf.cast(tape.located[-1], tf.float32)
+
+    def seen_at_last(dtype):
+        keras.utils.set_random_seed(0)
+        config = AttentionConfig("location", units=4, location_filters=2, location_width=3)
+        decoder = Seen(DecoderConfig(units=4), config, VOCAB_SIZE, dtype=dtype)
+        decoder.build(3)
+        decoder.attention.energy.assign(tf.zeros([4]))
+        return decoder(tf.zeros([1, places, 3]))
+
+    expected = seen_at_last("float32")
+    difference = np.abs(seen_at_last(precision) - expected).max() / np.abs(expected).max()
+    assert difference < 4 * 2.0 ** -SIGNIFICANT_BITS[precision]
+
+
 def test_the_loss_scale_is_resumed_and_steps_are_counted(runs):
     run = runs["mixed_float16"]
     model = TrainableRecogniser(
@@ -159,6 +212,31 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_is_halved():
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("precision", ["float32", *SIGNIFICANT_BITS])
+def test_a_gradient_that_is_never_finite_ends_training_and_names_the_batch(
+    precision, tiny_system, prepared, tmp_path, monkeypatch
+):
+    """At a loss that is finite."""
+
+    @tf.custom_gradient
+    def spoilt(loss):
+        return tf.identity(loss), lambda upstream: upstream * np.nan
+
+    def losses_of(self, batch, output, *, real=TrainableRecogniser.losses_of):
+        losses = real(self, batch, output)
+        return {**losses, "loss": spoilt(losses["loss"])}
+
+    monkeypatch.setattr(TrainableRecogniser, "losses_of", losses_of)
+    training = dataclasses.replace(
+        tiny_system.training, epochs=9, batch_size=1, ctc_weight=0.0, precision=precision
+    )
+    system = dataclasses.replace(tiny_system, training=training)
+    expected = "gradient, however little" if precision == "mixed_float16" else "or its gradient"
+    with pytest.raises(TrainingError, match=f"{expected}.* not finite .* on utterances train-"):
+        train(system, prepared["train"], prepared["valid"], tmp_path)
+    assert not (tmp_path / "complete.json").exists()
+
+
 # --- XLA
 
 
@@ -184,10 +262,14 @@ def fitted(xla: bool) -> tuple[list[float], list[np.ndarray]]:
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU can")
-def test_xla_in_bfloat16_is_refused_before_a_step_on_a_cpu():
-    model = TrainableRecogniser(tiny_config(), VOCAB_SIZE, precision="mixed_bfloat16")
+def test_xla_in_bfloat16_is_refused_on_a_cpu_before_there_is_a_folder(
+    tiny_system, prepared, tmp_path
+):
+    training = dataclasses.replace(tiny_system.training, xla=True, precision="mixed_bfloat16")
+    system = dataclasses.replace(tiny_system, training=training)
     with pytest.raises(ConfigError, match="no products in bfloat16 on a CPU"):
-        model.configure(TrainingConfig(xla=True, precision="mixed_bfloat16"), 10)
+        train(system, prepared["train"], prepared["valid"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_xla_gives_the_same_steps():

@@ -151,6 +151,20 @@ def test_a_wrong_folder_is_noticed_before_anything_is_decoded(tmp_path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
+def test_the_reason_is_said_where_no_line_can_be_read(tmp_path):
+    manifest = write_manifest(tmp_path / "manifest.jsonl", [{"sound": "a.wav", "text": "ba"}])
+    with pytest.raises(ManifestError, match=r"manifest.jsonl:1: .*name the file in `audio`"):
+        prepare(manifest, tmp_path / "out", PrepareConfig())
+
+
+def test_the_share_can_be_raised_where_it_was_too_small(bad_manifest, tmp_path):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
+    with pytest.raises(ManifestError, match="11 of 15"):
+        prepare(bad_manifest, tmp_path / "out", config)
+    summary = prepare(bad_manifest, tmp_path / "out", replace(config, max_rejected_share=0.8))
+    assert summary.records == 4
+
+
 def refuse(*arguments, **settings):
     raise AssertionError("this must not be called")
 
@@ -269,6 +283,24 @@ def test_stages_take_a_manifest_as_well_as_a_store(tiny_corpus, prepared, prepar
     assert not scratch.exists()
     with utterance_store(prepared["valid"].directory, prepare_config) as store:
         assert store.directory == prepared["valid"].directory
+
+
+def test_stages_say_what_they_leave_out_of_a_manifest(bad_manifest, caplog):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.8)
+    with utterance_store(bad_manifest, config) as store:
+        assert len(store.index) == 4
+    (message,) = caplog.messages
+    assert message.startswith(f"{bad_manifest}: 11 of 15 utterances are unusable (")
+
+
+def test_no_error_of_a_stage_names_a_folder_that_is_gone(bad_manifest):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
+    with (
+        pytest.raises(ManifestError, match="11 of 15 .*tfkd prepare") as raised,
+        utterance_store(bad_manifest, config),
+    ):
+        pass
+    assert "rejected.jsonl" not in str(raised.value)
 
 
 def test_stages_refuse_a_store_of_another_rate(prepared, prepare_config):

@@ -57,7 +57,9 @@ class ValidationErrorRate(keras.callbacks.Callback):
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Ends training at the first loss that is not a number, and names the batch.
+    """Ends training at the first loss or gradient that is not finite, and names the batch.
+
+    A scaled loss may have such gradients until its scale fits, but not below a scale of one.
 
     Args:
       batches: those of the epoch, which give the same elements each time they are read; so the
@@ -72,7 +74,9 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.batch = batch
         if logs and not math.isfinite(logs["loss"]):
-            self._refuse("the loss is")
+            self._refuse("the loss or its gradient is")
+        if float(getattr(self.model.optimizer, "dynamic_scale", 1.0)) < 1.0:
+            self._refuse("the gradient, however little the loss is scaled, is")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         # A last step can spoil the weights after its loss was still finite.

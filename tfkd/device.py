@@ -286,11 +286,13 @@ def _check_graph(file: io.BufferedReader, size: int, expected: Any, path: Path) 
 def _find_runtime(names: tuple[str, ...]) -> tuple[str, Callable[..., Any]]:
     """Name and Interpreter class of the first runtime that can be imported."""
     for name in names:
+        if name == "tflite_runtime" and np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+            continue  # It was built for an older one, and would end in an error of the interpreter.
         with contextlib.suppress(ImportError):
             return name, importlib.import_module(f"{name}.interpreter").Interpreter
     raise TfkdError(
         f"no TFLite runtime is installed (tried {', '.join(names)})",
-        remedy="pip install tflite-runtime, or ai-edge-litert",
+        remedy="pip install 'numpy<2' tflite-runtime, or ai-edge-litert",
     )
 
 

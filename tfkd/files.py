@@ -55,6 +55,23 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: str | Path) -> None:
+    """Refuses a file that cannot be written, before hours of work for it.
+
+    Raises:
+      RecordError: if its folder cannot be made, or nothing can be written there.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise RecordError(f"cannot write: {error.strerror or error}", path=path) from error
+    if path.is_dir():
+        raise RecordError("cannot write: it is a folder", path=path)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8, atomically."""
     with atomic_write(path) as file:

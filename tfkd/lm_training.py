@@ -27,6 +27,7 @@ from tfkd.text import PAD_ID, Tokenizer
 from tfkd.training import COMPLETE, claim, is_finished
 
 _MONITOR = "val_perplexity"
+_MOST_NATS = 700.0  # exp of more is no float
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Perplexity(keras.callbacks.Callback):
             return
         for split in ("", "val_"):
             nats = logs[f"{split}nats_per_token"]
-            logs[f"{split}perplexity"] = math.exp(nats)
+            logs[f"{split}perplexity"] = math.exp(min(nats, _MOST_NATS))
             logs[f"{split}bits_per_token"] = nats / math.log(2)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import logging
 import os
 import tempfile
 from collections import Counter
@@ -30,7 +32,10 @@ from tfkd.records import (
 from tfkd.splitting import Piece, split_long
 from tfkd.text import normalise
 
+_LOG = logging.getLogger("tfkd")
 _NAMED_REJECTIONS = 3
+_MEND = "mend them, or raise prepare.max_rejected_share (--max-rejected-share)"
+_MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
 _TOO_LONG_ADVICE = {
     "reject": "; prepare.too_long: split cuts recordings without text in their pauses",
     "split": "; nothing tells where its text would have to be cut: cut both, or leave the text out",
@@ -60,13 +65,18 @@ def prepare(
         `config.max_rejected_share` is unusable.
       RecordError: if `out` holds another store, or cannot be written.
     """
+    return _prepare(source, out, config, corpus_format, is_kept=True)
+
+
+def _prepare(
+    source: str | Path, out: str | Path, config: PrepareConfig, corpus_format: str, *, is_kept: bool
+) -> StoreSummary:
+    """Like `prepare`; where the store is not kept, no error refers to it."""
+    listed, remedy = (out, _MEND) if is_kept else (None, _MEND_OR_PREPARE)
     utterances, rejections = read_corpus(source, corpus_format)
-    check_rejected_share(
-        [*rejections, *(r for r in map(_missing, utterances) if r)],
-        len(utterances) + len(rejections),
-        config,
-        source,
-    )
+    total = len(utterances) + len(rejections)
+    unusable = [*rejections, *filter(None, map(_missing, utterances))]
+    check_rejected_share(unusable, total, config, source, remedy=remedy)
     pieces: list[Piece] = []
     if config.too_long == "split":
         utterances, pieces = split_long(
@@ -79,15 +89,15 @@ def prepare(
     plan = Plan.create(
         UTTERANCES,
         by_id,
-        digest=config_digest(config),
+        digest=_digest(config),
         sources={"corpus": _corpus_identity(utterances)},
         shard_size=config.shard_size,
     )
     with StoreWriter(out, plan) as writer:
         pending = writer.pending_shards()
-        total = sum(len(plan.shards[number]) for number in pending)
+        count = sum(len(plan.shards[number]) for number in pending)
         with (
-            tqdm(total=total, desc=f"prepare {Path(out).name}", unit="utt", disable=None) as bar,
+            tqdm(total=count, desc=f"prepare {Path(out).name}", unit="utt", disable=None) as bar,
             ThreadPoolExecutor(os.cpu_count()) as pool,
         ):
             for number in pending:
@@ -96,7 +106,7 @@ def prepare(
                 results = pool.map(lambda utterance: _record(utterance, config), own)
                 writer.write_shard(number, _accepted(results, refused, bar), refused)
         all_refused = writer.write_rejections(rejections)
-        check_rejected_share(all_refused, len(utterances) + len(rejections), config, source, out)
+        check_rejected_share(all_refused, total, config, source, listed, remedy)
         return writer.complete(rejections, pieces)
 
 
@@ -154,6 +164,12 @@ def _rejection(utterance: Utterance, reason: str, detail: str) -> Rejection:
     return Rejection(utterance.utterance_id, reason, detail, str(utterance.audio))
 
 
+def _digest(config: PrepareConfig) -> str:
+    """Digest of the settings that a store depends on; how much may be rejected is none of them."""
+    default = PrepareConfig().max_rejected_share
+    return config_digest(dataclasses.replace(config, max_rejected_share=default))
+
+
 def _corpus_identity(utterances: Sequence[Utterance]) -> str:
     """Digest of what the store depends on: every utterance, and its file's size and age."""
     rows = []
@@ -183,6 +199,7 @@ def check_rejected_share(
     config: PrepareConfig,
     source: str | Path,
     out: str | Path | None = None,
+    remedy: str = _MEND,
 ) -> None:
     """Refuses to go on with a corpus of which too much, or all, is unusable.
 
@@ -196,17 +213,22 @@ def check_rejected_share(
         raise ManifestError("holds no utterances", path=source)
     if len(rejections) < total and len(rejections) <= config.max_rejected_share * total:
         return
-    reasons = ", ".join(
-        f"{count} {reason}" for reason, count in Counter(r.reason for r in rejections).most_common()
-    )
-    examples = ", ".join(r.utterance_id for r in rejections[:_NAMED_REJECTIONS])
     listed = f"; all are in {Path(out) / 'rejected.jsonl'}" if out else ""
     raise ManifestError(
-        f"{len(rejections)} of {total} utterances are unusable ({reasons}), for example "
-        f"{examples}{listed}",
+        f"{len(rejections)} of {total} utterances are unusable{_described(rejections)}{listed}",
         path=source,
-        remedy="mend them, or raise prepare.max_rejected_share (--max-rejected-share)",
+        remedy=remedy,
     )
+
+
+def _described(rejections: Sequence[Rejection]) -> str:
+    """How many there are of each reason, and the first of them."""
+    if not rejections:
+        return ""
+    counts = Counter(rejection.reason for rejection in rejections).most_common()
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+    examples = "; ".join(f"{r.utterance_id}: {r.detail}" for r in rejections[:_NAMED_REJECTIONS])
+    return f" ({reasons}), for example {examples}"
 
 
 @contextlib.contextmanager
@@ -231,8 +253,22 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
         yield open_verified(data)
         return
     with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
-        prepare(data, scratch, config)
-        yield open_verified(scratch)
+        _prepare(data, scratch, config, "auto", is_kept=False)
+        store = open_verified(scratch)
+        _warn_of(store.rejections, len(store.index), data)
+        yield store
+
+
+def _warn_of(rejections: Sequence[Rejection], usable: int, source: str | Path) -> None:
+    """Says what a command leaves out, where no folder will tell."""
+    if rejections:
+        _LOG.warning(
+            "%s: %d of %d utterances are unusable%s",
+            source,
+            len(rejections),
+            usable + len(rejections),
+            _described(rejections),
+        )
 
 
 def _check_rate(store: Store, sample_rate_hz: int) -> None:

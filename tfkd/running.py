@@ -105,14 +105,17 @@ class Job:
 
     def _export(self) -> None:
         run = load_run(self.work / STUDENT)
+        out = self.work / "export"
         identity = {"student": run.sha256, "config": config_digest(self.config.export)}
-        marker = self.work / "export" / "identity.json"
-        if marker.exists() and json.loads(marker.read_text()) == identity:
-            rows = json.loads((self.work / "export" / REPORT).read_text())
-            if all((self.work / "export" / row["path"]).exists() for row in rows):
-                return
-        export(run, self.work / "export", self.config.export, self._store("data/valid"))
-        write_json(marker, identity)
+        marker = out / "identity.json"
+        earlier = json.loads(marker.read_text()) if marker.exists() else {}
+        files = earlier.pop("files", {})
+        is_whole = all(_model_identity(out / path) == known for path, known in files.items())
+        if files and earlier == identity and is_whole:
+            return
+        reports = export(run, out, self.config.export, self._store("data/valid"))
+        files = {report.path: _model_identity(out / report.path) for report in reports}
+        write_json(marker, {**identity, "files": files})
 
     def _evaluate(self) -> None:
         store = self._store("data/test")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -36,6 +37,7 @@ from tfkd.models import Recogniser, RecogniserOutput
 from tfkd.optimizers import Adam
 from tfkd.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.records import (
+    PSEUDO_LABELS,
     UTTERANCES,
     Plan,
     PseudoLabelRecord,
@@ -77,17 +79,7 @@ class TrainableRecogniser(Recogniser):
     train_function: Callable[[Any], dict[str, tf.Tensor]] | None
 
     def configure(self, training: TrainingConfig, total_steps: int) -> None:
-        """Compiles with Adam, clipping, and a linear warm-up into a cosine decay.
-
-        Raises:
-          ConfigError: for products that XLA cannot compile.
-        """
-        is_on_cpu = not tf.config.list_physical_devices("GPU")
-        if training.xla and training.precision == "mixed_bfloat16" and is_on_cpu:
-            raise ConfigError(
-                "training.xla: XLA has no products in bfloat16 on a CPU",
-                remedy="set training.precision or training.xla otherwise",
-            )
+        """Compiles with Adam, clipping, and a linear warm-up into a cosine decay."""
         self.training_config = training
         warmup = min(training.warmup_steps, total_steps // 4)
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -128,7 +120,10 @@ class TrainableRecogniser(Recogniser):
         return {"loss": loss, "attention_loss": attention, "ctc_loss": alignment}
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Does one step with this replica's share of a batch; returns the losses of all of it."""
+        """Does one step with this replica's share of a batch; returns the losses of all of it.
+
+        The loss is no number where its gradient is not finite.
+        """
         with tf.GradientTape() as tape:
             losses = self.losses_of(batch, self(batch, training=True))
             loss = self.optimizer.scale_loss(losses["loss"])
@@ -137,8 +132,13 @@ class TrainableRecogniser(Recogniser):
         gradients = tape.gradient(
             loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        self.optimizer.apply(sum_over_replicas(gradients), self.trainable_variables)
-        return sum_over_replicas(losses)
+        gradients, losses = sum_over_replicas(gradients), sum_over_replicas(losses)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        # Steps of a scaled loss are not done where their gradient is not finite.
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            is_finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+            losses["loss"] = tf.where(is_finite, losses["loss"], math.nan)
+        return losses
 
     def make_train_function(self, force: bool = False) -> None:
         """Makes what `fit` calls for each step; keeps it, because each epoch is a `fit`."""
@@ -182,16 +182,27 @@ def train(
       The run; None for a worker other than the chief.
     Raises:
       CheckpointError: if `out` holds a run of other settings or data.
-      ConfigError: if the settings of several workers are wrong.
+      ConfigError: if the settings of several workers are wrong, or XLA cannot compile the products
+        of that precision.
       TextError: if no utterance gives a target, or validation has no transcript.
       TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
         workers have different data or settings.
     """
+    _check_products(system.training)
     out, replicas = Path(out), Replicas(system.training.distribution)
     replicas.check_batch_size(system.training.batch_size)
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
         _train(system, train_store, valid_store, folder, replicas, profile)
     return load_run(out) if replicas.is_chief else None
+
+
+def _check_products(training: TrainingConfig) -> None:
+    is_on_cpu = not tf.config.list_physical_devices("GPU")
+    if training.xla and training.precision == "mixed_bfloat16" and is_on_cpu:
+        raise ConfigError(
+            "training.xla: XLA has no products in bfloat16 on a CPU",
+            remedy="set training.precision or training.xla otherwise",
+        )
 
 
 def _train(
@@ -217,6 +228,8 @@ def _train(
     surveyed = survey(train_store.records(), tokenizer, training.objective)
     _check_references(valid_store)
     _begin(out, identity, system, tokenizer, surveyed)
+    if train_store.kind == PSEUDO_LABELS and training.objective.kind == "truth":
+        _LOG.warning("%s: learns from the transcripts, not the pseudo labels (truth)", out)
     keep_parity_sample(valid_store, out / PARITY)
 
     keras.utils.set_random_seed(training.seed)

@@ -8,6 +8,7 @@ be quick, and `transcribe` must work where TensorFlow is not installed.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,10 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; ends the process with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
     # TensorFlow logs at error level that it found no GPU libraries.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Not every terminal knows every letter.
     options = command_parser().parse_args(arguments)
     share_one_heap()
     try:
         options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough; Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:  # What no reader or writer of ours has met, such as a full terminal.
+        print(f"tfkd: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except TfkdError as error:
         print(f"tfkd: error: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)

@@ -43,12 +43,13 @@ def tune_decoding(options: argparse.Namespace) -> None:
     import yaml
 
     from tfkd.config import PrepareConfig, apply_overrides
-    from tfkd.files import write_text
+    from tfkd.files import check_writable, write_text
     from tfkd.preparing import utterance_store
     from tfkd.reporting import table
     from tfkd.runs import load_run
     from tfkd.tuning import tune
 
+    check_writable(options.out)
     grid = dict(map(_values, options.parameter))
     overrides = search_overrides(options)
     run = load_run(options.run).with_decoding(overrides)
@@ -79,10 +80,12 @@ def _values(parameter: str) -> tuple[str, list[str]]:
 def evaluate(options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig
     from tfkd.evaluation import evaluate, sample_rate_hz_of
-    from tfkd.files import write_json, write_text
+    from tfkd.files import check_writable, write_json, write_text
     from tfkd.preparing import utterance_store
     from tfkd.reporting import systems_table
 
+    for path in filter(None, (options.json, options.transcripts)):
+        check_writable(path)
     rate_hz = sample_rate_hz_of(options.model)
     with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
         evaluation, transcripts = evaluate(options.model, store, search_overrides(options))

@@ -8,23 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfkd.cli.options import prepare_settings, search_overrides
+from tfkd.cli.options import own_options, prepare_settings, search_overrides
 from tfkd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tfkd.config import LabelConfig
     from tfkd.records import StoreSummary
 
 
 def label(options: argparse.Namespace) -> None:
-    from tfkd.config import LabelConfig, PrepareConfig, from_dict, with_overrides
+    from tfkd.config import PrepareConfig
 
     _check_runner(options)
-
-    settings = {
-        name: getattr(options, name)
-        for name in ("beam_width", "num_hypotheses", "length_penalty", "batch_size")
-    }
-    config = with_overrides(from_dict(LabelConfig, settings), search_overrides(options))
+    config = _label_config(options)
     label = _labelling_on(options.runner, options.runner_option)
     from tfkd.preparing import utterance_store
     from tfkd.runs import load_run
@@ -34,6 +30,15 @@ def label(options: argparse.Namespace) -> None:
     with utterance_store(options.data, prepare_config) as store:
         summary = label(run, store, options.out, config)
     print(_labelled(summary, options.out))
+
+
+def _label_config(options: argparse.Namespace) -> LabelConfig:
+    """What --decoding and --set say, and what the command's own options say, which win."""
+    from tfkd.config import LabelConfig, with_overrides
+
+    own = own_options(options, "beam_width", "num_hypotheses", "length_penalty", "batch_size")
+    overrides = [*search_overrides(options), *(f"{key}={value}" for key, value in own.items())]
+    return with_overrides(LabelConfig(), overrides)
 
 
 def _check_runner(options: argparse.Namespace) -> None:
@@ -61,7 +66,7 @@ def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
         if error.name != "apache_beam":
             raise
         raise ConfigError(
-            f"--runner {runner} needs Apache Beam", remedy="pip install 'tfkd[beam]'"
+            f"--runner {runner} needs Apache Beam", remedy="pip install '.[beam]' in tfkd's folder"
         ) from error
     flags = [f"--{option}" for option in runner_options]
     return functools.partial(label_with_beam, runner=runner, options=flags)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tfkd.cli.exit_codes import EXIT_FAILED
+from tfkd.cli.options import own_options
 from tfkd.errors import ConfigError, TfkdError
 
 
@@ -19,13 +20,11 @@ def export(options: argparse.Namespace) -> None:
     from tfkd.reporting import human_bytes, table
     from tfkd.runs import PARITY, load_run
 
-    settings = {
-        "formats": options.formats.split(","),
-        "beam_width": options.beam_width,
-        "num_hypotheses": options.num_hypotheses,
-        "max_wer_change": options.max_wer_change,
-    }
-    config = from_dict(ExportConfig, settings)
+    settings = own_options(options, "beam_width", "num_hypotheses", "max_wer_change")
+    config = from_dict(ExportConfig, {"formats": options.formats.split(","), **settings})
+    for override in options.set:
+        if override.startswith("fusion."):
+            raise ConfigError(f"--set {override}: exported forms decode without fusion")
     run = load_run(options.run).with_decoding(options.set)
     prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
     parity_data = options.parity_data or Path(options.run) / PARITY

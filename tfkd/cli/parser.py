@@ -104,8 +104,8 @@ def _add_distilling(add: _Add) -> None:
     command.add_argument("--out", required=True, help="folder of the labels")
     command.add_argument("--beam-width", type=int, required=True)
     command.add_argument("--num-hypotheses", type=int, required=True)
-    command.add_argument("--length-penalty", type=float, default=0.0, help="alpha (0)")
-    command.add_argument("--batch-size", type=int, default=16)
+    command.add_argument("--length-penalty", type=float, help="alpha (0)")
+    command.add_argument("--batch-size", type=int, help="utterances decoded together (16)")
     command.add_argument(
         "--runner",
         default="local",
@@ -118,13 +118,13 @@ def _add_distilling(add: _Add) -> None:
 
     command = add("distill", training.distill, "train a student on pseudo labels, or on the truth",
                   "tfkd distill configs/digits.yaml --labels work/labels --valid work/data/valid "
-                  "--out work/student-seq_kd")  # fmt: skip
+                  "--out work/student-seq_kd --objective seq_kd")  # fmt: skip
     command.add_argument("config", help="system config, or run config (its student)")
     command.add_argument("--labels", required=True, help="folder that tfkd label wrote")
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
     command.add_argument(
-        "--objective", choices=["truth", "seq_kd"], help="instead of the config's objective"
+        "--objective", choices=["truth", "seq_kd"], help="instead of the config's (truth)"
     )
     _add_profile(command)
 
@@ -174,9 +174,9 @@ def _add_delivering(add: _Add) -> None:
         "--parity-data",
         help="real utterances to check with, prepared or manifest (those kept in the run)",
     )
-    command.add_argument("--beam-width", type=int, default=4)
-    command.add_argument("--num-hypotheses", type=int, default=1)
-    command.add_argument("--max-wer-change", type=float, default=0.005, help="as a share (0.005)")
+    command.add_argument("--beam-width", type=int, help="hypotheses kept alive (4)")
+    command.add_argument("--num-hypotheses", type=int, help="hypotheses that come out (1)")
+    command.add_argument("--max-wer-change", type=float, help="as a share (0.005)")
     _add_set(command, " of the search (docs/guide/decoding.md)")
 
     command = add("transcribe", models.transcribe, "transcribe recordings with a .tflite",

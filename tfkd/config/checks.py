@@ -89,11 +89,23 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if config.kind == "sentencepiece" and config.vocab_size is None:
                 refuse("vocab_size", "SentencePiece needs one")
         case TrainingConfig():
-            if not config.speed_factors or min(config.speed_factors) < 0.5:
+            if not config.speed_factors or not min(config.speed_factors) >= 0.5:
                 refuse("speed_factors", "needs at least one factor, each 0.5 or more")
+            if max(config.speed_factors) > 2:
+                refuse("speed_factors", "needs factors of 2 or less")
+            if config.learning_rate <= 0:
+                refuse("learning_rate", "must be above 0")
+            if config.final_learning_rate > config.learning_rate:
+                refuse("final_learning_rate", "cannot exceed learning_rate")
+            if config.ctc_weight > 1:
+                refuse("ctc_weight", "is a share of the loss: at most 1")
+            if config.validation_beam_width > _WIDEST_BEAM:
+                refuse("validation_beam_width", f"is above {_WIDEST_BEAM}")
             if config.xla and config.distribution != "none":
                 refuse("xla", "needs distribution: none")
         case PrepareConfig():
+            if config.max_rejected_share > 1:
+                refuse("max_rejected_share", "is a share: at most 1")
             if config.min_seconds >= config.max_seconds:
                 refuse("min_seconds", "must be below max_seconds")
         case SystemConfig():

@@ -254,10 +254,16 @@ class SystemConfig:
 
 @dataclass(frozen=True)
 class LabelConfig(SearchControls):
-    """How the teacher labels; how long hypotheses may be is the teacher's own setting."""
+    """How the teacher labels.
+
+    Attributes:
+      max_tokens, max_tokens_per_second: null for what the teacher itself decodes with.
+    """
 
     beam_width: int = 8
     num_hypotheses: int = 4
+    max_tokens: int | None = None
+    max_tokens_per_second: float | None = None
     batch_size: int = 16
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
@@ -265,6 +271,9 @@ class LabelConfig(SearchControls):
         """The teacher's decoding with these settings."""
         shared = {f.name for f in dataclasses.fields(DecodingConfig)}
         own = {key: value for key, value in vars(self).items() if key in shared}
+        of_teacher = [key for key in ("max_tokens", "max_tokens_per_second") if own[key] is None]
+        for key in of_teacher:
+            del own[key]
         return dataclasses.replace(teacher, **own)
 
 

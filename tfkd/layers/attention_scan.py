@@ -135,9 +135,11 @@ def _forward(
     def body(t, hidden, state, context, attention_sum, tape):
         products = tf.matmul(tf.concat([context, hidden], -1), gate_kernel)
         hidden, state, gates = four_gate_step(cell, inputs.read(t) + products, hidden, state)
-        context, alignment, located = attend(hidden, attention_sum, memory, energies_of)
+        earlier = tf.cast(attention_sum, hidden.dtype)
+        context, alignment, located = attend(hidden, earlier, memory, energies_of)
         values = (hidden, context, gates, state, alignment, located)
         tape = [array.write(t, value) for array, value in zip(tape, values)]
+        alignment = tf.cast(alignment, tf.float32)
         attention_sum += tf.reshape(alignment, tf.shape(attention_sum))
         return t + 1, hidden, state, context, attention_sum, tape
 
@@ -147,8 +149,10 @@ def _forward(
     ]  # fmt: skip
     zeros = [
         tf.zeros([count, width], token_gates.dtype)
-        for width in (units, state_units(cell, units), encoded_units, frames)
+        for width in (units, state_units(cell, units), encoded_units)
     ]
+    # In float32, whatever the rest: shares of many steps are added up.
+    zeros.append(tf.zeros([count, frames]))
     tape = [tf.TensorArray(token_gates.dtype, steps, element_shape=shape) for shape in shapes]
     *_, tape = one_by_one(lambda t, *_: t < steps, body, (0, *zeros, tape))
     return _Tape._make(array.stack() for array in tape)
@@ -186,8 +190,10 @@ def _attention_backward(
         # Computed again: kept, they would be the largest part of a training's memory.
         y = activations.of(queries.read(t), by_place)
         d_energy = tf.matmul(tf.reshape(d_energies, [1, -1]), rows_of(y))
-        d_inputs = activations.slope(y) * tf.expand_dims(d_energies, -1)
-        d_query = activations.to_inputs * tf.reduce_sum(d_inputs, 2) * is_within.read(t)
+        slope = activations.slope(y)
+        d_inputs = slope * tf.expand_dims(d_energies, -1)
+        d_query = tf.squeeze(tf.matmul(tf.expand_dims(d_energies, 2), slope), 2)
+        d_query *= activations.to_inputs * is_within.read(t)
         d_located, d_filters = tf.zeros([tf.shape(d_sum)[0], 0], d_sum.dtype), 0.0
         if num_filters:
             d_located, d_sum, d_filters = through_filters(by_place, d_inputs, d_sum)
@@ -203,9 +209,9 @@ def _attention_backward(
 
 def _attention_sums(alignments: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """The sum of the alignments [U, B, K, S] before each step, [U, N, S]."""
-    sums = tf.cumsum(alignments, exclusive=True)
+    sums = tf.cumsum(tf.cast(alignments, tf.float32), exclusive=True)
     steps, *_, frames = dimensions(sums)
-    return tf.reshape(sums, [steps, count, frames])
+    return tf.cast(tf.reshape(sums, [steps, count, frames]), alignments.dtype)
 
 
 def _d_encoded(alignments: tf.Tensor, d_contexts: tf.Tensor) -> tf.Tensor:

@@ -61,6 +61,15 @@ def outer_sum(inputs: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
     return tf.matmul(tf.transpose(rows_of(inputs)), rows_of(upstream))
 
 
+def sum_of_rows(values: tf.Tensor) -> tf.Tensor:
+    """values [..., F] summed over leading indices, [F].
+
+    As a product, which sums in float32; TensorFlow's own sum of float16 stops growing at 2048 ones.
+    """
+    rows = rows_of(values)
+    return tf.matmul(tf.ones([1, dimensions(rows)[0]], rows.dtype), rows)[0]
+
+
 def rows_of(values: tf.Tensor) -> tf.Tensor:
     """values [..., F] as a matrix [N, F]."""
     return tf.reshape(values, [-1, values.shape[-1] or tf.shape(values)[-1]])

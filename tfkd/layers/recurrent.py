@@ -27,7 +27,7 @@ from tfkd.layers.cells import (
     shifted,
 )
 from tfkd.layers.dimensions import dimensions
-from tfkd.layers.products import outer_sum, rows_of, transposed, widened_at_turn
+from tfkd.layers.products import outer_sum, rows_of, sum_of_rows, transposed, widened_at_turn
 
 # How much narrower than its gates a layer's inputs are where each step projects its own.
 _NARROW = 4
@@ -151,8 +151,8 @@ class _Projection:
         with tf.control_dependencies([d_gates]):  # Not earlier: they are copies.
             inputs = tf.gather(self._rows, self._by_step)
         d_inputs = tf.matmul(rows_of(d_gates), self._kernel, transpose_b=True)
-        d_bias = tf.reduce_sum(d_gates, [0, 1])
-        return tf.gather(d_inputs, by_utterance), outer_sum(inputs, d_gates), d_bias
+        d_kernel, d_bias = outer_sum(inputs, d_gates), sum_of_rows(d_gates)
+        return tf.gather(d_inputs, by_utterance), d_kernel, d_bias
 
 
 @tf.custom_gradient
@@ -272,7 +272,7 @@ def gru_scan(
         return (
             *projection.gradient(d_projections.stack(), by_utterance),
             outer_sum(before, d_recurrents),
-            tf.reduce_sum(d_recurrents, [0, 1]),
+            sum_of_rows(d_recurrents),
             None,
             None,
         )
