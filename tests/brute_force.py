@@ -1,7 +1,7 @@
-"""Exhaustive search in plain Python, to hold the beam search against, and models to search.
+"""Searches in plain Python, to hold the beam search against, and models to search.
 
-It enumerates every sequence that the controls allow, in float32 and with the sums in the same order
-as a search makes them, so that equal scores are equal.
+They know every sequence that the controls and the width allow, in float32 and with the sums in the
+same order as a search makes them, so that equal scores are equal.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ class Candidate(NamedTuple):
     is_finished: bool
 
 
+class Alive(NamedTuple):
+    """A sequence that has not ended."""
+
+    ids: Ids
+    total: np.float32
+    log_prob: np.float32
+
+
 class Weighted(NamedTuple):
     """A scorer, as exhaustive search knows it."""
 
@@ -54,27 +62,40 @@ def exhaustive(
     Args:
       log_coverage: of the tokens that were fed, sos left out.
     """
-    candidates: list[Candidate] = []
-    zero = np.float32(0)
+    return plain_beam(
+        next_log_probs, max_tokens, controls, scorers, log_coverage, eos_id, width=None
+    )
 
-    def add(ids: Ids, total: np.float32, log_prob: np.float32, is_finished: bool) -> None:
-        score = total / divisor(len(ids), controls)
-        score += np.float32(controls.coverage_penalty) * np.float32(log_coverage(ids[:-1]))
-        candidates.append(Candidate(ids, score, log_prob, is_finished))
 
-    def grow(prefix: Ids, total: np.float32, log_prob: np.float32) -> None:
-        if len(prefix) == max_tokens:
-            add(prefix, total, log_prob, False)
-            return
-        own = next_log_probs(prefix)
-        for token, ranking in allowed(prefix, own, controls, scorers, eos_id):
-            grown = (*prefix, token), total + ranking, log_prob + own[token]
-            if token == eos_id:
-                add(*grown, True)
-            else:
-                grow(*grown)
+def plain_beam(
+    next_log_probs: NextLogProbs,
+    max_tokens: int,
+    controls: SearchControls,
+    scorers: Sequence[Weighted] = (),
+    log_coverage: Callable[[Ids], float] = lambda fed: 0.0,
+    eos_id: int = EOS,
+    *,
+    width: int | None,
+) -> list[Candidate]:
+    """What a beam of `width` finds, without stopping early, best first; None is no limit."""
 
-    grow((), zero, zero)
+    def candidate(alive: Alive, is_finished: bool) -> Candidate:
+        score = alive.total / divisor(len(alive.ids), controls)
+        score += np.float32(controls.coverage_penalty) * np.float32(log_coverage(alive.ids[:-1]))
+        return Candidate(alive.ids, score, alive.log_prob, is_finished)
+
+    def continuations(of: Alive) -> Iterator[Alive]:
+        own = next_log_probs(of.ids)
+        for token, ranking in allowed(of.ids, own, controls, scorers, eos_id):
+            yield Alive((*of.ids, token), of.total + ranking, of.log_prob + own[token])
+
+    alive, candidates = [Alive((), np.float32(0), np.float32(0))], []
+    for _ in range(max_tokens):
+        grown = [each for prefix in alive for each in continuations(prefix)]
+        grown.sort(key=lambda each: (-each.total, each.ids))
+        candidates += [candidate(each, True) for each in grown[:width] if each.ids[-1] == eos_id]
+        alive = [each for each in grown if each.ids[-1] != eos_id][:width]
+    candidates += [candidate(each, False) for each in alive]
     return sorted(candidates, key=lambda c: (not c.is_finished, -c.score, len(c.ids), c.ids))
 
 

@@ -97,8 +97,9 @@ class Batch:
         return Batch(self.waveform[one, :end], self.num_samples[one], self.token_ids[one])
 
     def padded(self, samples: int, value: float = 0.0) -> Batch:
-        """The same batch with `samples` more samples of padding."""
-        waveform = np.pad(self.waveform, [(0, 0), (0, samples)], constant_values=value)
+        """The same batch with `samples` more samples of padding, and `value` in all of it."""
+        waveform = np.pad(self.waveform, [(0, 0), (0, samples)])
+        waveform[np.arange(waveform.shape[1]) >= self.num_samples[:, None]] = value
         return Batch(waveform, self.num_samples, self.token_ids)
 
 

@@ -18,6 +18,7 @@ from brute_force import (
     hash_of,
     log_coverage,
     next_of,
+    plain_beam,
     random_tables,
     search,
     stepper,
@@ -68,16 +69,14 @@ def assert_same(result, row, expected):
 @pytest.mark.parametrize(("vocabulary", "max_tokens", "models", "batches"), SIZES)
 def test_equals_exhaustive_search(controls, vocabulary, max_tokens, models, batches):
     width = covering_width(vocabulary, max_tokens)
-
-    @reproducible(batches)
-    @given(seed=st.integers(0, 2**31), k=st.integers(1, width))
-    def check(seed, k):
-        tables = random_tables(np.random.default_rng(seed), models, vocabulary)
+    which = list(NORMALISATIONS.values()).index(controls)
+    for batch in range(batches):
+        rng = np.random.default_rng([which, vocabulary, max_tokens, batch])
+        tables = random_tables(rng, models, vocabulary)
+        k = int(rng.integers(1, width + 1)) if batch else width
         result = search(tables, width=width, k=k, max_tokens=max_tokens, controls=controls)
         for row, table in enumerate(tables):
             assert_same(result, row, exhaustive(next_of(table), max_tokens, controls))
-
-    check()
 
 
 def test_the_random_models_end_early_and_tie():
@@ -136,6 +135,38 @@ def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, l
             fed = [hash_of(candidate.ids[:step]) for step in range(steps)]
             assert result.coverage[row, rank] == fed[-1]
             np.testing.assert_array_equal(result.frames[row, rank, :steps], fed)
+
+
+@reproducible(60)
+@given(
+    seed=st.integers(0, 2**31),
+    vocabulary=st.integers(2, 6),
+    max_tokens=st.integers(1, 7),
+    width=st.integers(1, 12),
+    controls=some_controls(),
+    weights=st.lists(st.sampled_from([0.0, 0.5, 2.0]), max_size=2),
+    limits=st.none() | st.lists(st.integers(1, 7), min_size=4, max_size=4),
+)
+def test_a_width_that_covers_little_finds_what_a_plain_beam_finds(
+    seed, vocabulary, max_tokens, width, controls, weights, limits
+):
+    rng = np.random.default_rng(seed)
+    controls = dataclasses.replace(controls, temperature=1.0)  # which rounds ties in its own way
+    tables, *others = (random_tables(rng, 4, vocabulary) for _ in range(1 + len(weights)))
+    result = search(
+        tables,
+        width=width,
+        k=width,
+        max_tokens=max_tokens,
+        controls=controls,
+        scorer_tables=list(zip(weights, others)),
+        token_limits=limits,
+    )
+    for row, table in enumerate(tables):
+        scorers = [Weighted(w, next_of(other[row])) for w, other in zip(weights, others)]
+        limit = min(limits[row], max_tokens) if limits else max_tokens
+        expected = plain_beam(next_of(table), limit, controls, scorers, log_coverage, width=width)
+        assert_same(result, row, expected[:width])
 
 
 @each_normalisation
@@ -208,11 +239,12 @@ def steps_needed(table, max_tokens, k, controls, scorer):
     return max_tokens
 
 
+@pytest.mark.parametrize("limit", [5, 4])
 @pytest.mark.parametrize("with_scorer", [False, True])
 @pytest.mark.parametrize("coverage_penalty", [0.0, 0.5])
 @each_normalisation
 def test_it_ends_as_soon_as_nothing_can_improve_and_no_earlier(
-    controls, coverage_penalty, with_scorer
+    controls, coverage_penalty, with_scorer, limit
 ):
     controls = dataclasses.replace(controls, coverage_penalty=coverage_penalty)
     rng = np.random.default_rng(7)
@@ -235,11 +267,12 @@ def test_it_ends_as_soon_as_nothing_can_improve_and_no_earlier(
             controls=controls,
             scorer_tables=[(0.5, scorers[[row]])] if with_scorer else [],
             step_fn=counted,
+            token_limits=None if limit == 5 else [limit],
         )
         scorer = scorers[row] if with_scorer else None
-        assert len(calls) == steps_needed(tables[row], 5, k, controls, scorer)
+        assert len(calls) == steps_needed(tables[row], limit, k, controls, scorer)
         counts.append(len(calls))
-    assert min(counts) < max(counts) == 5
+    assert min(counts) < max(counts) == limit
 
 
 # --- what controls do, by hand
@@ -318,6 +351,7 @@ def test_a_width_far_above_the_vocabulary_finds_what_there_is():
     ("change", "message"),
     [
         (lambda state: (state, state), "the structures differ"),
+        (lambda state: None, r"int32 \(3,\) became None, no tensor"),
         (lambda state: tf.cast(state, tf.float32), "int32 .* became float32"),
         (lambda state: tf.expand_dims(state, 1), r"\(3,\) became int32 \(3, 1\)"),
     ],
@@ -342,6 +376,9 @@ def test_a_state_that_changes_its_form_is_named(change, message):
         ({"controls": SearchControls(length_penalty=-1)}, "length_penalty: -1 is below 0"),
         ({"controls": SearchControls(temperature=0)}, "temperature: 0 is below"),
         ({"controls": SearchControls("mean", 0.5)}, "has no meaning beside normalisation: mean"),
+        ({"controls": SearchControls(length_penalty=np.nan)}, "length_penalty: nan is no finite"),
+        ({"controls": SearchControls("sum")}, "'sum' is none of gnmt, mean"),
+        ({"scorer_tables": [(np.nan, np.zeros((1, 61, 4), np.float32))]}, "must not be negative"),
         # It would raise scores, so that the search could not know when to end.
         ({"scorer_tables": [(-0.1, np.zeros((1, 61, 4), np.float32))]}, "must not be negative"),
     ],
@@ -350,6 +387,22 @@ def test_senseless_settings_are_refused(settings, message):
     settings = {"width": 2, "k": 1, "max_tokens": 5, **settings}
     with pytest.raises((ValueError, ConfigError), match=message):
         search(np.zeros((1, 61, 4), np.float32), **settings)
+
+
+@pytest.mark.parametrize(("vocabulary", "eos_id"), [(4, 4), (4, -1), (1, 0)])
+def test_an_end_that_is_no_token_or_the_only_one_is_refused(vocabulary, eos_id):
+    with pytest.raises(ValueError, match="eos"):
+        beam_search(
+            lambda token_ids, state: (tf.zeros([2, vocabulary]), state),
+            tf.zeros([1, 1]),
+            batch_size=1,
+            beam_width=2,
+            num_hypotheses=1,
+            max_tokens=2,
+            sos_id=0,
+            eos_id=eos_id,
+            pad_id=0,
+        )
 
 
 def test_a_coverage_penalty_needs_its_readout():

@@ -86,9 +86,9 @@ def test_log_probs_are_those_of_teacher_forcing(cell, attention):
     assert result.token_ids.shape == (5, 3, MAX_TOKENS)
     assert (result.num_tokens > 0).all()
     expected = teacher_forced(model, batch, result.token_ids)
-    np.testing.assert_allclose(result.token_log_probs, expected, atol=1e-4)
-    np.testing.assert_allclose(result.log_prob, expected.sum(-1), atol=1e-4)
-    np.testing.assert_allclose(result.log_prob, result.token_log_probs.sum(-1), atol=1e-4)
+    np.testing.assert_allclose(result.token_log_probs, expected, atol=1e-5)
+    np.testing.assert_allclose(result.log_prob, expected.sum(-1), atol=1e-5)
+    np.testing.assert_allclose(result.log_prob, result.token_log_probs.sum(-1), atol=1e-5)
     penalty = length_penalty(result.num_tokens, 0.6).numpy()
     np.testing.assert_allclose(result.score, result.log_prob / penalty, rtol=1e-5)
 
@@ -111,10 +111,12 @@ def test_hypotheses_are_well_formed(cell, attention):
             assert (np.diff(result.score[row, kind]) <= 0).all()
 
 
+@pytest.mark.parametrize("value", [0.5, np.nan])
 @each_combination
-def test_an_utterance_in_a_batch_is_what_it_is_alone(cell, attention):
-    _, decode, batch, together = decoded(cell, attention)
-    padded = decode(batch.padded(777, value=0.5))
+def test_an_utterance_in_a_batch_is_what_it_is_alone(cell, attention, value):
+    model, _, batch, _ = decoded(cell, attention)
+    decode = Counted(model, length_penalty=0.6, coverage_penalty=0.2)
+    together, padded = decode(batch), decode(batch.padded(777, value=value))
     for row in range(len(SECONDS)):
         for other in (decode(batch.row(row)), BeamResult(*(x[row : row + 1] for x in padded))):
             for name in ("token_ids", "num_tokens", "is_finished"):
@@ -172,6 +174,21 @@ def test_a_width_of_one_is_greedy():
         ids = result.token_ids[0, 0, : result.num_tokens[0, 0]]
         log_probs, *_ = by_steps(model, batch, ids)
         np.testing.assert_array_equal(log_probs.argmax(-1), ids)
+
+
+def test_the_frame_of_a_token_is_where_attention_was_greatest():
+    model, _, batch, together = decoded("lstm", "additive")
+    batch, result = batch.row(0), BeamResult(*(x[:1] for x in together))
+    for k in range(3):
+        count = result.num_tokens[0, k]
+        sums = [np.zeros(1)]
+        for place in range(1, count + 1):
+            _, state, _ = by_steps(model, batch, result.token_ids[0, k, :place])
+            sums.append(state.attention_sum[0].numpy())
+        alignments = [after - before for before, after in zip(sums, sums[1:])]
+        found_frames = result.frames[0, k, :count]
+        np.testing.assert_array_equal(found_frames, [a.argmax() for a in alignments])
+    assert len(np.unique(together.frames)) > 2
 
 
 def test_coverage_is_the_share_of_encodings_that_got_attention():

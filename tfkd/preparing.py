@@ -223,8 +223,6 @@ def check_rejected_share(
 
 def _described(rejections: Sequence[Rejection]) -> str:
     """How many there are of each reason, and the first of them."""
-    if not rejections:
-        return ""
     counts = Counter(rejection.reason for rejection in rejections).most_common()
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
     examples = "; ".join(f"{r.utterance_id}: {r.detail}" for r in rejections[:_NAMED_REJECTIONS])

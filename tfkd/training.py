@@ -197,8 +197,8 @@ def train(
 
 
 def _check_products(training: TrainingConfig) -> None:
-    is_on_cpu = not tf.config.list_physical_devices("GPU")
-    if training.xla and training.precision == "mixed_bfloat16" and is_on_cpu:
+    is_in_doubt = training.xla and training.precision == "mixed_bfloat16"
+    if is_in_doubt and not tf.config.list_physical_devices("GPU"):
         raise ConfigError(
             "training.xla: XLA has no products in bfloat16 on a CPU",
             remedy="set training.precision or training.xla otherwise",

@@ -15,7 +15,8 @@ from tfkd.config import DecodingConfig
 from tfkd.decoding import Decoder
 
 _WARM_UP = 50
-# Above what an allocator keeps back; a result of each batch that stays would cost more.
+# Above what an allocator keeps back; in the full run, a result of each batch that stays would cost
+# more. The short one only shows that the test runs.
 _TOLERATED_BYTES = 24 * 2**20
 
 

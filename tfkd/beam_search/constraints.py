@@ -64,6 +64,11 @@ def _repeats(token_ids: tf.Tensor, step: tf.Tensor, size: int, vocab_size: int) 
         latest = tf.gather(token_ids, tf.maximum(step - size + 1 + offset, 0), axis=2)
         earlier = token_ids[:, :, offset : offset + places]
         is_same &= tf.equal(earlier, tf.expand_dims(latest, -1))
-    last = tf.expand_dims(token_ids[:, :, size - 1 :], -1)
-    is_last = tf.equal(last, tf.range(vocab_size))
-    return tf.reduce_any(is_last & tf.expand_dims(is_same, -1), 2)
+    # Counted at their own places: [B, W, U, V] would take longer than the models.
+    last = tf.where(is_same, token_ids[:, :, size - 1 :], 0)
+    batch, width = tf.shape(token_ids)[0], token_ids.shape[1]
+    hypothesis = tf.reshape(tf.range(batch * width), [batch, width, 1])
+    place = tf.reshape(hypothesis * vocab_size + last, [-1, 1])
+    is_same = tf.cast(tf.reshape(tf.broadcast_to(is_same, tf.shape(last)), [-1]), tf.int32)
+    count = tf.scatter_nd(place, is_same, [batch * width * vocab_size])
+    return tf.reshape(count > 0, [batch, width, vocab_size])

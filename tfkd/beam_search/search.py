@@ -73,19 +73,21 @@ def beam_search(
     Returns:
       BeamResult with K = num_hypotheses and U = max_tokens.
     Raises:
-      ValueError: if a width, k or length is below 1, k exceeds the width, the weight of a scorer is
-        negative, the coverage penalty has no readout of log_coverage, or step_fn changes the
-        structure, types or shapes of its state.
+      ValueError: if a width, k or length is below 1, k exceeds the width, eos is no token of
+        step_fn or its only one, the weight of a scorer is negative or NaN, the coverage penalty has
+        no readout of log_coverage, or step_fn changes the structure, types or shapes of its state.
       ConfigError: if a control is out of its range.
     """
     if beam_width < 1 or not 1 <= num_hypotheses <= beam_width:
         raise ValueError(
             f"need 1 <= num_hypotheses <= beam_width, got {num_hypotheses} and {beam_width}"
         )
+    if eos_id < 0:
+        raise ValueError(f"eos_id must be a token, got {eos_id}")
     if max_tokens < 1:
         raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
     for scorer in scorers:
-        if not tf.is_tensor(scorer.weight) and scorer.weight < 0:
+        if not tf.is_tensor(scorer.weight) and not scorer.weight >= 0:
             raise ValueError(f"the weight of a scorer must not be negative, got {scorer.weight}")
     validate(controls)
     search = _Search(
@@ -210,6 +212,10 @@ class _Search:
         """What each next token is worth [B, W, V]: to the model, and in the ranking."""
         last = tf.reshape(alive.last, [-1])
         log_probs, state = self._step(self.step_fn, last, alive.states[0])
+        if not self.eos_id < (vocabulary := log_probs.shape[-1]) >= 2:
+            raise ValueError(
+                f"step_fn knows {vocabulary} tokens: it needs eos, here {self.eos_id}, and another"
+            )
         ranking = tempered(log_probs, self.controls.temperature)
         states = [state]
         for scorer, own in zip(self.scorers, alive.states[1:]):
@@ -267,6 +273,8 @@ def _check_state(before: Any, after: Any) -> None:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{advice}: the structures differ") from error
     for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
+        if not tf.is_tensor(new):
+            raise ValueError(f"{advice}: {old.dtype.name} {old.shape} became {new!r}, no tensor")
         if old.dtype != new.dtype or not old.shape.is_compatible_with(new.shape):
             raise ValueError(
                 f"{advice}: {old.dtype.name} {old.shape} became {new.dtype.name} {new.shape}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from tfkd.cli.options import search_overrides
@@ -50,7 +51,7 @@ def tune_decoding(options: argparse.Namespace) -> None:
     from tfkd.tuning import tune
 
     check_writable(options.out)
-    grid = dict(map(_values, options.parameter))
+    grid = _grid(options.parameter)
     overrides = search_overrides(options)
     run = load_run(options.run).with_decoding(overrides)
     rate_hz = run.system.model.frontend.sample_rate_hz
@@ -68,6 +69,15 @@ def tune_decoding(options: argparse.Namespace) -> None:
     write_text(options.out, yaml.safe_dump(chosen, sort_keys=False))
     print(table(["settings", "WER %", "95 % interval"], rows))
     print(f"\nThe best is in {options.out}: give it to --decoding.")
+
+
+def _grid(parameters: Sequence[str]) -> dict[str, list[str]]:
+    grid: dict[str, list[str]] = {}
+    for key, values in map(_values, parameters):
+        if key in grid:
+            raise ConfigError(f"--parameter {key}: is there twice", remedy=f"{key}=V1,V2,...")
+        grid[key] = values
+    return grid
 
 
 def _values(parameter: str) -> tuple[str, list[str]]:

@@ -88,6 +88,7 @@ class _Activations:
         return tanh_activations(self._keys, *of_hypotheses(queries, located, self._weights))
 
     def slope(self, y: tf.Tensor) -> tf.Tensor:
+        """dy/dz, but for `factor`."""
         return (y if self._are_shares else 1.0) - tf.square(y)
 
     def energies(self, queries: tf.Tensor, located: tf.Tensor) -> tf.Tensor:

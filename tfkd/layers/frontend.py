@@ -54,8 +54,9 @@ class LogMel(keras.layers.Layer):
         num_frames = self.num_frames(num_samples)
         features = self.features(waveform, num_frames)
         normalised = (features - self.mean) * self.scale
-        inside = tf.sequence_mask(num_frames, tf.shape(features)[1], dtype=features.dtype)
-        return normalised * tf.expand_dims(inside, -1), num_frames
+        inside = tf.sequence_mask(num_frames, tf.shape(features)[1])
+        # Not by a product: what lies beyond need not be finite.
+        return tf.where(tf.expand_dims(inside, -1), normalised, 0.0), num_frames
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Log-mel and deltas before normalisation, [B, T, M]."""
