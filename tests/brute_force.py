@@ -49,24 +49,6 @@ class Weighted(NamedTuple):
     next_log_probs: NextLogProbs
 
 
-def exhaustive(
-    next_log_probs: NextLogProbs,
-    max_tokens: int,
-    controls: SearchControls,
-    scorers: Sequence[Weighted] = (),
-    log_coverage: Callable[[Ids], float] = lambda fed: 0.0,
-    eos_id: int = EOS,
-) -> list[Candidate]:
-    """Every possible sequence, best first: finished ones, then those cut off.
-
-    Args:
-      log_coverage: of the tokens that were fed, sos left out.
-    """
-    return plain_beam(
-        next_log_probs, max_tokens, controls, scorers, log_coverage, eos_id, width=None
-    )
-
-
 def plain_beam(
     next_log_probs: NextLogProbs,
     max_tokens: int,
@@ -77,7 +59,12 @@ def plain_beam(
     *,
     width: int | None,
 ) -> list[Candidate]:
-    """What a beam of `width` finds, without stopping early, best first; None is no limit."""
+    """What a beam finds that does not stop early, best first; finished sequences, then the others.
+
+    Args:
+      log_coverage: of the tokens that were fed, sos left out.
+      width: None for no limit.
+    """
 
     def candidate(alive: Alive, is_finished: bool) -> Candidate:
         score = alive.total / divisor(len(alive.ids), controls)
@@ -97,6 +84,10 @@ def plain_beam(
         alive = [each for each in grown if each.ids[-1] != eos_id][:width]
     candidates += [candidate(each, False) for each in alive]
     return sorted(candidates, key=lambda c: (not c.is_finished, -c.score, len(c.ids), c.ids))
+
+
+# Every possible sequence.
+exhaustive = functools.partial(plain_beam, width=None)
 
 
 @functools.cache

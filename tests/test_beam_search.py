@@ -373,10 +373,13 @@ def test_a_state_that_changes_its_form_is_named(change, message):
         ({"width": 0}, "need 1 <= num_hypotheses <= beam_width"),
         ({"k": 3}, "need 1 <= num_hypotheses <= beam_width"),
         ({"max_tokens": 0}, "max_tokens must be at least 1"),
-        ({"controls": SearchControls(length_penalty=-1)}, "length_penalty: -1 is below 0"),
-        ({"controls": SearchControls(temperature=0)}, "temperature: 0 is below"),
+        ({"controls": SearchControls(length_penalty=-1)}, "length_penalty: -1.0 is below 0"),
+        ({"controls": SearchControls(temperature=0)}, "temperature: 0.0 is below"),
         ({"controls": SearchControls("mean", 0.5)}, "has no meaning beside normalisation: mean"),
-        ({"controls": SearchControls(length_penalty=np.nan)}, "length_penalty: nan is no finite"),
+        (
+            {"controls": SearchControls(length_penalty=np.nan)},
+            "nan is not a finite number",
+        ),
         ({"controls": SearchControls("sum")}, "'sum' is none of gnmt, mean"),
         ({"scorer_tables": [(np.nan, np.zeros((1, 61, 4), np.float32))]}, "must not be negative"),
         # It would raise scores, so that the search could not know when to end.

@@ -17,7 +17,7 @@ import yaml
 
 from tfkd import cli
 from tfkd.cli.parser import command_parser
-from tfkd.config import DecodingConfig, LabelConfig
+from tfkd.config import LabelConfig
 from tfkd.device import DeviceRecogniser
 
 COMMANDS = (
@@ -266,6 +266,17 @@ def test_whoever_reads_may_stop_reading(prepared):
     assert child.returncode == 1
 
 
+def test_a_broken_pipe_that_is_not_the_output_is_named(capsys, monkeypatch):
+    def broken(options) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli.data, "verify", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", "x"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "tfkd: error: [Errno 32] Broken pipe\n"
+
+
 def test_a_full_disk_under_what_is_printed_is_one_line(prepared):
     store = prepared["test"].directory
     with open("/dev/full", "w") as full, shown(store, "test-01", full) as child:
@@ -324,10 +335,6 @@ def test_labels_read_the_search_and_the_limits_of_a_decoding_file(tmp_path):
         length_penalty=0.5,
         no_repeat_ngram=4,
     )
-    teacher = DecodingConfig(max_tokens=77, max_tokens_per_second=9.0)
-    assert config.decoding(teacher).max_tokens == 77
-    assert config.decoding(teacher).max_tokens_per_second == 25.0
-    assert LabelConfig().decoding(teacher).max_tokens_per_second == 9.0
 
 
 def test_label_counts_the_whole_manifest(teacher, prepared, labels, label_config, capsys):

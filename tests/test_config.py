@@ -304,6 +304,8 @@ def test_labels_are_decoded_like_the_teacher_but_for_their_own_settings():
         max_tokens_per_second=15.0,
         eos_threshold=1.5,
     )
+    limited = LabelConfig(max_tokens=9, max_tokens_per_second=25.0).decoding(teacher)
+    assert (limited.max_tokens, limited.max_tokens_per_second) == (9, 25.0)
 
 
 def test_overrides_of_one_section():

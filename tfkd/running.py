@@ -110,8 +110,8 @@ class Job:
         marker = out / "identity.json"
         earlier = json.loads(marker.read_text()) if marker.exists() else {}
         files = earlier.pop("files", {})
-        is_whole = all(_model_identity(out / path) == known for path, known in files.items())
-        if files and earlier == identity and is_whole:
+        is_ours = bool(files) and earlier == identity
+        if is_ours and all(_model_identity(out / path) == sha for path, sha in files.items()):
             return
         reports = export(run, out, self.config.export, self._store("data/valid"))
         files = {report.path: _model_identity(out / report.path) for report in reports}

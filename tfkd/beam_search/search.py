@@ -9,7 +9,7 @@ continuations, so that a width of one is greedy decoding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -29,7 +29,7 @@ from tfkd.beam_search.hypotheses import (
 )
 from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn
 from tfkd.beam_search.ranking import IMPOSSIBLE, is_possible, score_of, tempered, usable
-from tfkd.config import SearchControls, validate
+from tfkd.config import SearchControls, from_dict
 
 _PLAIN = SearchControls()
 
@@ -89,7 +89,8 @@ def beam_search(
     for scorer in scorers:
         if not tf.is_tensor(scorer.weight) and not scorer.weight >= 0:
             raise ValueError(f"the weight of a scorer must not be negative, got {scorer.weight}")
-    validate(controls)
+    # As if they were read: their types, choices and ranges.
+    from_dict(type(controls), asdict(controls))
     search = _Search(
         step_fn=step_fn,
         scorers=tuple(scorers),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from tfkd.errors import ConfigError, TfkdError
 from tfkd.heap import share_one_heap
 
 __all__ = ["main"]
+
+_STDOUT = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,12 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.command(options)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has seen enough; Python would complain once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
-    except OSError as error:  # What no reader or writer of ours has met, such as a full terminal.
-        print(f"tfkd: error: {error}", file=sys.stderr)
+    except OSError as error:  # What no reader or writer of ours has met.
+        if not _has_lost_its_reader():
+            print(f"tfkd: error: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except TfkdError as error:
         print(f"tfkd: error: {error}", file=sys.stderr)
@@ -45,3 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("tfkd: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _has_lost_its_reader() -> bool:
+    """Whether nobody reads what is printed any more; from then on it goes nowhere."""
+    poll = select.poll()
+    poll.register(_STDOUT, 0)
+    is_lost = any(event & select.POLLERR for _, event in poll.poll(0))
+    if is_lost:  # Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+    return is_lost

@@ -50,8 +50,8 @@ def tune_decoding(options: argparse.Namespace) -> None:
     from tfkd.runs import load_run
     from tfkd.tuning import tune
 
-    check_writable(options.out)
     grid = _grid(options.parameter)
+    check_writable(options.out)
     overrides = search_overrides(options)
     run = load_run(options.run).with_decoding(overrides)
     rate_hz = run.system.model.frontend.sample_rate_hz

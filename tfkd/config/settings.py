@@ -270,10 +270,12 @@ class LabelConfig(SearchControls):
     def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
         """The teacher's decoding with these settings."""
         shared = {f.name for f in dataclasses.fields(DecodingConfig)}
-        own = {key: value for key, value in vars(self).items() if key in shared}
-        of_teacher = [key for key in ("max_tokens", "max_tokens_per_second") if own[key] is None]
-        for key in of_teacher:
-            del own[key]
+        if_any = {"max_tokens", "max_tokens_per_second"}
+        own = {
+            key: value
+            for key, value in vars(self).items()
+            if key in shared and not (key in if_any and value is None)
+        }
         return dataclasses.replace(teacher, **own)
 
 
