@@ -66,7 +66,7 @@ def test_the_newest_is_restored_with_its_optimizer(directory):
 
 
 def test_two_are_kept(directory):
-    assert sorted(p.name for p in directory.iterdir()) == ["epoch-0002", "epoch-0003"]
+    assert sorted(p.name for p in directory.iterdir()) == ["epoch-00000002", "epoch-00000003"]
 
 
 def cut_state(checkpoint: Path) -> None:
@@ -94,6 +94,11 @@ def cut_progress(checkpoint: Path) -> None:
     progress.write_text(progress.read_text()[:-10])
 
 
+def change_progress(checkpoint: Path) -> None:
+    progress = checkpoint / "progress.json"
+    progress.write_text(progress.read_text().replace('"val_wer": 0.5', '"val_wer": 0.4'))
+
+
 def empty_progress(checkpoint: Path) -> None:
     (checkpoint / "progress.json").write_bytes(b"")
 
@@ -113,15 +118,17 @@ DAMAGES = [
     lose_state,
     lose_progress,
     cut_progress,
+    change_progress,
     empty_progress,
     foreign_progress,
 ]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_gives_way_to_the_older(directory, damage: Callable):
-    damage(directory / "epoch-0003")
+def test_a_damaged_newest_gives_way_to_the_older(directory, damage: Callable, caplog):
+    damage(directory / "epoch-00000003")
     assert restored_epochs(directory) == 2
+    assert [Path(record.args[0]).name for record in caplog.records] == ["epoch-00000003"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -149,14 +156,14 @@ def test_damaged_ones_do_not_take_the_place_of_those_that_follow(directory, dama
 
 
 def test_what_a_killed_writer_did_not_come_to_remove_is_removed(directory):
-    older = directory / "epoch-0001"
-    shutil.copytree(directory / "epoch-0002", older)
+    older = directory / "epoch-00000001"
+    shutil.copytree(directory / "epoch-00000002", older)
     assert restored_epochs(directory) == 3
     assert not older.exists()
 
 
 def test_what_a_killed_writer_left_does_not_disturb(directory):
-    leftover = directory / ".epoch-0004.abcdefgh.tmp"
+    leftover = directory / ".epoch-00000004.abcdefgh.tmp"
     leftover.mkdir()
     (leftover / "state.npz").write_bytes(b"half")
     assert restored_epochs(directory) == 3
@@ -179,6 +186,14 @@ def test_an_unfinished_epoch_is_newer_than_its_beginning(directory, batches):
     assert restored_epochs(directory) == 4
 
 
+def test_ten_thousand_epochs_are_more_than_9999(directory):
+    model = compiled()
+    for epochs in (9_999, 10_000):
+        set_state(model, 100.0 * epochs)
+        save_checkpoint(directory, model, progress_of(epochs))
+    assert restored_epochs(directory) == 10_000
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_any_number_that_is_not_finite_is_found(value):
     count = len(variables_of(compiled()))
@@ -196,7 +211,7 @@ def test_without_checkpoints_training_starts_anew(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused(directory):
-    with pytest.raises(CheckpointError, match="epoch-0003: belongs to another model"):
+    with pytest.raises(CheckpointError, match="epoch-00000003: belongs to another model"):
         restore_checkpoint(directory, compiled(units=4))
 
 

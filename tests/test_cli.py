@@ -159,6 +159,14 @@ MISTAKES = [
      2, "has an option of its own (use --beam-width)"),
     ("fusion of exports", "export {teacher} --out {dir}/o --parity-data {test} "
      "--set fusion.ctc_weight=0.3", 2, "exported forms decode without fusion"),
+    ("objective twice", "distill configs/demo.yaml --labels {train} --valid {test} --out {dir}/o "
+     "--objective truth --set training.objective.kind=seq_kd", 2, "option of its own (use --obj"),
+    ("setting of a system", "train configs/demo.yaml --train {train} --valid {test} --out {dir}/o "
+     "--set training.sed=1", 2, "unknown key 'training.sed' (did you mean 'seed'"),
+    ("setting of preparing", "prepare {corpus}/test.jsonl --out {dir}/o --set too_long=cut",
+     2, "too_long: 'cut' is none of reject, split"),
+    ("setting of a language model", "train-lm {dir}/lm.yaml --run {teacher} --text {dir}/text.txt "
+     "--valid {dir}/text.txt --out {dir}/o --set model.units=0", 2, "model.units: "),
     ("share", "prepare {corpus}/test.jsonl --out {dir}/o --max-rejected-share 7",
      2, "max_rejected_share: is a share: at most 1"),
     ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
@@ -188,7 +196,11 @@ MISTAKES = [
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
      "--objective seq_kd", 1, "holds no hypotheses (run tfkd label first)"),
     ("other run", "train {dir}/good.yaml --train {test} --valid {test} --out {teacher}",
-     1, "holds a run of other settings or data (choose another --out)"),
+     1, "holds a run of other settings or data: other training data; other validation"),
+    ("other setting", "train {dir}/good.yaml --train {train} --valid {test} --out {teacher} "
+     "--set training.epochs=77", 1, "; here training.epochs=77"),
+    ("other setting of a student", "distill {dir}/good.yaml --labels {train} --valid {test} --out "
+     "{teacher} --set training.epochs=77", 1, "here training.epochs=77"),
     ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
     ("no results", "report {dir}/text.txt --title T --out {dir}/o", 1, "not the results of a run"),
     ("no labels to filter", "filter-report {train} --out {dir}/o", 1,
@@ -310,11 +322,12 @@ def test_params_compares_the_systems_of_a_config(capsys, monkeypatch):
 
 def test_prepare_and_verify_count_what_they_found(tiny_corpus, tmp_path, capsys):
     out = tmp_path / "store"
-    cli.main(["prepare", str(tiny_corpus / "train.jsonl"), "--out", str(out)])
+    arguments = ["prepare", str(tiny_corpus / "train.jsonl"), "--out", str(out)]
+    cli.main([*arguments, "--set", "shard_size=10"])
     assert "24 utterances (" in (said := capsys.readouterr().out)
     assert "1 rejected, see rejected.jsonl" in said
     cli.main(["verify", str(out)])
-    assert capsys.readouterr().out == f"{out}: 24 records in 1 shards, whole\n"
+    assert capsys.readouterr().out == f"{out}: 24 records in 3 shards, whole\n"
     shard = next((out / "shards").glob("*.tfrecord"))
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(SystemExit):

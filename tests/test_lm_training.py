@@ -79,18 +79,18 @@ def test_perplexity_falls_and_is_that_of_the_model_on_disk(trained, text):
 
 
 def test_a_finished_model_is_returned_without_work(trained, text, monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise AssertionError("this must not be called")
 
     out, summary = trained
-    monkeypatch.setattr(lm_training, "_fit", refuse)
+    monkeypatch.setattr(lm_training.TrainableLanguageModel, "fit", refuse)
     assert train_language_model(CONFIG, tokenizer(), [text], [text], out) == summary
 
 
 def test_a_folder_of_another_text_is_refused(trained, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("dab\n")
-    with pytest.raises(CheckpointError, match="holds a run of other settings or data"):
+    with pytest.raises(CheckpointError, match="data: other training data; other validation data"):
         train_language_model(CONFIG, tokenizer(), [other], [other], trained[0])
 
 

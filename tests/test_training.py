@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,12 @@ from tfkd.config import DecodingConfig, SystemConfig, to_yaml
 from tfkd.datasets import audio_batches
 from tfkd.decoding import Decoder, decode_dataset
 from tfkd.epochs import TrainingEpochs
-from tfkd.errors import CheckpointError, TextError, TrainingError
+from tfkd.errors import CheckpointError, RecordError, TextError, TrainingError
 from tfkd.files import sha256
+from tfkd.locks import locked
 from tfkd.metrics import score
 from tfkd.preparing import prepare
-from tfkd.records import open_store
+from tfkd.records import open_store, read_sealed, write_sealed
 from tfkd.runs import PARITY, load_run
 from tfkd.training import TrainableRecogniser, feature_statistics, train
 
@@ -223,9 +225,20 @@ def test_a_folder_of_another_run_is_refused(
     system = altered(tiny_system, learning_rate=2e-2) if is_config else tiny_system
     train_store = prepared["test" if difference == "training data" else "train"]
     valid_store = prepared["test" if difference == "validation data" else "valid"]
-    with pytest.raises(CheckpointError, match="run of other settings or data.*another --out"):
+    what = "there training.learning_rate=0.015; here training.learning_rate=0.02"
+    what = what if is_config else f"other {difference}"
+    message = f"holds a run of other settings or data: {what} (choose another --out)"
+    with pytest.raises(CheckpointError, match=re.escape(message)):
         train(system, train_store, valid_store, teacher_copy)
     assert content_of(teacher_copy) == before
+
+
+def test_two_trainings_into_one_folder_do_not_mix(tmp_path, prepared, tiny_system, monkeypatch):
+    out = tmp_path / "run"
+    monkeypatch.setattr(training, "_fit", refuse)
+    with locked(out), pytest.raises(RecordError, match=f"{out}: another process is writing here"):
+        train(tiny_system, prepared["train"], prepared["valid"], out)
+    assert [path.name for path in out.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("name", ["model.keras", "config.yaml"])
@@ -281,7 +294,7 @@ def test_a_killed_run_is_not_taken_for_a_finished_one(killed):
     assert not (killed / "complete.json").exists()
     assert len(history_of(killed)) == KILLED_IN_EPOCH - 1
     newest = max(path.name for path in (killed / "checkpoints").iterdir())
-    assert newest == f"epoch-{KILLED_IN_EPOCH - 1:04d}"
+    assert newest == f"epoch-{KILLED_IN_EPOCH - 1:08d}"
 
 
 def test_resuming_goes_on_exactly_where_the_checkpoint_was(
@@ -344,9 +357,9 @@ def test_what_follows_a_checkpoint_is_made_up_for(teacher_copy, teacher, prepare
     """A kill just after the last checkpoint leaves the model and history of the epoch before."""
     history = history_of(teacher_copy)
     checkpoint = max((teacher_copy / "checkpoints").iterdir())
-    progress = json.loads((checkpoint / "progress.json").read_text())
+    progress = read_sealed(checkpoint / "progress.json")
     progress["history"][-1]["val_wer"] = -1.0  # so that the last epoch is the best
-    (checkpoint / "progress.json").write_text(json.dumps(progress))
+    write_sealed(checkpoint / "progress.json", progress)
     (teacher_copy / "complete.json").unlink()
     lines = (teacher_copy / "history.jsonl").read_text().splitlines(keepends=True)
     (teacher_copy / "history.jsonl").write_text("".join(lines[:-1]))

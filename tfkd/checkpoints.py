@@ -3,7 +3,7 @@ moment leaves a good one behind."""
 
 from __future__ import annotations
 
-import json
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -12,12 +12,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tfkd.errors import CheckpointError
-from tfkd.files import atomic_directory, sha256, write_json
+from tfkd.errors import CheckpointError, RecordError
+from tfkd.files import atomic_directory, sha256
+from tfkd.records import read_sealed, write_sealed
 
 _KEPT = 2
 _STATE = "state.npz"
 _PROGRESS = "progress.json"
+_LOG = logging.getLogger("tfkd")
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Progress:
     @property
     def name(self) -> str:
         """Name of the checkpoint; later ones sort after earlier ones."""
-        return f"epoch-{self.epochs:04d}" + f"-batch-{self.batches:08d}" * (self.batches > 0)
+        return f"epoch-{self.epochs:08d}" + f"-batch-{self.batches:08d}" * (self.batches > 0)
 
     def best_epoch(self, key: str) -> int:
         """Index of the earliest epoch with the lowest `key`; -1 before the first."""
@@ -60,16 +62,15 @@ def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> 
     """Writes one checkpoint and removes all but the newest two."""
     with atomic_directory(directory / progress.name) as temporary:
         np.savez(temporary / _STATE, *[np.asarray(v) for v in state_of(model)])
-        write_json(
-            temporary / _PROGRESS, {**asdict(progress), "sha256": sha256(temporary / _STATE)}
-        )
+        digest = sha256(temporary / _STATE)
+        write_sealed(temporary / _PROGRESS, {**asdict(progress), "sha256": digest})
     _remove(_newest_first(directory)[_KEPT:])
 
 
 def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
     """Loads the newest good checkpoint into a compiled `model`; without one, starts anew.
 
-    Also removes what a killed writer left behind, and damaged ones: by their names they would be
+    Also removes what a killed writer left behind, and damaged ones, which it names: they would be
     kept in place of those that are written next.
 
     Raises:
@@ -84,6 +85,7 @@ def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
             _assign(candidate / _STATE, model)
             _remove(candidates[:place] + candidates[place + _KEPT :])
             return progress
+        _LOG.warning("%s: is damaged; training goes on without it", candidate)
     _remove(candidates)
     return Progress()
 
@@ -96,11 +98,11 @@ def is_finite(model: keras.Model) -> bool:
 def _read_progress(checkpoint: Path) -> Progress | None:
     """The progress of a checkpoint whose files are whole, or None."""
     try:
-        content = json.loads((checkpoint / _PROGRESS).read_text())
+        content = read_sealed(checkpoint / _PROGRESS)
         if content.pop("sha256") == sha256(checkpoint / _STATE):
             return Progress(**content)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        # Damaged: the next older one takes its place.
+    except (RecordError, OSError, KeyError, TypeError):
+        # Damaged, or of another version: the next older one takes its place.
         return None
     return None
 

@@ -97,7 +97,7 @@ class TrainingEpochs:
         if without is None:
             dropped = survey(store.records(), tokenizer, training.objective).dropped
             without = {each.utterance_id for each in dropped}
-        self.training = training
+        self.training, self.tokenizer = training, tokenizer
         self._examples = Examples(store, tokenizer, training.objective)
         self._utterance_ids = [row["utterance_id"] for row in store.index]
         self._num_samples = np.array([row["num_samples"] for row in store.index])

@@ -15,9 +15,9 @@ from typing import IO, Any
 from tfkd.errors import ManifestError, RecordError
 
 
-def sync_directory(directory: Path) -> None:
-    """Makes renames in `directory` survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes the content of a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -47,7 +47,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise RecordError(f"cannot write: {error.strerror or error}", path=path) from error
     finally:
@@ -92,12 +92,14 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        for each in [*temporary.rglob("*"), temporary]:
+            sync(each)
         # Two renames: a reader sees the old folder, none for an instant, or the new one.
         old = temporary.with_suffix(".old")
         if path.exists():
             path.replace(old)
         temporary.replace(path)
-        sync_directory(path.parent)
+        sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

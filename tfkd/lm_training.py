@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.callbacks import CHECKPOINTS, KeepProgress, StopOnNonFiniteLoss
-from tfkd.checkpoints import restore_checkpoint
+from tfkd.checkpoints import Progress, restore_checkpoint
+from tfkd.claims import COMPLETE, claim
 from tfkd.config import LanguageModelConfig, LanguageModelTrainingConfig, config_digest, to_yaml
 from tfkd.epochs import plan_batches
 from tfkd.files import sha256_of_text, write_json, write_text
@@ -24,7 +25,6 @@ from tfkd.model_files import write_model
 from tfkd.optimizers import Adam
 from tfkd.runs import CONFIG
 from tfkd.text import PAD_ID, Tokenizer
-from tfkd.training import COMPLETE, claim, is_finished
 
 _MONITOR = "val_perplexity"
 _MOST_NATS = 700.0  # exp of more is no float
@@ -99,11 +99,12 @@ def train_language_model(
       train_text, valid_text: see `tfkd.language_models.sentences.read_sentences`.
       out: folder of the model; a finished one is returned as it is.
     Raises:
-      CheckpointError: if `out` holds a model of other settings, units or text.
+      CheckpointError: if `out` holds a model of other settings, units or text (it says which).
+      RecordError: if another process trains into `out`.
       TextError: if a text cannot be read, or no sentence of it can be spelt.
       TrainingError: if the loss is not finite.
     """
-    out, training = Path(out), config.training
+    out = Path(out)
     sentences = read_sentences(train_text, tokenizer)
     valid = read_sentences(valid_text, tokenizer)
     identity = {
@@ -112,7 +113,28 @@ def train_language_model(
         "train": sentences.sha256,
         "valid": valid.sha256,
     }
-    claim(out, identity)
+    with claim(out, identity, config):
+        progress = _train(config, tokenizer, sentences, valid, out)
+        write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
+    best = progress.history[progress.best_epoch(_MONITOR)]
+    return LanguageModelSummary(
+        parameters=load_recurrent_model(out, tokenizer).count_params(),
+        perplexity=best[_MONITOR],
+        bits_per_token=best["val_bits_per_token"],
+        sentences=len(sentences.token_ids),
+        skipped=sentences.skipped,
+    )
+
+
+def _train(
+    config: LanguageModelConfig,
+    tokenizer: Tokenizer,
+    sentences: Sentences,
+    valid: Sentences,
+    out: Path,
+) -> Progress:
+    """Trains from the newest checkpoint in `out`, or anew, to the end."""
+    training = config.training
     write_text(out / CONFIG, to_yaml(config))
     tokenizer.save(out)
     keras.utils.set_random_seed(training.seed)
@@ -126,17 +148,8 @@ def train_language_model(
         out, progress, training.checkpoint_minutes, monitor=_MONITOR, save=_save_weights
     )
     keeper.resume(model)
-    if not is_finished(out, identity):
-        _fit(model, training, tokenizer, sentences, valid, keeper)
-    write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
-    best = progress.history[progress.best_epoch(_MONITOR)]
-    return LanguageModelSummary(
-        parameters=load_recurrent_model(out, tokenizer).count_params(),
-        perplexity=best[_MONITOR],
-        bits_per_token=best["val_bits_per_token"],
-        sentences=len(sentences.token_ids),
-        skipped=sentences.skipped,
-    )
+    _fit(model, training, tokenizer, sentences, valid, keeper)
+    return progress
 
 
 def sentence_batches(

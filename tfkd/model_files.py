@@ -18,10 +18,12 @@ def write_model(model: keras.Model, path: Path) -> None:
     """Writes `model` as a `.keras` file."""
     # Keras chooses the format by the ending, so the temporary file needs it too.
     temporary = path.with_name(f".{path.stem}.tmp.keras")
-    model.save(temporary)
-    with atomic_write(path) as file:
-        file.write(temporary.read_bytes())
-    temporary.unlink()
+    try:
+        model.save(temporary)
+        with atomic_write(path) as file:
+            file.write(temporary.read_bytes())
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_model(path: Path, kind: type[Model]) -> Model:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tfkd.claims import COMPLETE
 from tfkd.config import RunConfig, SystemConfig, config_digest, to_dict
 from tfkd.evaluation import Evaluation, Transcript, evaluate
 from tfkd.exporting import REPORT, export
@@ -23,7 +24,7 @@ from tfkd.preparing import prepare
 from tfkd.provenance import provenance
 from tfkd.records import Store, open_verified
 from tfkd.runs import load_run
-from tfkd.training import COMPLETE, train
+from tfkd.training import train
 
 SPLITS = ("train", "valid", "test")
 BASELINE, STUDENT = "student-truth", "student-seq_kd"

@@ -24,12 +24,13 @@ from tfkd.callbacks import (
     ValidationErrorRate,
 )
 from tfkd.checkpoints import Progress, restore_checkpoint, state_of
+from tfkd.claims import COMPLETE, claim, is_finished
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.datasets import audio_batches, spread_over_lengths
 from tfkd.decoding import Decoder
 from tfkd.distribution import Replicas, sum_over_replicas
 from tfkd.epochs import TrainingEpochs
-from tfkd.errors import CheckpointError, ConfigError, TrainingError
+from tfkd.errors import ConfigError, TrainingError
 from tfkd.files import write_json, write_text
 from tfkd.layers.frontend import LogMel
 from tfkd.losses import ctc, sequence_cross_entropy
@@ -50,7 +51,6 @@ from tfkd.shapes import INPUTS, in_few_shapes
 from tfkd.targets import Survey, survey
 from tfkd.text import Tokenizer, train_tokenizer
 
-COMPLETE = "complete.json"
 TENSORBOARD = "tensorboard"
 _STATISTICS_BATCHES = 40
 _PARITY_UTTERANCES = 50
@@ -181,9 +181,10 @@ def train(
     Returns:
       The run; None for a worker other than the chief.
     Raises:
-      CheckpointError: if `out` holds a run of other settings or data.
+      CheckpointError: if `out` holds a run of other settings or data (it says which).
       ConfigError: if the settings of several workers are wrong, or XLA cannot compile the products
         of that precision.
+      RecordError: if another process trains into `out`.
       TextError: if no utterance gives a target, or validation has no transcript.
       TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
         workers have different data or settings.
@@ -227,18 +228,33 @@ def _train(
     tokenizer = _tokenizer(system, train_store)
     surveyed = survey(train_store.records(), tokenizer, training.objective)
     _check_references(valid_store)
-    _begin(out, identity, system, tokenizer, surveyed)
-    if train_store.kind == PSEUDO_LABELS and training.objective.kind == "truth":
-        _LOG.warning("%s: learns from the transcripts, not the pseudo labels (truth)", out)
-    keep_parity_sample(valid_store, out / PARITY)
+    without = {each.utterance_id for each in surveyed.dropped}
+    epochs = TrainingEpochs(train_store, tokenizer, training, without)
+    with claim(out, identity, system):
+        _describe(out, system, tokenizer, surveyed)
+        if train_store.kind == PSEUDO_LABELS and training.objective.kind == "truth":
+            _LOG.warning("%s: learns from the transcripts, not the pseudo labels (truth)", out)
+        keep_parity_sample(valid_store, out / PARITY)
+        progress = _learn(system, epochs, train_store, valid_store, out, replicas, profile)
+        write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
 
+
+def _learn(
+    system: SystemConfig,
+    epochs: TrainingEpochs,
+    train_store: Store,
+    valid_store: Store,
+    out: Path,
+    replicas: Replicas,
+    profile: Profile | None,
+) -> Progress:
+    """Trains from the newest checkpoint in `out`, or anew, to the end."""
+    training, tokenizer = system.training, epochs.tokenizer
     keras.utils.set_random_seed(training.seed)
     with replicas.scope():
         model = TrainableRecogniser(
             system.model, tokenizer.vocab_size, precision=training.precision
         )
-    without = {each.utterance_id for each in surveyed.dropped}
-    epochs = TrainingEpochs(train_store, tokenizer, training, without)
     model.configure(training, epochs.total_batches)
     progress = restore_checkpoint(out / CHECKPOINTS, model)
     if progress == Progress() and replicas.is_chief:
@@ -254,7 +270,7 @@ def _train(
         decoder = Decoder(model, tokenizer, decoding)
         validation = ValidationErrorRate(decoder, valid_store, training.batch_size, replicas)
         _fit(model, training, epochs, validation, keeper, replicas, profile)
-    write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
+    return progress
 
 
 def _fit(
@@ -349,11 +365,8 @@ def _check_references(valid_store: Store) -> None:
         )
 
 
-def _begin(
-    out: Path, identity: dict[str, str], system: SystemConfig, tokenizer: Tokenizer,
-    surveyed: Survey,
-) -> None:  # fmt: skip
-    claim(out, identity)
+def _describe(out: Path, system: SystemConfig, tokenizer: Tokenizer, surveyed: Survey) -> None:
+    """Writes what the run is made with, and what gives no target."""
     save_description(out, system, tokenizer)
     write_text(out / "dropped.jsonl", _json_lines([each.row() for each in surveyed.dropped]))
     write_json(out / "dropped_hypotheses.json", surveyed.dropped_hypotheses)
@@ -361,29 +374,6 @@ def _begin(
         _LOG.warning(
             "%d utterances give no target; %s", len(surveyed.dropped), out / "dropped.jsonl"
         )
-
-
-def claim(out: Path, identity: dict[str, str]) -> None:
-    """Takes `out` for one training.
-
-    Raises:
-      CheckpointError: if it belongs to another.
-    """
-    path = out / "identity.json"
-    if path.exists() and json.loads(path.read_text()) != identity:
-        raise CheckpointError(
-            "holds a run of other settings or data", path=out, remedy="choose another --out"
-        )
-    write_json(path, identity)
-
-
-def is_finished(out: Path, identity: dict[str, str]) -> bool:
-    """Whether `out` holds the finished training of this identity."""
-    marker = out / COMPLETE
-    if not marker.exists():
-        return False
-    content = json.loads(marker.read_text())
-    return all(content.get(key) == value for key, value in identity.items())
 
 
 def _on_one_device(system: SystemConfig) -> SystemConfig:

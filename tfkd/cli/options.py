@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tfkd.errors import ConfigError
@@ -13,14 +12,12 @@ if TYPE_CHECKING:
 
 
 def prepare_settings(options: argparse.Namespace) -> PrepareConfig:
-    """The `prepare` section of --config, and what --max-rejected-share says."""
-    from tfkd.config import PrepareConfig, load_run_config, validate
+    """The `prepare` section of --config, with what --set and --max-rejected-share say."""
+    from tfkd.config import PrepareConfig, load_run_config, with_overrides
 
     config = load_run_config(options.config).prepare if options.config else PrepareConfig()
-    if options.max_rejected_share is not None:
-        config = dataclasses.replace(config, max_rejected_share=options.max_rejected_share)
-        validate(config)
-    return config
+    own = own_options(options, "max_rejected_share")
+    return with_overrides(config, [*options.set, *(f"{k}={v}" for k, v in own.items())])
 
 
 def own_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -29,12 +26,17 @@ def own_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     Raises:
       ConfigError: if --set names one of them, too.
     """
-    for override in options.set:
-        key = override.partition("=")[0]
-        if key in names:
-            remedy = f"use --{key.replace('_', '-')}"
-            raise ConfigError(f"--set {override}: has an option of its own", remedy=remedy)
+    for name in names:
+        refuse_set(options, name, name)
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def refuse_set(options: argparse.Namespace, key: str, option: str) -> None:
+    """Raises ConfigError if --set names a setting that has an option of its own."""
+    for override in options.set:
+        if override.partition("=")[0] == key:
+            remedy = f"use --{option.replace('_', '-')}"
+            raise ConfigError(f"--set {override}: has an option of its own", remedy=remedy)
 
 
 def search_overrides(options: argparse.Namespace) -> list[str]:

@@ -61,6 +61,7 @@ def _add_preparing(add: _Add) -> None:
     )
     command.add_argument("--config", help="run config whose `prepare` section applies")
     command.add_argument("--max-rejected-share", type=float, help="fail above this share (0.05)")
+    _add_set(command, " of preparing")
 
     command = add("params", training.params, "count parameters before training, and compare",
                   "tfkd params configs/digits.yaml")  # fmt: skip
@@ -76,6 +77,7 @@ def _add_training(add: _Add) -> None:
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
     _add_profile(command)
+    _add_set(command, " of the recogniser, such as training.seed=2")
 
     command = add("train-lm", training.train_lm, "train a language model for a recogniser's search",
                   "tfkd train-lm configs/lm/characters.yaml --run work/teacher "
@@ -86,6 +88,7 @@ def _add_training(add: _Add) -> None:
     command.add_argument("--valid", required=True, nargs="+", metavar="SOURCE",
                          help="other text, for early stopping")  # fmt: skip
     command.add_argument("--out", required=True, help="folder of the language model")
+    _add_set(command, " of the language model")
 
     command = add("lm-text", training.lm_text,
                   "write text in a recogniser's units, for n-gram toolkits",
@@ -127,6 +130,7 @@ def _add_distilling(add: _Add) -> None:
         "--objective", choices=["truth", "seq_kd"], help="instead of the config's (truth)"
     )
     _add_profile(command)
+    _add_set(command, " of the recogniser, such as training.seed=2")
 
 
 def _add_decoding(add: _Add) -> None:
@@ -215,6 +219,7 @@ def _add_exchanging(add: _Add) -> None:
     command.add_argument("--out", required=True, help="folder of the labels")
     command.add_argument("--config", help="run config whose `prepare` section applies")
     command.add_argument("--max-rejected-share", type=float, help="fail above this share (0.05)")
+    _add_set(command, " of preparing")
 
 
 def _add_reporting(add: _Add) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfkd.cli.options import refuse_set
 from tfkd.errors import ConfigError
 
 if TYPE_CHECKING:
     from tfkd.config import SystemConfig
+
+
+_OBJECTIVE = "training.objective.kind"
 
 
 def params(options: argparse.Namespace) -> None:
@@ -40,18 +43,18 @@ def params(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
-    system = load_system_config(options.config, "teacher")
+    system = load_system_config(options.config, "teacher", options.set)
     _train_on(system, options.train, options)
 
 
 def distill(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
-    system = load_system_config(options.config, "student")
+    overrides = [*options.set]
     if options.objective:
-        objective = dataclasses.replace(system.training.objective, kind=options.objective)
-        training = dataclasses.replace(system.training, objective=objective)
-        system = dataclasses.replace(system, training=training)
+        refuse_set(options, _OBJECTIVE, "objective")
+        overrides.append(f"{_OBJECTIVE}={options.objective}")
+    system = load_system_config(options.config, "student", overrides)
     _train_on(system, options.labels, options)
 
 
@@ -78,12 +81,13 @@ def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace
 
 
 def train_lm(options: argparse.Namespace) -> None:
-    from tfkd.config import LanguageModelConfig, from_dict
+    from tfkd.config import LanguageModelConfig, from_dict, with_overrides
     from tfkd.lm_training import train_language_model
     from tfkd.strict_yaml import read_yaml
     from tfkd.text import load_tokenizer
 
-    config = from_dict(LanguageModelConfig, read_yaml(options.config), path=options.config)
+    written = from_dict(LanguageModelConfig, read_yaml(options.config), path=options.config)
+    config = with_overrides(written, options.set)
     tokenizer = load_tokenizer(options.run)
     summary = train_language_model(config, tokenizer, options.text, options.valid, options.out)
     print(

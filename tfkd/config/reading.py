@@ -38,10 +38,19 @@ def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
     return {Path(path).stem: from_dict(SystemConfig, content, path=path)}
 
 
-def load_system_config(path: str | Path, role: Literal["teacher", "student"]) -> SystemConfig:
-    """Reads one system: a file of its own, or the `role` section of a run config."""
+def load_system_config(
+    path: str | Path,
+    role: Literal["teacher", "student"],
+    overrides: typing.Sequence[str] = (),
+) -> SystemConfig:
+    """Reads one system: a file of its own, or the `role` section of a run config.
+
+    Args:
+      overrides: `key.path=value` settings of that system to change, whose values are YAML.
+    """
     systems = load_system_configs(path)
-    return systems[role] if role in systems else next(iter(systems.values()))
+    system = systems[role] if role in systems else next(iter(systems.values()))
+    return with_overrides(system, overrides)
 
 
 def overrides_of(content: dict[str, Any], at: str = "") -> list[str]:

@@ -7,7 +7,7 @@ plan (which utterance goes where), shards (one file and its sidecar), store (rea
 
 from tfkd.records.access import RandomAccess
 from tfkd.records.framing import frame, masked_crc32c, read_records
-from tfkd.records.plan import Plan
+from tfkd.records.plan import Plan, read_sealed, write_sealed
 from tfkd.records.schema import (
     AUDIO,
     FINISH_REASONS,
@@ -79,5 +79,7 @@ __all__ = [
     "open_store",
     "open_verified",
     "read_records",
+    "read_sealed",
+    "write_sealed",
     "write_shard",
 ]

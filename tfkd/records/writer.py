@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -15,7 +14,8 @@ from typing import Any
 
 from tfkd.corpora import Rejection
 from tfkd.errors import RecordError
-from tfkd.files import atomic_write, sha256, sync_directory, write_json
+from tfkd.files import atomic_write, sha256, sync, write_json
+from tfkd.locks import locked
 from tfkd.records.framing import frame, reading
 from tfkd.records.layout import DATASET_INFO, FEATURES, dataset_info_json, features_json
 from tfkd.records.plan import OTHER_FOLDER, Plan, seal_of, write_sealed
@@ -33,7 +33,6 @@ from tfkd.records.store import (
 )
 from tfkd.splitting import Piece
 
-_LOCK = ".lock"
 # The small files whose content the marker seals.
 _SEALED = (INDEX, REJECTED, FEATURES, DATASET_INFO)
 
@@ -93,7 +92,8 @@ class StoreWriter:
         self.directory = Path(directory)
         self.plan = plan
         self._done: set[int] = set()
-        self._lock: int | None = _lock(self.directory)
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(locked(self.directory))
         try:
             self._adopt_plan()
             self._remove_leftovers()
@@ -114,9 +114,7 @@ class StoreWriter:
 
     def close(self) -> None:
         """Lets another writer in."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.close()
 
     def pending_shards(self) -> list[int]:
         """Numbers of the shards that are missing, damaged or unfinished, in order.
@@ -240,7 +238,7 @@ class StoreWriter:
             self.plan.write(path)
         with _writing(shards):
             shards.mkdir(exist_ok=True)
-            sync_directory(self.directory)
+            sync(self.directory)
 
     def _remove_leftovers(self) -> None:
         """Removes temporary files of writers that were killed.
@@ -295,27 +293,6 @@ def _shard_row(path: Path, sidecar: Sidecar) -> dict[str, Any]:
         "rejected": len(sidecar.rejections),
         "sidecar_sha256": _sha256(sidecar_path(path)),
     }
-
-
-def _lock(directory: Path) -> int:
-    """Creates the folder and takes its lock; returns the descriptor that holds it."""
-    path = directory / _LOCK
-    descriptor = None
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if descriptor is not None:
-            os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise RecordError(
-                "another process is writing here",
-                path=directory,
-                remedy="wait until it ends, or choose another --out folder",
-            ) from error
-        raise RecordError(f"cannot lock: {error.strerror or error}", path=path) from error
-    return descriptor
 
 
 @contextlib.contextmanager
