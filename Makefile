@@ -17,7 +17,7 @@ test: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# The tests of `make test` that kill, damage and fuzz, with their full counts: 41 minutes on two
+# The tests of `make test` that kill, damage and fuzz, with their full counts: 45 minutes on two
 # cores that had other work to do.
 reliability: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reliability tests/fuzz --full docs/reliability/results.json
