@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,13 +79,16 @@ def test_perplexity_falls_and_is_that_of_the_model_on_disk(trained, text):
     assert summary.bits_per_token == pytest.approx(np.mean(nats) / math.log(2), rel=1e-4)
 
 
-def test_a_finished_model_is_returned_without_work(trained, text, monkeypatch):
-    def refuse(*arguments, **options):
+def test_a_finished_model_is_returned_without_work(trained, text, tmp_path, monkeypatch):
+    """Without its checkpoints, too, which another version cannot read."""
+
+    def refuse(*arguments):
         raise AssertionError("this must not be called")
 
-    out, summary = trained
-    monkeypatch.setattr(lm_training.TrainableLanguageModel, "fit", refuse)
-    assert train_language_model(CONFIG, tokenizer(), [text], [text], out) == summary
+    out = shutil.copytree(trained[0], tmp_path / "lm")
+    shutil.rmtree(out / "checkpoints")
+    monkeypatch.setattr(lm_training, "_fit", refuse)
+    assert train_language_model(CONFIG, tokenizer(), [text], [text], out) == trained[1]
 
 
 def test_a_folder_of_another_text_is_refused(trained, tmp_path):

@@ -233,6 +233,15 @@ def test_a_folder_of_another_run_is_refused(
     assert content_of(teacher_copy) == before
 
 
+def test_another_run_is_refused_before_its_settings_were_written(
+    teacher_copy, prepared, tiny_system
+):
+    for name in ("complete.json", "config.yaml"):
+        (teacher_copy / name).unlink()
+    with pytest.raises(CheckpointError, match=r"settings or data: other settings \(choose"):
+        train(altered(tiny_system, seed=5), prepared["train"], prepared["valid"], teacher_copy)
+
+
 def test_two_trainings_into_one_folder_do_not_mix(tmp_path, prepared, tiny_system, monkeypatch):
     out = tmp_path / "run"
     monkeypatch.setattr(training, "_fit", refuse)

@@ -17,7 +17,7 @@ from tfkd.strict_yaml import read_yaml
 
 COMPLETE = "complete.json"
 _IDENTITY = "identity.json"
-_NAMES = {"train": "training data", "valid": "validation data"}
+_NAMES = {"config": "settings", "train": "training data", "valid": "validation data"}
 
 
 @contextlib.contextmanager
@@ -57,11 +57,16 @@ def is_finished(out: Path, identity: dict[str, str]) -> bool:
 def _differences(
     out: Path, earlier: dict[str, str], identity: dict[str, str], config: Any
 ) -> Iterator[str]:
-    if earlier.get("config") != identity["config"] and (out / CONFIG).exists():
-        there, here = overrides_of(read_yaml(out / CONFIG)), overrides_of(to_dict(config))
-        for place, own, other in (("there", there, here), ("here", here, there)):
-            if changed := [setting for setting in own if setting not in other]:
-                yield f"{place} {', '.join(changed)}"
-    for name, digest in identity.items():
-        if name != "config" and earlier.get(name) != digest:
+    for name in (name for name in identity if earlier.get(name) != identity[name]):
+        # A kill may have come before the settings were written.
+        if name == "config" and (out / CONFIG).exists():
+            yield from _changes(read_yaml(out / CONFIG), to_dict(config))
+        else:
             yield f"other {_NAMES.get(name, name)}"
+
+
+def _changes(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
+    old, new = overrides_of(there), overrides_of(here)
+    for place, own, other in (("there", old, new), ("here", new, old)):
+        if changed := [setting for setting in own if setting not in other]:
+            yield f"{place} {', '.join(changed)}"

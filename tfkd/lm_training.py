@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd.callbacks import CHECKPOINTS, KeepProgress, StopOnNonFiniteLoss
+from tfkd.callbacks import CHECKPOINTS, HISTORY, KeepProgress, StopOnNonFiniteLoss
 from tfkd.checkpoints import Progress, restore_checkpoint
-from tfkd.claims import COMPLETE, claim
+from tfkd.claims import COMPLETE, claim, is_finished
 from tfkd.config import LanguageModelConfig, LanguageModelTrainingConfig, config_digest, to_yaml
 from tfkd.epochs import plan_batches
 from tfkd.files import sha256_of_text, write_json, write_text
@@ -113,10 +114,12 @@ def train_language_model(
         "train": sentences.sha256,
         "valid": valid.sha256,
     }
-    with claim(out, identity, config):
-        progress = _train(config, tokenizer, sentences, valid, out)
-        write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
-    best = progress.history[progress.best_epoch(_MONITOR)]
+    if not is_finished(out, identity):
+        with claim(out, identity, config):
+            progress = _train(config, tokenizer, sentences, valid, out)
+            write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
+    history = [json.loads(line) for line in (out / HISTORY).read_text().splitlines()]
+    best = history[Progress(history).best_epoch(_MONITOR)]
     return LanguageModelSummary(
         parameters=load_recurrent_model(out, tokenizer).count_params(),
         perplexity=best[_MONITOR],
