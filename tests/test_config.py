@@ -143,6 +143,7 @@ def test_an_optional_value_may_be_null():
         (TrainingConfig, {"validation_beam_width": 65}, "validation_beam_width: is above 64"),
         (RunConfig, {"prepare": {"max_rejected_share": 2}}, "max_rejected_share: is a share"),
         (TrainingConfig, {"epochs": 0}, "epochs: 0 is below 1"),
+        (TrainingConfig, {"seed": -1}, "seed: -1 is below 0"),
         (TrainingConfig, {"distribution": "both"}, "none of none, mirrored, multi_worker"),
         (TrainingConfig, {"precision": "float16"}, "none of float32, mixed_float16"),
         (TrainingConfig, {"xla": True, "distribution": "mirrored"}, "xla: needs distribution: no"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfkd import distribution
 from tfkd.distribution import Replicas, replica_shares, share_of_mean, sum_over_replicas
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.shapes import in_few_shapes
@@ -121,6 +122,10 @@ def test_a_batch_with_fewer_rows_than_replicas_is_refused():
         (json.dumps({"cluster": CLUSTER, "task": {"type": "worker", "index": 2}}), "has index 2"),
         (json.dumps({"cluster": CLUSTER, "task": {"type": "chief", "index": 0}}), "KeyError"),
         (
+            json.dumps({"cluster": {"worker": ["host"]}, "task": {"type": "worker", "index": 0}}),
+            "'host' is not host:port",
+        ),
+        (
             json.dumps({"cluster": {"ps": ["h:1"]}, "task": {"type": "ps", "index": 0}}),
             "jobs other than chief and worker",
         ),
@@ -142,6 +147,21 @@ def test_workers_cannot_join_once_tensorflow_is_in_use(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": task}))
     with pytest.raises(TrainingError, match="cannot join.*process"):
         Replicas("multi_worker")
+
+
+def test_why_workers_cannot_join_is_one_line(monkeypatch):
+    def fail(distribution):
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server\nand a trace")
+
+    monkeypatch.setattr(distribution, "_strategy", fail)
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": CLUSTER, "task": task}))
+    with pytest.raises(TrainingError) as caught:
+        Replicas("multi_worker")
+    assert str(caught.value) == (
+        "the workers cannot join: Could not start gRPC server "
+        "(check TF_CONFIG and that its port is free; then start all workers again)"
+    )
 
 
 def test_what_tensorflow_says_of_a_lost_worker_is_one_line():

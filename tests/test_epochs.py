@@ -147,6 +147,19 @@ def test_nothing_before_the_first_batch_is_loaded(prepared, monkeypatch):
     assert len(loaded) == sum(len(batch["num_samples"]) for batch in rest)
 
 
+def test_who_is_in_a_batch_is_told_without_loading_it(prepared, monkeypatch):
+    found = epochs_of(prepared["train"], PERTURBED)
+    expected = [
+        [[name.decode() for name in batch["utterance_id"]] for batch in content_of(batches)]
+        for batches in map(found.batches, range(2))
+    ]
+    monkeypatch.setattr(TrainingEpochs, "_load", None)
+    assert expected == [
+        [found.utterance_ids(epoch, batch) for batch in range(found.num_batches)]
+        for epoch in range(2)
+    ]
+
+
 def test_all_epochs_have_as_many_batches(prepared):
     training = epochs_of(prepared["train"], PERTURBED)
     counts = {len(content_of(training.batches(epoch))) for epoch in range(4)}

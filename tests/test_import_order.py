@@ -57,6 +57,7 @@ ORDER = (
     "tfkd.layers.normalisation",
     "tfkd.layers.cells",
     "tfkd.layers.recurrent",
+    "tfkd.layers.randomness",
     "tfkd.layers.frontend",
     "tfkd.layers.attention",
     "tfkd.layers.attention_scan",

@@ -40,7 +40,7 @@ def die(self, batch, logs=None):
     if int(self.model.optimizer.iterations.numpy()) == int(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-lm_training.StopOnNonFiniteText.on_train_batch_end = die
+lm_training.StopOnNonFiniteLoss.on_train_batch_end = die
 config = from_dict(LanguageModelConfig, read_yaml(sys.argv[1]))
 lm_training.train_language_model(config, tokenizer(), [sys.argv[2]], [sys.argv[2]], sys.argv[3])
 """

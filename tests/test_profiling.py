@@ -12,7 +12,17 @@ import yaml
 
 from tfkd import cli
 from tfkd.epochs import TrainingEpochs
-from tfkd.profiling import CHECKPOINTING, FIRST_STEP, INPUT, OTHER, STEP, TRACE, VALIDATION, Profile
+from tfkd.profiling import (
+    BEFORE,
+    CHECKPOINTING,
+    FIRST_STEP,
+    INPUT,
+    OTHER,
+    STEP,
+    TRACE,
+    VALIDATION,
+    Profile,
+)
 from tfkd.reporting import profile_report
 from tfkd.text import CharacterTokenizer
 
@@ -22,11 +32,15 @@ STEPS = 6
 
 
 def ragged_batches(delay_seconds: float = 0.0) -> tf.data.Dataset:
-    """Two utterances a batch, of 300 and 500 samples; each batch takes a while to make."""
+    """Utterances of 300 and 500 samples, and one that stands in; a batch takes a while to make."""
 
     def make(number: tf.Tensor) -> dict[str, tf.Tensor]:
         tf.numpy_function(lambda: time.sleep(delay_seconds), [], [])
-        return {"waveform": tf.ones([2, 500]), "num_samples": tf.constant([300, 500])}
+        return {
+            "waveform": tf.ones([3, 500]),
+            "num_samples": tf.constant([300, 500, 300]),
+            "weights": tf.constant([[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]),
+        }
 
     return tf.data.Dataset.range(STEPS).map(make)
 
@@ -58,9 +72,10 @@ def model() -> keras.Model:
 
 
 def test_parts_add_up_to_the_wall_time_and_each_has_its_own(model):
+    begun = time.perf_counter()
     profile = Profile()
     callbacks = [profile, profile.timing(Sleep(), VALIDATION)]
-    begun = time.perf_counter()
+    time.sleep(0.1)
     for epoch in range(2):
         batches = profile.watch(ragged_batches(SLOW_BATCH_SECONDS))
         model.fit(
@@ -71,6 +86,7 @@ def test_parts_add_up_to_the_wall_time_and_each_has_its_own(model):
     assert profile.wall_seconds <= time.perf_counter() - begun
     assert all(seconds >= 0 for seconds in profile.seconds.values())
     # A sleep is never shorter than it was asked to be.
+    assert profile.seconds[BEFORE] >= 0.1
     assert profile.seconds[INPUT] >= 2 * STEPS * SLOW_BATCH_SECONDS
     assert profile.seconds[VALIDATION] >= 2 * 0.1
     assert profile.seconds[FIRST_STEP] > 0
@@ -78,8 +94,8 @@ def test_parts_add_up_to_the_wall_time_and_each_has_its_own(model):
     assert profile.seconds[CHECKPOINTING] == profile.seconds[TRACE] == 0
     assert profile.steps == 2 * STEPS
     assert profile.utterances == 4 * STEPS
-    assert profile.samples == 2 * STEPS * 1000
-    assert profile.padding == 0.2
+    assert profile.samples == 2 * STEPS * 1500
+    assert profile.padding == pytest.approx(700 / 1500)
 
 
 def test_watching_passes_every_batch_on(prepared, tiny_system):
@@ -105,19 +121,20 @@ def test_a_profile_writes_one_trace(model, tmp_path):
 
 def test_a_report_names_all_parts():
     profile = Profile()
-    profile.seconds = dict(zip(profile.seconds, [1.0, 4.0, 3.0, 1.5, 0.25, 0.25, 0.0]))
+    profile.seconds = dict(zip(profile.seconds, [2.0, 1.0, 4.0, 1.0, 1.5, 0.25, 0.25, 0.0]))
     profile.wall_seconds, profile.steps, profile.utterances = 10.0, 12, 48
     profile.samples, profile.padded_samples = 40 * RATE_HZ, 4 * RATE_HZ
     report = profile_report(profile, RATE_HZ)
     lines = [line.split("  ") for line in report.splitlines()]
     found = {line[0]: [cell.strip() for cell in line[1:] if cell.strip()] for line in lines[2:-1]}
     assert found == {
-        INPUT: ["1.00", "10.0"], FIRST_STEP: ["4.00", "40.0"], STEP: ["3.00", "30.0"],
+        BEFORE: ["2.00", "20.0"], INPUT: ["1.00", "10.0"], FIRST_STEP: ["4.00", "40.0"],
+        STEP: ["1.00", "10.0"],
         VALIDATION: ["1.50", "15.0"], CHECKPOINTING: ["0.25", "2.5"], TRACE: ["0.25", "2.5"],
         OTHER: ["0.00", "0.0"], "in all": ["10.00", "100.0"],
     }  # fmt: skip
     assert "12 steps" in report
-    assert "6.0 utterances and 4.5 seconds of audio a second; 10.0 % of the batches" in report
+    assert "8.0 utterances and 6.0 seconds of audio a second; 10.0 % of the batches" in report
 
 
 @pytest.fixture
@@ -135,7 +152,17 @@ def command(tmp_path, tiny_settings, prepared) -> list[str]:
 def test_the_command_line_prints_the_profile_and_keeps_the_trace(command, tmp_path, capsys):
     cli.main(command)
     report = capsys.readouterr().out
-    for part in (INPUT, FIRST_STEP, STEP, VALIDATION, CHECKPOINTING, TRACE, OTHER, "in all"):
+    for part in (
+        BEFORE,
+        INPUT,
+        FIRST_STEP,
+        STEP,
+        VALIDATION,
+        CHECKPOINTING,
+        TRACE,
+        OTHER,
+        "in all",
+    ):
         assert f"\n{part} " in report
     assert "12 steps" in report
     assert list((tmp_path / "run" / "tensorboard").rglob("*.xplane.pb"))

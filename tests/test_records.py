@@ -627,6 +627,13 @@ def test_shards_without_a_plan_are_refused(store_directory: Path) -> None:
         StoreWriter(store_directory, plan_of())
 
 
+def test_a_finished_run_is_no_place_for_a_store(tmp_path: Path) -> None:
+    (tmp_path / "complete.json").write_text("{}")
+    with pytest.raises(RecordError, match="holds what is no store"):
+        StoreWriter(tmp_path, plan_of())
+    assert (tmp_path / "complete.json").read_text() == "{}"
+
+
 def test_store_of_another_format_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from tfkd.files import sha256
 from tfkd.locks import locked
 from tfkd.metrics import score
 from tfkd.preparing import prepare
-from tfkd.records import open_store, read_sealed, write_sealed
+from tfkd.records import RandomAccess, open_store, read_sealed, write_sealed
 from tfkd.runs import PARITY, load_run
 from tfkd.training import TrainableRecogniser, feature_statistics, train
 
@@ -210,6 +210,29 @@ def test_a_run_that_lacks_only_its_marker_is_not_trained_again(
     assert again.sha256 == teacher.sha256
     marker = json.loads((teacher_copy / "complete.json").read_text())
     assert marker["epochs"] == tiny_system.training.epochs
+
+
+def test_a_folder_of_data_is_no_place_for_a_run(tmp_path, prepared, tiny_system):
+    data = shutil.copytree(prepared["valid"].directory, tmp_path / "data")
+    before = content_of(data)
+    with pytest.raises(CheckpointError, match="holds prepared audio or pseudo labels"):
+        train(tiny_system, prepared["train"], prepared["valid"], data)
+    assert {path: content_of(data)[path] for path in before} == before
+
+
+def test_a_record_that_cannot_be_read_any_more_is_named(
+    tmp_path, prepared, short_system, monkeypatch
+):
+    real = RandomAccess.__getitem__
+
+    def fail(self, place):
+        if self.store.index[place]["utterance_id"] == "train-07":
+            raise RecordError("the disk is gone", utterance_id="train-07")
+        return real(self, place)
+
+    monkeypatch.setattr(RandomAccess, "__getitem__", fail)
+    with pytest.raises(RecordError, match="train-07.*the disk is gone"):
+        train(short_system, prepared["train"], prepared["valid"], tmp_path)
 
 
 @pytest.mark.parametrize("is_finished", [True, False], ids=["finished", "unfinished"])

@@ -38,7 +38,7 @@ class ValidationErrorRate(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.decoder = decoder
-        self.batches = audio_batches(store, batch_size).cache()
+        self.batches = audio_batches(store, batch_size)
         self.replicas = replicas or Replicas()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -59,42 +59,43 @@ class ValidationErrorRate(keras.callbacks.Callback):
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Ends training at the first loss or gradient that is not finite, and names the batch.
 
-    A scaled loss may have such gradients until its scale fits, but not below a scale of one.
+    A scaled loss may have such gradients until its scale fits, but not below a scale of one. It
+    comes before the callback that keeps `progress`.
 
     Args:
-      batches: those of the epoch, which give the same elements each time they are read; so the
-        step itself need not carry the names.
+      progress: how far the training has come.
+      steps_per_epoch: of every epoch.
+      contents: says of the number of an epoch, and that of a batch in it, what it was made of; so
+        the step itself need not carry the names.
     """
 
-    def __init__(self, batches: tf.data.Dataset) -> None:
+    def __init__(
+        self, progress: Progress, steps_per_epoch: int, contents: Callable[[int, int], str]
+    ) -> None:
         super().__init__()
-        self.batches = batches
-        self.batch = 0
+        self.progress, self.steps_per_epoch = progress, steps_per_epoch
+        self.contents = contents
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.batch = batch
+        batch = self.progress.batches
         if logs and not math.isfinite(logs["loss"]):
-            self._refuse("the loss or its gradient is")
+            self._refuse("the loss or its gradient is", batch)
         if float(getattr(self.model.optimizer, "dynamic_scale", 1.0)) < 1.0:
-            self._refuse("the gradient, however little the loss is scaled, is")
+            self._refuse("the gradient, however little the loss is scaled, is", batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         # A last step can spoil the weights after its loss was still finite.
         if not is_finite(self.model):
-            self._refuse("weights are")
+            self._refuse("weights are", self.progress.batches - 1)
 
-    def _refuse(self, what: str) -> NoReturn:
-        step = int(self.model.optimizer.iterations.numpy())
+    def _refuse(self, what: str, batch: int) -> NoReturn:
+        # The optimizer does not count the steps that a scaled loss leaves out.
+        step = self.progress.epochs * self.steps_per_epoch + batch + 1
         raise TrainingError(
-            f"{what} not finite at step {step}, on {self.culprits()}",
+            f"{what} not finite at step {step}, on {self.contents(self.progress.epochs, batch)}",
             remedy="look at them, or lower training.learning_rate or training.clip_norm and "
             "choose another --out; the last finite checkpoint is kept",
         )
-
-    def culprits(self) -> str:
-        """Names what the last batch was made of."""
-        (ids,) = (batch["utterance_id"] for batch in self.batches.skip(self.batch).take(1))
-        return "utterances " + ", ".join(name.decode() for name in ids.numpy())
 
 
 class KeepProgress(keras.callbacks.Callback):

@@ -12,6 +12,7 @@ from tfkd.config import overrides_of, to_dict
 from tfkd.errors import CheckpointError
 from tfkd.files import write_json
 from tfkd.locks import locked
+from tfkd.records.store import PLAN
 from tfkd.runs import CONFIG
 from tfkd.strict_yaml import read_yaml
 
@@ -28,11 +29,15 @@ def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
       identity: digests of the settings (`config`) and of what else the training depends on.
       config: those settings.
     Raises:
-      CheckpointError: if it belongs to another, with what differs.
+      CheckpointError: if it belongs to another, with what differs, or holds a store.
       RecordError: if another process trains into it.
     """
     path = out / _IDENTITY
     with locked(out):
+        if (out / PLAN).exists():
+            raise CheckpointError(
+                "holds prepared audio or pseudo labels", path=out, remedy="choose another --out"
+            )
         earlier = json.loads(path.read_text()) if path.exists() else identity
         if earlier != identity:
             raise CheckpointError(

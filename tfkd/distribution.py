@@ -9,10 +9,12 @@ reads and writes the run: the others need no folder in common with it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from tfkd.shapes import Batch, filled
 
 Distribution = Literal["none", "mirrored", "multi_worker"]
 _JOBS = {"chief", "worker"}
+_ADDRESS = re.compile(r"\S+:\d+")
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
@@ -77,7 +80,7 @@ class Replicas:
         waits for the other workers, and must come before TensorFlow's first operation.
     Raises:
       ConfigError: if TF_CONFIG is missing or wrong.
-      TrainingError: if TensorFlow was in use before the workers could join.
+      TrainingError: if the workers cannot join, or TensorFlow was in use before they could.
     """
 
     def __init__(self, distribution: Distribution = "none") -> None:
@@ -87,6 +90,11 @@ class Replicas:
         except RuntimeError as error:  # "Collective ops must be configured at program startup"
             raise TrainingError(
                 f"the workers cannot join: {error}", remedy="start tfkd train in its own process"
+            ) from error
+        except tf.errors.OpError as error:
+            raise TrainingError(
+                f"the workers cannot join: {_first_line(error.message)}",
+                remedy="check TF_CONFIG and that its port is free; then start all workers again",
             ) from error
         self.count: int = self.strategy.num_replicas_in_sync
         self._share = tf.function(
@@ -107,17 +115,28 @@ class Replicas:
                 f"training.batch_size: {batch_size} is below the number of replicas, {self.count}"
             )
 
-    def batches(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """What `fit` reads here of global batches that every worker draws alike."""
+    def batches(
+        self,
+        batches: tf.data.Dataset,
+        watch: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+    ) -> tf.data.Dataset:
+        """What `fit` reads here of global batches that every worker draws alike.
+
+        Args:
+          watch: is put between this worker's share of the batches and the step.
+        """
         if self.count == 1:
-            return batches
+            return watch(batches) if watch else batches
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             count = self.count // context.num_input_pipelines
             first = context.input_pipeline_id * count
-            return replica_shares(batches, self.count, first, count).prefetch(2 * count)
+            shares = replica_shares(batches, self.count, first, count).prefetch(2 * count)
+            return watch(shares) if watch else shares
 
-        return self.strategy.distribute_datasets_from_function(of_worker)
+        # Nothing may be fetched ahead of the step once it was watched.
+        options = tf.distribute.InputOptions(experimental_fetch_to_device=watch is None)
+        return self.strategy.distribute_datasets_from_function(of_worker, options)
 
     @contextlib.contextmanager
     def folder(self, out: Path) -> Iterator[Path]:
@@ -164,11 +183,14 @@ class Replicas:
             yield
         except tf.errors.UnavailableError as error:
             _, _, reason = error.message.rpartition("Collective ops is aborted by: ")
-            first_line = reason.partition("\n")[0]
             raise TrainingError(
-                f"another worker is gone: {first_line[:200]}",
+                f"another worker is gone: {_first_line(reason)}",
                 remedy="start all workers again: training goes on from the last checkpoint",
             ) from error
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0][:200]
 
 
 def _from_first_replica(values: tf.Tensor) -> tf.Tensor:
@@ -199,6 +221,9 @@ def _is_chief() -> bool:
             raise ValueError(f"jobs other than {' and '.join(sorted(_JOBS))}")
         if not 0 <= index < len(cluster[kind]):
             raise ValueError(f"no {kind} has index {index}")
+        for address in itertools.chain(*cluster.values()):
+            if not _ADDRESS.fullmatch(address):
+                raise ValueError(f"{address!r} is not host:port")
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"TF_CONFIG is not as TensorFlow has it: {error!r}", remedy=f"for example {_EXAMPLE}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +104,7 @@ class TrainingEpochs:
         self._num_samples = np.array([row["num_samples"] for row in store.index])
         self._places = np.flatnonzero([name not in without for name in self._utterance_ids])
         longest = int(self._num_samples.max())
+        self._error: Exception | None = None
         self._speeds = [SpeedChange(factor, longest) for factor in training.speed_factors]
 
     @property
@@ -126,31 +128,54 @@ class TrainingEpochs:
           token_ids [B, K, U] int32 (padded with pad, K = objective.num_hypotheses for seq_kd and 1
           for truth) and weights [B, K] float32.
         """
-        seed = self.training.seed + epoch
-        drawn = draw_speed(self._utterance_ids, self.training.speed_factors, seed)
-        speeds = [self._speeds[number] for number in drawn]
+        speeds = self._speeds_of(epoch)
         num_places = self._examples.num_places
         kinds = {"utterance_id": tf.string, "waveform": tf.float32, "num_samples": tf.int32,
                  "token_ids": tf.int32, "weights": tf.float32}  # fmt: skip
         shapes = [[None], [None, None], [None], [None, num_places, None], [None, num_places]]
 
         def load(places: np.ndarray) -> tuple[np.ndarray, ...]:
-            return self._load(places, [speeds[place] for place in places])
+            try:
+                return self._load(places, [speeds[place] for place in places])
+            except Exception as error:
+                self._error = error
+                raise
 
         def load_tensors(places: tf.Tensor) -> dict[str, tf.Tensor]:
             found = tf.numpy_function(load, [places], list(kinds.values()))
             return dict(zip(kinds, map(tf.ensure_shape, found, shapes)))
 
-        dataset = tf.data.Dataset.from_tensor_slices(self._plan(speeds, seed)[first:])
+        dataset = tf.data.Dataset.from_tensor_slices(self._plan(epoch, speeds)[first:])
         dataset = dataset.map(
             load_tensors, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
         )
         return dataset.prefetch(_BATCHES_AHEAD)
 
-    def _plan(self, speeds: list[SpeedChange], seed: int) -> tf.RaggedTensor:
+    @contextlib.contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Raises what loading a batch has met, in place of what TensorFlow makes of it."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self._error is None:
+                raise
+            raise self._error from None
+
+    def utterance_ids(self, epoch: int, batch: int) -> list[str]:
+        """Who is in a batch of an epoch; nothing is loaded for it."""
+        places = self._plan(epoch, self._speeds_of(epoch))[batch]
+        return [self._utterance_ids[place] for place in places.numpy()]
+
+    def _speeds_of(self, epoch: int) -> list[SpeedChange]:
+        """The speed of each utterance of the store in an epoch."""
+        seed = self.training.seed + epoch
+        drawn = draw_speed(self._utterance_ids, self.training.speed_factors, seed)
+        return [self._speeds[number] for number in drawn]
+
+    def _plan(self, epoch: int, speeds: list[SpeedChange]) -> tf.RaggedTensor:
         """The places of the utterances of each batch of an epoch."""
         lengths = np.array([speed.length(n) for speed, n in zip(speeds, self._num_samples)])
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(self.training.seed + epoch)
         batches = plan_batches(lengths[self._places], self.training.batch_size, generator)
         places = self._places[np.concatenate(batches)]
         return tf.RaggedTensor.from_row_lengths(places, [len(batch) for batch in batches])

@@ -66,14 +66,6 @@ class TrainableLanguageModel(RecurrentLanguageModel):
         return tf.reduce_sum(nats * is_token) / tf.reduce_sum(is_token)
 
 
-class StopOnNonFiniteText(StopOnNonFiniteLoss):
-    """Ends training at the first loss that is not a number."""
-
-    def culprits(self) -> str:
-        """Sentences have no names."""
-        return f"batch {self.batch}"
-
-
 class Perplexity(keras.callbacks.Callback):
     """Adds perplexity and bits per token of training and validation to the logs of each epoch."""
 
@@ -191,6 +183,8 @@ def _fit(
 ) -> None:
     progress = keeper.progress
     validation = sentence_batches(valid, tokenizer, training.batch_size)
+    steps_per_epoch = math.ceil(len(sentences.token_ids) / training.batch_size)
+    stopper = StopOnNonFiniteLoss(progress, steps_per_epoch, lambda _, batch: f"batch {batch}")
     while progress.epochs < training.epochs and not progress.has_stalled(
         training.patience, _MONITOR
     ):
@@ -204,7 +198,7 @@ def _fit(
         )
         # One call an epoch, because each has batches of its own.
         callbacks = keras.callbacks.CallbackList(
-            [StopOnNonFiniteText(batches), Perplexity(), keeper],
+            [stopper, Perplexity(), keeper],
             add_history=True,
             add_progbar=True,
             model=model,

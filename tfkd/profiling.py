@@ -1,4 +1,4 @@
-"""Where the time of a training goes: waiting for batches, steps, validation, checkpoints."""
+"""Where the time of a training goes: preparations, batches, steps, validation, checkpoints."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+BEFORE = "before the first step"
 FIRST_STEP, INPUT, STEP = "first step (tracing)", "waiting for input", "steps"
 VALIDATION, CHECKPOINTING = "validation", "checkpoints"
 TRACE, OTHER = "writing the trace", "other"
@@ -17,16 +18,15 @@ _TRACED_STEPS = range(5, 10)
 
 
 class Profile(keras.callbacks.Callback):
-    """Splits the wall time of one or more calls of `fit` into parts.
+    """Splits the wall time from its making to the end of the last call of `fit` into parts.
 
-    It comes before the callbacks that it times.
+    It comes before the callbacks that it times. Of several workers, each profiles its own work.
 
     Args:
       trace_directory: where a trace of some steps is written for TensorBoard; none by default.
 
     Attributes:
       seconds: by part; they add up to `wall_seconds`.
-      wall_seconds: of all calls of `fit` together.
       steps, utterances: how many there were.
       samples, padded_samples: what the batches held, after the change of speed, and how many of
         those were padding.
@@ -35,11 +35,12 @@ class Profile(keras.callbacks.Callback):
     def __init__(self, trace_directory: Path | None = None) -> None:
         super().__init__()
         self.trace_directory = trace_directory
-        parts = (INPUT, FIRST_STEP, STEP, VALIDATION, CHECKPOINTING, TRACE, OTHER)
+        parts = (BEFORE, INPUT, FIRST_STEP, STEP, VALIDATION, CHECKPOINTING, TRACE, OTHER)
         self.seconds = dict.fromkeys(parts, 0.0)
         self.wall_seconds = 0.0
         self.steps = self.utterances = self.samples = self.padded_samples = 0
-        self._fit_begun = self._step_begun = self._requested = self._waited = 0.0
+        self._begun = time.perf_counter()
+        self._step_begun = self._requested = self._waited = 0.0
         self._is_tracing = False
 
     @property
@@ -61,7 +62,10 @@ class Profile(keras.callbacks.Callback):
 
         def arrived(number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             length = tf.shape(batch["waveform"])[1]
-            tf.numpy_function(self._note_arrival, [batch["num_samples"], length], [])
+            # Rows that stand in for missing ones weigh nothing.
+            is_utterance = tf.reduce_any(batch["weights"] > 0, 1)
+            num_samples = tf.where(is_utterance, batch["num_samples"], 0)
+            tf.numpy_function(self._note_arrival, [num_samples, length], [])
             return batch
 
         requests = tf.data.Dataset.counter().map(requested)
@@ -75,7 +79,8 @@ class Profile(keras.callbacks.Callback):
         return _Timed(callback, self.seconds, part)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._fit_begun = time.perf_counter()
+        if not self.steps:
+            self.seconds[BEFORE] = time.perf_counter() - self._begun
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if self.trace_directory and self.steps == _TRACED_STEPS.start:
@@ -87,13 +92,14 @@ class Profile(keras.callbacks.Callback):
         part = STEP if self.steps else FIRST_STEP
         self.seconds[part] += time.perf_counter() - self._step_begun - self._waited
         self.seconds[INPUT] += self._waited
+        self._waited = 0.0
         self.steps += 1
         if self.steps == _TRACED_STEPS.stop:
             self._stop_tracing()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self._stop_tracing()
-        self.wall_seconds += time.perf_counter() - self._fit_begun
+        self.wall_seconds = time.perf_counter() - self._begun
         known = sum(seconds for part, seconds in self.seconds.items() if part != OTHER)
         self.seconds[OTHER] = self.wall_seconds - known
 
@@ -101,8 +107,9 @@ class Profile(keras.callbacks.Callback):
         self._requested = time.perf_counter()
 
     def _note_arrival(self, num_samples: np.ndarray, length: np.ndarray) -> None:
-        self._waited = time.perf_counter() - self._requested
-        self.utterances += len(num_samples)
+        # Replicas of a worker each fetch a share for the same step.
+        self._waited += time.perf_counter() - self._requested
+        self.utterances += np.count_nonzero(num_samples)
         self.samples += len(num_samples) * int(length)
         self.padded_samples += int((length - num_samples).sum())
 

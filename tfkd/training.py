@@ -184,7 +184,7 @@ def train(
       CheckpointError: if `out` holds a run of other settings or data (it says which).
       ConfigError: if the settings of several workers are wrong, or XLA cannot compile the products
         of that precision.
-      RecordError: if another process trains into `out`.
+      RecordError: if another process trains into `out`, or a record can no longer be read.
       TextError: if no utterance gives a target, or validation has no transcript.
       TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
         workers have different data or settings.
@@ -284,34 +284,39 @@ def _fit(
 ) -> None:
     progress = keeper.progress
     curves = CurvesForTensorBoard(keeper.out / TENSORBOARD)
-    callbacks: list[keras.callbacks.Callback] = [validation, keeper, curves]
+    stopper = StopOnNonFiniteLoss(
+        progress,
+        epochs.num_batches,
+        lambda *place: "utterances " + ", ".join(epochs.utterance_ids(*place)),
+    )
+    callbacks: list[keras.callbacks.Callback] = [stopper, validation, keeper, curves]
     if profile is not None:
+        profile.trace_directory = keeper.out / TENSORBOARD
         timed = profile.timing(validation, VALIDATION), profile.timing(keeper, CHECKPOINTING)
-        callbacks = [profile, *timed, curves]
+        callbacks = [stopper, profile, *timed, curves]
     while not _has_ended(progress, training):
         epoch = progress.epochs
         batches = epochs.batches(epoch, progress.batches)
         steps = int(batches.cardinality())
         inputs = in_few_shapes(batches, training.batch_size) if training.xla else batches
-        if profile is not None:
-            inputs = profile.watch(inputs)
         # One call an epoch, because each has batches of its own.
-        model.fit(
-            replicas.batches(inputs),
-            steps_per_epoch=steps,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            shuffle=False,
-            callbacks=keras.callbacks.CallbackList(
-                [StopOnNonFiniteLoss(batches), *callbacks],
-                add_history=True,
-                add_progbar=True,
-                model=model,
-                verbose=1 if sys.stdout.isatty() else 2,
-                epochs=training.epochs,
-                steps=steps,
-            ),
-        )
+        with epochs.own_errors():
+            model.fit(
+                replicas.batches(inputs, profile and profile.watch),
+                steps_per_epoch=steps,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                shuffle=False,
+                callbacks=keras.callbacks.CallbackList(
+                    callbacks,
+                    add_history=True,
+                    add_progbar=True,
+                    model=model,
+                    verbose=1 if sys.stdout.isatty() else 2,
+                    epochs=training.epochs,
+                    steps=steps,
+                ),
+            )
 
 
 def feature_statistics(frontend: LogMel, store: Store) -> tuple[np.ndarray, np.ndarray]:

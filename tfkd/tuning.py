@@ -48,7 +48,7 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
     ]
     # All of them are checked before the first is decoded.
     configs = [with_overrides(run.system.decoding, each) for each in overrides]
-    batches = audio_batches(store, run.system.training.batch_size).cache()
+    batches = audio_batches(store, run.system.training.batch_size)
     trials: list[Trial | None] = [None] * len(configs)
     with tqdm(total=len(configs), desc="tune", unit="setting", disable=None) as bar:
         for places in _alike(configs):

@@ -1,7 +1,7 @@
 """Two devices, or two workers that are killed and started again, train as one device does.
 
-Dropout and SpecAugment are off, because replicas draw masks of their own. What is left differs by
-the order of sums alone.
+Dropout and SpecAugment are off there, because replicas draw masks of their own. What is left
+differs by the order of sums alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,43 @@ def die_after_the_last(self, batch, logs=None):
 
 callbacks.KeepProgress.on_train_batch_end = die_after_the_last
 train(system, open_store(train_dir), open_store(valid_dir), out)
+"""
+
+# Draws twice on each of two devices, and trains while a profile looks on.
+DRAW_AND_PROFILE = """
+import json, sys
+import tensorflow as tf
+from tfkd.config import SpecAugmentConfig, SystemConfig, from_dict
+from tfkd.distribution import Replicas
+from tfkd.layers.frontend import SpecAugment
+from tfkd.layers.randomness import Dropout
+from tfkd.profiling import Profile
+from tfkd.records import open_store
+from tfkd.strict_yaml import read_yaml
+from tfkd.training import train
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+replicas = Replicas("mirrored")
+with replicas.scope():
+    augment, dropout = SpecAugment(SpecAugmentConfig()), Dropout(0.5)
+
+def draw():
+    features = augment(tf.ones([2, 50, 40]), tf.fill([2], 50), training=True)
+    return features, dropout(tf.ones([2, 50]), training=True)
+
+local = replicas.strategy.experimental_local_results
+draws = [[local(part) for part in replicas.strategy.run(draw)] for _ in range(2)]
+states = [local(layer.seed_generator.state.value) for layer in (augment, dropout)]
+config, train_dir, valid_dir, out = sys.argv[1:]
+system, profile = from_dict(SystemConfig, read_yaml(config)), Profile()
+train(system, open_store(train_dir), open_store(valid_dir), out, profile)
+print(json.dumps({
+    "draws": [[[device.numpy().tolist() for device in part] for part in each] for each in draws],
+    "states": [[device.numpy().tolist() for device in state] for state in states],
+    "profile": {name: value for name, value in vars(profile).items()
+                if name in ("seconds", "wall_seconds", "steps", "utterances")},
+}))
 """
 
 
@@ -100,6 +138,16 @@ class Trainers:
         )
         self._started.append(process)
         return process
+
+    def draw_and_profile(self) -> dict[str, Any]:
+        """What DRAW_AND_PROFILE prints."""
+        training = dataclasses.replace(self.system.training, distribution="mirrored")
+        config = self.folder / "profiled.yaml"
+        config.write_text(to_yaml(dataclasses.replace(self.system, training=training)))
+        command = [sys.executable, "-c", DRAW_AND_PROFILE, config, *self.stores, self.run]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
 
     def start_workers(self, victim: int | None = None, last_step: int = -1):
         """Two workers on the loopback interface; the victim dies after its step `last_step`."""
@@ -175,6 +223,23 @@ def test_two_devices_of_a_machine_train_as_one(trainers, reference, system, proo
     end(trainers.start("mirrored"))
     difference = check_equal(trainers.run, reference, system)
     proof.report("mirrored on two devices", devices=2, largest_weight_difference=difference)
+
+
+def test_devices_draw_masks_of_their_own_and_are_profiled(trainers, system):
+    found = trainers.draw_and_profile()
+    # Each draw is another one: of a device, and of a call.
+    for draws in zip(*found["draws"]):
+        masks = [json.dumps(device) for devices in draws for device in devices]
+        assert len(set(masks)) == len(masks) == 4
+    # A checkpoint holds the state of one device, so it must be that of all.
+    for first, second in found["states"]:
+        assert first == second
+    profile = found["profile"]
+    # 24 utterances an epoch in batches of five: rows that stand in are no utterances.
+    assert profile["utterances"] == 24 * EPOCHS
+    assert profile["steps"] == 5 * EPOCHS
+    assert min(profile["seconds"].values()) >= 0
+    assert sum(profile["seconds"].values()) == pytest.approx(profile["wall_seconds"])
 
 
 def test_workers_that_are_killed_and_started_again_train_as_one(trainers, reference, system, proof):

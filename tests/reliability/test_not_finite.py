@@ -66,6 +66,20 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_spares_the_checkpoint(
     proof.report("training: loss not finite", steps_tried=len(chosen), stopped_at_once=len(chosen))
 
 
+def test_a_step_that_a_scaled_loss_leaves_out_counts(
+    short_training, prepared, names, tmp_path
+) -> None:
+    training = dataclasses.replace(short_training.training, precision="mixed_float16")
+    system = dataclasses.replace(short_training, training=training)
+    for batch in (0, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            poison(patch, 0, batch)
+            listed = ", ".join(names[0][batch])
+            message = f"not finite at step {batch + 1}, on utterances {listed} "
+            with pytest.raises(TrainingError, match=message):
+                train(system, prepared["train"], prepared["valid"], tmp_path)
+
+
 def poison(patch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
     """Makes the recordings of one batch infinitely loud."""
     real = TrainingEpochs.batches

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfkd.cli.options import refuse_set
@@ -63,9 +62,9 @@ def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace
     from tfkd.preparing import utterance_store
     from tfkd.profiling import Profile
     from tfkd.reporting import profile_report
-    from tfkd.training import TENSORBOARD, train
+    from tfkd.training import train
 
-    profile = Profile(Path(options.out) / TENSORBOARD) if options.profile else None
+    profile = Profile() if options.profile else None
     config = PrepareConfig(sample_rate_hz=system.model.frontend.sample_rate_hz)
     with (
         utterance_store(train_data, config) as train_store,

@@ -37,7 +37,7 @@ _AT_LEAST: dict[str, float] = {
     "eos_threshold": 0, "no_repeat_ngram": 0, "max_tokens_per_second": 0.1,
     "max_repeats": 1, "max_compression_ratio": 0, "min_characters_per_second": 0,
     "max_characters_per_second": 0, "min_coverage": 0, "max_backward_share": 0,
-    "backward_tolerance_seconds": 0, "max_disagreement": 0, "max_wer": 0,
+    "backward_tolerance_seconds": 0, "max_disagreement": 0, "max_wer": 0, "seed": 0,
 }  # fmt: skip
 _BELOW_ONE = {"dropout", "label_smoothing"}
 _WIDEST_BEAM = 64

@@ -14,6 +14,7 @@ from tfkd.layers.attention_scan import attention_scan
 from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_units
 from tfkd.layers.dimensions import dimensions
 from tfkd.layers.products import project, widened_at_turn
+from tfkd.layers.randomness import Dropout
 
 
 class DecoderMemory(NamedTuple):
@@ -54,7 +55,7 @@ class AttentionDecoder(keras.layers.Layer):
         self.config = from_dict(DecoderConfig, config) if isinstance(config, dict) else config
         self.attention = AdditiveAttention(attention, name="attention", dtype=self.dtype_policy)
         self.vocab_size = vocab_size
-        self.dropout = keras.layers.Dropout(self.config.dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(self.config.dropout, dtype=self.dtype_policy)
 
     def build(self, encoded_units: int) -> None:
         units, width = self.config.units, GATES[self.config.cell] * self.config.units

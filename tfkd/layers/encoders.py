@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfkd.config import EncoderConfig, from_dict
 from tfkd.layers.dimensions import dimensions
 from tfkd.layers.normalisation import LayerNormalization
+from tfkd.layers.randomness import Dropout
 from tfkd.layers.recurrent import BidirectionalRNN, zero_beyond
 
 
@@ -78,7 +79,7 @@ class Encoder(keras.layers.Layer):
         self.norms = [
             LayerNormalization(name=f"norm_{i}", dtype=dtype) for i in range(self.config.layers)
         ]
-        self.dropout = keras.layers.Dropout(self.config.dropout, dtype=dtype)
+        self.dropout = Dropout(self.config.dropout, dtype=dtype)
 
     def build(self, input_shape) -> None:
         width = input_shape[-1]

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.config import FrontendConfig, SpecAugmentConfig, from_dict
+from tfkd.layers.randomness import ReplicaSeeds
 
 # Energies below this (of a waveform in [-1, 1]) are silence; the floor keeps the log finite.
 _ENERGY_FLOOR = 1e-6
@@ -144,7 +145,7 @@ class SpecAugment(keras.layers.Layer):
         super().__init__(**kwargs)
         self.config = from_dict(SpecAugmentConfig, config) if isinstance(config, dict) else config
         # A variable, so that a training that resumes from a checkpoint draws what follows.
-        self.seed_generator = keras.random.SeedGenerator()
+        self.seed_generator = ReplicaSeeds()
         self.built = True
 
     def call(self, log_mel: tf.Tensor, num_frames: tf.Tensor, training: bool = False) -> tf.Tensor:

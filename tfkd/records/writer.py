@@ -234,6 +234,8 @@ class StoreWriter:
             self.plan.check_same(Plan.read(path), path)
         elif any(shards.glob("*.tfrecord")):
             raise RecordError("holds shards but no plan", path=self.directory, remedy=OTHER_FOLDER)
+        elif (self.directory / COMPLETE).exists():
+            raise RecordError("holds what is no store", path=self.directory, remedy=OTHER_FOLDER)
         else:
             self.plan.write(path)
         with _writing(shards):
