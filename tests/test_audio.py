@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfkd import resampling
+from tfkd import audio, resampling
 from tfkd.audio import (
     UnusableAudio,
     check_waveform,
@@ -229,6 +229,48 @@ def test_a_truncated_wav_is_refused(end):
 def test_a_truncated_lossy_file_is_refused(format, share):
     data = encoded(noise(160000), 16000, format)
     refusal(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 44100])
+@pytest.mark.parametrize("format", ["OGG", "MP3"])
+def test_joined_files_are_not_read_as_the_first_of_them(format, rate_hz):
+    # Each Ogg file has a number of its own.
+    error = refusal(b"".join(encoded(noise(3 * rate_hz), rate_hz, format) for _ in range(2)))
+    assert error.reason == "undecodable_audio"
+    assert "more audio than its header declares" in str(error)
+
+
+def test_an_mp3_longer_than_its_bit_rate_lets_expect_is_refused():
+    samples = noise(160_000)
+    samples[16_000:] /= 1000  # Few bits a second after a first one of many.
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer, samples, 16_000, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE"
+    )
+    data = buffer.getvalue()
+    declared = data.index(b"Xing")
+    second_frame = data.index(data[:2], declared)
+    assert "more audio than its header declares" in str(refusal(data[second_frame:]))
+
+
+@pytest.mark.parametrize("tag", [b"TAG" + b"x" * 125, bytes(50_000), noise(6000).tobytes()])
+def test_what_follows_the_frames_of_an_mp3_is_no_audio(tag):
+    data = encoded(noise(48_000), 16_000, "MP3")
+    assert decode_audio(data + tag, name="clip.mp3")[0].size == 48_000
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "MP3"])
+def test_what_is_far_too_long_is_not_decoded(format, tmp_path, monkeypatch):
+    path = tmp_path / "long.xyz"
+    path.write_bytes(encoded(noise(48_000), 16_000, format))
+    assert read_audio(path, sample_rate_hz=16_000, max_seconds=2.0).size == 48_000
+    part = read_audio(path, sample_rate_hz=16_000, end_seconds=0.5, max_seconds=1.0)
+    assert part.size == 8_000
+    monkeypatch.setattr(soundfile.SoundFile, "read", None)
+    monkeypatch.setattr(audio, "_wav_samples", None)
+    with pytest.raises(UnusableAudio, match="3.000 s of audio, longer than 1.9 s") as caught:
+        read_audio(path, sample_rate_hz=16_000, max_seconds=1.9)
+    assert caught.value.reason == "too_long"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tfkd import cli
 from tfkd.cli.parser import command_parser
 from tfkd.config import LabelConfig
 from tfkd.device import DeviceRecogniser
+from tfkd.text import CharacterTokenizer
 
 COMMANDS = (
     *("prepare", "params", "train", "label", "distill", "decode"),
@@ -102,6 +103,11 @@ def places(tmp_path_factory, tiny_corpus, prepared, tiny_settings) -> dict[str, 
     for name, content in configs.items():
         (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
     (directory / "lm.yaml").write_text("model: {units: 8}\n")
+    (directory / "dated.yaml").write_text("max_tokens: 2020-01-01\n")
+    (directory / "systems.json").write_text('{"systems": {}}')
+    (directory / "saved").mkdir()
+    (directory / "saved" / "saved_model.pb").write_bytes(b"")
+    (directory / "saved" / "tfkd.json").write_text("[]")
     (directory / "broken.yaml").write_text("teacher: [1, 2\nstudent: }{\n")
     (directory / "list.yaml").write_text("- a\n- b\n")
     return {
@@ -178,7 +184,7 @@ MISTAKES = [
     ("no model", "evaluate {dir}/empty --data {test}", 1, "neither the folder of a run"),
     ("data of a run", "evaluate {teacher} --data {dir}/absent", 1, "no such file or folder"),
     ("format", "export {teacher} --out {dir}/o --parity-data {test} --formats tflite-int4",
-     1, "unknown format tflite-int4"),
+     2, "formats: 'tflite-int4' is none of savedmodel, tflite-float32"),
     ("no text", "train-lm {dir}/lm.yaml --run {teacher} --text {dir}/absent.txt "
      "--valid {dir}/text.txt --out {dir}/o", 1, "absent.txt: cannot read the text"),
     ("no tokenizer", "lm-text {dir}/empty --text {dir}/text.txt --out {dir}/o", 1,
@@ -202,6 +208,13 @@ MISTAKES = [
     ("other setting of a student", "distill {dir}/good.yaml --labels {train} --valid {test} --out "
      "{teacher} --set training.epochs=77", 1, "here training.epochs=77"),
     ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
+    ("no systems", "report {dir}/systems.json --title T --out {dir}/o", 1, "not the results of"),
+    ("part of a SavedModel", "evaluate {dir}/saved --data {test}", 1, "not a SavedModel of tfkd"),
+    ("date", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1 "
+     "--decoding {dir}/dated.yaml", 2, "dated.yaml: line 1: '2020-01-01' is no setting's value"),
+    ("limits of labels", "label {teacher} --data {corpus}/test.jsonl --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --set min_tokens=500", 2, "labels.min_tokens: cannot exceed max_tokens"),
+    ("form", "run configs/demo.yaml --set export.formats=[tflite-int4]", 2, "'tflite-int4' is"),
     ("no results", "report {dir}/text.txt --title T --out {dir}/o", 1, "not the results of a run"),
     ("no labels to filter", "filter-report {train} --out {dir}/o", 1,
      "is a store of utterances, not of pseudo_labels"),
@@ -400,7 +413,7 @@ def job(tmp_path_factory, tiny_corpus, tiny_settings) -> tuple[list[str], Path]:
     }
     config = {
         "data_dir": "to be set",
-        "prepare": {"sample_rate_hz": 8000, "shard_size": 8},
+        "prepare": {"sample_rate_hz": 8000, "shard_size": 8, "max_seconds": 5},
         "teacher": system,
         "labels": {"beam_width": 3, "num_hypotheses": 2},
         "student": {**system, "model": {**system["model"], "decoder": {"units": 16}}},
@@ -535,12 +548,53 @@ def test_a_changed_setting_is_refused_not_mixed(finished_job, job, capfd):
     assert not {path for path in changed if is_product(path)}
 
 
-def test_a_job_makes_a_damaged_export_again(finished_job, job, tmp_path):
+@pytest.mark.parametrize("damage", ["model cut", "no comparison with Keras"])
+def test_a_job_makes_a_damaged_export_again(finished_job, job, tmp_path, damage):
     work = shutil.copytree(finished_job, tmp_path / "work")
     model = work / "export" / "model-float32.tflite"
-    model.write_bytes(model.read_bytes()[:1000])
+    if damage == "model cut":
+        model.write_bytes(model.read_bytes()[:1000])
+    else:
+        (work / "export" / "parity.json").unlink()
     cli.main([*job[0], "--set", f"work_dir={work}"])
+    assert (work / "export" / "parity.json").exists()
     assert DeviceRecogniser(model).metadata.parameters > 0  # whole, or it would be refused
+
+
+def test_a_job_without_transcripts_to_measure_by_ends_early(
+    job, tmp_path, tiny_corpus, capfd, monkeypatch
+):
+    corpus = shutil.copytree(tiny_corpus, tmp_path / "corpus")
+    rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
+    lines = (json.dumps({"audio": row["audio"]}) + "\n" for row in rows)
+    (corpus / "test.jsonl").write_text("".join(lines))
+    monkeypatch.setattr("tfkd.running.train", refuse)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*job[0], "--set", f"data_dir={corpus}", "--set", f"work_dir={tmp_path / 'work'}"])
+    assert ended.value.code == 1
+    assert "data/test: no utterance has a transcript" in capfd.readouterr().err
+
+
+@pytest.fixture
+def teacher_that_spells(teacher, tmp_path) -> Path:
+    """The teacher with a hyphen in place of a letter."""
+    run = shutil.copytree(teacher.directory, tmp_path / "speller")
+    CharacterTokenizer(" abdeikmos-").save(run)
+    return run
+
+
+def test_evaluate_keeps_the_characters_that_a_recogniser_can_say(
+    teacher_that_spells, tiny_corpus, tmp_path, capsys
+):
+    rows = [json.loads(line) for line in (tiny_corpus / "test.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {"audio": str(tiny_corpus / row["audio"]), "text": row["text"].replace(" ", "-")}
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    transcripts = tmp_path / "transcripts.jsonl"
+    cli.main(["evaluate", str(teacher_that_spells), "--data", str(tmp_path / "m.jsonl"),
+              "--transcripts", str(transcripts)])  # fmt: skip
+    found = [json.loads(line)["reference"] for line in transcripts.read_text().splitlines()]
+    assert sorted(found) == sorted(row["text"] for row in rows)
 
 
 def test_a_job_goes_on_where_a_stage_is_missing(finished_job, job, tmp_path, monkeypatch):
@@ -552,7 +606,7 @@ def test_a_job_goes_on_where_a_stage_is_missing(finished_job, job, tmp_path, mon
     real: Callable = running.evaluate
 
     def noting(model, store):
-        asked.append(os.path.relpath(model, work))
+        asked.append(os.path.relpath(model.path, work))
         return real(model, store)
 
     monkeypatch.setattr(training, "_fit", refuse)

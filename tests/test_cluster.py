@@ -12,7 +12,7 @@ pytest.importorskip("apache_beam", reason="needs pip install 'tfkd[beam]'")
 
 from tfkd import cli
 from tfkd.cluster import LabelShard, label_with_beam
-from tfkd.errors import ClusterError, RecordError
+from tfkd.errors import ClusterError, ConfigError, RecordError
 from tfkd.records import Store, is_written, open_store
 
 # Two processes, each with a teacher of its own.
@@ -93,6 +93,13 @@ def test_a_repeated_bundle_changes_nothing(labels, task_on, tmp_path):
 def test_a_worker_with_other_settings_refuses(labels, label_config, task_on):
     with pytest.raises(ClusterError, match="plan.json: was made by another plan: config digest"):
         task_on(labels.directory, dataclasses.replace(label_config, beam_width=2))
+
+
+def test_an_option_that_beam_refuses_is_one_line(teacher, prepared, label_config, tmp_path, capfd):
+    settings = {"runner": "direct", "options": ["--direct_num_workers=abc"]}
+    with pytest.raises(ConfigError, match="the runner refuses a --runner-option"):
+        label_with_beam(teacher, prepared["train"], tmp_path, label_config, **settings)
+    assert "direct_num_workers" in capfd.readouterr().err
 
 
 def test_what_fails_in_a_worker_is_one_line(

@@ -13,6 +13,7 @@ from tfkd.config import (
     LabelConfig,
     LanguageModelConfig,
     ModelConfig,
+    PrepareConfig,
     RunConfig,
     SystemConfig,
     TrainingConfig,
@@ -123,6 +124,24 @@ def test_an_optional_value_may_be_null():
     [
         (SystemConfig, {"decoding": {"num_hypotheses": 5}}, "decoding.num_hypotheses: cannot"),
         (RunConfig, {"labels": {"beam_width": 3}}, "labels.num_hypotheses: cannot exceed"),
+        (RunConfig, {"labels": {"min_tokens": 9, "max_tokens": 8}}, "labels.min_tokens: cannot"),
+        (
+            RunConfig,
+            {"labels": {"min_tokens": 9}, "teacher": {"decoding": {"max_tokens": 8}}},
+            "labels.min_tokens: cannot exceed",
+        ),
+        (
+            RunConfig,
+            {
+                "labels": {"fusion": {"ctc_weight": 0.1}},
+                "teacher": {"model": {"ctc": False}, "training": {"ctc_weight": 0}},
+            },
+            "labels.fusion.ctc_weight: needs model.ctc: true",
+        ),
+        (RunConfig, {"export": {"formats": ["tflite-int4"]}}, "'tflite-int4' is none of"),
+        (RunConfig, {"prepare": {"max_seconds": 31}}, "export.max_seconds: 30 is below prepare's"),
+        (PrepareConfig, {"sample_rate_hz": 65_541}, "FLAC, which keeps the audio, has no 65541"),
+        (PrepareConfig, {"sample_rate_hz": 655_360}, "FLAC, which keeps the audio, has no 655360"),
         (RunConfig, {"labels": {"beam_width": 65}}, "labels.beam_width: 65 is above 64"),
         (DecodingConfig, {"max_tokens": 3, "min_tokens": 4}, "min_tokens: cannot exceed"),
         (DecodingConfig, {"eos_threshold": -1}, "eos_threshold: -1.0 is below 0"),

@@ -105,6 +105,7 @@ def test_jsonl_fields(tmp_path):
         {"audio": "4.wav", "offset": 0},
         {"audio": "5.wav", "start_seconds": 1, "end_seconds": 2.5, "duration": 9},
         {"audio": "6.wav", "text": ""},
+        {"audio": "8.wav", "start_seconds": 3, "duration_seconds": 2},
     )
     assert read_corpus(path) == (
         [
@@ -115,6 +116,7 @@ def test_jsonl_fields(tmp_path):
             Utterance("4", tmp_path / "4.wav", start_seconds=0.0),
             Utterance("5", tmp_path / "5.wav", start_seconds=1.0, end_seconds=2.5),
             Utterance("6", tmp_path / "6.wav", ""),
+            Utterance("8", tmp_path / "8.wav", start_seconds=3.0, end_seconds=5.0),
         ],
         [],
     )
@@ -145,6 +147,7 @@ def test_jsonl_fields(tmp_path):
         ('{"audio": "a.wav", "duration": 1' + "0" * 400 + "}", "is not a number"),
         ('{"audio": "a.wav", "start_seconds": 2, "end_seconds": 1}', "before it starts"),
         ('{"audio": "a.wav", "offset": 2, "duration": 0}', "before it starts"),
+        ('{"audio": "a.wav", "offset": 2, "start_seconds": 2}', "offset are both given"),
     ],
 )
 def test_a_bad_line_is_rejected_and_the_rest_is_read(tmp_path, line, detail):
@@ -299,6 +302,18 @@ def test_librispeech(tmp_path):
         Utterance("84-121-0001", tmp_path / "84/121/84-121-0001.wav", "BUT", "84"),
     ]
     assert reasons(corpus) == [("19-2-0000", "duplicate_id"), ("19-2.trans.txt:4", "bad_line")]
+
+
+def test_linked_folders_of_librispeech_are_read_once(tmp_path):
+    write(tmp_path / "disk/19/2/19-2.trans.txt", "19-2-0000 A")
+    tree = tmp_path / "tree"
+    write(tree / "84/121/84-121.trans.txt", "84-121-0000 B")
+    (tree / "19").symlink_to(tmp_path / "disk/19")
+    (tree / "again").symlink_to(tree / "84")
+    (tree / "84/loop").symlink_to(tree)
+    utterances, rejections = read_corpus(tree)
+    assert [each.utterance_id for each in utterances] == ["19-2-0000", "84-121-0000"]
+    assert rejections == []
 
 
 def test_commonvoice(tmp_path):

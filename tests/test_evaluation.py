@@ -9,7 +9,7 @@ import pytest
 
 from tfkd import cli
 from tfkd.errors import CheckpointError, ConfigError, TfkdError
-from tfkd.evaluation import Evaluation, Transcript, evaluate, sample_rate_hz_of
+from tfkd.evaluation import Evaluation, Transcript, evaluate, open_model
 from tfkd.metrics import score
 from tfkd.preparing import prepare
 from tfkd.records import open_store
@@ -25,7 +25,7 @@ KEYS = {
 def evaluations(teacher, exports, prepared) -> dict[str, tuple[Evaluation, list[Transcript]]]:
     models = {"keras": teacher.directory}
     models |= {form: exports[form].path for form in ("savedmodel", "tflite-float32")}
-    return {form: evaluate(model, prepared["test"]) for form, model in models.items()}
+    return {form: evaluate(open_model(model), prepared["test"]) for form, model in models.items()}
 
 
 @pytest.mark.parametrize("form", ["savedmodel", "tflite-float32"])
@@ -88,31 +88,31 @@ def test_utterances_without_text_are_not_scored(exports, tmp_path, speak, prepar
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare(tmp_path / "m.jsonl", tmp_path / "some", prepare_config)
     evaluation, transcripts = evaluate(
-        exports["tflite-float32"].path, open_store(tmp_path / "some")
+        open_model(exports["tflite-float32"].path), open_store(tmp_path / "some")
     )
     assert [t.utterance_id for t in transcripts] == ["a"]
     assert (evaluation.utterances, evaluation.words) == (1, 1)
     (tmp_path / "m.jsonl").write_text(json.dumps(rows[1]) + "\n")
     prepare(tmp_path / "m.jsonl", tmp_path / "none", prepare_config)
     with pytest.raises(TfkdError, match="no utterance has a transcript"):
-        evaluate(exports["tflite-float32"].path, open_store(tmp_path / "none"))
+        evaluate(open_model(exports["tflite-float32"].path), open_store(tmp_path / "none"))
 
 
 def test_every_form_tells_its_rate(teacher, exports):
     models = [teacher.directory, exports["savedmodel"].path, exports["tflite-int8"].path]
-    assert [sample_rate_hz_of(model) for model in models] == [8000] * 3
+    assert [open_model(model).sample_rate_hz for model in models] == [8000] * 3
 
 
 def test_what_is_no_model_is_refused(tmp_path, prepared):
     with pytest.raises(CheckpointError, match="neither the folder of a run, nor a SavedModel, nor"):
-        evaluate(tmp_path, prepared["test"])
+        open_model(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"not one of ours")
     with pytest.raises(CheckpointError, match="not a SavedModel of tfkd"):
-        evaluate(tmp_path, prepared["test"])
+        open_model(tmp_path)
 
 
 def test_the_search_of_a_run_can_be_changed_and_that_of_an_export_not(teacher, exports, prepared):
-    _, transcripts = evaluate(teacher.directory, prepared["test"], ["max_tokens=1"])
+    _, transcripts = evaluate(open_model(teacher.directory, ["max_tokens=1"]), prepared["test"])
     assert all(len(transcript.hypothesis) <= 1 for transcript in transcripts)
     with pytest.raises(ConfigError, match="the search of an exported form cannot be changed"):
-        evaluate(exports["tflite-float32"].path, prepared["test"], ["max_tokens=1"])
+        open_model(exports["tflite-float32"].path, ["max_tokens=1"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from helpers import tiny_config, tiny_model, tokenizer
 
@@ -22,7 +23,8 @@ from tfkd.device import DeviceRecogniser
 from tfkd.errors import CheckpointError, ExportError
 from tfkd.exporting import Exported, decoder_for, export, load_savedmodel
 from tfkd.models import Recogniser
-from tfkd.records import Store
+from tfkd.preparing import prepare
+from tfkd.records import Store, open_store
 from tfkd.runs import MODEL, Run, save_model
 
 TFLITE_FORMS = ("tflite-float32", "tflite-float16", "tflite-int8")
@@ -358,14 +360,33 @@ def test_the_utterances_kept_in_a_run_are_the_default_parity_data(teacher, tmp_p
     assert (tmp_path / "model-float32.tflite").exists()
 
 
-def test_an_unknown_format_is_refused_before_any_work(
-    teacher, prepared, export_config, tmp_path, monkeypatch
+@pytest.fixture
+def without_transcripts(tmp_path, prepared, speak, prepare_config) -> Store:
+    """Some recordings of which nobody said what they hold, one of them too short for a device."""
+    lines = []
+    for number, (words, seconds) in enumerate([("ba di", 1), ("ko", 1), ("mu", 0.05)]):
+        path = speak(tmp_path / f"{number}.wav", words)
+        samples, rate_hz = soundfile.read(path)
+        soundfile.write(path, samples[: round(seconds * rate_hz)], rate_hz)
+        lines.append(json.dumps({"audio": path.name}) + "\n")
+    (tmp_path / "m.jsonl").write_text("".join(lines))
+    config = dataclasses.replace(prepare_config, min_seconds=0.01)
+    prepare(tmp_path / "m.jsonl", tmp_path / "store", config)
+    return open_store(tmp_path / "store")
+
+
+def test_without_transcripts_a_quantised_form_is_held_to_what_keras_says(
+    teacher, exports, without_transcripts, export_config, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(exporting, "_export_one", refuse)
-    config = dataclasses.replace(export_config, formats=("tflite-float32", "tflite-int4"))
-    with pytest.raises(ExportError, match="unknown format tflite-int4.*known: .*tflite-int8"):
-        export(teacher, tmp_path / "out", config, prepared["valid"])
-    assert not (tmp_path / "out").exists()
+    model = Path(exports["tflite-int8"].path).read_bytes()
+    monkeypatch.setattr(exporting, "_tflite_bytes", lambda *arguments: model)
+    config = dataclasses.replace(export_config, formats=("tflite-int8",), max_wer_change=0.1)
+    (report,) = export(teacher, tmp_path / "out", config, without_transcripts)
+    # A device would pad the shortest, so it is not compared.
+    assert (report.identical, report.wer_change, report.utterances) == (1.0, 0.0, 2)
+    monkeypatch.setattr(exporting, "_tflite_ids", lambda path: lambda waveform: ([4], "zz"))
+    with pytest.raises(ExportError, match="raises WER by"):
+        export(teacher, tmp_path / "bad", config, without_transcripts)
 
 
 def test_a_conversion_that_fails_in_its_child_is_one_line(tmp_path):

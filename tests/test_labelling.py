@@ -275,6 +275,13 @@ def test_labels_of_other_settings_are_refused(teacher, prepared, labels, label_c
     refused_by("config digest is", teacher, prepared["train"], labels, other, monkeypatch)
 
 
+def test_labels_by_other_limits_of_the_teacher_are_refused(
+    teacher, prepared, labels, label_config, monkeypatch
+):
+    other = teacher.with_decoding(["max_tokens=7"])
+    refused_by("config digest is", other, prepared["train"], labels, label_config, monkeypatch)
+
+
 def test_labels_of_other_data_are_refused(teacher, prepared, labels, label_config, monkeypatch):
     refused_by("source utterances is", teacher, prepared["test"], labels, label_config, monkeypatch)
 

@@ -621,10 +621,18 @@ def test_another_plan_is_refused(unbroken: Path, changes: dict, words: str) -> N
     StoreWriter(unbroken, plan_of()).close()
 
 
-def test_shards_without_a_plan_are_refused(store_directory: Path) -> None:
-    (store_directory / "plan.json").unlink()
-    with pytest.raises(RecordError, match="holds shards but no plan"):
-        StoreWriter(store_directory, plan_of())
+@pytest.mark.parametrize("damage", ["lost", "changed", "cut"])
+def test_a_plan_that_is_lost_or_damaged_is_written_again(store_directory: Path, damage) -> None:
+    plan = store_directory / "plan.json"
+    before, content = contents(store_directory), plan.read_bytes()
+    spoilt = {"changed": content.replace(b"u", b"v", 1), "cut": content[:20]}
+    plan.unlink() if damage == "lost" else plan.write_bytes(spoilt[damage])
+    other = dataclasses.replace(plan_of(), digest="f" * 64)
+    with pytest.raises(RecordError, match="another --out folder"):
+        StoreWriter(store_directory, other)
+    with StoreWriter(store_directory, plan_of()) as writer:
+        assert writer.pending_shards() == []
+    assert contents(store_directory) == before
 
 
 def test_a_finished_run_is_no_place_for_a_store(tmp_path: Path) -> None:

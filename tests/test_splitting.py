@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from tfkd import cli
 from tfkd.audio import read_audio
 from tfkd.config import PrepareConfig
 from tfkd.corpora import Utterance
+from tfkd.datasets import audio_batches
 from tfkd.errors import ManifestError, RecordError
 from tfkd.labelling import label
 from tfkd.preparing import prepare
@@ -169,6 +171,27 @@ def test_audio_that_cannot_be_cut_is_rejected_for_its_own_reason(tmp_path, speak
     store = prepared_from(rows, tmp_path, replace(config, max_rejected_share=0.9))
     found = {each.utterance_id: each.reason for each in store.rejections}
     assert found == {"spoilt": "not_finite", "page": "undecodable_audio"}
+
+
+def test_each_piece_counts_as_an_utterance(lecture, tmp_path, config, rate_hz):
+    samples, _ = soundfile.read(lecture[0])
+    silence = np.zeros(round(3 * MAX_SECONDS * rate_hz))
+    soundfile.write(tmp_path / "long.flac", np.concatenate([samples, silence]), rate_hz)
+    store = prepared_from([{"audio": "long.flac"}], tmp_path, replace(config, max_rejected_share=1))
+    assert store.rejections
+    assert {each.reason for each in store.rejections} == {"silent"}
+    assert store.summary.records + store.summary.rejected == store.summary.pieces
+
+
+def test_the_name_of_a_cut_file_may_hold_any_bytes(lecture, tmp_path, config):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    lecture[0].rename(folder / "lecture.flac")
+    store = prepared_from([{"audio": "lecture.flac"}], folder, config)
+    assert {piece.source_id for piece in store.pieces} == {"lecture"}
+    assert "caf\\udce9" in store.pieces[0].source
+    batches = list(audio_batches(store, 2))
+    assert sum(len(batch["num_samples"]) for batch in batches) == store.summary.records
 
 
 def test_a_piece_may_not_take_the_id_of_another_utterance(lecture, tmp_path, speak, config):

@@ -25,6 +25,7 @@ from tfkd.text import (
     UNK_ID,
     CharacterTokenizer,
     SentencePieceTokenizer,
+    extra_characters_of,
     join_pieces,
     load_tokenizer,
     normalise,
@@ -77,6 +78,11 @@ def tokenizer(request):
 )
 def test_the_rule(text, expected):
     assert normalise(text) == expected
+
+
+def test_what_a_vocabulary_spells_is_kept():
+    """Letters, their marks and apostrophes inside words stay anyway."""
+    assert extra_characters_of(["", "é", "e\u0301", "a-b", "?", "'", " ", "7"]) == "-?"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tfkd import cli, tuning
 from tfkd.config import overrides_of
 from tfkd.decoding import Decoder
 from tfkd.errors import ConfigError
-from tfkd.evaluation import evaluate
+from tfkd.evaluation import evaluate, open_model
 from tfkd.language_models.ngram import unit_names
 from tfkd.metrics import ErrorRate
 from tfkd.records import open_store
@@ -63,7 +63,7 @@ def test_every_combination_is_tried_and_the_best_comes_first(trials):
 @pytest.mark.parametrize("place", [0, -1])
 def test_a_trial_is_what_evaluation_says(trials, fused, prepared, arpa, place):
     overrides = [f"fusion.lm={arpa}", *trials[place].overrides]
-    evaluation, _ = evaluate(fused.directory, prepared["valid"], overrides)
+    evaluation, _ = evaluate(open_model(fused.directory, overrides), prepared["valid"])
     for key, value in dataclasses.asdict(trials[place].rate).items():
         assert getattr(evaluation, key) == value
 
@@ -119,7 +119,7 @@ def test_the_command_writes_what_evaluate_and_label_read(teacher, prepared, arpa
     cli.main(["evaluate", str(teacher.directory), "--data", data, "--decoding", str(chosen),
               "--json", str(tmp_path / "e.json")])  # fmt: skip
     found = json.loads((tmp_path / "e.json").read_text())
-    expected, _ = evaluate(teacher.directory, prepared["valid"], overrides_of(content))
+    expected, _ = evaluate(open_model(teacher.directory, overrides_of(content)), prepared["valid"])
     for field in dataclasses.fields(ErrorRate):
         assert found[field.name] == getattr(expected, field.name)
 

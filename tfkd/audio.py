@@ -32,6 +32,8 @@ _MAX_ODD_RATE_HZ, _ROUND_RATE_HZ = 48_000, 100
 _UNSCALED_PEAK = 4.0
 # As Kaldi does, forgive segments that end a little after the recording.
 _END_OVERSHOOT_SECONDS = 0.5
+# What is longer than allowed by less is told when it is decoded, which gives its exact length.
+_LENGTH_OVERSHOOT_SECONDS = 1.0
 
 _WAV_PCM, _WAV_FLOAT, _WAV_EXTENSIBLE = 1, 3, 0xFFFE
 # The tail of the GUID of WAVE_FORMAT_EXTENSIBLE, after the two bytes that hold the format.
@@ -45,6 +47,12 @@ _BLOCK_FRAMES = 1 << 18
 _UNKNOWN_FRAMES = 1 << 62
 # The length of an MP3 without a Xing header is estimated from its bit rate.
 _MP3_LENGTH_TOLERANCE = 0.05
+# ISO/IEC 11172-3, 2.4.2.3, and 13818-3 (half and quarter rates).
+_MPEG_RATES_HZ = (44_100, 48_000, 32_000)
+_MPEG_1_KILOBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MPEG_2_KILOBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+# Where an Ogg page says which stream it is of.
+_OGG_STREAM = slice(14, 18)
 _MAX_OGG_PAGE_BYTES = 27 + 255 + 255 * 255
 
 
@@ -73,12 +81,14 @@ class _Span:
 
     start_seconds: float | None = None
     end_seconds: float | None = None
+    max_seconds: float = math.inf
 
     def frames(self, num_frames: int, rate_hz: int, name: str) -> tuple[int, int]:
         """First frame and number of frames of this part.
 
         Raises:
-          UnusableAudio: bad_segment, if the part is empty or outside the recording.
+          UnusableAudio: bad_segment, if the part is empty or outside the recording; too_long, if it
+            is far longer than `max_seconds`.
         """
         seconds = num_frames / rate_hz
         start = 0.0 if self.start_seconds is None else self.start_seconds
@@ -93,6 +103,9 @@ class _Span:
                 path=name,
                 remedy="correct its start and end",
             )
+        if count / rate_hz > self.max_seconds + _LENGTH_OVERSHOOT_SECONDS:
+            what = f"{count / rate_hz:.3f} s of audio, longer than {self.max_seconds:g} s"
+            raise UnusableAudio("too_long", what, path=name, remedy="split the recording")
         return first, count
 
 
@@ -118,18 +131,23 @@ def read_audio(
     sample_rate_hz: int,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
+    max_seconds: float = math.inf,
 ) -> np.ndarray:
     """Reads a recording, or the part from `start_seconds` to `end_seconds`, at a given rate.
 
     Only the part is decoded, so many short segments of a long recording cost little.
 
+    Args:
+      max_seconds: what is longer by a second or more is refused before it is decoded, so that a
+        recording of hours costs no memory.
     Returns:
       The waveform, float32 [N] in [-1, 1] at `sample_rate_hz`, channels averaged.
     Raises:
       AudioError: (as `UnusableAudio`) if the file is missing or unreadable, cannot be decoded, or
-        is too short for the part. A part that ends up to 0.5 s too late is cut.
+        is too short for the part, or the part is far too long. A part that ends up to 0.5 s too
+        late is cut.
     """
-    waveform, rate_hz = read_part(path, start_seconds=start_seconds, end_seconds=end_seconds)
+    waveform, rate_hz = _read_span(path, _Span(start_seconds, end_seconds, max_seconds))
     # Steep filters overshoot where the recording was clipped.
     return _within_full_scale(resample(waveform, rate_hz, sample_rate_hz), str(path))
 
@@ -138,11 +156,15 @@ def read_part(
     path: str | Path, *, start_seconds: float | None = None, end_seconds: float | None = None
 ) -> tuple[np.ndarray, int]:
     """Like `read_audio`, but at the rate of the file, in Hz, which comes second."""
+    return _read_span(path, _Span(start_seconds, end_seconds))
+
+
+def _read_span(path: str | Path, span: _Span) -> tuple[np.ndarray, int]:
     if not os.path.isfile(path):  # Path.is_file raises for names that no file can have.
         raise UnusableAudio("missing_file", "no such file", path=path, remedy="check the manifest")
     try:
         with open(path, "rb") as file:
-            return _decode(file, str(path), _Span(start_seconds, end_seconds))
+            return _decode(file, str(path), span)
     except OSError as error:
         reason = f"cannot read: {error.strerror or error}"
         raise UnusableAudio("unreadable_file", reason, path=path) from error
@@ -345,7 +367,10 @@ def _read_with_soundfile(file: BinaryIO, name: str, span: _Span) -> tuple[np.nda
             _check_rate(source.samplerate, name)
             if source.format == "OGG":
                 _check_last_ogg_page(file, name)
-            return _read_frames(source, name, span), source.samplerate
+            frames = _read_frames(source, name, span)
+            if source.format == "MP3" and span.end_seconds is None:
+                _check_rest_of_mp3(file, source.frames, name)
+            return frames, source.samplerate
     # TypeError: a file whose name ends in .raw has no header to read.
     except (soundfile.SoundFileError, TypeError) as error:
         # libsndfile puts the memory address of the stream before its own words.
@@ -383,8 +408,11 @@ def _read_frames(source, name: str, span: _Span) -> np.ndarray:
 
 
 def _check_last_ogg_page(file: BinaryIO, name: str) -> None:
-    """libsndfile reads an Ogg file that was cut as a shorter one; its last page tells."""
+    """libsndfile reads an Ogg file that was cut as a shorter one, and of several that were joined
+    the first; the last page tells."""
     position = file.tell()
+    file.seek(0)
+    first_page = file.read(27)
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _MAX_OGG_PAGE_BYTES))
     tail = file.read()
@@ -393,3 +421,45 @@ def _check_last_ogg_page(file: BinaryIO, name: str) -> None:
     num_segments = page[26] if len(page) > 26 else 256
     if len(page) < 27 + num_segments + sum(page[27 : 27 + num_segments]):
         raise _truncated(name, "the last Ogg page is incomplete")
+    if page[_OGG_STREAM] != first_page[_OGG_STREAM]:
+        raise _joined(name)
+
+
+def _check_rest_of_mp3(file: BinaryIO, num_frames: int, name: str) -> None:
+    """libsndfile reads as much as the header declares, which of joined files is that of the first;
+    where there is none it estimates, too."""
+    if _mpeg_samples(file.read()) > _MP3_LENGTH_TOLERANCE * num_frames:
+        raise _joined(name)
+
+
+def _mpeg_samples(data: bytes) -> int:
+    """Samples a channel of the frames of MPEG audio layer III in `data`; tags are passed over."""
+    total = 0
+    place = data.find(b"\xff")
+    while place >= 0:
+        length, samples = _mpeg_frame(data[place : place + 4])
+        following = data[place + length : place + length + 4]
+        if length and (len(following) < 4 or _mpeg_frame(following)[0]):
+            total += samples
+            place += length - 1
+        place = data.find(b"\xff", place + 1)
+    return total
+
+
+def _mpeg_frame(header: bytes) -> tuple[int, int]:
+    """Bytes of the frame that begins so, and samples a channel; zeros if none does."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0, 0
+    version, bit_rate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or bit_rate in (0, 15) or rate == 3:
+        return 0, 0
+    is_first = version == 3
+    rate_hz = _MPEG_RATES_HZ[rate] // {3: 1, 2: 2, 0: 4}[version]
+    samples = 1152 if is_first else 576
+    kilobits = _MPEG_1_KILOBITS[bit_rate] if is_first else _MPEG_2_KILOBITS[bit_rate]
+    return samples // 8 * kilobits * 1000 // rate_hz + (header[2] >> 1 & 1), samples
+
+
+def _joined(name: str) -> UnusableAudio:
+    what = "holds more audio than its header declares, as joined files do"
+    return UnusableAudio(UNDECODABLE, what, path=name, remedy="decode it into one WAV or FLAC file")

@@ -25,6 +25,8 @@ from tfkd.runs import MODEL, save_model
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.jsonl"
+# Validation audio is kept decoded up to here: 230 MB at 16 kHz.
+_MOST_KEPT_SECONDS = 3600
 
 
 class ValidationErrorRate(keras.callbacks.Callback):
@@ -39,6 +41,8 @@ class ValidationErrorRate(keras.callbacks.Callback):
         super().__init__()
         self.decoder = decoder
         self.batches = audio_batches(store, batch_size)
+        if store.summary.duration_seconds < _MOST_KEPT_SECONDS:
+            self.batches = self.batches.cache()
         self.replicas = replicas or Replicas()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

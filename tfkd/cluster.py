@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from tfkd.config import LabelConfig
-from tfkd.errors import ClusterError, TfkdError
+from tfkd.errors import ClusterError, ConfigError, TfkdError
 from tfkd.labelling import ShardLabeller, label_plan
 from tfkd.records import Plan, Store, StoreSummary, StoreWriter, is_written, open_store, write_shard
 from tfkd.records.store import PLAN
@@ -68,6 +68,8 @@ def _run_pipeline(pending: Sequence[int], task: LabelShard, options: Sequence[st
             # Without the reshuffle a runner would give all numbers to the worker that made them.
             numbers = pipeline | "Pending" >> beam.Create(pending) | beam.Reshuffle()
             numbers | "Label" >> beam.ParDo(task)
+    except SystemExit as error:  # Beam has told what is wrong, as a program that reads its options.
+        raise ConfigError("the runner refuses a --runner-option") from error
     except Exception as error:  # Each runner has exceptions of its own.
         said = str(error).strip().splitlines()
         raise ClusterError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -36,7 +38,7 @@ def audio_batches(
     """
     paths = store.shard_paths
     numbers = range(len(paths)) if shards is None else shards
-    names = [str(paths[number]) for number in numbers]
+    names = [os.fsencode(paths[number]) for number in numbers]
     dataset = tf.data.Dataset.from_tensor_slices(
         (tf.constant(list(numbers), tf.int32), tf.constant(names, tf.string))
     )
@@ -117,8 +119,12 @@ def _parse(serialised: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     }
 
 
-def spread_over_lengths(store: Store, count: int) -> set[str]:
-    """Ids of at most `count` utterances, from the shortest to the longest."""
-    by_length = sorted(store.index, key=lambda row: (row["num_samples"], row["utterance_id"]))
+def spread_over_lengths(index: Iterable[Mapping[str, Any]], count: int) -> set[str]:
+    """Ids of at most `count` utterances, from the shortest to the longest.
+
+    Args:
+      index: rows of a store's index.
+    """
+    by_length = sorted(index, key=lambda row: (row["num_samples"], row["utterance_id"]))
     picks = np.linspace(0, len(by_length) - 1, min(count, len(by_length))).round().astype(int)
     return {by_length[pick]["utterance_id"] for pick in picks}

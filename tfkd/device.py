@@ -195,7 +195,9 @@ class DeviceRecogniser:
         Raises:
           AudioError: as `transcribe_waveform`, or if the file cannot be decoded.
         """
-        waveform = read_audio(path, sample_rate_hz=self.metadata.sample_rate_hz)
+        rate_hz = self.metadata.sample_rate_hz
+        max_seconds = self.metadata.max_samples / rate_hz
+        waveform = read_audio(path, sample_rate_hz=rate_hz, max_seconds=max_seconds)
         start = time.perf_counter()
         try:
             hypotheses = tuple(self.transcribe_waveform(waveform))
@@ -204,7 +206,7 @@ class DeviceRecogniser:
         return Transcription(
             text=hypotheses[0].text if hypotheses else "",
             hypotheses=hypotheses,
-            audio_seconds=waveform.size / self.metadata.sample_rate_hz,
+            audio_seconds=waveform.size / rate_hz,
             compute_seconds=time.perf_counter() - start,
         )
 

@@ -62,38 +62,37 @@ class Transcript:
 
 
 @dataclass(frozen=True)
-class _Recogniser:
-    """A recogniser in one of its forms, reduced to what evaluation needs."""
+class OpenModel:
+    """A recogniser in one of its forms, reduced to what evaluation needs.
 
+    Attributes:
+      pieces: what its tokens stand for.
+      transcribe: the best hypothesis of each utterance of a batch.
+    """
+
+    path: Path
     form: str
     parameters: int
     bytes: int
     sample_rate_hz: int
+    pieces: tuple[str, ...]
     batch_size: int
     transcribe: Callable[[Batch], list[str]]
 
 
-def sample_rate_hz_of(model: str | Path) -> int:
-    """The sample rate that a model of any form takes."""
-    return _open(Path(model)).sample_rate_hz
-
-
-def evaluate(
-    model: str | Path, store: Store, overrides: Sequence[str] = ()
-) -> tuple[Evaluation, list[Transcript]]:
-    """Decodes every utterance of `store` that has a transcript, and scores the best hypotheses.
-
-    Args:
-      model: folder of a run, folder of a SavedModel, or .tflite file.
-      overrides: `key=value` settings of the decoding of a run.
-    Raises:
-      CheckpointError: if `model` is none of these.
-      ConfigError: if an override does not fit, or `model` is an exported form.
-      TfkdError: if no utterance has a transcript.
-    """
-    recogniser = _open(Path(model), overrides)
+def check_transcripts(store: Store) -> None:
+    """Raises TfkdError if there is nothing to measure by."""
     if not any(row.get("text") for row in store.index):
         raise TfkdError("no utterance has a transcript", path=store.directory)
+
+
+def evaluate(recogniser: OpenModel, store: Store) -> tuple[Evaluation, list[Transcript]]:
+    """Decodes every utterance of `store` that has a transcript, and scores the best hypotheses.
+
+    Raises:
+      TfkdError: if no utterance has a transcript.
+    """
+    check_transcripts(store)
     transcripts: list[Transcript] = []
     compute_seconds = 0.0
     audio_samples = 0
@@ -110,7 +109,7 @@ def evaluate(
     rate = score([t.reference for t in transcripts], [t.hypothesis for t in transcripts])
     audio_seconds = audio_samples / recogniser.sample_rate_hz
     evaluation = Evaluation(
-        model=str(model),
+        model=str(recogniser.path),
         form=recogniser.form,
         parameters=recogniser.parameters,
         bytes=recogniser.bytes,
@@ -122,7 +121,7 @@ def evaluate(
     return evaluation, transcripts
 
 
-def _warm_up(recogniser: _Recogniser, batches: tf.data.Dataset) -> None:
+def _warm_up(recogniser: OpenModel, batches: tf.data.Dataset) -> None:
     for batch in batches.take(1):
         recogniser.transcribe(batch)
 
@@ -136,7 +135,17 @@ def _transcripts(batch: Batch, texts: list[str]) -> Iterator[Transcript]:
             yield Transcript(utterance_id.decode(), reference.decode(), text)
 
 
-def _open(model: Path, overrides: Sequence[str] = ()) -> _Recogniser:
+def open_model(path: str | Path, overrides: Sequence[str] = ()) -> OpenModel:
+    """Opens a recogniser of any form.
+
+    Args:
+      path: folder of a run, folder of a SavedModel, or .tflite file.
+      overrides: `key=value` settings of the decoding of a run.
+    Raises:
+      CheckpointError: if `path` is none of these.
+      ConfigError: if an override does not fit, or `path` is an exported form.
+    """
+    model = Path(path)
     if (model / MODEL).is_file():
         return _open_run(model, overrides)
     if overrides:
@@ -154,7 +163,7 @@ def _open(model: Path, overrides: Sequence[str] = ()) -> _Recogniser:
     )
 
 
-def _open_run(directory: Path, overrides: Sequence[str]) -> _Recogniser:
+def _open_run(directory: Path, overrides: Sequence[str]) -> OpenModel:
     run = load_run(directory).with_decoding(overrides)
     decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
 
@@ -166,20 +175,24 @@ def _open_run(directory: Path, overrides: Sequence[str]) -> _Recogniser:
         )
         return [each.best_text for each in decoded]
 
-    return _Recogniser(
+    return OpenModel(
+        path=directory,
         form="keras",
         parameters=run.model.count_params(),
         bytes=directory_bytes(directory / MODEL),
         sample_rate_hz=run.system.model.frontend.sample_rate_hz,
+        pieces=run.tokenizer.pieces,
         batch_size=run.system.training.batch_size,
         transcribe=transcribe,
     )
 
 
-def _open_savedmodel(directory: Path) -> _Recogniser:
+def _open_savedmodel(directory: Path) -> OpenModel:
     try:
         metadata = json.loads((directory / "tfkd.json").read_text())
-    except (OSError, ValueError) as error:
+        parameters, rate_hz = metadata["parameters"], metadata["sample_rate_hz"]
+        pieces = tuple(metadata["pieces"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"not a SavedModel of tfkd: {error}", path=directory) from error
     serve = load_savedmodel(directory)
 
@@ -187,28 +200,32 @@ def _open_savedmodel(directory: Path) -> _Recogniser:
         result = serve(waveform=batch["waveform"], num_samples=batch["num_samples"])
         return [text.decode() for text in result["text"][:, 0].numpy()]
 
-    return _Recogniser(
+    return OpenModel(
+        path=directory,
         form="savedmodel",
-        parameters=metadata["parameters"],
+        parameters=parameters,
         bytes=directory_bytes(directory),
-        sample_rate_hz=metadata["sample_rate_hz"],
+        sample_rate_hz=rate_hz,
+        pieces=pieces,
         batch_size=16,
         transcribe=transcribe,
     )
 
 
-def _open_tflite(path: Path) -> _Recogniser:
+def _open_tflite(path: Path) -> OpenModel:
     recogniser = DeviceRecogniser(path)
 
     def transcribe(batch: Batch) -> list[str]:
         hypotheses = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
         return [hypotheses[0].text if hypotheses else ""]
 
-    return _Recogniser(
+    return OpenModel(
+        path=path,
         form=f"tflite-{recogniser.metadata.quantisation}",
         parameters=recogniser.metadata.parameters,
         bytes=path.stat().st_size,
         sample_rate_hz=recogniser.metadata.sample_rate_hz,
+        pieces=recogniser.metadata.pieces,
         batch_size=1,
         transcribe=transcribe,
     )

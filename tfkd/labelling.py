@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tfkd.config import LabelConfig, config_digest
+from tfkd.config import LabelConfig, check_labelling, config_digest
 from tfkd.corpora import Rejection
 from tfkd.datasets import audio_batches, by_shard
 from tfkd.decoding import Decoded, Decoder, decode_dataset, hypotheses_of
@@ -60,13 +60,19 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
 
 
 def label_plan(run: Run, store: Store, config: LabelConfig) -> Plan:
-    """What a store of the teacher's labels will hold: shard by shard, the utterances of `store`."""
+    """What a store of the teacher's labels will hold: shard by shard, the utterances of `store`.
+
+    Raises:
+      ConfigError: if the settings ask for a search that the teacher cannot do.
+    """
+    check_labelling(config, run.system)
     sources = {"teacher": run.sha256, "utterances": store.sha256}
     if config.fusion.lm:
         sources["language_model"] = language_model_sha256(config.fusion.lm)
     return Plan(
         kind=PSEUDO_LABELS,
-        digest=config_digest(config),
+        # Limits of length may be the teacher's own.
+        digest=config_digest(config, config.decoding(run.system.decoding)),
         sources=sources,
         shards=tuple(map(shard_ids, store.shard_paths)),
     )

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import tempfile
 from collections import Counter
@@ -16,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tfkd.audio import UnusableAudio, check_waveform, encode_flac, read_audio
-from tfkd.config import PrepareConfig, config_digest
+from tfkd.config import PrepareConfig, TextConfig, config_digest
 from tfkd.corpora import Rejection, Utterance, read_corpus
 from tfkd.errors import ManifestError, RecordError
 from tfkd.files import sha256_of_text
@@ -30,7 +31,7 @@ from tfkd.records import (
     open_verified,
 )
 from tfkd.splitting import Piece, split_long
-from tfkd.text import normalise
+from tfkd.text import extra_characters_of, normalise
 
 _LOG = logging.getLogger("tfkd")
 _NAMED_REJECTIONS = 3
@@ -85,6 +86,7 @@ def _prepare(
             max_seconds=config.max_seconds,
             workers=os.cpu_count() or 1,
         )
+        total = len(utterances) + len(rejections)
     by_id = {utterance.utterance_id: utterance for utterance in utterances}
     plan = Plan.create(
         UTTERANCES,
@@ -128,12 +130,15 @@ def _record(utterance: Utterance, config: PrepareConfig) -> UtteranceRecord | Re
         text = normalise(text, extra_characters=config.text.extra_characters)
         if not text:
             return _rejection(utterance, "empty_transcript", f"nothing left of {utterance.text!r}")
+    # What is left of these could not be cut, for a reason that decoding tells.
+    is_to_be_cut = config.too_long == "split" and text is None
     try:
         waveform = read_audio(
             utterance.audio,
             sample_rate_hz=config.sample_rate_hz,
             start_seconds=utterance.start_seconds,
             end_seconds=utterance.end_seconds,
+            max_seconds=math.inf if is_to_be_cut else config.max_seconds,
         )
         check_waveform(
             waveform,
@@ -227,6 +232,16 @@ def _described(rejections: Sequence[Rejection]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
     examples = "; ".join(f"{r.utterance_id}: {r.detail}" for r in rejections[:_NAMED_REJECTIONS])
     return f" ({reasons}), for example {examples}"
+
+
+def preparation_for(sample_rate_hz: int, pieces: Sequence[str]) -> PrepareConfig:
+    """How a corpus is prepared for a recogniser that there is: at its rate, in its characters.
+
+    Args:
+      pieces: those of its tokenizer.
+    """
+    text = TextConfig(extra_characters=extra_characters_of(pieces))
+    return PrepareConfig(sample_rate_hz=sample_rate_hz, text=text)
 
 
 @contextlib.contextmanager

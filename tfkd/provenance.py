@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("tensorflow", "keras", "tensorflow-io", "tflite-runtime", "sentencepiece", "jiwer")
+_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "tensorflow-io",
+    "tflite-runtime",
+    "ai-edge-litert",
+    "sentencepiece",
+    "jiwer",
+)
 
 
 def provenance() -> dict[str, Any]:
     """Versions of the packages that matter, hardware, and today's date (UTC)."""
     return {
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": _versions(),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):  # One of the two runtimes is enough.
+            versions[package] = version(package)
+    return versions
 
 
 def _processor() -> str:

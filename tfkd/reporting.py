@@ -165,7 +165,7 @@ def results_markdown(results: Mapping[str, Any], title: str) -> str:
             row["format"],
             human_bytes(row["bytes"]),
             f"{row['identical']:.1%} of {row['utterances']}",
-            "-" if row["wer_change"] is None else f"{100 * row['wer_change']:+.2f}",
+            f"{100 * row['wer_change']:+.2f}",
         ]
         for row in results["parity"]
     ]

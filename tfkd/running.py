@@ -15,7 +15,13 @@ from typing import Any, Literal
 
 from tfkd.claims import COMPLETE
 from tfkd.config import RunConfig, SystemConfig, config_digest, to_dict
-from tfkd.evaluation import Evaluation, Transcript, evaluate
+from tfkd.evaluation import (
+    Evaluation,
+    Transcript,
+    check_transcripts,
+    evaluate,
+    open_model,
+)
 from tfkd.exporting import REPORT, export
 from tfkd.files import sha256, write_json, write_text
 from tfkd.labelling import label
@@ -24,7 +30,7 @@ from tfkd.preparing import prepare
 from tfkd.provenance import provenance
 from tfkd.records import Store, open_verified
 from tfkd.runs import load_run
-from tfkd.training import train
+from tfkd.training import check_products, train
 
 SPLITS = ("train", "valid", "test")
 BASELINE, STUDENT = "student-truth", "student-seq_kd"
@@ -72,7 +78,13 @@ class Job:
         return all((self.work / marker).exists() for marker in stage.markers)
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
-        """Runs every stage and returns the content of results.json."""
+        """Runs every stage and returns the content of results.json.
+
+        Raises:
+          ConfigError: if a later stage could not do what is asked of it here.
+        """
+        for system in (self.config.teacher, self.config.student):
+            check_products(system.training)
         stages = self.stages()
         for number, stage in enumerate(stages, 1):
             was_done = self.is_done(stage)
@@ -99,6 +111,7 @@ class Job:
         for split in SPLITS:
             source = Path(self.config.data_dir) / getattr(self.config.corpora, split)
             prepare(source, self.work / "data" / split, self.config.prepare)
+        check_transcripts(self._store("data/test"))
 
     def _label(self) -> None:
         run = load_run(self.work / "teacher")
@@ -107,11 +120,12 @@ class Job:
     def _export(self) -> None:
         run = load_run(self.work / STUDENT)
         out = self.work / "export"
-        identity = {"student": run.sha256, "config": config_digest(self.config.export)}
+        config = config_digest(self.config.export, run.system.decoding)
+        identity = {"student": run.sha256, "config": config}
         marker = out / "identity.json"
         earlier = json.loads(marker.read_text()) if marker.exists() else {}
         files = earlier.pop("files", {})
-        is_ours = bool(files) and earlier == identity
+        is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
         if is_ours and all(_model_identity(out / path) == sha for path, sha in files.items()):
             return
         reports = export(run, out, self.config.export, self._store("data/valid"))
@@ -129,7 +143,7 @@ class Job:
             if known.get("identity") == identity and self._transcripts_path(name).exists():
                 systems[name] = known
                 continue
-            evaluation, transcripts = evaluate(model, store)
+            evaluation, transcripts = evaluate(open_model(model), store)
             self._write_transcripts(name, transcripts)
             systems[name] = {**_relative(evaluation, self.work), "identity": identity}
         # A rerun that found everything done keeps the results as they are, date included.

@@ -17,6 +17,8 @@ _MAX_VALUES = 10_000
 # Where sequences are nested n deep, PyYAML takes n steps for each of their characters.
 _MAX_DEPTH = 50
 _MAX_DIGITS = 100
+# Not dates, sets and what else YAML tells by its looks: they cannot be written as JSON.
+_SCALARS = {"str", "int", "float", "bool", "null", "merge"}
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -111,6 +113,8 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _check_scalar(node: yaml.ScalarNode) -> None:
+    if node.tag.rpartition(":")[2] not in _SCALARS:
+        raise ConfigError(f"line {node.start_mark.line + 1}: {node.value!r} is no setting's value")
     # Python prints no integer of thousands of digits, so no message could name it.
     if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
         raise ConfigError(f"line {node.start_mark.line + 1}: a number of {len(node.value)} digits")

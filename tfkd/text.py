@@ -55,6 +55,12 @@ def normalise(text: str, *, extra_characters: str = "") -> str:
     return " ".join(text.split())
 
 
+def extra_characters_of(pieces: Iterable[str]) -> str:
+    """Characters that a vocabulary spells and `normalise` would take out: transcripts kept them."""
+    characters = set("".join(pieces)) - set(" '")
+    return "".join(sorted(c for c in characters if _keep_words(f"a{c}", "")[1] == " "))
+
+
 def _keep_words(text: str, extra_characters: str) -> str:
     kept = []
     in_word = False

@@ -189,7 +189,7 @@ def train(
       TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
         workers have different data or settings.
     """
-    _check_products(system.training)
+    check_products(system.training)
     out, replicas = Path(out), Replicas(system.training.distribution)
     replicas.check_batch_size(system.training.batch_size)
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
@@ -197,7 +197,8 @@ def train(
     return load_run(out) if replicas.is_chief else None
 
 
-def _check_products(training: TrainingConfig) -> None:
+def check_products(training: TrainingConfig) -> None:
+    """Raises ConfigError if XLA cannot compile the products of that precision here."""
     is_in_doubt = training.xla and training.precision == "mixed_bfloat16"
     if is_in_doubt and not tf.config.list_physical_devices("GPU"):
         raise ConfigError(
@@ -340,7 +341,7 @@ def keep_parity_sample(valid_store: Store, out: Path) -> None:
 
     They travel with the run, so that it can be exported where the corpus is not.
     """
-    sample = spread_over_lengths(valid_store, _PARITY_UTTERANCES)
+    sample = spread_over_lengths(valid_store.index, _PARITY_UTTERANCES)
     plan = Plan.create(
         UTTERANCES, sample, "parity sample", {"valid": valid_store.sha256}, len(sample)
     )

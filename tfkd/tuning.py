@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tfkd.config import DecodingConfig, FusionConfig, with_overrides
 from tfkd.datasets import audio_batches
 from tfkd.decoding import Decoder, FusionWeights, unbatch
-from tfkd.errors import TfkdError
+from tfkd.evaluation import check_transcripts
 from tfkd.metrics import ErrorRate, score
 from tfkd.records import Store
 from tfkd.runs import Run
@@ -40,8 +40,7 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
       ConfigError: if a parameter is unknown, or a combination is not valid.
       TfkdError: if no utterance has a transcript.
     """
-    if not any(row.get("text") for row in store.index):
-        raise TfkdError("no utterance has a transcript", path=store.directory)
+    check_transcripts(store)
     overrides = [
         tuple(f"{key}={value}" for key, value in zip(grid, values))
         for values in itertools.product(*grid.values())

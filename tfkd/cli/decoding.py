@@ -13,10 +13,9 @@ from tfkd.errors import ConfigError
 
 
 def decode(options: argparse.Namespace) -> None:
-    from tfkd.config import PrepareConfig
     from tfkd.datasets import audio_batches
     from tfkd.decoding import Decoder, decode_dataset, hypotheses_of
-    from tfkd.preparing import utterance_store
+    from tfkd.preparing import preparation_for, utterance_store
     from tfkd.reporting import nbest_text
     from tfkd.runs import load_run
 
@@ -25,7 +24,7 @@ def decode(options: argparse.Namespace) -> None:
     if options.nbest:
         decoding = dataclasses.replace(decoding, num_hypotheses=decoding.beam_width)
     decoder = Decoder(run.model, run.tokenizer, decoding)
-    config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    config = preparation_for(run.system.model.frontend.sample_rate_hz, run.tokenizer.pieces)
     with utterance_store(options.data, config) as store:
         batches = audio_batches(store, run.system.training.batch_size)
         for decoded in decode_dataset(decoder, batches):
@@ -43,9 +42,9 @@ def decode(options: argparse.Namespace) -> None:
 def tune_decoding(options: argparse.Namespace) -> None:
     import yaml
 
-    from tfkd.config import PrepareConfig, apply_overrides
+    from tfkd.config import apply_overrides
     from tfkd.files import check_writable, write_text
-    from tfkd.preparing import utterance_store
+    from tfkd.preparing import preparation_for, utterance_store
     from tfkd.reporting import table
     from tfkd.runs import load_run
     from tfkd.tuning import tune
@@ -54,8 +53,8 @@ def tune_decoding(options: argparse.Namespace) -> None:
     check_writable(options.out)
     overrides = search_overrides(options)
     run = load_run(options.run).with_decoding(overrides)
-    rate_hz = run.system.model.frontend.sample_rate_hz
-    with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
+    config = preparation_for(run.system.model.frontend.sample_rate_hz, run.tokenizer.pieces)
+    with utterance_store(options.data, config) as store:
         trials = tune(run, store, grid)
     rows = [
         [
@@ -88,17 +87,17 @@ def _values(parameter: str) -> tuple[str, list[str]]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from tfkd.config import PrepareConfig
-    from tfkd.evaluation import evaluate, sample_rate_hz_of
+    from tfkd.evaluation import evaluate, open_model
     from tfkd.files import check_writable, write_json, write_text
-    from tfkd.preparing import utterance_store
+    from tfkd.preparing import preparation_for, utterance_store
     from tfkd.reporting import systems_table
 
     for path in filter(None, (options.json, options.transcripts)):
         check_writable(path)
-    rate_hz = sample_rate_hz_of(options.model)
-    with utterance_store(options.data, PrepareConfig(sample_rate_hz=rate_hz)) as store:
-        evaluation, transcripts = evaluate(options.model, store, search_overrides(options))
+    model = open_model(options.model, search_overrides(options))
+    config = preparation_for(model.sample_rate_hz, model.pieces)
+    with utterance_store(options.data, config) as store:
+        evaluation, transcripts = evaluate(model, store)
     if options.json:
         write_json(options.json, asdict(evaluation))
     if options.transcripts:

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 def label(options: argparse.Namespace) -> None:
-    from tfkd.config import PrepareConfig
-
     _check_runner(options)
     config = _label_config(options)
     label = _labelling_on(options.runner, options.runner_option)
-    from tfkd.preparing import utterance_store
+    from tfkd.config import check_labelling
+    from tfkd.preparing import preparation_for, utterance_store
     from tfkd.runs import load_run
 
     run = load_run(options.run)
-    prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    check_labelling(config, run.system)
+    rate_hz = run.system.model.frontend.sample_rate_hz
+    prepare_config = preparation_for(rate_hz, run.tokenizer.pieces)
     with utterance_store(options.data, prepare_config) as store:
         summary = label(run, store, options.out, config)
     print(_labelled(summary, options.out))
@@ -101,20 +102,21 @@ def _labelled(summary: StoreSummary, out: str) -> str:
 
 def filter_report(options: argparse.Namespace) -> None:
     from tfkd.config import FilterConfig, load_system_config
-    from tfkd.files import write_text
+    from tfkd.files import check_writable, write_text
     from tfkd.filter_page import filter_page
     from tfkd.filter_report import report_filters
     from tfkd.records import PSEUDO_LABELS, open_store
     from tfkd.text import load_tokenizer
 
+    out = Path(options.out)
+    page = out if out.suffix == ".html" else out / "filters.html"
+    check_writable(page)
     filters = FilterConfig()
     if options.config:
         filters = load_system_config(options.config, "student").training.objective.filters
     pieces = load_tokenizer(options.teacher).pieces if options.teacher else None
     store = open_store(options.labels, kind=PSEUDO_LABELS)
     report = report_filters(store, filters, examples_per_reason=options.examples)
-    out = Path(options.out)
-    page = out if out.suffix == ".html" else out / "filters.html"
     write_text(page, filter_page(report, pieces))
     print(
         f"{report.after.utterances} of {report.before.utterances} utterances and "

@@ -14,19 +14,20 @@ from tfkd.errors import ConfigError, TfkdError
 
 
 def export(options: argparse.Namespace) -> None:
-    from tfkd.config import ExportConfig, PrepareConfig, from_dict
+    from tfkd.config import ExportConfig, from_dict
     from tfkd.exporting import export
-    from tfkd.preparing import utterance_store
+    from tfkd.preparing import preparation_for, utterance_store
     from tfkd.reporting import human_bytes, table
     from tfkd.runs import PARITY, load_run
 
-    settings = own_options(options, "beam_width", "num_hypotheses", "max_wer_change")
+    settings = own_options(options, "beam_width", "num_hypotheses", "max_seconds", "max_wer_change")
     config = from_dict(ExportConfig, {"formats": options.formats.split(","), **settings})
     for override in options.set:
         if override.startswith("fusion."):
             raise ConfigError(f"--set {override}: exported forms decode without fusion")
     run = load_run(options.run).with_decoding(options.set)
-    prepare_config = PrepareConfig(sample_rate_hz=run.system.model.frontend.sample_rate_hz)
+    rate_hz = run.system.model.frontend.sample_rate_hz
+    prepare_config = preparation_for(rate_hz, run.tokenizer.pieces)
     parity_data = options.parity_data or Path(options.run) / PARITY
     with utterance_store(parity_data, prepare_config) as store:
         reports = export(run, options.out, config, store)
@@ -35,7 +36,7 @@ def export(options: argparse.Namespace) -> None:
             report.format,
             human_bytes(report.bytes),
             f"{report.identical:.0%} of {report.utterances}",
-            "-" if report.wer_change is None else f"{100 * report.wer_change:+.2f}",
+            f"{100 * report.wer_change:+.2f}",
             str(Path(options.out) / report.path),
         ]
         for report in reports
@@ -71,7 +72,7 @@ def report(options: argparse.Namespace) -> None:
     try:
         results = json.loads(Path(options.results).read_text(encoding="utf-8"))
         page = results_markdown(results, options.title)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         remedy = "give the results.json that tfkd run wrote"
         raise TfkdError(
             f"not the results of a run: {error!r}", path=options.results, remedy=remedy

@@ -180,6 +180,7 @@ def _add_delivering(add: _Add) -> None:
     )
     command.add_argument("--beam-width", type=int, help="hypotheses kept alive (4)")
     command.add_argument("--num-hypotheses", type=int, help="hypotheses that come out (1)")
+    command.add_argument("--max-seconds", type=float, help="longest audio of a .tflite (30)")
     command.add_argument("--max-wer-change", type=float, help="as a share (0.005)")
     _add_set(command, " of the search (docs/guide/decoding.md)")
 

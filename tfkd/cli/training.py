@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import TYPE_CHECKING
 
 from tfkd.cli.options import refuse_set
@@ -58,14 +59,16 @@ def distill(options: argparse.Namespace) -> None:
 
 
 def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace) -> None:
-    from tfkd.config import PrepareConfig
+    from tfkd.config import PrepareConfig, load_prepare_config
     from tfkd.preparing import utterance_store
     from tfkd.profiling import Profile
     from tfkd.reporting import profile_report
     from tfkd.training import train
 
     profile = Profile() if options.profile else None
-    config = PrepareConfig(sample_rate_hz=system.model.frontend.sample_rate_hz)
+    rate_hz = system.model.frontend.sample_rate_hz
+    written = load_prepare_config(options.config) or PrepareConfig()
+    config = dataclasses.replace(written, sample_rate_hz=rate_hz)
     with (
         utterance_store(train_data, config) as train_store,
         utterance_store(options.valid, config) as valid_store,
@@ -76,7 +79,7 @@ def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace
     else:
         print(f"{run.model.count_params():,} parameters in {options.out}")
     if profile is not None:
-        print(profile_report(profile, config.sample_rate_hz))
+        print(profile_report(profile, rate_hz))
 
 
 def train_lm(options: argparse.Namespace) -> None:

@@ -7,11 +7,12 @@ An unknown key is an error that names the nearest valid one.
 Read `settings` for what there is, `checks` for what is allowed, `reading` for files and overrides.
 """
 
-from tfkd.config.checks import validate
+from tfkd.config.checks import check_labelling, validate
 from tfkd.config.reading import (
     apply_overrides,
     config_digest,
     from_dict,
+    load_prepare_config,
     load_run_config,
     load_system_config,
     load_system_configs,
@@ -73,8 +74,10 @@ __all__ = [
     "TokenizerConfig",
     "TrainingConfig",
     "apply_overrides",
+    "check_labelling",
     "config_digest",
     "from_dict",
+    "load_prepare_config",
     "load_run_config",
     "load_system_config",
     "load_system_configs",

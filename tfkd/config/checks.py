@@ -41,6 +41,21 @@ _AT_LEAST: dict[str, float] = {
 }  # fmt: skip
 _BELOW_ONE = {"dropout", "label_smoothing"}
 _WIDEST_BEAM = 64
+# Above the latter rates are written in tens of hertz (RFC 9639, 9.1.2).
+_MOST_FLAC_HZ, _MOST_ODD_FLAC_HZ = 655_350, 65_535
+
+
+def check_labelling(
+    labels: LabelConfig, teacher: SystemConfig, *, path: str | Path | None = None
+) -> None:
+    """Checks what a teacher is asked to label with.
+
+    Raises:
+      ConfigError: for the first setting of its search that is out of range, or needs another model.
+    """
+    validate(labels.decoding(teacher.decoding), path=path, at="labels")
+    if labels.fusion.ctc_weight > 0 and not teacher.model.ctc:
+        raise ConfigError("labels.fusion.ctc_weight: needs model.ctc: true", path=path)
 
 
 def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> None:
@@ -104,6 +119,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if config.xla and config.distribution != "none":
                 refuse("xla", "needs distribution: none")
         case PrepareConfig():
+            rate_hz = config.sample_rate_hz
+            if rate_hz > _MOST_FLAC_HZ or rate_hz > _MOST_ODD_FLAC_HZ and rate_hz % 10:
+                refuse("sample_rate_hz", f"FLAC, which keeps the audio, has no {rate_hz} Hz")
             if config.max_rejected_share > 1:
                 refuse("max_rejected_share", "is a share: at most 1")
             if config.min_seconds >= config.max_seconds:
@@ -114,6 +132,11 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if config.decoding.fusion.ctc_weight > 0 and not config.model.ctc:
                 refuse("decoding.fusion.ctc_weight", "needs model.ctc: true")
         case RunConfig():
+            check_labelling(config.labels, config.teacher, path=path)
+            takes, is_given = config.export.max_seconds, config.prepare.max_seconds
+            is_for_device = any(form.startswith("tflite") for form in config.export.formats)
+            if is_for_device and takes < is_given:
+                refuse("export.max_seconds", f"{takes:g} is below prepare's, {is_given:g}")
             for role in ("teacher", "student"):
                 rate = getattr(config, role).model.frontend.sample_rate_hz
                 if rate != config.prepare.sample_rate_hz:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 
 from tfkd.config.checks import validate
-from tfkd.config.settings import ObjectiveConfig, RunConfig, SystemConfig
+from tfkd.config.settings import ObjectiveConfig, PrepareConfig, RunConfig, SystemConfig
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.files import sha256_of_text
 from tfkd.strict_yaml import parse_yaml, read_yaml
@@ -32,7 +32,7 @@ def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> R
 def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
     """Reads the systems of a file: `teacher` and `student` of a run config, or its only one."""
     content = read_yaml(path)
-    if "teacher" in content or "student" in content:
+    if _is_run(content):
         run = from_dict(RunConfig, content, path=path)
         return {"teacher": run.teacher, "student": run.student}
     return {Path(path).stem: from_dict(SystemConfig, content, path=path)}
@@ -51,6 +51,16 @@ def load_system_config(
     systems = load_system_configs(path)
     system = systems[role] if role in systems else next(iter(systems.values()))
     return with_overrides(system, overrides)
+
+
+def load_prepare_config(path: str | Path) -> PrepareConfig | None:
+    """The `prepare` section of a run config; None if the file describes one system."""
+    content = read_yaml(path)
+    return from_dict(RunConfig, content, path=path).prepare if _is_run(content) else None
+
+
+def _is_run(content: dict[str, Any]) -> bool:
+    return "teacher" in content or "student" in content
 
 
 def overrides_of(content: dict[str, Any], at: str = "") -> list[str]:

@@ -311,11 +311,14 @@ class LanguageModelConfig:
     training: LanguageModelTrainingConfig = field(default_factory=LanguageModelTrainingConfig)
 
 
+ExportFormat = Literal["savedmodel", "tflite-float32", "tflite-float16", "tflite-int8"]
+
+
 @dataclass(frozen=True)
 class ExportConfig:
     """Which forms are written, and how far a quantised one may drift (WER as a share)."""
 
-    formats: tuple[str, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
+    formats: tuple[ExportFormat, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
     beam_width: int = 4
     num_hypotheses: int = 1
     max_seconds: float = 30.0

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from tfkd.corpora.jsonl import read_jsonl
 from tfkd.corpora.kaldi import read_kaldi
-from tfkd.corpora.published import TRANSCRIPTS, read_commonvoice, read_librispeech, read_ljspeech
+from tfkd.corpora.published import (
+    read_commonvoice,
+    read_librispeech,
+    read_ljspeech,
+    transcript_files,
+)
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
 
@@ -25,7 +30,8 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
     Formats:
       jsonl: one object a line: `audio` or `audio_filepath` (relative to the manifest);
         `utterance_id` or `id` (default: name of the audio file without its suffix), `text`,
-        `speaker`; `start_seconds` and `end_seconds`, or NeMo's `offset` and `duration`.
+        `speaker`; `start_seconds` (NeMo: `offset`) with `end_seconds`, or with
+        `duration_seconds` (NeMo: `duration`).
       kaldi: directory with wav.scp (plain paths, relative to the directory), text, segments,
         utt2spk; all but wav.scp may be absent.
       librispeech: tree with *.trans.txt beside the audio.
@@ -65,7 +71,7 @@ def _detect_format(path: Path) -> str:
         return "kaldi"
     elif (path / "metadata.csv").exists():
         return "ljspeech"
-    elif next(path.rglob(TRANSCRIPTS), None) is not None:
+    elif next(transcript_files(path), None) is not None:
         return "librispeech"
     raise ManifestError(
         "cannot tell the format of this corpus",

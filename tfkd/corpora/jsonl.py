@@ -47,8 +47,11 @@ def _jsonl_utterance(directory: Path, line: Line) -> Utterance:
 def _jsonl_span(fields: dict[str, Any]) -> tuple[float | None, float | None]:
     start, end = _seconds(fields, "start_seconds"), _seconds(fields, "end_seconds")
     offset, duration = _seconds(fields, "offset"), _seconds(fields, "duration_seconds", "duration")
-    if start is None and end is None and offset is not None:
-        start, end = offset, None if duration is None else offset + duration
+    if start is not None and offset is not None:
+        raise ManifestError("start_seconds and offset are both given")
+    start = offset if start is None else start
+    if start is not None and end is None and duration is not None:
+        end = start + duration
     check_span(start, end)
     return start, end
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from tfkd.corpora.lines import (
     Line,
@@ -16,14 +19,33 @@ from tfkd.corpora.lines import (
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
 
-# Of LibriSpeech: the files of transcripts.
-TRANSCRIPTS = "*.trans.txt"
+# Of LibriSpeech: how names of the files of transcripts end.
+_TRANSCRIPTS = ".trans.txt"
 
 
 def read_librispeech(path: Path) -> Corpus:
     """Reads a tree, or one file of transcripts; see `tfkd.corpora.read_corpus`."""
-    files = [path] if path.is_file() else sorted(path.rglob(TRANSCRIPTS))
+    files = [path] if path.is_file() else sorted(transcript_files(path))
     return collect((line for file in files for line in lines_of(file)), _librispeech_utterance)
+
+
+def transcript_files(tree: Path) -> Iterator[Path]:
+    """The files of transcripts in a tree of LibriSpeech, linked folders included.
+
+    Raises:
+      ManifestError: if a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise ManifestError(f"cannot be read: {error.strerror}", path=error.filename) from error
+
+    seen = {os.path.realpath(tree)}
+    for folder, folders, names in os.walk(tree, onerror=refuse, followlinks=True):
+        places = {os.path.realpath(os.path.join(folder, name)): name for name in folders}
+        # A link may lead to where the walk has been, or back to where it lies.
+        folders[:] = [name for place, name in places.items() if place not in seen]
+        seen |= places.keys()
+        yield from (Path(folder, name) for name in names if name.endswith(_TRANSCRIPTS))
 
 
 def _librispeech_utterance(line: Line) -> Utterance:

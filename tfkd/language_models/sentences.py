@@ -9,7 +9,7 @@ from pathlib import Path
 from tfkd.errors import TextError
 from tfkd.files import sha256_of_text
 from tfkd.records import open_store
-from tfkd.text import Tokenizer, normalise
+from tfkd.text import Tokenizer, extra_characters_of, normalise
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ def _texts(source: Path, tokenizer: Tokenizer) -> Iterator[str]:
     if source.is_dir():
         yield from (row["text"] for row in open_store(source).index if row.get("text"))
         return
-    # What the tokenizer knows beside letters and digits was kept in the transcripts too.
-    characters = set("".join(tokenizer.pieces)) - set(" '")
-    extra = "".join(sorted(c for c in characters if not c.isalnum()))
+    extra = extra_characters_of(tokenizer.pieces)
     try:
         with open(source, encoding="utf-8") as lines:
             yield from filter(None, (normalise(line, extra_characters=extra) for line in lines))

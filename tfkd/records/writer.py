@@ -18,7 +18,7 @@ from tfkd.files import atomic_write, sha256, sync, write_json
 from tfkd.locks import locked
 from tfkd.records.framing import frame, reading
 from tfkd.records.layout import DATASET_INFO, FEATURES, dataset_info_json, features_json
-from tfkd.records.plan import OTHER_FOLDER, Plan, seal_of, write_sealed
+from tfkd.records.plan import OTHER_FOLDER, Plan, printable, seal_of, write_sealed
 from tfkd.records.schema import RECORD_TYPES, Record
 from tfkd.records.shards import Sidecar, clean_rejection, inspect_shard, sidecar_path
 from tfkd.records.store import (
@@ -193,7 +193,8 @@ class StoreWriter:
 
         _write_lines(self.directory / INDEX, entries())
         if pieces:
-            _write_lines(self.directory / PIECES, map(asdict, pieces))
+            rows = ({**asdict(piece), "source": printable(piece.source)} for piece in pieces)
+            _write_lines(self.directory / PIECES, rows)
         write_json(self.directory / FEATURES, features_json(self.plan.kind))
         write_json(self.directory / DATASET_INFO, dataset_info_json(self.plan, shards))
         summary = StoreSummary(
@@ -231,9 +232,12 @@ class StoreWriter:
         with reading(path):
             is_begun = path.exists()
         if is_begun:
-            self.plan.check_same(Plan.read(path), path)
+            self._check_or_mend(path)
         elif any(shards.glob("*.tfrecord")):
-            raise RecordError("holds shards but no plan", path=self.directory, remedy=OTHER_FOLDER)
+            if not self._has_written_all():
+                what = "holds shards of another plan, but not the plan"
+                raise RecordError(what, path=self.directory, remedy=OTHER_FOLDER)
+            self.plan.write(path)
         elif (self.directory / COMPLETE).exists():
             raise RecordError("holds what is no store", path=self.directory, remedy=OTHER_FOLDER)
         else:
@@ -241,6 +245,25 @@ class StoreWriter:
         with _writing(shards):
             shards.mkdir(exist_ok=True)
             sync(self.directory)
+
+    def _check_or_mend(self, path: Path) -> None:
+        """Refuses another plan; a damaged one is written again if the shards are of this plan."""
+        try:
+            existing = Plan.read(path)
+        except RecordError as error:
+            if not self._has_written_all():
+                raise RecordError(error.message, path=path, remedy=OTHER_FOLDER) from error
+            self.plan.write(path)
+        else:
+            self.plan.check_same(existing, path)
+
+    def _has_written_all(self) -> bool:
+        """Whether every sidecar that can be read, and at least one, is of this plan."""
+        plans = set()
+        for path in (self.directory / SHARDS).glob("*.tfrecord.json"):
+            with contextlib.suppress(RecordError):
+                plans.add(Sidecar.read(path).plan_sha256)
+        return plans == {self.plan.sha256}
 
     def _remove_leftovers(self) -> None:
         """Removes temporary files of writers that were killed.
