@@ -160,6 +160,7 @@ def test_words_that_the_recogniser_cannot_say_are_left_out(tmp_path):
         (("-0.9\tb\t-0.2", "-0.9\tb\tinf"), "not a logarithm of a probability"),
         (("-0.9\tb\t-0.2", "-0.9\tb\tx"), "could not convert string to float"),
         (("\\3-grams:", "\\4-grams:"), "4-grams are not in \\data\\"),
+        (("ngram 1=5", "ngram 1=4"), "n-grams by order, holds {1: 5, 2: 0, 3: 0}"),
         (("ngram 2=3", "ngram 2=9999999"), "more than 2,000,000 (prune it"),
         (("\\data\\", "data"), "is not an ARPA file"),
         (("ngram 1=5\n", ""), "is not an ARPA file"),

@@ -100,14 +100,24 @@ def train_lm(options: argparse.Namespace) -> None:
 
 
 def lm_text(options: argparse.Namespace) -> None:
-    from tfkd.files import write_text
+    from tqdm import tqdm
+
+    from tfkd.files import atomic_write
     from tfkd.language_models.ngram import unit_names
-    from tfkd.language_models.sentences import read_sentences
+    from tfkd.language_models.sentences import encoded_sentences
     from tfkd.text import load_tokenizer
 
     tokenizer = load_tokenizer(options.run)
     names = unit_names(tokenizer)
-    sentences = read_sentences(options.text, tokenizer)
-    lines = (" ".join(names[token] for token in ids) + "\n" for ids in sentences.token_ids)
-    write_text(options.out, "".join(lines))
-    print(f"{len(sentences.token_ids)} sentences, {sentences.skipped} skipped; in {options.out}")
+    written = skipped = 0
+    # One after another: the text may be many times the memory.
+    with atomic_write(options.out) as file:
+        for ids in tqdm(
+            encoded_sentences(options.text, tokenizer), unit=" sentences", disable=None
+        ):
+            if ids is None:
+                skipped += 1
+            else:
+                file.write((" ".join(names[token] for token in ids) + "\n").encode())
+                written += 1
+    print(f"{written} sentences, {skipped} skipped; in {options.out}")

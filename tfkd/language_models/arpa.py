@@ -77,6 +77,8 @@ def _read(file: TextIO, path: Path, most_ngrams: int) -> ArpaModel:
                 raise LanguageModelError(f"line {number}: {line!r}{fault}", path=path)
             entries[ngram] = entry
             found[order] += 1
+            if found[order] > counts[order]:
+                break
     if found != counts:
         raise LanguageModelError(
             f"announces {counts} n-grams by order, holds {found}",

@@ -38,21 +38,41 @@ def read_sentences(sources: Sequence[str | Path], tokenizer: Tokenizer) -> Sente
     Raises:
       TextError: if a file cannot be read, or no sentence is left.
     """
-    known: list[tuple[int, ...]] = []
+    known = []
     skipped = 0
+    for ids in encoded_sentences(sources, tokenizer):
+        if ids is None:
+            skipped += 1
+        else:
+            known.append(ids)
+    return Sentences(tuple(known), skipped)
+
+
+def encoded_sentences(
+    sources: Sequence[str | Path], tokenizer: Tokenizer
+) -> Iterator[tuple[int, ...] | None]:
+    """Like `read_sentences`, but one after another; None for each that the tokenizer cannot spell.
+
+    Raises:
+      TextError: if a file cannot be read; at the end, if no sentence could be spelt.
+    """
+    known = skipped = 0
     for source in sources:
         for text in _texts(Path(source), tokenizer):
             try:
-                known.append(tuple(tokenizer.encode(text)))
+                ids = tuple(tokenizer.encode(text))
             except TextError:
                 skipped += 1
+                yield None
+            else:
+                known += 1
+                yield ids
     if not known:
         named = ", ".join(map(str, sources))
         raise TextError(
             f"no sentence that the tokenizer can spell in {named}; it skipped {skipped}",
             remedy="give text in the recogniser's language, a sentence a line",
         )
-    return Sentences(tuple(known), skipped)
 
 
 def _texts(source: Path, tokenizer: Tokenizer) -> Iterator[str]:
