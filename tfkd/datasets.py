@@ -54,9 +54,19 @@ def audio_batches(
     options = tf.data.Options()
     # Or else reading takes turns with the search in TensorFlow's pool, and the search waits.
     options.threading.private_threadpool_size = 1
-    # Its thread wakes at ever longer intervals, up to a minute; the end of reading waits for it.
+    batches = dataset.flat_map(batches_of).prefetch(_BATCHES_AHEAD).with_options(options)
+    return without_autotuning(batches)
+
+
+def without_autotuning(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches, whose reading ends at once when it is over.
+
+    TensorFlow's tuning of a pipeline, of which ours have nothing to tune, wakes at ever longer
+    intervals, up to a minute, and the end of each epoch waits for it.
+    """
+    options = tf.data.Options()
     options.autotune.enabled = False
-    return dataset.flat_map(batches_of).prefetch(_BATCHES_AHEAD).with_options(options)
+    return batches.with_options(options)
 
 
 def by_shard(

@@ -12,6 +12,7 @@ import soundfile
 import tensorflow as tf
 
 from tfkd.config import ObjectiveConfig, TrainingConfig
+from tfkd.datasets import without_autotuning
 from tfkd.errors import RecordError
 from tfkd.records import PseudoLabelRecord, RandomAccess, Store
 from tfkd.speed import SpeedChange, draw_speed
@@ -149,7 +150,7 @@ class TrainingEpochs:
         dataset = dataset.map(
             load_tensors, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
         )
-        return dataset.prefetch(_BATCHES_AHEAD)
+        return without_autotuning(dataset.prefetch(_BATCHES_AHEAD))
 
     @contextlib.contextmanager
     def own_errors(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from tfkd.callbacks import CHECKPOINTS, HISTORY, KeepProgress, StopOnNonFiniteLo
 from tfkd.checkpoints import Progress, restore_checkpoint
 from tfkd.claims import COMPLETE, claim, is_finished
 from tfkd.config import LanguageModelConfig, LanguageModelTrainingConfig, config_digest, to_yaml
+from tfkd.datasets import without_autotuning
 from tfkd.epochs import plan_batches
 from tfkd.files import sha256_of_text, write_json, write_text
 from tfkd.language_models.rnn import RecurrentLanguageModel, load_recurrent_model
@@ -164,7 +165,8 @@ def sentence_batches(
     def pick(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tuple(tf.gather(rows, batch).to_tensor(PAD_ID) for rows in (inputs, targets))
 
-    return tf.data.Dataset.from_tensor_slices(places[first:]).map(pick).prefetch(4)
+    batches = tf.data.Dataset.from_tensor_slices(places[first:]).map(pick).prefetch(4)
+    return without_autotuning(batches)
 
 
 def _ragged(rows: Sequence[Sequence[int]]) -> tf.RaggedTensor:
