@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from tfkd import epochs
 from tfkd.config import ObjectiveConfig, TrainingConfig
+from tfkd.distribution import replica_shares
 from tfkd.epochs import TrainingEpochs, plan_batches
 from tfkd.preparing import prepare
+from tfkd.profiling import Profile
 from tfkd.records import Store, open_store
 from tfkd.speed import SpeedChange, draw_speed
 from tfkd.targets import targets_of
@@ -158,6 +160,13 @@ def test_who_is_in_a_batch_is_told_without_loading_it(prepared, monkeypatch):
         [found.utterance_ids(epoch, batch) for batch in range(found.num_batches)]
         for epoch in range(2)
     ]
+
+
+def test_the_end_of_an_epoch_waits_for_no_tuning(prepared):
+    """What a profile or replicas make of the batches keeps their options."""
+    batches = epochs_of(prepared["train"]).batches(0)
+    for each in (batches, Profile().watch(batches), replica_shares(batches, 2)):
+        assert each.options().autotune.enabled is False
 
 
 def test_all_epochs_have_as_many_batches(prepared):
