@@ -24,6 +24,7 @@ ORDER = (
     "tfkd.config",
     # inputs
     "tfkd.resampling",
+    "tfkd.mpeg",
     "tfkd.audio",
     "tfkd.corpora.utterances",
     "tfkd.corpora.lines",

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tfkd.errors import AudioError
+from tfkd.mpeg import samples_in_frames
 from tfkd.resampling import resample
 
 UNDECODABLE = "undecodable_audio"
@@ -47,10 +48,6 @@ _BLOCK_FRAMES = 1 << 18
 _UNKNOWN_FRAMES = 1 << 62
 # The length of an MP3 without a Xing header is estimated from its bit rate.
 _MP3_LENGTH_TOLERANCE = 0.05
-# ISO/IEC 11172-3, 2.4.2.3, and 13818-3 (half and quarter rates).
-_MPEG_RATES_HZ = (44_100, 48_000, 32_000)
-_MPEG_1_KILOBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_MPEG_2_KILOBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 # Where an Ogg page says which stream it is of.
 _OGG_STREAM = slice(14, 18)
 _MAX_OGG_PAGE_BYTES = 27 + 255 + 255 * 255
@@ -428,36 +425,8 @@ def _check_last_ogg_page(file: BinaryIO, name: str) -> None:
 def _check_rest_of_mp3(file: BinaryIO, num_frames: int, name: str) -> None:
     """libsndfile reads as much as the header declares, which of joined files is that of the first;
     where there is none it estimates, too."""
-    if _mpeg_samples(file.read()) > _MP3_LENGTH_TOLERANCE * num_frames:
+    if samples_in_frames(file.read()) > _MP3_LENGTH_TOLERANCE * num_frames:
         raise _joined(name)
-
-
-def _mpeg_samples(data: bytes) -> int:
-    """Samples a channel of the frames of MPEG audio layer III in `data`; tags are passed over."""
-    total = 0
-    place = data.find(b"\xff")
-    while place >= 0:
-        length, samples = _mpeg_frame(data[place : place + 4])
-        following = data[place + length : place + length + 4]
-        if length and (len(following) < 4 or _mpeg_frame(following)[0]):
-            total += samples
-            place += length - 1
-        place = data.find(b"\xff", place + 1)
-    return total
-
-
-def _mpeg_frame(header: bytes) -> tuple[int, int]:
-    """Bytes of the frame that begins so, and samples a channel; zeros if none does."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0, 0
-    version, bit_rate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
-    if version == 1 or bit_rate in (0, 15) or rate == 3:
-        return 0, 0
-    is_first = version == 3
-    rate_hz = _MPEG_RATES_HZ[rate] // {3: 1, 2: 2, 0: 4}[version]
-    samples = 1152 if is_first else 576
-    kilobits = _MPEG_1_KILOBITS[bit_rate] if is_first else _MPEG_2_KILOBITS[bit_rate]
-    return samples // 8 * kilobits * 1000 // rate_hz + (header[2] >> 1 & 1), samples
 
 
 def _joined(name: str) -> UnusableAudio:
