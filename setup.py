@@ -19,7 +19,7 @@ setup(
     # tflite-runtime has no wheels above Python 3.11; see docs/decisions/0001-pins.md.
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["tfkd", "tfkd.*"]),
-    package_data={"tfkd": ["py.typed", "templates/*.html"]},
+    package_data={"tfkd": ["py.typed", "distillation/templates/*.html"]},
     install_requires=[
         *DEVICE,
         "tensorflow>=2.16.2,<2.17",

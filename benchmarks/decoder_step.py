@@ -27,10 +27,10 @@ from sizes import BATCH, BEAM_WIDTH, FRAMES, SIZES, TOKENS, VOCABULARY
 from speller import Speller
 from tqdm import tqdm
 
-from tfkd.files import write_json
-from tfkd.layers.decoders import AttentionDecoder, DecoderMemory, DecoderState
-from tfkd.provenance import provenance
-from tfkd.reporting import table
+from tfkd.environment import provenance
+from tfkd.models.decoders.attention_rnn import AttentionDecoder, DecoderMemory, DecoderState
+from tfkd.reporting.tables import table
+from tfkd.storage.files import write_json
 
 Run = Callable[[], tf.Tensor]
 HYPOTHESES = BATCH * BEAM_WIDTH

@@ -13,7 +13,7 @@ from sizes import BATCH, BEAM_WIDTH, EOS_ID, FRAMES, MELS, PAD_ID, SIZES, SOS_ID
 from speller import Speller
 
 from tfkd.beam_search import BeamResult, Readout, beam_search
-from tfkd.heap import share_one_heap
+from tfkd.malloc import share_one_heap
 
 
 def never_ending(model: Speller) -> None:

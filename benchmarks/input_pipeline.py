@@ -48,8 +48,8 @@ def main() -> None:
         return
     from made import surroundings
 
-    from tfkd.files import write_json
-    from tfkd.reporting import table
+    from tfkd.reporting.tables import table
+    from tfkd.storage.files import write_json
 
     results = {}
     for name in CASES:
@@ -80,11 +80,11 @@ def _measure(case: Case, options: argparse.Namespace) -> dict:
     import keras
 
     from tfkd.config import PrepareConfig, load_system_config
-    from tfkd.epochs import TrainingEpochs
-    from tfkd.preparing import utterance_store
-    from tfkd.profiling import Profile
+    from tfkd.data.preparation import utterance_store
     from tfkd.text import train_tokenizer
-    from tfkd.training import TrainableRecogniser
+    from tfkd.training.batches import TrainingEpochs
+    from tfkd.training.profiling import Profile
+    from tfkd.training.trainable import TrainableRecogniser
 
     system = load_system_config(CONFIGS / case.config, "student")
     # What the batches hold is all that counts here, so transcripts do in the place of labels.
@@ -140,7 +140,7 @@ def _read(epochs, epoch: int) -> dict:
 
 def _train(model, batches, alone: dict) -> dict:
     """Trains on the first batches of an epoch."""
-    from tfkd.profiling import INPUT, Profile
+    from tfkd.training.profiling import INPUT, Profile
 
     profile = Profile()
     cpu = time.process_time()

@@ -36,12 +36,12 @@ from tfkd.config import (
     SystemConfig,
     load_run_config,
 )
-from tfkd.datasets import audio_batches
-from tfkd.files import write_json
-from tfkd.heap import share_one_heap
-from tfkd.labelling import ShardLabeller, label_store
-from tfkd.preparing import prepare
+from tfkd.data.audio_batches import audio_batches
+from tfkd.data.preparation import prepare
+from tfkd.distillation.labelling import ShardLabeller, label_store
+from tfkd.malloc import share_one_heap
 from tfkd.records import Store, open_store
+from tfkd.storage.files import write_json
 
 CONFIG = Path(__file__).parent.parent / "configs" / "digits.yaml"
 # The longest digit strings of the recipe are seven words and an end.

@@ -18,10 +18,10 @@ import numpy as np
 from made import noise_store, random_teacher, surroundings
 
 from tfkd.config import LabelConfig, SystemConfig, from_dict
-from tfkd.files import write_json
-from tfkd.heap import share_one_heap
-from tfkd.labelling import ShardLabeller
+from tfkd.distillation.labelling import ShardLabeller
+from tfkd.malloc import share_one_heap
 from tfkd.records import StoreWriter
+from tfkd.storage.files import write_json
 
 SECONDS = (0.2, 0.4)
 SHARD_SIZE = 512

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfkd.audio import encode_flac
+from tfkd.audio.reading import encode_flac
 from tfkd.config import SystemConfig
-from tfkd.models import Recogniser
-from tfkd.provenance import provenance
+from tfkd.decoding.runs import MODEL, Run, load_run, save_description, save_model
+from tfkd.environment import provenance
+from tfkd.models.recogniser import Recogniser
 from tfkd.records import UTTERANCES, Plan, Store, StoreWriter, UtteranceRecord, open_store
-from tfkd.runs import MODEL, Run, load_run, save_description, save_model
 from tfkd.text import EOS_ID, CharacterTokenizer
 
 # With the special tokens as many as the digits recipe has.

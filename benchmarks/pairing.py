@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tfkd.files import write_json
-from tfkd.provenance import provenance
-from tfkd.reporting import table as text_table
+from tfkd.environment import provenance
+from tfkd.reporting.tables import table as text_table
+from tfkd.storage.files import write_json
 
 HERE = Path(__file__).parent
 

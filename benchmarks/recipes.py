@@ -25,8 +25,8 @@ from typing import Any
 from made import surroundings
 from tqdm import tqdm
 
-from tfkd.files import write_json
-from tfkd.reporting import table
+from tfkd.reporting.tables import table
+from tfkd.storage.files import write_json
 
 HERE = Path(__file__).resolve().parent.parent
 OURS, BEFORE = "this commit", "before"

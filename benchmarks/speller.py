@@ -7,8 +7,8 @@ import tensorflow as tf
 from sizes import MELS, Sizes
 
 from tfkd.config import AttentionConfig, DecoderConfig, EncoderConfig
-from tfkd.layers.decoders import AttentionDecoder
-from tfkd.layers.encoders import Encoder
+from tfkd.models.decoders.attention_rnn import AttentionDecoder
+from tfkd.models.encoders.recurrent import Encoder
 
 
 class Speller(keras.Model):

@@ -16,9 +16,9 @@ import tensorflow as tf
 from sizes import BATCH, FRAMES, MELS, SIZES, SOS_ID, TOKENS, VOCABULARY
 from speller import Speller
 
-from tfkd.heap import share_one_heap
-from tfkd.losses import sequence_cross_entropy
-from tfkd.optimizers import Adam
+from tfkd.malloc import share_one_heap
+from tfkd.objectives.losses import sequence_cross_entropy
+from tfkd.training.optimizers import Adam
 
 # What the programs of TensorFlow train with.
 ADAM = {"learning_rate": 1e-4, "global_clipnorm": 5.0}

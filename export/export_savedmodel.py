@@ -6,10 +6,10 @@ python export/export_savedmodel.py work/student work/export work/data/valid
 import sys
 
 from tfkd.config import ExportConfig
-from tfkd.datasets import audio_batches
-from tfkd.exporting import export, load_savedmodel
+from tfkd.data.audio_batches import audio_batches
+from tfkd.decoding.runs import load_run
+from tfkd.exporting.export import export, load_savedmodel
 from tfkd.records import open_verified
-from tfkd.runs import load_run
 
 run_dir, out, parity_dir = sys.argv[1:]
 store = open_verified(parity_dir)

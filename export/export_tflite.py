@@ -6,9 +6,9 @@ python export/export_tflite.py work/student work/export work/data/valid
 import sys
 
 from tfkd.config import ExportConfig
-from tfkd.exporting import export
+from tfkd.decoding.runs import load_run
+from tfkd.exporting.export import export
 from tfkd.records import open_verified
-from tfkd.runs import load_run
 
 if __name__ == "__main__":  # the converter runs in a child process, which imports this file
     run_dir, out, parity_dir = sys.argv[1:]

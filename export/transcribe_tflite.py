@@ -5,7 +5,7 @@ python export/transcribe_tflite.py work/export/model-int8.tflite order.wav
 
 import sys
 
-from tfkd.device import DeviceRecogniser
+from tfkd.device.recogniser import DeviceRecogniser
 
 model, *recordings = sys.argv[1:]
 recogniser = DeviceRecogniser(model)

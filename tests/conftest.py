@@ -22,9 +22,9 @@ import soundfile
 from tfkd.config import ExportConfig, LabelConfig, PrepareConfig, SystemConfig, from_dict
 
 if TYPE_CHECKING:
-    from tfkd.exporting import Exported
+    from tfkd.decoding.runs import Run
+    from tfkd.exporting.export import Exported
     from tfkd.records import Store
-    from tfkd.runs import Run
 
 # TensorFlow logs at error level that it found no GPU libraries; child processes inherit this.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -142,7 +142,7 @@ def prepare_config() -> PrepareConfig:
 @pytest.fixture(scope="session")
 def prepared(tiny_corpus, tmp_path_factory) -> dict[str, Store]:
     """The finished store of each split; that of train has six shards."""
-    from tfkd.preparing import prepare
+    from tfkd.data.preparation import prepare
     from tfkd.records import open_store
 
     directory = tmp_path_factory.mktemp("prepared")
@@ -165,7 +165,7 @@ def tiny_settings() -> dict:
 @pytest.fixture(scope="session")
 def teacher(prepared, tiny_system, tmp_path_factory) -> Run:
     """A recogniser that knows the five words."""
-    from tfkd.training import train
+    from tfkd.training.loop import train
 
     out = tmp_path_factory.mktemp("teacher")
     return train(tiny_system, prepared["train"], prepared["valid"], out)
@@ -179,7 +179,7 @@ def label_config() -> LabelConfig:
 @pytest.fixture(scope="session")
 def labels(teacher, prepared, tmp_path_factory) -> Store:
     """What the teacher says of train: one shard of labels for each of the six shards."""
-    from tfkd.labelling import label
+    from tfkd.distillation.labelling import label
     from tfkd.records import open_store
 
     out = tmp_path_factory.mktemp("labels")
@@ -195,7 +195,7 @@ def export_config() -> ExportConfig:
 @pytest.fixture(scope="session")
 def exports(teacher, prepared, tmp_path_factory) -> dict[str, Exported]:
     """The teacher in every form, by format; `path` is absolute."""
-    from tfkd.exporting import export
+    from tfkd.exporting.export import export
 
     out = tmp_path_factory.mktemp("exports")
     reports = export(teacher, out, EXPORT, prepared["valid"])

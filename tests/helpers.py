@@ -15,7 +15,7 @@ from tfkd.config import (
     ModelConfig,
     SpecAugmentConfig,
 )
-from tfkd.models import Recogniser
+from tfkd.models.recogniser import Recogniser
 from tfkd.text import EOS_ID, FIRST_PIECE_ID, PAD_ID, CharacterTokenizer
 
 ALPHABET = " abcd"

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from clocks import cpu_seconds, descendants
 
-from tfkd.files import write_json
-from tfkd.provenance import provenance
+from tfkd.environment import provenance
+from tfkd.storage.files import write_json
 
 SEED = 20181104
 # Readers of what is damaged, beside those that every file of results names.

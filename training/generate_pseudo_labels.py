@@ -7,9 +7,9 @@ import itertools
 import sys
 
 from tfkd.config import LabelConfig
-from tfkd.labelling import label
+from tfkd.decoding.runs import load_run
+from tfkd.distillation.labelling import label
 from tfkd.records import PseudoLabelRecord, open_store, open_verified
-from tfkd.runs import load_run
 
 teacher_dir, data_dir, out = sys.argv[1:]
 settings = LabelConfig(beam_width=8, num_hypotheses=4)

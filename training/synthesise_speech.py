@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tfkd.audio import decode_audio, encode_flac
+from tfkd.audio.reading import decode_audio, encode_flac
+from tfkd.audio.resampling import resample
 from tfkd.errors import AudioError, ConfigError, TfkdError
-from tfkd.files import atomic_write, sha256, write_json, write_text
-from tfkd.resampling import resample
+from tfkd.storage.files import atomic_write, sha256, write_json, write_text
 
 EXAMPLE = "example: python training/synthesise_speech.py --out work/commands --seed 0"
 SAMPLE_RATE_HZ = 16000

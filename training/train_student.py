@@ -12,7 +12,7 @@ import sys
 from tfkd.config import ObjectiveConfig, load_system_config
 from tfkd.metrics import score
 from tfkd.records import open_verified
-from tfkd.training import train
+from tfkd.training.loop import train
 
 config, labels_dir, valid_dir, out = sys.argv[1:]
 system = load_system_config(config, "student")

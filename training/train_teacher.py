@@ -6,14 +6,15 @@ python training/train_teacher.py configs/digits.yaml work/data/train work/data/v
 import sys
 from pathlib import Path
 
-from tfkd.callbacks import ValidationErrorRate
 from tfkd.config import DecodingConfig, load_system_config
-from tfkd.decoding import Decoder
-from tfkd.epochs import TrainingEpochs
+from tfkd.decoding.decoder import Decoder
+from tfkd.decoding.runs import MODEL, save_description, save_model
 from tfkd.records import open_verified
-from tfkd.runs import MODEL, save_description, save_model
 from tfkd.text import train_tokenizer
-from tfkd.training import TrainableRecogniser, feature_statistics
+from tfkd.training.batches import TrainingEpochs
+from tfkd.training.callbacks import ValidationErrorRate
+from tfkd.training.loop import feature_statistics
+from tfkd.training.trainable import TrainableRecogniser
 
 config, train_dir, valid_dir, out = sys.argv[1:]
 system = load_system_config(config, "teacher")

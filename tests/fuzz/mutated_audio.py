@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 from mutation import mutate
 
-from tfkd.audio import check_waveform, decode_audio, encode_flac
-from tfkd.resampling import resample
+from tfkd.audio.reading import check_waveform, decode_audio, encode_flac
+from tfkd.audio.resampling import resample
 
 RATE_HZ = 16000
 _FORMS = [

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from mutation import mutate
 
-from tfkd.audio import UnusableAudio, read_audio
+from tfkd.audio.reading import UnusableAudio, read_audio
 from tfkd.corpora import read_corpus
 from tfkd.text import normalise
 

@@ -12,7 +12,7 @@ import numpy as np
 from mutation import mutate
 from test_records import utterance
 
-from tfkd.nbest import NBestList
+from tfkd.distillation.nbest import NBestList
 from tfkd.records import PseudoLabelRecord
 
 _FULL = {

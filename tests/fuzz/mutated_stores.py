@@ -11,10 +11,11 @@ import numpy as np
 from mutation import mutate
 from test_records import hypothesis, rejection
 
-from tfkd.audio import encode_flac
+from tfkd.audio.reading import encode_flac
 from tfkd.config import FilterConfig
-from tfkd.filter_page import filter_page
-from tfkd.filter_report import report_filters
+from tfkd.corpora.pieces import Piece
+from tfkd.distillation.filter_page import filter_page
+from tfkd.distillation.filter_report import report_filters
 from tfkd.records import (
     PSEUDO_LABELS,
     Plan,
@@ -23,7 +24,6 @@ from tfkd.records import (
     UtteranceRecord,
     open_store,
 )
-from tfkd.splitting import Piece
 
 RATE_HZ = 8000
 _FILTERS = FilterConfig(

@@ -13,7 +13,7 @@ import pytest
 from labellers import Task
 
 from tfkd.config import SpecAugmentConfig, SystemConfig
-from tfkd.preparing import prepare
+from tfkd.data.preparation import prepare
 from tfkd.records import open_store
 
 # Many shards: each is a moment of its own to be killed in.

@@ -27,7 +27,13 @@ def start_server(preloaded_library: Path | None = None) -> None:
     Args:
       preloaded_library: put before the C library in the server and in all that it forks.
     """
-    modules = ("cli", "labelling", "preparing", "runs", "training")
+    modules = (
+        "cli",
+        "data.preparation",
+        "decoding.runs",
+        "distillation.labelling",
+        "training.loop",
+    )
     _SERVER.set_forkserver_preload([f"tfkd.{module}" for module in modules])
     changes = {"PYTHONPATH": os.pathsep.join([str(_ROOT), *sys.path])}
     if preloaded_library is not None:

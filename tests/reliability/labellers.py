@@ -14,9 +14,11 @@ from pathlib import Path
 
 from forks import Worker, fork, fork_worker, write_messages_to
 
-from tfkd import cli, labelling, runs
+from tfkd import cli
 from tfkd.config import LabelConfig
-from tfkd.decoding import Decoded, decode_dataset
+from tfkd.decoding.decoder import decode_dataset, runs
+from tfkd.decoding.results import Decoded
+from tfkd.distillation import labelling
 
 
 @dataclass(frozen=True)

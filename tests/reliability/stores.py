@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tfkd.files import sha256
 from tfkd.records import open_store
+from tfkd.storage.files import sha256
 
 
 def digests(directory: Path) -> dict[str, str]:

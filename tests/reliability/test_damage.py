@@ -15,8 +15,8 @@ from proof import SEED, Proof
 from test_records import swap_contents
 
 from tfkd.config import PrepareConfig
+from tfkd.data.preparation import utterance_store
 from tfkd.errors import TfkdError
-from tfkd.preparing import utterance_store
 from tfkd.records import masked_crc32c, open_store
 from tfkd.records.shards import sidecar_path
 

@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 from proof import SEED
 
-from tfkd.checkpoints import restore_checkpoint
 from tfkd.config import SystemConfig, to_yaml
-from tfkd.runs import load_run
-from tfkd.training import TrainableRecogniser, train
+from tfkd.decoding.runs import load_run
+from tfkd.training.checkpoints import restore_checkpoint
+from tfkd.training.loop import train
+from tfkd.training.trainable import TrainableRecogniser
 
 WORKERS = 2
 # A killed worker is missed after ten seconds; the rest is starting and training.
@@ -37,11 +38,11 @@ EPOCHS = 2
 TRAIN = """
 import os, signal, sys
 import tensorflow as tf
-from tfkd import callbacks
+from tfkd.training.loop import callbacks
 from tfkd.config import SystemConfig, from_dict
 from tfkd.records import open_store
-from tfkd.strict_yaml import read_yaml
-from tfkd.training import train
+from tfkd.config.strict_yaml import read_yaml
+from tfkd.training.loop import train
 
 config, train_dir, valid_dir, out, last_step = sys.argv[1:]
 system = from_dict(SystemConfig, read_yaml(config))
@@ -64,13 +65,13 @@ DRAW_AND_PROFILE = """
 import json, sys
 import tensorflow as tf
 from tfkd.config import SpecAugmentConfig, SystemConfig, from_dict
-from tfkd.distribution import Replicas
-from tfkd.layers.frontend import SpecAugment
-from tfkd.layers.randomness import Dropout
-from tfkd.profiling import Profile
+from tfkd.training.distribution import Replicas
+from tfkd.models.frontend.log_mel import SpecAugment
+from tfkd.layers.dropout import Dropout
+from tfkd.training.profiling import Profile
 from tfkd.records import open_store
-from tfkd.strict_yaml import read_yaml
-from tfkd.training import train
+from tfkd.config.strict_yaml import read_yaml
+from tfkd.training.loop import train
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -15,11 +15,11 @@ from labellers import Task
 from proof import SEED, Proof
 from stores import assert_same_store, digests
 
+from tfkd.decoding.runs import load_run
+from tfkd.distillation.labelling import ShardLabeller, label_store
 from tfkd.errors import RecordError
-from tfkd.files import directory_bytes
-from tfkd.labelling import ShardLabeller, label_store
 from tfkd.records import open_store
-from tfkd.runs import load_run
+from tfkd.storage.files import directory_bytes
 
 _DISK_BYTES = 8 * 2**20
 # From linux/sched.h and sys/mount.h.

@@ -12,7 +12,7 @@ from helpers import random_batch, tiny_model, tokenizer
 from proof import SEED, Proof
 
 from tfkd.config import DecodingConfig
-from tfkd.decoding import Decoder
+from tfkd.decoding.decoder import Decoder
 
 _WARM_UP = 50
 # Above what an allocator keeps back; in the full run, a result of each batch that stays would cost

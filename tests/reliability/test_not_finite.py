@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 from proof import Proof
 
-from tfkd.checkpoints import Progress
 from tfkd.config import SystemConfig
-from tfkd.epochs import TrainingEpochs
 from tfkd.errors import TrainingError
 from tfkd.text import train_tokenizer
-from tfkd.training import train
+from tfkd.training.batches import TrainingEpochs
+from tfkd.training.checkpoints import Progress
+from tfkd.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -13,12 +13,12 @@ import pytest
 from proof import SEED, Proof
 from trainers import Task
 
-from tfkd.checkpoints import Progress, restore_checkpoint, save_checkpoint
 from tfkd.config import SystemConfig
-from tfkd.epochs import TrainingEpochs
+from tfkd.decoding.runs import load_run
 from tfkd.records import open_store
-from tfkd.runs import load_run
-from tfkd.training import TrainableRecogniser
+from tfkd.training.batches import TrainingEpochs
+from tfkd.training.checkpoints import Progress, restore_checkpoint, save_checkpoint
+from tfkd.training.trainable import TrainableRecogniser
 
 VOCAB_SIZE = 15
 

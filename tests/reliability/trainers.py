@@ -11,10 +11,10 @@ import keras
 import tensorflow as tf
 from forks import Worker, fork_worker, write_messages_to
 
-from tfkd import training
-from tfkd.callbacks import KeepProgress
 from tfkd.config import SystemConfig
 from tfkd.records import open_store
+from tfkd.training.callbacks import KeepProgress
+from tfkd.training.loop import loop as training
 
 
 @dataclass(frozen=True)

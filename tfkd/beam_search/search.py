@@ -14,8 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfkd.beam_search.backpointers import Sequences, Step, append, no_history, read_back
 from tfkd.beam_search.constraints import constrained, reads_tokens
-from tfkd.beam_search.history import Sequences, Step, append, no_history, read_back
 from tfkd.beam_search.hypotheses import (
     Alive,
     Hypotheses,

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from tfkd.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from tfkd.cli.parser import command_parser
 from tfkd.errors import ConfigError, TfkdError
-from tfkd.heap import share_one_heap
+from tfkd.malloc import share_one_heap
 
 __all__ = ["main"]
 

@@ -9,7 +9,7 @@ from tfkd.cli.options import prepare_settings
 
 
 def prepare(options: argparse.Namespace) -> None:
-    from tfkd.preparing import prepare
+    from tfkd.data.preparation import prepare
 
     config = prepare_settings(options)
     summary = prepare(options.input, options.out, config, corpus_format=options.format)
@@ -35,9 +35,9 @@ def verify(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    from tfkd.exchange import row_of
+    from tfkd.distillation.nbest_conversion import row_of
     from tfkd.records import open_store
-    from tfkd.reporting import record_report
+    from tfkd.reporting.tables import record_report
 
     row = row_of(open_store(options.store).record(options.id))
     print(json.dumps(row, ensure_ascii=False) if options.json else record_report(row))

@@ -13,11 +13,12 @@ from tfkd.errors import ConfigError
 
 
 def decode(options: argparse.Namespace) -> None:
-    from tfkd.datasets import audio_batches
-    from tfkd.decoding import Decoder, decode_dataset, hypotheses_of
-    from tfkd.preparing import preparation_for, utterance_store
-    from tfkd.reporting import nbest_text
-    from tfkd.runs import load_run
+    from tfkd.data.audio_batches import audio_batches
+    from tfkd.data.preparation import preparation_for, utterance_store
+    from tfkd.decoding.decoder import Decoder, decode_dataset
+    from tfkd.decoding.results import hypotheses_of
+    from tfkd.decoding.runs import load_run
+    from tfkd.reporting.tables import nbest_text
 
     run = load_run(options.run).with_decoding(search_overrides(options))
     decoding = run.system.decoding
@@ -43,11 +44,11 @@ def tune_decoding(options: argparse.Namespace) -> None:
     import yaml
 
     from tfkd.config import apply_overrides
-    from tfkd.files import check_writable, write_text
-    from tfkd.preparing import preparation_for, utterance_store
-    from tfkd.reporting import table
-    from tfkd.runs import load_run
-    from tfkd.tuning import tune
+    from tfkd.data.preparation import preparation_for, utterance_store
+    from tfkd.decoding.runs import load_run
+    from tfkd.evaluation.tuning import tune
+    from tfkd.reporting.tables import table
+    from tfkd.storage.files import check_writable, write_text
 
     grid = _grid(options.parameter)
     check_writable(options.out)
@@ -87,10 +88,10 @@ def _values(parameter: str) -> tuple[str, list[str]]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from tfkd.evaluation import evaluate, open_model
-    from tfkd.files import check_writable, write_json, write_text
-    from tfkd.preparing import preparation_for, utterance_store
-    from tfkd.reporting import systems_table
+    from tfkd.data.preparation import preparation_for, utterance_store
+    from tfkd.evaluation.evaluate import evaluate, open_model
+    from tfkd.reporting.tables import systems_table
+    from tfkd.storage.files import check_writable, write_json, write_text
 
     for path in filter(None, (options.json, options.transcripts)):
         check_writable(path)

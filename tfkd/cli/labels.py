@@ -21,8 +21,8 @@ def label(options: argparse.Namespace) -> None:
     config = _label_config(options)
     label = _labelling_on(options.runner, options.runner_option)
     from tfkd.config import check_labelling
-    from tfkd.preparing import preparation_for, utterance_store
-    from tfkd.runs import load_run
+    from tfkd.data.preparation import preparation_for, utterance_store
+    from tfkd.decoding.runs import load_run
 
     run = load_run(options.run)
     check_labelling(config, run.system)
@@ -58,11 +58,11 @@ def _check_runner(options: argparse.Namespace) -> None:
 def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
     """The function that labels with a runner; Beam is loaded for those that need it alone."""
     if runner == "local":
-        from tfkd.labelling import label
+        from tfkd.distillation.labelling import label
 
         return label
     try:
-        from tfkd.cluster import label_with_beam
+        from tfkd.distillation.apache_beam import label_with_beam
     except ModuleNotFoundError as error:
         if error.name != "apache_beam":
             raise
@@ -74,7 +74,7 @@ def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
 
 
 def labels_to_jsonl(options: argparse.Namespace) -> None:
-    from tfkd.exchange import labels_to_jsonl
+    from tfkd.distillation.nbest_conversion import labels_to_jsonl
     from tfkd.records import PSEUDO_LABELS, open_store
 
     store = open_store(options.labels, kind=PSEUDO_LABELS)
@@ -83,8 +83,8 @@ def labels_to_jsonl(options: argparse.Namespace) -> None:
 
 
 def jsonl_to_labels(options: argparse.Namespace) -> None:
-    from tfkd.exchange import jsonl_to_labels
-    from tfkd.preparing import store_of_any_rate
+    from tfkd.data.preparation import store_of_any_rate
+    from tfkd.distillation.nbest_conversion import jsonl_to_labels
 
     config = prepare_settings(options)
     with store_of_any_rate(options.data, config) as store:
@@ -102,10 +102,10 @@ def _labelled(summary: StoreSummary, out: str) -> str:
 
 def filter_report(options: argparse.Namespace) -> None:
     from tfkd.config import FilterConfig, load_system_config
-    from tfkd.files import check_writable, write_text
-    from tfkd.filter_page import filter_page
-    from tfkd.filter_report import report_filters
+    from tfkd.distillation.filter_page import filter_page
+    from tfkd.distillation.filter_report import report_filters
     from tfkd.records import PSEUDO_LABELS, open_store
+    from tfkd.storage.files import check_writable, write_text
     from tfkd.text import load_tokenizer
 
     out = Path(options.out)

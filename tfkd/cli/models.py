@@ -15,10 +15,10 @@ from tfkd.errors import ConfigError, TfkdError
 
 def export(options: argparse.Namespace) -> None:
     from tfkd.config import ExportConfig, from_dict
-    from tfkd.exporting import export
-    from tfkd.preparing import preparation_for, utterance_store
-    from tfkd.reporting import human_bytes, table
-    from tfkd.runs import PARITY, load_run
+    from tfkd.data.preparation import preparation_for, utterance_store
+    from tfkd.decoding.runs import PARITY, load_run
+    from tfkd.exporting.export import export
+    from tfkd.reporting.tables import human_bytes, table
 
     settings = own_options(options, "beam_width", "num_hypotheses", "max_seconds", "max_wer_change")
     config = from_dict(ExportConfig, {"formats": options.formats.split(","), **settings})
@@ -45,7 +45,7 @@ def export(options: argparse.Namespace) -> None:
 
 
 def transcribe(options: argparse.Namespace) -> None:
-    from tfkd.device import DeviceRecogniser
+    from tfkd.device.recogniser import DeviceRecogniser
 
     recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
     failures = 0
@@ -66,8 +66,8 @@ def transcribe(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from tfkd.files import write_text
-    from tfkd.reporting import results_markdown
+    from tfkd.reporting.tables import results_markdown
+    from tfkd.storage.files import write_text
 
     try:
         results = json.loads(Path(options.results).read_text(encoding="utf-8"))
@@ -86,11 +86,11 @@ def run(options: argparse.Namespace) -> None:
 
     config = load_run_config(options.config, options.set)
     _check_inputs(config)
-    from tfkd.running import Job
+    from tfkd.pipeline import Job
 
     job = Job(config)
     if options.dry_run:
-        from tfkd.reporting import table
+        from tfkd.reporting.tables import table
 
         rows = [
             [stage.name, "done, will be verified" if job.is_done(stage) else "to do",
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
         ]  # fmt: skip
         print(table(["stage", "state", "writes"], rows))
         return
-    from tfkd.reporting import results_report
+    from tfkd.reporting.tables import results_report
 
     results = job.run(lambda line: print(line, flush=True))
     print()

@@ -42,7 +42,7 @@ def refuse_set(options: argparse.Namespace, key: str, option: str) -> None:
 def search_overrides(options: argparse.Namespace) -> list[str]:
     """What --decoding and --set say; the latter wins."""
     from tfkd.config import overrides_of
-    from tfkd.strict_yaml import read_yaml
+    from tfkd.config.strict_yaml import read_yaml
 
     kept = overrides_of(read_yaml(options.decoding)) if options.decoding else []
     return [*kept, *options.set]

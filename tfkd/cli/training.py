@@ -18,8 +18,8 @@ _OBJECTIVE = "training.objective.kind"
 
 def params(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_configs
-    from tfkd.models import Recogniser
-    from tfkd.reporting import table
+    from tfkd.models.recogniser import Recogniser
+    from tfkd.reporting.tables import table
     from tfkd.text import vocab_size_of
 
     systems = {}
@@ -60,10 +60,10 @@ def distill(options: argparse.Namespace) -> None:
 
 def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig, load_prepare_config
-    from tfkd.preparing import utterance_store
-    from tfkd.profiling import Profile
-    from tfkd.reporting import profile_report
-    from tfkd.training import train
+    from tfkd.data.preparation import utterance_store
+    from tfkd.reporting.tables import profile_report
+    from tfkd.training.loop import train
+    from tfkd.training.profiling import Profile
 
     profile = Profile() if options.profile else None
     rate_hz = system.model.frontend.sample_rate_hz
@@ -84,9 +84,9 @@ def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace
 
 def train_lm(options: argparse.Namespace) -> None:
     from tfkd.config import LanguageModelConfig, from_dict, with_overrides
-    from tfkd.lm_training import train_language_model
-    from tfkd.strict_yaml import read_yaml
+    from tfkd.config.strict_yaml import read_yaml
     from tfkd.text import load_tokenizer
+    from tfkd.training.language_model import train_language_model
 
     written = from_dict(LanguageModelConfig, read_yaml(options.config), path=options.config)
     config = with_overrides(written, options.set)
@@ -102,9 +102,9 @@ def train_lm(options: argparse.Namespace) -> None:
 def lm_text(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from tfkd.files import atomic_write
     from tfkd.language_models.ngram import unit_names
     from tfkd.language_models.sentences import encoded_sentences
+    from tfkd.storage.files import atomic_write
     from tfkd.text import load_tokenizer
 
     tokenizer = load_tokenizer(options.run)

@@ -14,9 +14,9 @@ import yaml
 
 from tfkd.config.checks import validate
 from tfkd.config.settings import ObjectiveConfig, PrepareConfig, RunConfig, SystemConfig
+from tfkd.config.strict_yaml import parse_yaml, read_yaml
 from tfkd.errors import ConfigError, did_you_mean
-from tfkd.files import sha256_of_text
-from tfkd.strict_yaml import parse_yaml, read_yaml
+from tfkd.storage.files import sha256_of_text
 
 # No setting has a use for more; the product of two such numbers still fits 64 bits.
 _LARGEST = 2**31 - 1

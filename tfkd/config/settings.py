@@ -175,7 +175,10 @@ class DecodingConfig(SearchControls):
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Limits beyond which a hypothesis is not learned from; null is off. See `tfkd.filtering`."""
+    """Limits beyond which a hypothesis is not learned from; null is off.
+
+    See `tfkd.distillation.filters`.
+    """
 
     drop_unfinished: bool = True
     max_repeats: int | None = None
@@ -192,7 +195,9 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the decoder learns from, decided while reading labels; see `tfkd.targets.targets_of`.
+    """What the decoder learns from, decided while labels are read.
+
+    See `tfkd.objectives.targets.targets_of`.
 
     Attributes:
       truth_audio: what `truth` learns from of a store of labels: "all" that has a reference, or

@@ -12,7 +12,7 @@ from typing import Any
 
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
-from tfkd.files import contained_path
+from tfkd.storage.files import contained_path
 
 _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 # In ids and paths: control characters, line ends, and surrogates, which UTF-8 cannot hold.

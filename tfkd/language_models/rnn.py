@@ -21,10 +21,10 @@ from tfkd.layers.cells import (
     lstm_states,
     state_units,
 )
-from tfkd.layers.products import widened
+from tfkd.layers.emission import emission_bias
+from tfkd.layers.matmul import widened
 from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
-from tfkd.model_files import read_model
-from tfkd.models import emission_bias
+from tfkd.storage.keras_files import read_model
 from tfkd.text import Tokenizer, load_tokenizer
 
 MODEL = "model.keras"

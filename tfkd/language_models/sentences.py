@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfkd.errors import TextError
-from tfkd.files import sha256_of_text
 from tfkd.records import open_store
+from tfkd.storage.files import sha256_of_text
 from tfkd.text import Tokenizer, extra_characters_of, normalise
 
 

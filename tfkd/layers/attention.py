@@ -15,8 +15,8 @@ import keras
 import tensorflow as tf
 
 from tfkd.config import AttentionConfig, from_dict
-from tfkd.layers.dimensions import dimensions
-from tfkd.layers.products import project, rows_of
+from tfkd.layers.matmul import project, rows_of
+from tfkd.layers.static_shape import dimensions
 
 _MASKED = -1e9
 # Of utterances whose energies a search computes one after another.

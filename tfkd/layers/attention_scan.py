@@ -30,9 +30,9 @@ from tfkd.layers.cells import (
     shifted,
     state_units,
 )
-from tfkd.layers.dimensions import dimensions
-from tfkd.layers.products import outer_sum, project, rows_of, transposed
+from tfkd.layers.matmul import outer_sum, project, rows_of, transposed
 from tfkd.layers.recurrent import Steps, one_by_one, unstack
+from tfkd.layers.static_shape import dimensions
 
 
 class _Tape(NamedTuple):

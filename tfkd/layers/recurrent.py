@@ -26,8 +26,8 @@ from tfkd.layers.cells import (
     lstm_states,
     shifted,
 )
-from tfkd.layers.dimensions import dimensions
-from tfkd.layers.products import outer_sum, rows_of, sum_of_rows, transposed, widened_at_turn
+from tfkd.layers.matmul import outer_sum, rows_of, sum_of_rows, transposed, widened_at_turn
+from tfkd.layers.static_shape import dimensions
 
 # How much narrower than its gates a layer's inputs are where each step projects its own.
 _NARROW = 4

@@ -5,9 +5,8 @@ plan (which utterance goes where), shards (one file and its sidecar), store (rea
 (reading in any order), layout (how TensorFlow Datasets reads it), writer (writing).
 """
 
-from tfkd.records.access import RandomAccess
-from tfkd.records.framing import frame, masked_crc32c, read_records
-from tfkd.records.plan import Plan, read_sealed, write_sealed
+from tfkd.records.plan import Plan
+from tfkd.records.random_access import RandomAccess
 from tfkd.records.schema import (
     AUDIO,
     FINISH_REASONS,
@@ -38,7 +37,9 @@ from tfkd.records.schema import (
     hypotheses_faults,
 )
 from tfkd.records.store import Store, StoreSummary, open_store, open_verified
+from tfkd.records.tfrecord import frame, masked_crc32c, read_records
 from tfkd.records.writer import StoreWriter, is_written, write_shard
+from tfkd.storage.sealed_json import read_sealed, write_sealed
 
 __all__ = [
     "AUDIO",

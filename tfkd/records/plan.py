@@ -5,7 +5,6 @@ It also holds the sealed JSON of the store's own files: each holds the sha256 of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,39 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tfkd.errors import RecordError
-from tfkd.files import sha256_of_text, write_json
-from tfkd.records.framing import REDO, reading
 from tfkd.records.schema import KINDS
+from tfkd.storage.sealed_json import read_sealed, seal_of, write_sealed
 
 FORMAT = 2  # Raised when the layout of a store changes: an older store is then refused.
 OTHER_FOLDER = "choose another --out folder, or delete this one"
 
-_SEAL = "seal"
 _SHOWN_DIGITS = 12
-
-
-def seal_of(value: dict[str, Any]) -> str:
-    """sha256 of `value` as canonical JSON."""
-    return sha256_of_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
-
-
-def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Writes `value` as JSON with its own sha256, atomically; RecordError if it cannot."""
-    write_json(path, value | {_SEAL: seal_of(value)})
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Reads what `write_sealed` wrote; RecordError if the file is missing or was changed."""
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        value = json.loads(data)
-        is_sealed = isinstance(value, dict) and value.pop(_SEAL, None) == seal_of(value)
-    except (ValueError, RecursionError) as error:  # The latter: a thousand brackets in each other.
-        raise RecordError("is not JSON", path=path, remedy=REDO) from error
-    if not is_sealed:
-        raise RecordError("was changed: its own sha256 disagrees", path=path, remedy=REDO)
-    return value
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tfkd.errors import RecordError
-from tfkd.records.examples import Values, deserialise, serialise
+from tfkd.records.tf_example import Values, deserialise, serialise
 
 UTTERANCES = "utterances"
 PSEUDO_LABELS = "pseudo_labels"

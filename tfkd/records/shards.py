@@ -9,10 +9,11 @@ from typing import Any
 
 from tfkd.corpora import Rejection
 from tfkd.errors import RecordError
-from tfkd.files import sha256
-from tfkd.records.framing import REDO, read_records, reading
-from tfkd.records.plan import Plan, printable, read_sealed, write_sealed
+from tfkd.records.plan import Plan, printable
 from tfkd.records.schema import RECORD_TYPES, PseudoLabelRecord, Record
+from tfkd.records.tfrecord import read_records
+from tfkd.storage.files import REDO, reading, sha256
+from tfkd.storage.sealed_json import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tfkd.corpora import Rejection
+from tfkd.corpora.pieces import Piece
 from tfkd.errors import RecordError, did_you_mean
-from tfkd.files import sha256
-from tfkd.records.framing import REDO, reading
-from tfkd.records.plan import Plan, printable, read_sealed
+from tfkd.records.plan import Plan, printable
 from tfkd.records.schema import Record
 from tfkd.records.shards import (
     Sidecar,
@@ -22,7 +21,8 @@ from tfkd.records.shards import (
     shard_ids,
     sidecar_path,
 )
-from tfkd.splitting import Piece
+from tfkd.storage.files import REDO, reading, sha256
+from tfkd.storage.sealed_json import read_sealed
 
 PLAN = "plan.json"
 INDEX = "index.jsonl"

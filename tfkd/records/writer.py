@@ -13,12 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from tfkd.corpora import Rejection
+from tfkd.corpora.pieces import Piece
 from tfkd.errors import RecordError
-from tfkd.files import atomic_write, sha256, sync, write_json
-from tfkd.locks import locked
-from tfkd.records.framing import frame, reading
-from tfkd.records.layout import DATASET_INFO, FEATURES, dataset_info_json, features_json
-from tfkd.records.plan import OTHER_FOLDER, Plan, printable, seal_of, write_sealed
+from tfkd.records.plan import OTHER_FOLDER, Plan, printable
 from tfkd.records.schema import RECORD_TYPES, Record
 from tfkd.records.shards import Sidecar, clean_rejection, inspect_shard, sidecar_path
 from tfkd.records.store import (
@@ -31,7 +28,11 @@ from tfkd.records.store import (
     StoreSummary,
     shard_path,
 )
-from tfkd.splitting import Piece
+from tfkd.records.tfds import DATASET_INFO, FEATURES, dataset_info_json, features_json
+from tfkd.records.tfrecord import frame
+from tfkd.storage.files import atomic_write, reading, sha256, sync, write_json
+from tfkd.storage.locks import locked
+from tfkd.storage.sealed_json import seal_of, write_sealed
 
 # The small files whose content the marker seals.
 _SEALED = (INDEX, REJECTED, FEATURES, DATASET_INFO)

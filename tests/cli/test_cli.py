@@ -1,0 +1,624 @@
+"""The command line: quick help, one line for each mistake, and the whole job in one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pytest
+import yaml
+
+from tfkd import cli
+from tfkd.cli.parser import command_parser
+from tfkd.config import LabelConfig
+from tfkd.device.recogniser import DeviceRecogniser
+from tfkd.text import CharacterTokenizer
+
+COMMANDS = (
+    *("prepare", "params", "train", "label", "distill", "decode"),
+    *("evaluate", "export", "transcribe", "verify", "show"),
+    *("labels-to-jsonl", "jsonl-to-labels", "report", "filter-report", "run"),
+)
+HEAVY = ("tensorflow", "keras", "tensorflow_io", "numpy", "soundfile", "sentencepiece", "jiwer")
+HELP_CPU_SECONDS = 1.0
+STAGES = ("prepare", "teacher", "label", "student-truth", "student-seq_kd", "export", "evaluate")
+
+# Says on the last line which heavy packages a command has brought in.
+RUN_AND_LIST_MODULES = """
+import sys
+from tfkd import cli
+
+try:
+    cli.main(sys.argv[2:])
+finally:
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    print("loaded:", *sorted(loaded & set(sys.argv[1].split(","))))
+"""
+
+
+def refuse(*arguments, **settings):
+    raise AssertionError("this must not be called")
+
+
+def run_child(*arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", RUN_AND_LIST_MODULES, ",".join(HEAVY), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+# --- help
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_is_quick_and_loads_nothing_heavy(command):
+    before = cpu_seconds_of_children()
+    done = run_child(*([command] if command else []), "--help")
+    assert cpu_seconds_of_children() - before < HELP_CPU_SECONDS
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded:"
+    assert done.stderr == ""
+    if command is None:
+        listed = [line.split()[0] for line in done.stdout.splitlines() if line[:5].strip()]
+        assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
+    else:
+        assert f"usage: tfkd {command}" in done.stdout
+        assert f"example:\n  tfkd {command} " in done.stdout
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "tfkd", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout.startswith("tfkd ")
+    assert done.returncode == 0
+
+
+# --- mistakes
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, tiny_corpus, prepared, tiny_settings) -> dict[str, str]:
+    """Files and folders that the mistakes below are made with, by name."""
+    directory = tmp_path_factory.mktemp("mistakes")
+    (directory / "empty").mkdir()
+    (directory / "text.txt").write_text("nothing of interest\n")
+    (directory / "good.yaml").write_text(yaml.safe_dump(tiny_settings))
+    configs = {
+        "unknown": {"teecher": {}},
+        "nested": {"teacher": {"training": {"epoch": 3}}},
+        "typed": {"teacher": {"training": {"epochs": "many"}}},
+        "ranged": {"labels": {"beam_width": 2, "num_hypotheses": 3}},
+    }
+    for name, content in configs.items():
+        (directory / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    (directory / "lm.yaml").write_text("model: {units: 8}\n")
+    (directory / "dated.yaml").write_text("max_tokens: 2020-01-01\n")
+    (directory / "systems.json").write_text('{"systems": {}}')
+    (directory / "saved").mkdir()
+    (directory / "saved" / "saved_model.pb").write_bytes(b"")
+    (directory / "saved" / "tfkd.json").write_text("[]")
+    (directory / "broken.yaml").write_text("teacher: [1, 2\nstudent: }{\n")
+    (directory / "list.yaml").write_text("- a\n- b\n")
+    return {
+        "dir": str(directory),
+        "corpus": str(tiny_corpus),
+        "test": str(prepared["test"].directory),
+        "train": str(prepared["train"].directory),
+        "run": "run",
+    }
+
+
+# (name, arguments, exit code, what the line must say). {dir}, {corpus} ... are `places`.
+MISTAKES = [
+    ("unknown key", "run {dir}/unknown.yaml", 2, "unknown key 'teecher' (did you mean 'teacher'"),
+    ("nested key", "run {dir}/nested.yaml", 2, "'teacher.training.epoch' (did you mean 'epochs'"),
+    ("type", "run {dir}/typed.yaml", 2, "teacher.training.epochs: expected int, got 'many'"),
+    ("range", "run {dir}/ranged.yaml", 2, "labels.num_hypotheses: cannot exceed beam_width"),
+    ("YAML", "run {dir}/broken.yaml", 2, "broken.yaml: not valid YAML"),
+    ("no mapping", "run {dir}/list.yaml", 2, "a config is a mapping"),
+    ("no config", "run {dir}/absent.yaml", 2, "absent.yaml: cannot read the config"),
+    ("folder as config", "params {dir}", 2, "cannot read the config"),
+    ("no value", "run {dir}/good.yaml --set teacher", 2, "--set 'teacher' is not key=value"),
+    ("set key", "run configs/demo.yaml --set data=x", 2, "unknown key 'data' (did you mean"),
+    ("set type", "run configs/demo.yaml --set labels.beam_width=wide", 2, "expected int"),
+    ("set section", "run configs/demo.yaml --set work_dir.x=1", 2, "'work_dir' is not a section"),
+    ("workers of a job", "run configs/demo.yaml --set teacher.training.distribution=multi_worker",
+     2, "multi_worker is not for tfkd run (run tfkd train and tfkd distill on each machine)"),
+    ("no data", "run configs/demo.yaml --set data_dir={dir}", 2, "train.jsonl: the train corpus"),
+    ("no corpus", "prepare {dir}/absent.jsonl --out {dir}/o", 1, "no such file or folder"),
+    ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "cannot tell the format"),
+    ("file as out", "prepare {corpus}/test.jsonl --out {dir}/text.txt", 1, "cannot lock"),
+    ("no store", "verify {dir}/empty", 1, "is not a store of shards"),
+    ("no record", "show {test} --id test-30", 1, "has no utterance 'test-30' (did you mean"),
+    ("no labels to list", "labels-to-jsonl {test} --out {dir}/o", 1, "a store of utterances, not"),
+    ("no list", "jsonl-to-labels {dir}/absent --data {test} --out {dir}/o", 1, "cannot read"),
+    ("no n-best list", "jsonl-to-labels {dir}/text.txt --data {test} --out {dir}/o",
+     1, "text.txt: line 1: Expecting value"),
+    ("no data to join", "jsonl-to-labels {dir}/text.txt --data {dir}/absent --out {dir}/o",
+     1, "absent: no such file or folder"),
+    ("no run", "label {dir}/empty --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1",
+     1, "empty: is not a finished run: config.yaml is missing"),
+    ("data of a runner", "label {dir} --data {corpus} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --runner direct", 2, "is not a prepared folder, which every --runner but"),
+    ("option without runner", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --runner-option x=1", 2, "--runner-option needs a --runner other than"),
+    ("hypotheses", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 3",
+     2, "num_hypotheses: cannot exceed beam_width"),
+    ("search", "decode {teacher} --data {test} --set beam_with=2",
+     2, "unknown key 'beam_with' (did you mean 'beam_width'"),
+    ("search of labels", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --set normalisation=sum", 2, "'sum' is none of gnmt, mean"),
+    ("width of labels", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --set beam_width=3", 2, "has an option of its own (use --beam-width)"),
+    ("width of exports", "export {teacher} --out {dir}/o --parity-data {test} --set beam_width=3",
+     2, "has an option of its own (use --beam-width)"),
+    ("fusion of exports", "export {teacher} --out {dir}/o --parity-data {test} "
+     "--set fusion.ctc_weight=0.3", 2, "exported forms decode without fusion"),
+    ("objective twice", "distill configs/demo.yaml --labels {train} --valid {test} --out {dir}/o "
+     "--objective truth --set training.objective.kind=seq_kd", 2, "option of its own (use --obj"),
+    ("setting of a system", "train configs/demo.yaml --train {train} --valid {test} --out {dir}/o "
+     "--set training.sed=1", 2, "unknown key 'training.sed' (did you mean 'seed'"),
+    ("setting of preparing", "prepare {corpus}/test.jsonl --out {dir}/o --set too_long=cut",
+     2, "too_long: 'cut' is none of reject, split"),
+    ("setting of a language model", "train-lm {dir}/lm.yaml --run {teacher} --text {dir}/text.txt "
+     "--valid {dir}/text.txt --out {dir}/o --set model.units=0", 2, "model.units: "),
+    ("share", "prepare {corpus}/test.jsonl --out {dir}/o --max-rejected-share 7",
+     2, "max_rejected_share: is a share: at most 1"),
+    ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
+     1, "is not a finished run"),
+    ("file of figures", "evaluate {teacher} --data {test} --json {dir}/text.txt/x.json",
+     1, "x.json: cannot write: "),
+    ("file of settings", "tune-decoding {teacher} --data {test} --parameter beam_width=1,2 "
+     "--out {dir}", 1, "cannot write: it is a folder"),
+    ("no model", "evaluate {dir}/empty --data {test}", 1, "neither the folder of a run"),
+    ("data of a run", "evaluate {teacher} --data {dir}/absent", 1, "no such file or folder"),
+    ("format", "export {teacher} --out {dir}/o --parity-data {test} --formats tflite-int4",
+     2, "formats: 'tflite-int4' is none of savedmodel, tflite-float32"),
+    ("no text", "train-lm {dir}/lm.yaml --run {teacher} --text {dir}/absent.txt "
+     "--valid {dir}/text.txt --out {dir}/o", 1, "absent.txt: cannot read the text"),
+    ("no tokenizer", "lm-text {dir}/empty --text {dir}/text.txt --out {dir}/o", 1,
+     "cannot read the tokenizer"),
+    ("no language model", "decode {teacher} --data {test} --set fusion.lm={dir}/absent.arpa", 1,
+     "absent.arpa: no such language model"),
+    ("text as ARPA", "decode {teacher} --data {test} --set fusion.lm={dir}/text.txt", 1,
+     "is not an ARPA file"),
+    ("weight alone", "evaluate {teacher} --data {test} --set fusion.lm_weight=0.3", 2,
+     "fusion.lm_weight: needs lm, the language model"),
+    ("parameter twice", "tune-decoding {teacher} --data {test} --out {dir}/o "
+     "--parameter beam_width=1 --parameter beam_width=2", 2, "beam_width: is there twice"),
+    ("parameter", "tune-decoding {teacher} --data {test} --parameter width=1,2 --out {dir}/o", 2,
+     "unknown key 'width'"),
+    ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
+     "--objective seq_kd", 1, "holds no hypotheses (run tfkd label first)"),
+    ("other run", "train {dir}/good.yaml --train {test} --valid {test} --out {teacher}",
+     1, "holds a run of other settings or data: other training data; other validation"),
+    ("other setting", "train {dir}/good.yaml --train {train} --valid {test} --out {teacher} "
+     "--set training.epochs=77", 1, "; here training.epochs=77"),
+    ("other setting of a student", "distill {dir}/good.yaml --labels {train} --valid {test} --out "
+     "{teacher} --set training.epochs=77", 1, "here training.epochs=77"),
+    ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
+    ("no systems", "report {dir}/systems.json --title T --out {dir}/o", 1, "not the results of"),
+    ("part of a SavedModel", "evaluate {dir}/saved --data {test}", 1, "not a SavedModel of tfkd"),
+    ("date", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1 "
+     "--decoding {dir}/dated.yaml", 2, "dated.yaml: line 1: '2020-01-01' is no setting's value"),
+    ("limits of labels", "label {teacher} --data {corpus}/test.jsonl --out {dir}/o --beam-width 2 "
+     "--num-hypotheses 1 --set min_tokens=500", 2, "labels.min_tokens: cannot exceed max_tokens"),
+    ("form", "run configs/demo.yaml --set export.formats=[tflite-int4]", 2, "'tflite-int4' is"),
+    ("no results", "report {dir}/text.txt --title T --out {dir}/o", 1, "not the results of a run"),
+    ("no labels to filter", "filter-report {train} --out {dir}/o", 1,
+     "is a store of utterances, not of pseudo_labels"),
+    ("text as .tflite", "transcribe {dir}/text.txt {corpus}/test-00.wav", 1, "not a TFLite model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES]
+)
+def test_a_mistake_gives_one_line(request, places, capfd, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    if "{teacher}" in arguments:
+        places = {**places, "teacher": request.getfixturevalue("teacher").directory}
+        capfd.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments.format(**places).split())
+    output = capfd.readouterr()
+    assert ended.value.code == code
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith("tfkd: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("run {dir}/unknown.yaml", 2), ("verify {dir}/empty", 1), ("run {dir}/good.yaml --sat x", 2)],
+)
+def test_a_mistake_is_found_quickly_and_without_a_traceback(places, arguments, code):
+    done = run_child(*arguments.format(**places).split())
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr.splitlines()[-1]
+    assert "tensorflow" not in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["run"], ["label", "x"]])
+def test_wrong_usage_ends_with_two(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: tfkd")
+
+
+def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(options) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.data, "verify", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", "x"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "tfkd: interrupted; the same command goes on from here\n"
+
+
+def shown(
+    store: Path, utterance_id: str, stdout: int | IO[str] = subprocess.PIPE, **environment: str
+) -> subprocess.Popen:
+    """Runs `tfkd show` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfkd", "show", store, "--id", utterance_id],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_whoever_reads_may_stop_reading(prepared):
+    with shown(prepared["test"].directory, "test-01") as child:
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 1
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_named(capsys, monkeypatch):
+    def broken(options) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli.data, "verify", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", "x"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "tfkd: error: [Errno 32] Broken pipe\n"
+
+
+def test_a_full_disk_under_what_is_printed_is_one_line(prepared):
+    store = prepared["test"].directory
+    with open("/dev/full", "w") as full, shown(store, "test-01", full) as child:
+        assert child.stderr.read() == "tfkd: error: [Errno 28] No space left on device\n"
+    assert child.returncode == 1
+
+
+def test_what_a_terminal_cannot_show_is_spelt_out(tmp_path, speak):
+    speak(tmp_path / "a.wav", "ba")
+    manifest = tmp_path / "one.jsonl"
+    manifest.write_text(json.dumps({"audio": "a.wav", "text": "straße"}))
+    cli.main(["prepare", str(manifest), "--out", str(tmp_path / "store")])
+    with shown(tmp_path / "store", "a", PYTHONIOENCODING="ascii") as child:
+        assert "stra\\xdfe" in child.stdout.read()
+    assert child.returncode == 0
+
+
+# --- single commands
+
+
+def test_params_compares_the_systems_of_a_config(capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    settings = yaml.safe_load(Path("configs/demo.yaml").read_text())
+    cli.main(["params", "configs/demo.yaml"])
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines[2:]]
+    assert names == ["teacher", "student"] == [k for k in settings if k in names]
+    counts = [int(line.split()[1].replace(",", "")) for line in lines[2:]]
+    assert lines[3].split()[2] == f"{counts[0] / counts[1]:.2f}x"
+
+
+def test_prepare_and_verify_count_what_they_found(tiny_corpus, tmp_path, capsys):
+    out = tmp_path / "store"
+    arguments = ["prepare", str(tiny_corpus / "train.jsonl"), "--out", str(out)]
+    cli.main([*arguments, "--set", "shard_size=10"])
+    assert "24 utterances (" in (said := capsys.readouterr().out)
+    assert "1 rejected, see rejected.jsonl" in said
+    cli.main(["verify", str(out)])
+    assert capsys.readouterr().out == f"{out}: 24 records in 3 shards, whole\n"
+    shard = next((out / "shards").glob("*.tfrecord"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(SystemExit):
+        cli.main(["verify", str(out)])
+    assert shard.name in capsys.readouterr().err
+
+
+def test_labels_read_the_search_and_the_limits_of_a_decoding_file(tmp_path):
+    path = tmp_path / "decoding.yaml"
+    path.write_text("max_tokens_per_second: 25.0\nbeam_width: 2\nlength_penalty: 0.5\n")
+    arguments = ["label", "run", "--data", "data", "--out", "labels", "--beam-width", "6"]
+    arguments += ["--num-hypotheses", "3", "--decoding", str(path), "--set", "no_repeat_ngram=4"]
+    config = cli.labels._label_config(command_parser().parse_args(arguments))
+    assert config == LabelConfig(
+        beam_width=6,
+        num_hypotheses=3,
+        max_tokens_per_second=25.0,
+        length_penalty=0.5,
+        no_repeat_ngram=4,
+    )
+
+
+def test_label_counts_the_whole_manifest(teacher, prepared, labels, label_config, capsys):
+    """On labels that are there already: nothing is decoded anew."""
+    arguments = ["label", teacher.directory, "--data", prepared["train"].directory]
+    arguments += ["--out", labels.directory, "--batch-size", label_config.batch_size]
+    arguments += ["--beam-width", label_config.beam_width]
+    arguments += ["--num-hypotheses", label_config.num_hypotheses]
+    cli.main([str(argument) for argument in arguments])
+    assert "24 utterances labelled, 1 rejected, 25 in all" in capsys.readouterr().out
+
+
+def test_decode_prints_the_hypotheses(teacher, prepared, capsys):
+    arguments = ["decode", str(teacher.directory), "--data", str(prepared["test"].directory)]
+    cli.main(arguments)
+    best = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert sorted(best) == [f"test-{number:02d}" for number in range(6)]
+    cli.main([*arguments, "--nbest", "--json", "--set", "beam_width=3"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for row in rows:
+        assert len(row["hypotheses"]) == 3
+        for hypothesis in row["hypotheses"]:
+            count = len(hypothesis["token_ids"])
+            assert len(hypothesis["token_log_probs"]) == len(hypothesis["token_seconds"]) == count
+            total = sum(hypothesis["token_log_probs"])
+            assert hypothesis["log_prob"] == pytest.approx(total, abs=1e-4)
+    cli.main([*arguments, "--nbest", "--set", "min_tokens=9"])
+    blocks = capsys.readouterr().out.split("test-")[1:]
+    assert len(blocks) == 6
+    for block in blocks:
+        _, first, tokens, second, _ = block.splitlines()
+        assert first.startswith("  1  score ")
+        assert second.startswith("  2  score ")
+        assert " eos  coverage " in first or " max_steps  coverage " in first
+        assert tokens.count(" @") >= 9
+
+
+# --- the whole job
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, tiny_corpus, tiny_settings) -> tuple[list[str], Path]:
+    """Arguments of `tfkd run` on the tiny corpus, and its work folder, where nothing is yet."""
+    directory = tmp_path_factory.mktemp("job")
+    # Without CTC, whose gradient takes seconds to trace.
+    system = {
+        **tiny_settings,
+        "model": {**tiny_settings["model"], "ctc": False},
+        "training": {**tiny_settings["training"], "epochs": 2, "ctc_weight": 0},
+    }
+    config = {
+        "data_dir": "to be set",
+        "prepare": {"sample_rate_hz": 8000, "shard_size": 8, "max_seconds": 5},
+        "teacher": system,
+        "labels": {"beam_width": 3, "num_hypotheses": 2},
+        "student": {**system, "model": {**system["model"], "decoder": {"units": 16}}},
+        "export": {"formats": ["tflite-float32"], "beam_width": 2, "max_seconds": 5},
+    }
+    (directory / "run.yaml").write_text(yaml.safe_dump(config))
+    work = directory / "work"
+    settings = [f"data_dir={tiny_corpus}", f"work_dir={work}"]
+    return ["run", str(directory / "run.yaml"), "--set", settings[0], "--set", settings[1]], work
+
+
+@pytest.fixture(scope="module")
+def plan_before(job) -> str:
+    """What --dry-run says before anything is done."""
+    arguments, work = job
+    done = run_child(*arguments, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not work.exists()
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished_job(job, plan_before) -> Path:
+    """The work folder after the first run."""
+    arguments, work = job
+    cli.main(arguments)
+    return work
+
+
+def states_of(plan: str) -> dict[str, str]:
+    """Stage -> state, of the table that --dry-run prints."""
+    header, _, *rows = plan.splitlines()
+    assert header.split() == ["stage", "state", "writes"]
+    rows = [row for row in rows if not row.startswith("loaded:")]
+    return {row.split()[0]: " ".join(row.split()[1:3]) for row in rows}
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(plan_before, job):
+    assert states_of(plan_before) == dict.fromkeys(STAGES, "to do")
+    assert str(job[1] / "student-seq_kd") in plan_before
+
+
+def test_the_job_leaves_results_of_every_system(finished_job):
+    results = json.loads((finished_job / "results.json").read_text())
+    names = ["teacher", "student-truth", "student-seq_kd", "export tflite-float32"]
+    assert list(results["systems"]) == names
+    for system in results["systems"].values():
+        assert system["utterances"] == 6
+        assert system["wer_low"] <= system["wer"] <= system["wer_high"]
+        assert system["parameters"] > 0
+        assert not Path(system["model"]).is_absolute()
+    student, exported = (results["systems"][name] for name in names[2:])
+    assert exported["wer"] == student["wer"]
+    assert exported["parameters"] == student["parameters"]
+    assert student["parameters"] < results["systems"]["teacher"]["parameters"]
+    difference = student["wer"] - results["systems"]["student-truth"]["wer"]
+    assert results["seq_kd_minus_truth"]["wer"] == pytest.approx(difference)
+    assert list(results["stage_seconds"]) == list(STAGES[:-1])
+    assert results["versions"]["keras"]
+    (parity,) = results["parity"]
+    assert parity["identical"] == 1.0
+
+
+def test_the_job_leaves_its_model_and_transcripts(finished_job, tiny_corpus, capsys):
+    names = ["export-tflite-float32", "student-seq_kd", "student-truth", "teacher"]
+    found = sorted((finished_job / "transcripts").iterdir())
+    assert [path.name for path in found] == [f"{name}.jsonl" for name in names]
+    model = finished_job / "export" / "model-float32.tflite"
+    rows = [json.loads(line) for line in found[0].read_text().splitlines()]
+    by_id = {row["utterance_id"]: row["hypothesis"] for row in rows}
+    cli.main(["transcribe", str(model), str(tiny_corpus / "test-03.wav")])
+    assert capsys.readouterr().out == by_id["test-03"] + "\n"
+
+
+def test_report_makes_a_page_of_the_results(finished_job, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    results = finished_job / "results.json"
+    cli.main(["report", str(results), "--title", "Tones", "--out", str(page)])
+    assert capsys.readouterr().out == f"{page}\n"
+    text = page.read_text()
+    assert text.startswith("# Tones\n")
+    for name, system in json.loads(results.read_text())["systems"].items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"{name}  ")]
+        assert f"{100 * system['wer']:.2f}" in row
+
+
+def test_a_dry_run_afterwards_shows_that_all_is_done(finished_job, job, capsys):
+    before = times_below(finished_job)
+    cli.main([*job[0], "--dry-run"])
+    assert states_of(capsys.readouterr().out) == dict.fromkeys(STAGES, "done, will")
+    assert times_below(finished_job) == before
+
+
+def times_below(directory: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in directory.rglob("*") if p.is_file()}
+
+
+def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, capsys, monkeypatch):
+    from tfkd import pipeline as running
+    from tfkd.data import preparation as preparing
+    from tfkd.distillation import labelling
+    from tfkd.exporting.export import export as exporting
+    from tfkd.training.loop import loop as training
+
+    before = (finished_job / "results.json").read_bytes()
+    kept = {path: at for path, at in times_below(finished_job).items() if is_product(path)}
+    assert len(kept) > 12
+    for module, name in [
+        (preparing, "read_audio"),
+        (training, "_fit"),
+        (labelling, "decode_dataset"),
+        (exporting, "_export_one"),
+        (running, "evaluate"),
+    ]:
+        monkeypatch.setattr(module, name, refuse)
+    cli.main(job[0])
+    said = capsys.readouterr().out
+    assert [f"[{n}/7] {stage}" in said for n, stage in enumerate(STAGES, 1)] == [True] * 7
+    assert "tfkd transcribe" in said
+    assert (finished_job / "results.json").read_bytes() == before
+    after = times_below(finished_job)
+    assert {path: after[path] for path in kept} == kept
+
+
+def is_product(path: str) -> bool:
+    return path.endswith((".tfrecord", ".keras", ".tflite", ".npz", "history.jsonl"))
+
+
+def test_a_changed_setting_is_refused_not_mixed(finished_job, job, capfd):
+    before = times_below(finished_job)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*job[0], "--set", "teacher.training.epochs=3"])
+    assert ended.value.code == 1
+    assert "holds a run of other settings or data" in capfd.readouterr().err.splitlines()[-1]
+    changed = {p for p, at in times_below(finished_job).items() if before.get(p) != at}
+    assert not {path for path in changed if is_product(path)}
+
+
+@pytest.mark.parametrize("damage", ["model cut", "no comparison with Keras"])
+def test_a_job_makes_a_damaged_export_again(finished_job, job, tmp_path, damage):
+    work = shutil.copytree(finished_job, tmp_path / "work")
+    model = work / "export" / "model-float32.tflite"
+    if damage == "model cut":
+        model.write_bytes(model.read_bytes()[:1000])
+    else:
+        (work / "export" / "parity.json").unlink()
+    cli.main([*job[0], "--set", f"work_dir={work}"])
+    assert (work / "export" / "parity.json").exists()
+    assert DeviceRecogniser(model).metadata.parameters > 0  # whole, or it would be refused
+
+
+def test_a_job_without_transcripts_to_measure_by_ends_early(
+    job, tmp_path, tiny_corpus, capfd, monkeypatch
+):
+    corpus = shutil.copytree(tiny_corpus, tmp_path / "corpus")
+    rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
+    lines = (json.dumps({"audio": row["audio"]}) + "\n" for row in rows)
+    (corpus / "test.jsonl").write_text("".join(lines))
+    monkeypatch.setattr("tfkd.pipeline.train", refuse)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*job[0], "--set", f"data_dir={corpus}", "--set", f"work_dir={tmp_path / 'work'}"])
+    assert ended.value.code == 1
+    assert "data/test: no utterance has a transcript" in capfd.readouterr().err
+
+
+@pytest.fixture
+def teacher_that_spells(teacher, tmp_path) -> Path:
+    """The teacher with a hyphen in place of a letter."""
+    run = shutil.copytree(teacher.directory, tmp_path / "speller")
+    CharacterTokenizer(" abdeikmos-").save(run)
+    return run
+
+
+def test_evaluate_keeps_the_characters_that_a_recogniser_can_say(
+    teacher_that_spells, tiny_corpus, tmp_path, capsys
+):
+    rows = [json.loads(line) for line in (tiny_corpus / "test.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {"audio": str(tiny_corpus / row["audio"]), "text": row["text"].replace(" ", "-")}
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    transcripts = tmp_path / "transcripts.jsonl"
+    cli.main(["evaluate", str(teacher_that_spells), "--data", str(tmp_path / "m.jsonl"),
+              "--transcripts", str(transcripts)])  # fmt: skip
+    found = [json.loads(line)["reference"] for line in transcripts.read_text().splitlines()]
+    assert sorted(found) == sorted(row["text"] for row in rows)
+
+
+def test_a_job_goes_on_where_a_stage_is_missing(finished_job, job, tmp_path, monkeypatch):
+    from tfkd import pipeline as running
+    from tfkd.training.loop import loop as training
+
+    work = shutil.copytree(finished_job, tmp_path / "work")
+    (work / "transcripts" / "student-truth.jsonl").unlink()
+    asked: list[str] = []
+    real: Callable = running.evaluate
+
+    def noting(model, store):
+        asked.append(os.path.relpath(model.path, work))
+        return real(model, store)
+
+    monkeypatch.setattr(training, "_fit", refuse)
+    monkeypatch.setattr(running, "evaluate", noting)
+    cli.main([*job[0], "--set", f"work_dir={work}"])
+    assert asked == ["student-truth"]
+    systems = [
+        json.loads((d / "results.json").read_text())["systems"] for d in (work, finished_job)
+    ]
+    assert systems[0]["student-truth"]["wer"] == systems[1]["student-truth"]["wer"]

@@ -1,0 +1,335 @@
+"""Strict configs: every mistake is named, and the digest stands for the settings alone."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tfkd.config import (
+    DecodingConfig,
+    LabelConfig,
+    LanguageModelConfig,
+    ModelConfig,
+    PrepareConfig,
+    RunConfig,
+    SystemConfig,
+    TrainingConfig,
+    config_digest,
+    from_dict,
+    load_run_config,
+    load_system_config,
+    load_system_configs,
+    to_dict,
+    to_yaml,
+    with_overrides,
+)
+from tfkd.config.strict_yaml import read_yaml
+from tfkd.errors import ConfigError
+
+DIRECTORY = Path(__file__).parents[2] / "configs"
+LANGUAGE_MODELS = sorted(DIRECTORY.glob("lm/*.yaml"))
+CONFIGS = sorted(set(DIRECTORY.rglob("*.yaml")) - set(LANGUAGE_MODELS))
+
+
+def written(tmp_path, text, name="run.yaml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(kind, values):
+    with pytest.raises(ConfigError) as caught:
+        from_dict(kind, values)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_an_unknown_key_names_its_place_and_the_nearest_valid_one():
+    message = refusal(RunConfig, {"teacher": {"model": {"encoder": {"unit": 3}}}})
+    assert "'teacher.model.encoder.unit'" in message
+    assert "did you mean 'units'?" in message
+
+
+def test_an_unknown_key_that_is_near_to_none_lists_the_valid_ones():
+    message = refusal(SystemConfig, {"zzz": 3})
+    assert "valid keys: tokenizer, model, training, decoding" in message
+
+
+def test_the_file_is_named(tmp_path):
+    path = written(tmp_path, "teacher: {trainign: {}}")
+    with pytest.raises(ConfigError, match="did you mean 'training'") as caught:
+        load_run_config(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"epochs": "three"}, "epochs: expected int, got 'three'"),
+        ({"epochs": 3.5}, "epochs: expected int, got 3.5"),
+        ({"epochs": True}, "epochs: expected int, got True"),
+        ({"epochs": None}, "epochs: expected int, got None"),
+        ({"learning_rate": "fast"}, "learning_rate: 'fast' is not a number"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan is not a finite number"),
+        ({"learning_rate": "inf"}, "learning_rate: inf is not a finite number"),
+        ({"learning_rate": True}, "learning_rate: expected float, got True"),
+        ({"learning_rate": [1.0]}, "learning_rate: expected float, got [1.0]"),
+        ({"speed_factors": 1.0}, "speed_factors: expected a list, got 1.0"),
+        ({"speed_factors": ["a"]}, "speed_factors: 'a' is not a number"),
+        ({"objective": "truth"}, "objective: expected a mapping, got 'truth'"),
+        ({"objective": {"kind": "magic"}}, "objective.kind: 'magic' is none of truth, seq_kd"),
+        ({"objective": {"filters": {"drop_unfinished": 1}}}, "drop_unfinished: expected bool"),
+        ({"objective": {"filters": {"max_repeat": 3}}}, "did you mean 'max_repeats'"),
+        ({"objective": {"filters": {"min_coverage": -0.1}}}, "-0.1 is below 0"),
+        (
+            {
+                "objective": {
+                    "filters": {"min_characters_per_second": 5, "max_characters_per_second": 4}
+                }
+            },
+            "objective.filters.min_characters_per_second: exceeds max_characters_per_second",
+        ),
+        ({3: 4}, "unknown key '3'"),
+        ([], "config: expected a mapping, got []"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(values, expected):
+    assert expected in refusal(TrainingConfig, values)
+
+
+@pytest.mark.parametrize("new", [{}, {"filters": {"max_wer": 0.3}}])
+def test_a_setting_of_earlier_versions_is_read_where_it_stands_now(new):
+    old = from_dict(TrainingConfig, {"objective": {"drop_unfinished": False, **new}})
+    filters = {**new.get("filters", {}), "drop_unfinished": False}
+    assert old == from_dict(TrainingConfig, {"objective": {"filters": filters}})
+
+
+def test_numbers_that_yaml_reads_as_other_types():
+    config = from_dict(TrainingConfig, yaml.safe_load("{learning_rate: 1e-3, clip_norm: 5}"))
+    assert config.learning_rate == 1e-3
+    assert config.clip_norm == 5.0
+    assert isinstance(config.clip_norm, float)
+
+
+def test_an_optional_value_may_be_null():
+    assert from_dict(SystemConfig, {"tokenizer": {"alphabet": None}}).tokenizer.alphabet is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (SystemConfig, {"decoding": {"num_hypotheses": 5}}, "decoding.num_hypotheses: cannot"),
+        (RunConfig, {"labels": {"beam_width": 3}}, "labels.num_hypotheses: cannot exceed"),
+        (RunConfig, {"labels": {"min_tokens": 9, "max_tokens": 8}}, "labels.min_tokens: cannot"),
+        (
+            RunConfig,
+            {"labels": {"min_tokens": 9}, "teacher": {"decoding": {"max_tokens": 8}}},
+            "labels.min_tokens: cannot exceed",
+        ),
+        (
+            RunConfig,
+            {
+                "labels": {"fusion": {"ctc_weight": 0.1}},
+                "teacher": {"model": {"ctc": False}, "training": {"ctc_weight": 0}},
+            },
+            "labels.fusion.ctc_weight: needs model.ctc: true",
+        ),
+        (RunConfig, {"export": {"formats": ["tflite-int4"]}}, "'tflite-int4' is none of"),
+        (RunConfig, {"prepare": {"max_seconds": 31}}, "export.max_seconds: 30 is below prepare's"),
+        (PrepareConfig, {"sample_rate_hz": 65_541}, "FLAC, which keeps the audio, has no 65541"),
+        (PrepareConfig, {"sample_rate_hz": 655_360}, "FLAC, which keeps the audio, has no 655360"),
+        (RunConfig, {"labels": {"beam_width": 65}}, "labels.beam_width: 65 is above 64"),
+        (DecodingConfig, {"max_tokens": 3, "min_tokens": 4}, "min_tokens: cannot exceed"),
+        (DecodingConfig, {"eos_threshold": -1}, "eos_threshold: -1.0 is below 0"),
+        (LabelConfig, {"normalisation": "mean", "length_penalty": 1}, "length_penalty: has no"),
+        (RunConfig, {"export": {"num_hypotheses": 9}}, "export.num_hypotheses: cannot exceed"),
+        (ModelConfig, {"frontend": {"max_hz": 8001}}, "frontend.max_hz: must lie"),
+        (ModelConfig, {"frontend": {"min_hz": 7600}}, "frontend.max_hz: must lie"),
+        (ModelConfig, {"frontend": {"delta_orders": 3}}, "frontend.delta_orders: must be"),
+        (ModelConfig, {"encoder": {"time_reduction": 6}}, "must be a power of two"),
+        (SystemConfig, {"tokenizer": {"kind": "sentencepiece"}}, "SentencePiece needs one"),
+        (SystemConfig, {"model": {"ctc": False}}, "training.ctc_weight: needs model.ctc: true"),
+        (TrainingConfig, {"speed_factors": []}, "speed_factors: needs at least one"),
+        (TrainingConfig, {"speed_factors": [0.4, 1]}, "speed_factors: needs at least one"),
+        (TrainingConfig, {"speed_factors": [1, 100]}, "speed_factors: needs factors of 2 or less"),
+        (TrainingConfig, {"learning_rate": 0}, "learning_rate: must be above 0"),
+        (TrainingConfig, {"final_learning_rate": 1}, "final_learning_rate: cannot exceed"),
+        (TrainingConfig, {"ctc_weight": 1.5}, "ctc_weight: is a share of the loss"),
+        (TrainingConfig, {"validation_beam_width": 65}, "validation_beam_width: is above 64"),
+        (RunConfig, {"prepare": {"max_rejected_share": 2}}, "max_rejected_share: is a share"),
+        (TrainingConfig, {"epochs": 0}, "epochs: 0 is below 1"),
+        (TrainingConfig, {"seed": -1}, "seed: -1 is below 0"),
+        (TrainingConfig, {"distribution": "both"}, "none of none, mirrored, multi_worker"),
+        (TrainingConfig, {"precision": "float16"}, "none of float32, mixed_float16"),
+        (TrainingConfig, {"xla": True, "distribution": "mirrored"}, "xla: needs distribution: no"),
+        (TrainingConfig, {"label_smoothing": 1}, "label_smoothing: 1.0 is not below 1"),
+        (ModelConfig, {"encoder": {"dropout": 1.0}}, "encoder.dropout: 1.0 is not below 1"),
+        (ModelConfig, {"encoder": {"dropout": -0.1}}, "encoder.dropout: -0.1 is below 0"),
+        (RunConfig, {"prepare": {"min_seconds": 30}}, "prepare.min_seconds: must be below"),
+        (
+            RunConfig,
+            {"student": {"model": {"frontend": {"sample_rate_hz": 22050}}}},
+            "student.model.frontend.sample_rate_hz: differs from prepare's",
+        ),
+    ],
+)
+def test_settings_that_depend_on_one_another(kind, values, expected):
+    assert expected in refusal(kind, values)
+
+
+def test_combinations_that_are_allowed():
+    from_dict(SystemConfig, {"model": {"ctc": False}, "training": {"ctc_weight": 0}})
+    from_dict(ModelConfig, {"encoder": {"reduction": "pyramid", "time_reduction": 4, "layers": 3}})
+    from_dict(ModelConfig, {"frontend": {"max_hz": 8000}})
+    at_8_khz = {"model": {"frontend": {"sample_rate_hz": 8000, "max_hz": 4000}}}
+    prepare = {"sample_rate_hz": 8000}
+    from_dict(RunConfig, {"prepare": prepare, "teacher": at_8_khz, "student": at_8_khz})
+
+
+def test_overrides_reach_any_depth_and_are_read_as_yaml(tmp_path):
+    path = written(tmp_path, "teacher: {training: {epochs: 2, seed: 7}}")
+    config = load_run_config(
+        path,
+        [
+            "teacher.training.epochs=5",
+            "student.training.speed_factors=[1.0]",
+            "student.tokenizer.alphabet=null",
+            "work_dir=a=b",
+        ],
+    )
+    assert config.teacher.training.epochs == 5
+    assert config.teacher.training.seed == 7
+    assert config.student.training.speed_factors == (1.0,)
+    assert config.student.tokenizer.alphabet is None
+    assert config.work_dir == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("epochs", "is not key=value"),
+        ("=3", "is not key=value"),
+        ("teacher.training.epoch=3", "did you mean 'epochs'"),
+        ("work_dir.epochs=3", "'work_dir' is not a section"),
+        ("teacher.training.epochs=many", "expected int, got 'many'"),
+        ("teacher.training.speed_factors=[1.0", "speed_factors=.1.0': not valid YAML"),
+    ],
+)
+def test_an_override_that_cannot_be_applied_is_refused(tmp_path, override, expected):
+    with pytest.raises(ConfigError, match=expected.replace("[", r"\[")):
+        load_run_config(written(tmp_path, "work_dir: w"), [override])
+
+
+@pytest.mark.parametrize("key", ["decoding.max_tokens", "training.learning_rate"])
+def test_numbers_beyond_any_use_are_refused(tmp_path, key):
+    for number in ("1" + "0" * 30, "-1" + "0" * 30):
+        with pytest.raises(ConfigError, match=f"{key}: -?1.* is too large"):
+            load_run_config(written(tmp_path, ""), [f"teacher.{key}={number}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("[1, 2]", "is a mapping"), ("a: [", "not valid YAML"), (None, "cannot read the config")],
+)
+def test_a_file_that_is_no_config(tmp_path, text, expected):
+    path = tmp_path / "missing.yaml" if text is None else written(tmp_path, text)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_run_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path):
+    assert load_run_config(written(tmp_path, "")) == RunConfig()
+
+
+def test_a_system_is_read_from_a_run_config_or_a_file_of_its_own(tmp_path):
+    run = written(tmp_path, "teacher: {training: {seed: 1}}\nstudent: {training: {seed: 2}}")
+    assert load_system_config(run, "teacher").training.seed == 1
+    assert load_system_config(run, "student").training.seed == 2
+    alone = written(tmp_path, "training: {seed: 3}", name="phone.yaml")
+    assert set(load_system_configs(alone)) == {"phone"}
+    assert load_system_config(alone, "student").training.seed == 3
+
+
+def test_yaml_and_mapping_round_trips():
+    config = from_dict(RunConfig, {"student": {"training": {"speed_factors": [1, 1.1]}}})
+    assert from_dict(RunConfig, to_dict(config)) == config
+    assert from_dict(RunConfig, yaml.safe_load(to_yaml(config))) == config
+
+
+def test_the_digest_does_not_depend_on_order_or_spelling():
+    spelled_out = {"epochs": 30, "learning_rate": "1e-3", "speed_factors": [0.9, 1, 1.1]}
+    reordered = dict(reversed(spelled_out.items()))
+    expected = config_digest(TrainingConfig())
+    assert config_digest(from_dict(TrainingConfig, spelled_out)) == expected
+    assert config_digest(from_dict(TrainingConfig, reordered)) == expected
+
+
+def test_the_digest_changes_with_every_setting():
+    digests = {config_digest(TrainingConfig())}
+    values = vars(TrainingConfig())
+    changed = [name for name, value in values.items() if isinstance(value, (int, float))]
+    for name in changed:
+        config = dataclasses.replace(TrainingConfig(), **{name: values[name] + 1})
+        digests.add(config_digest(config))
+    assert len(digests) == len(changed) + 1
+    assert config_digest(TrainingConfig(), ModelConfig()) not in digests
+
+
+def test_the_digest_is_the_same_in_another_process():
+    program = "from tfkd.config import *; print(config_digest(RunConfig()))"
+    for hash_seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": hash_seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == config_digest(RunConfig())
+
+
+def test_there_are_configs():
+    assert CONFIGS
+    assert LANGUAGE_MODELS
+
+
+@pytest.mark.parametrize("path", LANGUAGE_MODELS, ids=lambda path: path.stem)
+def test_every_language_model_config_loads(path):
+    assert from_dict(LanguageModelConfig, read_yaml(path), path=path).training.epochs
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_of_the_repository_loads(path):
+    systems = load_system_configs(path)
+    assert systems
+    for system in systems.values():
+        assert from_dict(SystemConfig, yaml.safe_load(to_yaml(system))) == system
+    if "student" in systems:
+        assert load_run_config(path).student == systems["student"]
+
+
+def test_labels_are_decoded_like_the_teacher_but_for_their_own_settings():
+    teacher = DecodingConfig(max_tokens=20, max_tokens_per_second=15.0, length_penalty=0.5)
+    decoding = LabelConfig(beam_width=9, eos_threshold=1.5).decoding(teacher)
+    assert decoding == DecodingConfig(
+        beam_width=9,
+        num_hypotheses=4,
+        max_tokens=20,
+        max_tokens_per_second=15.0,
+        eos_threshold=1.5,
+    )
+    limited = LabelConfig(max_tokens=9, max_tokens_per_second=25.0).decoding(teacher)
+    assert (limited.max_tokens, limited.max_tokens_per_second) == (9, 25.0)
+
+
+def test_overrides_of_one_section():
+    changed = with_overrides(DecodingConfig(), ["eos_threshold=1.5", "normalisation=mean"])
+    assert changed == DecodingConfig(eos_threshold=1.5, normalisation="mean")
+    with pytest.raises(ConfigError, match="did you mean 'min_tokens'"):
+        with_overrides(DecodingConfig(), ["min_token=2"])

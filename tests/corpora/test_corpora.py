@@ -1,0 +1,402 @@
+"""Every layout is read, and every line that is of no use is accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tfkd.corpora import FORMATS, Corpus, Utterance, read_corpus
+from tfkd.errors import ManifestError
+
+DATA = Path(os.environ.get("TFKD_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogatepass"))
+    return path
+
+
+def write_jsonl(directory: Path, *rows: dict) -> Path:
+    return write(directory / "manifest.jsonl", *map(json.dumps, rows))
+
+
+def reasons(corpus: Corpus) -> list[tuple[str, str]]:
+    return [(rejection.utterance_id, rejection.reason) for rejection in corpus[1]]
+
+
+def kaldi(directory: Path, **files: list[str]) -> Path:
+    files.setdefault("wav_scp", ["u1 a/1.wav", "u2 a/2.wav"])
+    for name, lines in files.items():
+        write(directory / name.replace("_", "."), *lines)
+    return directory
+
+
+# --- in general
+
+
+def test_an_unknown_format_names_the_known_ones(tmp_path):
+    with pytest.raises(ManifestError, match="use one of auto, jsonl, kaldi"):
+        read_corpus(tmp_path, "csv")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_missing_corpus_is_refused(tmp_path, format):
+    with pytest.raises(ManifestError, match="absent: no such file"):
+        read_corpus(tmp_path / "absent", format)
+
+
+@pytest.mark.parametrize("name", ["manifest.txt", "folder"])
+def test_what_looks_like_no_format_is_refused(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder" / "train.tsv", "x")
+    write(tmp_path / "manifest.txt", "x")
+    with pytest.raises(ManifestError, match="cannot tell the format"):
+        read_corpus(tmp_path / name)
+
+
+@pytest.mark.parametrize("format", FORMATS[1:])
+def test_an_empty_folder_is_refused(tmp_path, format):
+    with pytest.raises(ManifestError):
+        read_corpus(tmp_path, format)
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("m.jsonl", "jsonl"), ("metadata.csv", "ljspeech"), ("a.trans.txt", "librispeech")],
+)
+def test_an_empty_manifest_is_refused(tmp_path, name, format):
+    with pytest.raises(ManifestError, match="no utterances"):
+        read_corpus(write(tmp_path / name, "", "  "), format)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["jsonl", "librispeech", "ljspeech"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_line_of_any_bytes_is_accounted_for(tmp_path, content, format):
+    path = tmp_path / "manifest"
+    path.write_bytes(content)
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    if not lines:
+        with pytest.raises(ManifestError):
+            read_corpus(path, format)
+        return
+    utterances, rejections = read_corpus(path, format)
+    assert len(utterances) + len(rejections) == len(lines)
+    assert len({utterance.utterance_id for utterance in utterances}) == len(utterances)
+
+
+# --- JSONL
+
+
+def test_jsonl_fields(tmp_path):
+    path = write_jsonl(
+        tmp_path,
+        {"utterance_id": "u1", "audio": "a/1.wav", "text": "Hi", "speaker": "s", "duration": 1.5},
+        {"id": 7, "audio_filepath": "/abs/2.flac", "duration_seconds": 2},
+        {"audio": "b/some name.ogg", "text": None, "speaker": 3},
+        {"audio": "3.wav", "offset": 1.5, "duration": 2},
+        {"audio": "4.wav", "offset": 0},
+        {"audio": "5.wav", "start_seconds": 1, "end_seconds": 2.5, "duration": 9},
+        {"audio": "6.wav", "text": ""},
+        {"audio": "8.wav", "start_seconds": 3, "duration_seconds": 2},
+    )
+    assert read_corpus(path) == (
+        [
+            Utterance("u1", tmp_path / "a/1.wav", "Hi", "s"),
+            Utterance("7", Path("/abs/2.flac")),
+            Utterance("some name", tmp_path / "b/some name.ogg", None, "3"),
+            Utterance("3", tmp_path / "3.wav", start_seconds=1.5, end_seconds=3.5),
+            Utterance("4", tmp_path / "4.wav", start_seconds=0.0),
+            Utterance("5", tmp_path / "5.wav", start_seconds=1.0, end_seconds=2.5),
+            Utterance("6", tmp_path / "6.wav", ""),
+            Utterance("8", tmp_path / "8.wav", start_seconds=3.0, end_seconds=5.0),
+        ],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('["a.wav"]', "not a JSON object"),
+        ('{"text": "a"}', "no audio field"),
+        ('{"audio": ["a.wav"]}', "audio is not a string"),
+        ('{"audio": ""}', "no usable path"),
+        ('{"audio": "a\\u0000.wav"}', "no usable path"),
+        ('{"audio": "\\ud800.wav"}', "no usable path"),
+        ('{"audio": "../a.wav"}', "leaves the folder"),
+        ('{"audio": "a.wav", "speaker": "\\udc80"}', "speaker '\\udc80' holds half of a character"),
+        ('{"audio": "a.wav", "id": ""}', "no usable id"),
+        ('{"audio": "a.wav", "id": "a\\nb"}', "no usable id"),
+        ('{"audio": "a.wav", "id": "\\udc80"}', "no usable id"),
+        ('{"audio": "a.wav", "id": true}', "id is not a string"),
+        ('{"audio": "a.wav", "text": 1.5}', "text is not a string"),
+        ('{"audio": "a.wav", "duration": "long"}', "duration 'long' is not a number"),
+        ('{"audio": "a.wav", "duration": -1}', "duration -1 is not a number"),
+        ('{"audio": "a.wav", "duration": NaN}', "duration nan is not a number"),
+        ('{"audio": "a.wav", "duration": true}', "duration True is not a number"),
+        ('{"audio": "a.wav", "duration": 1' + "0" * 400 + "}", "is not a number"),
+        ('{"audio": "a.wav", "start_seconds": 2, "end_seconds": 1}', "before it starts"),
+        ('{"audio": "a.wav", "offset": 2, "duration": 0}', "before it starts"),
+        ('{"audio": "a.wav", "offset": 2, "start_seconds": 2}', "offset are both given"),
+    ],
+)
+def test_a_bad_line_is_rejected_and_the_rest_is_read(tmp_path, line, detail):
+    path = write(tmp_path / "m.jsonl", '{"audio": "1.wav"}', "", line, '{"audio": "2.wav"}')
+    utterances, (rejection,) = read_corpus(path)
+    assert [utterance.utterance_id for utterance in utterances] == ["1", "2"]
+    assert (rejection.utterance_id, rejection.reason) == ("m.jsonl:3", "bad_line")
+    assert rejection.source == f"{path}:3"
+    assert detail in rejection.detail
+
+
+def test_a_line_that_is_not_utf8_is_rejected(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"audio": "1.wav"}\n{"audio": "2.wav", "text": "caf\xe9"}\n')
+    corpus = read_corpus(path)
+    assert reasons(corpus) == [("m.jsonl:2", "bad_line")]
+    assert "not UTF-8" in corpus[1][0].detail
+
+
+def test_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"audio": "1.wav"}\r\n\r\n{"audio": "2.wav"}')
+    assert [utterance.utterance_id for utterance in read_corpus(path)[0]] == ["1", "2"]
+
+
+def test_unusual_line_separators_stay_in_the_text(tmp_path):
+    path = write(tmp_path / "m.jsonl", '{"audio": "1.wav", "text": "a\u2028b\u0085c"}')
+    assert read_corpus(path)[0][0].text == "a\u2028b\u0085c"
+
+
+def test_the_second_use_of_an_id_is_rejected(tmp_path):
+    rows = [{"audio": "a/1.wav", "text": str(i)} for i in range(3)]
+    utterances, rejections = corpus = read_corpus(write_jsonl(tmp_path, *rows))
+    assert [utterance.text for utterance in utterances] == ["0"]
+    assert reasons(corpus) == [("1", "duplicate_id")] * 2
+    assert rejections[0].source.endswith(":2")
+
+
+def test_only_rejections_are_a_corpus_too(tmp_path):
+    assert reasons(read_corpus(write(tmp_path / "m.jsonl", "x"))) == [("m.jsonl:1", "bad_line")]
+
+
+# --- Kaldi
+
+
+def test_kaldi_without_segments(tmp_path):
+    directory = kaldi(
+        tmp_path / "dev",
+        wav_scp=["u1 a/1.wav", "u2\t../audio/2 b.ogg", "u3   /abs/3.flac"],
+        text=["u1 HELLO  WORLD", "u3", "u2 ÉTÉ"],
+        utt2spk=["u1 s1", "u3 s3"],
+    )
+    assert read_corpus(directory) == (
+        [
+            Utterance("u1", directory / "a/1.wav", "HELLO  WORLD", "s1"),
+            Utterance("u2", tmp_path / "audio/2 b.ogg", "ÉTÉ"),
+            Utterance("u3", Path("/abs/3.flac"), "", "s3"),
+        ],
+        [],
+    )
+
+
+def test_kaldi_needs_no_text(tmp_path):
+    utterances, rejections = read_corpus(kaldi(tmp_path))
+    assert [utterance.text for utterance in utterances] == [None, None]
+    assert not rejections
+
+
+def test_a_relative_kaldi_folder(tmp_path, monkeypatch):
+    kaldi(tmp_path / "dev", wav_scp=["u1 ../audio/1.wav"])
+    monkeypatch.chdir(tmp_path / "dev")
+    assert read_corpus(".")[0][0].audio == tmp_path / "audio/1.wav"
+
+
+def test_kaldi_segments(tmp_path):
+    directory = kaldi(
+        tmp_path,
+        segments=["s1 u1 0 1.5", "s2 u1 1.50 2.75", "s3 u2 3 -1", "s1 u2 0 1"]
+        + ["s4 u9 0 1", "s5 u1 2 1", "s6 u1 x 1", "s7 u1 1", "s8 u1 0 1"],
+        text=["s1 a", "s2 b", "s3 c"],
+    )
+    utterances, rejections = corpus = read_corpus(directory)
+    assert utterances == [
+        Utterance("s1", directory / "a/1.wav", "a", None, 0.0, 1.5),
+        Utterance("s2", directory / "a/1.wav", "b", None, 1.5, 2.75),
+        Utterance("s3", directory / "a/2.wav", "c", None, 3.0, None),
+    ]
+    assert reasons(corpus) == [
+        ("s1", "duplicate_id"),
+        ("segments:5", "bad_line"),
+        ("segments:6", "bad_line"),
+        ("segments:7", "bad_line"),
+        ("segments:8", "bad_line"),
+        ("s8", "empty_transcript"),
+    ]
+    assert "recording u9 is not in wav.scp" in rejections[1].detail
+
+
+@pytest.mark.parametrize(
+    "line", ["u2 sox a.sph -t wav - |", "u2 cat a.wav |", "u2 raw.ark:1234", "u2 a.ark:12[0:9]"]
+)
+def test_commands_and_archives_name_the_line_and_the_remedy(tmp_path, line):
+    directory = kaldi(tmp_path, wav_scp=["u1 1.wav", line])
+    with pytest.raises(ManifestError, match=r"line 2 of wav\.scp.*convert the audio to files"):
+        read_corpus(directory)
+
+
+def test_kaldi_rejections(tmp_path):
+    directory = kaldi(
+        tmp_path / "a" / "b",
+        wav_scp=["u1 1.wav", "u1 again.wav", "u2", "u3 ../../../etc/x.wav", "u4 4.wav", "u5 5.wav"],
+        text=["u1 a", "u1 b", "u2 c", "u3 d", "u4 e", "u6 f"],
+        utt2spk=["u1 s", "u1 t"],
+    )
+    utterances, _ = corpus = read_corpus(directory)
+    assert [(item.utterance_id, item.text, item.speaker) for item in utterances] == [
+        ("u1", "a", "s"),
+        ("u4", "e", None),
+    ]
+    found = reasons(corpus)
+    assert found.count(("u1", "duplicate_id")) == 3
+    assert ("wav.scp:3", "bad_line") in found
+    assert ("wav.scp:4", "bad_line") in found
+    assert ("u5", "empty_transcript") in found
+    assert ("u6", "missing_file") in found
+
+
+def test_kaldi_lines_that_are_not_utf8_are_rejected(tmp_path):
+    directory = kaldi(tmp_path, text=["u1 a"])
+    with open(directory / "text", "ab") as file:
+        file.write(b"u2 \xff\n")
+    assert reasons(read_corpus(directory)) == [("text:2", "bad_line"), ("u2", "empty_transcript")]
+
+
+def test_a_folder_without_wav_scp_is_no_kaldi_directory(tmp_path):
+    with pytest.raises(ManifestError, match=r"no wav\.scp"):
+        read_corpus(tmp_path, "kaldi")
+
+
+# --- LibriSpeech, Common Voice, LJSpeech
+
+
+def test_librispeech(tmp_path):
+    write(tmp_path / "84/121/84-121.trans.txt", "84-121-0000 GO DO YOU HEAR", "84-121-0001 BUT")
+    write(tmp_path / "19/2/19-2.trans.txt", "19-2-0000 A", "19-2-0000 B", "19-2-0001", "../x C")
+    (tmp_path / "84/121/84-121-0001.wav").touch()
+    utterances, _ = corpus = read_corpus(tmp_path)
+    assert utterances == [
+        Utterance("19-2-0000", tmp_path / "19/2/19-2-0000.flac", "A", "19"),
+        Utterance("19-2-0001", tmp_path / "19/2/19-2-0001.flac", "", "19"),
+        Utterance("84-121-0000", tmp_path / "84/121/84-121-0000.flac", "GO DO YOU HEAR", "84"),
+        Utterance("84-121-0001", tmp_path / "84/121/84-121-0001.wav", "BUT", "84"),
+    ]
+    assert reasons(corpus) == [("19-2-0000", "duplicate_id"), ("19-2.trans.txt:4", "bad_line")]
+
+
+def test_linked_folders_of_librispeech_are_read_once(tmp_path):
+    write(tmp_path / "disk/19/2/19-2.trans.txt", "19-2-0000 A")
+    tree = tmp_path / "tree"
+    write(tree / "84/121/84-121.trans.txt", "84-121-0000 B")
+    (tree / "19").symlink_to(tmp_path / "disk/19")
+    (tree / "again").symlink_to(tree / "84")
+    (tree / "84/loop").symlink_to(tree)
+    utterances, rejections = read_corpus(tree)
+    assert [each.utterance_id for each in utterances] == ["19-2-0000", "84-121-0000"]
+    assert rejections == []
+
+
+def test_commonvoice(tmp_path):
+    path = write(
+        tmp_path / "validated.tsv",
+        "client_id\tpath\tsentence_id\tsentence\tage",
+        'c1\tcommon_voice_en_1.mp3\t\tHe said "yes.\t',
+        "c2\tcommon_voice_en_2\t\tNo.\t",
+        "\tcommon_voice_en_3.mp3\t\t\t",
+        "c1\tshort line",
+        "c1\t\t\tno path\t",
+        "c1\tcommon_voice_en_1.mp3\t\tagain\t",
+    )
+    utterances, _ = corpus = read_corpus(path)
+    clips = tmp_path / "clips"
+    assert utterances == [
+        Utterance("common_voice_en_1", clips / "common_voice_en_1.mp3", 'He said "yes.', "c1"),
+        Utterance("common_voice_en_2", clips / "common_voice_en_2.mp3", "No.", "c2"),
+        Utterance("common_voice_en_3", clips / "common_voice_en_3.mp3", ""),
+    ]
+    assert reasons(corpus) == [
+        ("validated.tsv:5", "bad_line"),
+        ("validated.tsv:6", "bad_line"),
+        ("common_voice_en_1", "duplicate_id"),
+    ]
+
+
+@pytest.mark.parametrize("header", ["client_id\tpath", "path,sentence", ""])
+def test_a_tsv_without_the_columns_is_refused(tmp_path, header):
+    with pytest.raises(ManifestError, match="names no column .*sentence"):
+        read_corpus(write(tmp_path / "train.tsv", header))
+
+
+def test_a_tsv_header_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "train.tsv").write_bytes(b"\xff\xfep\0a\0t\0h\0\n")
+    with pytest.raises(ManifestError, match=r"train\.tsv: the line is not UTF-8"):
+        read_corpus(tmp_path / "train.tsv")
+
+
+def test_a_commonvoice_folder_asks_for_a_file(tmp_path):
+    with pytest.raises(ManifestError, match="name one of them"):
+        read_corpus(tmp_path, "commonvoice")
+
+
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_ljspeech(tmp_path, named):
+    path = write(
+        tmp_path / "metadata.csv",
+        'LJ001-0001|In 1455, "he|in fourteen fifty-five, he',
+        "LJ001-0002|Two fields",
+        "LJ001-0003|Empty third|",
+        "LJ001-0004",
+        "|no id|no id",
+        "LJ001-0001|again|again",
+    )
+    utterances, _ = corpus = read_corpus(tmp_path if named == "folder" else path)
+    wavs = tmp_path / "wavs"
+    assert utterances == [
+        Utterance("LJ001-0001", wavs / "LJ001-0001.wav", "in fourteen fifty-five, he"),
+        Utterance("LJ001-0002", wavs / "LJ001-0002.wav", "Two fields"),
+        Utterance("LJ001-0003", wavs / "LJ001-0003.wav", "Empty third"),
+    ]
+    assert reasons(corpus) == [
+        ("metadata.csv:4", "bad_line"),
+        ("metadata.csv:5", "bad_line"),
+        ("LJ001-0001", "duplicate_id"),
+    ]
+
+
+# --- real corpora
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no shared data")
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("digits/test.jsonl", 300), ("barista/train.jsonl", 404), ("speechocean762/dev", 300)],
+)
+def test_real_corpora_are_read_whole(name, count):
+    utterances, rejections = read_corpus(DATA / name)
+    assert (len(utterances), rejections) == (count, [])
+    assert all(utterance.audio.is_file() and utterance.text for utterance in utterances)
+
+
+def test_a_name_that_no_file_can_have_is_one_that_is_missing(tmp_path):
+    name = "x" * 300
+    write(tmp_path / "1-2.trans.txt", f"{name} ONE")
+    ((utterance,), _) = read_corpus(tmp_path, "librispeech")
+    assert utterance.audio == tmp_path / f"{name}.flac"

@@ -1,0 +1,369 @@
+"""Bad input becomes a named rejection, good input a record, and nothing is lost between them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tfkd.config import PrepareConfig, TextConfig
+from tfkd.corpora import read_corpus
+from tfkd.data import preparation as preparing
+from tfkd.data.preparation import prepare, utterance_store
+from tfkd.errors import ManifestError, RecordError
+from tfkd.records import Store, UtteranceRecord, open_store
+
+RATE_HZ = 8000
+REASONS = {
+    "cut-short": "undecodable_audio",
+    "no-audio": "undecodable_audio",
+    "empty": "undecodable_audio",
+    "wordless": "empty_transcript",
+    "missing": "missing_file",
+    "good-0": "duplicate_id",
+    "with-nan": "not_finite",
+    "blip": "too_short",
+    "lecture": "too_long",
+    "digital-zero": "silent",
+    "manifest.jsonl:14": "bad_line",
+}
+GOOD = {f"good-{number}": ("Ba, DI!", "ba di")[number % 2] for number in range(4)}
+
+
+def write_manifest(path: Path, rows: Iterable[dict | str]) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def write_bad_files(directory: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 600 * RATE_HZ)
+    for name, waveform in {
+        "cut-short.flac": noise[:RATE_HZ],
+        "wordless.wav": noise[:RATE_HZ],
+        "blip.wav": noise[: RATE_HZ // 100],
+        "lecture.wav": noise,
+        "digital-zero.wav": np.zeros(RATE_HZ),
+    }.items():
+        soundfile.write(directory / name, waveform, RATE_HZ)
+    whole = (directory / "cut-short.flac").read_bytes()
+    (directory / "cut-short.flac").write_bytes(whole[: len(whole) // 2])
+    (directory / "no-audio.wav").write_text("a page of an error message, saved as audio\n" * 50)
+    (directory / "empty.wav").touch()
+    spoilt = noise[:RATE_HZ].copy()
+    spoilt[100] = np.nan
+    soundfile.write(directory / "with-nan.wav", spoilt, RATE_HZ, subtype="FLOAT")
+
+
+@pytest.fixture(scope="module")
+def bad_manifest(tmp_path_factory, speak) -> Path:
+    """Four good lines, and one of each fault."""
+    directory = tmp_path_factory.mktemp("bad")
+    rows = [{"audio": f"{name}.wav", "text": text} for name, text in GOOD.items()]
+    for row in rows:
+        speak(directory / row["audio"], "ba di", seed=len(row))
+    write_bad_files(directory)
+    for name in ("cut-short.flac", "no-audio.wav", "empty.wav", "missing.wav", "with-nan.wav"):
+        rows.append({"audio": name, "text": "ba"})
+    rows.append({"audio": "wordless.wav", "text": " ... "})
+    rows += [{"audio": f"{name}.wav", "text": "ba"} for name in ("blip", "lecture", "digital-zero")]
+    return write_manifest(directory / "manifest.jsonl", [*rows, '{"audio": "half of a li', rows[0]])
+
+
+@pytest.fixture(scope="module")
+def mixed_store(bad_manifest, tmp_path_factory) -> Store:
+    out = tmp_path_factory.mktemp("mixed")
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, shard_size=3, max_rejected_share=0.9)
+    prepare(bad_manifest, out, config)
+    return open_store(out)
+
+
+@pytest.mark.parametrize(("utterance_id", "reason"), REASONS.items())
+def test_bad_input_is_rejected_by_name(mixed_store, utterance_id, reason):
+    (found,) = [r for r in mixed_store.rejections if r.utterance_id == utterance_id]
+    assert found.reason == reason
+    assert found.detail
+    assert "\n" not in found.detail
+    expected_source = "manifest.jsonl" if reason in ("duplicate_id", "bad_line") else utterance_id
+    assert expected_source in found.source
+
+
+def test_every_line_is_a_record_or_a_rejection(mixed_store, bad_manifest):
+    lines = bad_manifest.read_text().splitlines()
+    summary = mixed_store.summary
+    assert {row["utterance_id"] for row in mixed_store.index} == set(GOOD)
+    assert {r.utterance_id for r in mixed_store.rejections} == set(REASONS)
+    assert summary.records == len(GOOD)
+    assert (summary.rejected, summary.rejected_before_planning) == (9, 2)
+    assert summary.records + summary.rejected + summary.rejected_before_planning == len(lines)
+
+
+def test_good_input_among_the_bad_is_whole(mixed_store, bad_manifest):
+    mixed_store.verify(deep=True)
+    for record in mixed_store.records():
+        original, _ = soundfile.read(bad_manifest.parent / f"{record.utterance_id}.wav")
+        assert record.num_samples == len(original)
+        assert record.text == "ba di"
+
+
+@pytest.mark.parametrize("share", [0.05, 0.7])
+def test_too_large_a_share_fails_with_one_line(bad_manifest, tmp_path, share):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=share)
+    with pytest.raises(ManifestError) as raised:
+        prepare(bad_manifest, tmp_path / "out", config)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert str(bad_manifest) in message
+    assert "of 15 utterances are unusable" in message
+    assert "max_rejected_share" in message
+
+
+def test_what_makes_the_share_too_large_can_be_looked_up(bad_manifest, tmp_path):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
+    with pytest.raises(ManifestError, match="11 of 15.*3 undecodable_audio") as raised:
+        prepare(bad_manifest, tmp_path / "out", config)
+    report = tmp_path / "out" / "rejected.jsonl"
+    assert str(report) in str(raised.value)
+    assert len(report.read_text().splitlines()) == 11
+
+
+def test_a_corpus_of_which_too_much_is_unusable_leaves_no_finished_store(bad_manifest, tmp_path):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
+    for _ in range(2):
+        with pytest.raises(ManifestError, match="11 of 15"):
+            prepare(bad_manifest, tmp_path / "out", config)
+        with pytest.raises(RecordError, match="not complete"):
+            open_store(tmp_path / "out")
+
+
+def test_a_wrong_folder_is_noticed_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparing, "read_audio", refuse)
+    rows = [{"audio": f"{number}.wav", "text": "ba"} for number in range(5)]
+    manifest = write_manifest(tmp_path / "manifest.jsonl", rows)
+    with pytest.raises(ManifestError, match=r"5 of 5 utterances are unusable \(5 missing_file\)"):
+        prepare(manifest, tmp_path / "out", PrepareConfig(max_rejected_share=1.0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_reason_is_said_where_no_line_can_be_read(tmp_path):
+    manifest = write_manifest(tmp_path / "manifest.jsonl", [{"sound": "a.wav", "text": "ba"}])
+    with pytest.raises(ManifestError, match=r"manifest.jsonl:1: .*name the file in `audio`"):
+        prepare(manifest, tmp_path / "out", PrepareConfig())
+
+
+def test_the_share_can_be_raised_where_it_was_too_small(bad_manifest, tmp_path):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
+    with pytest.raises(ManifestError, match="11 of 15"):
+        prepare(bad_manifest, tmp_path / "out", config)
+    summary = prepare(bad_manifest, tmp_path / "out", replace(config, max_rejected_share=0.8))
+    assert summary.records == 4
+
+
+def refuse(*arguments, **settings):
+    raise AssertionError("this must not be called")
+
+
+def test_utterances_need_no_text(tmp_path, speak):
+    rows = [{"audio": "a.wav"}, {"audio": "b.wav", "text": "Ba"}]
+    for row in rows:
+        speak(tmp_path / row["audio"], "ba")
+    manifest = write_manifest(tmp_path / "manifest.jsonl", rows)
+    summary = prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
+    assert (summary.records, summary.rejected) == (2, 0)
+    store = open_store(tmp_path / "out")
+    assert [record.text for record in store.records()] == [None, "ba"]
+    assert [row["text"] for row in store.index] == [None, "ba"]
+
+
+def test_audio_is_resampled_and_text_normalised_as_configured(tmp_path, speak):
+    original = speak(tmp_path / "a.flac", "ba di mu")
+    manifest = write_manifest(tmp_path / "m.jsonl", [{"audio": "a.flac", "text": "Ba-DI…  mu?"}])
+    config = PrepareConfig(sample_rate_hz=16000, text=TextConfig(extra_characters="-?"))
+    prepare(manifest, tmp_path / "out", config)
+    (record,) = open_store(tmp_path / "out").records()
+    assert record.sample_rate_hz == 16000
+    assert record.num_samples == 2 * soundfile.info(original).frames
+    assert record.text == "ba-di mu?"
+
+
+def content_of(directory: Path) -> dict[str, tuple[bytes, int]]:
+    """Bytes of each file; for the shards the time of writing too."""
+    return {
+        str(path.relative_to(directory)): (
+            path.read_bytes(),
+            path.stat().st_mtime_ns if path.suffix == ".tfrecord" else 0,
+        )
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def corpus_copy(tiny_corpus, tmp_path) -> Path:
+    return shutil.copytree(tiny_corpus, tmp_path / "corpus")
+
+
+def test_a_rerun_decodes_nothing_and_changes_nothing(
+    corpus_copy, tmp_path, prepare_config, monkeypatch
+):
+    manifest, out = corpus_copy / "train.jsonl", tmp_path / "out"
+    first = prepare(manifest, out, prepare_config)
+    before = content_of(out)
+    monkeypatch.setattr(preparing, "read_audio", refuse)
+    assert prepare(manifest, out, prepare_config) == first
+    assert content_of(out) == before
+
+
+def test_a_rerun_after_a_crash_decodes_only_what_is_missing(
+    corpus_copy, tmp_path, prepare_config, monkeypatch, prepared
+):
+    real, calls = preparing.read_audio, []
+
+    def counted(path, **settings):
+        calls.append(path.stem)
+        return real(path, **settings)
+
+    def crashing(path, **settings):
+        if path.stem == "train-10":
+            raise KeyboardInterrupt
+        return real(path, **settings)
+
+    manifest, out = corpus_copy / "train.jsonl", tmp_path / "out"
+    monkeypatch.setattr(preparing, "read_audio", crashing)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(manifest, out, prepare_config)
+    with pytest.raises(RecordError, match="not complete"):
+        open_store(out)
+    monkeypatch.setattr(preparing, "read_audio", counted)
+    prepare(manifest, out, prepare_config)
+    # Shards hold four utterances: the first two were done.
+    assert sorted(calls) == ["lost", *(f"train-{number:02d}" for number in range(8, 24))]
+    assert open_store(out).sha256 == prepared["train"].sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda corpus, config: replace(config, min_seconds=0.05), "config digest"),
+        (lambda corpus, config: spoil(corpus / "valid-01.wav") or config, "source corpus"),
+        (lambda corpus, config: relabel(corpus / "valid.jsonl") or config, "source corpus"),
+    ],
+    ids=["settings", "audio", "text"],
+)
+def test_a_folder_of_other_settings_or_data_is_refused(
+    corpus_copy, tmp_path, prepare_config, change: Callable, named
+):
+    manifest, out = corpus_copy / "valid.jsonl", tmp_path / "out"
+    prepare(manifest, out, prepare_config)
+    before = content_of(out)
+    config = change(corpus_copy, prepare_config)
+    with pytest.raises(RecordError, match=f"{named}.*another --out"):
+        prepare(manifest, out, config)
+    assert content_of(out) == before
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + bytes(2))
+
+
+def relabel(path: Path) -> None:
+    path.write_text(path.read_text().replace('"text": "', '"text": "ba ', 1))
+
+
+def test_stages_take_a_manifest_as_well_as_a_store(tiny_corpus, prepared, prepare_config):
+    with utterance_store(tiny_corpus / "valid.jsonl", prepare_config) as store:
+        assert store.sha256 == prepared["valid"].sha256
+        scratch = store.directory
+    assert not scratch.exists()
+    with utterance_store(prepared["valid"].directory, prepare_config) as store:
+        assert store.directory == prepared["valid"].directory
+
+
+def test_stages_say_what_they_leave_out_of_a_manifest(bad_manifest, caplog):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.8)
+    with utterance_store(bad_manifest, config) as store:
+        assert len(store.index) == 4
+    (message,) = caplog.messages
+    assert message.startswith(f"{bad_manifest}: 11 of 15 utterances are unusable (")
+
+
+def test_no_error_of_a_stage_names_a_folder_that_is_gone(bad_manifest):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
+    with (
+        pytest.raises(ManifestError, match="11 of 15 .*tfkd prepare") as raised,
+        utterance_store(bad_manifest, config),
+    ):
+        pass
+    assert "rejected.jsonl" not in str(raised.value)
+
+
+def test_stages_refuse_a_store_of_another_rate(prepared, prepare_config):
+    other = replace(prepare_config, sample_rate_hz=16000)
+    with (
+        pytest.raises(RecordError, match="is at 8000 Hz, the model needs 16000"),
+        utterance_store(prepared["valid"].directory, other),
+    ):
+        pass
+
+
+def test_stages_refuse_a_damaged_store(prepared, prepare_config, tmp_path):
+    copy = shutil.copytree(prepared["valid"].directory, tmp_path / "copy")
+    shard = next((copy / "shards").glob("*.tfrecord"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with (
+        pytest.raises(RecordError, match=shard.name),
+        utterance_store(copy, prepare_config),
+    ):
+        pass
+
+
+def test_stages_refuse_what_is_not_there(tmp_path, prepare_config):
+    with (
+        pytest.raises(ManifestError, match="no such file or folder"),
+        utterance_store(tmp_path / "absent", prepare_config),
+    ):
+        pass
+
+
+# --- real speech
+
+
+def test_a_real_kaldi_folder_is_read_whole(shared_data):
+    directory = shared_data / "speechocean762" / "dev"
+    if not directory.is_dir():
+        pytest.skip(f"no {directory}")
+    utterances, rejections = read_corpus(directory)
+    lines = (directory / "wav.scp").read_text().splitlines()
+    assert [u.utterance_id for u in utterances] == [line.split()[0] for line in lines]
+    assert rejections == []
+    assert all(u.audio.is_file() and u.text and u.speaker for u in utterances)
+
+
+def test_real_speech_of_a_kaldi_folder_is_prepared(shared_data, tmp_path):
+    original = shared_data / "speechocean762" / "dev"
+    if not original.is_dir():
+        pytest.skip(f"no {original}")
+    directory = tmp_path / "dev"
+    directory.mkdir()
+    # The paths of wav.scp lead to the folder beside it.
+    (tmp_path / "audio").symlink_to(original.parent / "audio")
+    for name in ("wav.scp", "text", "utt2spk"):
+        lines = (original / name).read_text().splitlines()[:12]
+        write_manifest(directory / name, lines)
+    config = PrepareConfig(shard_size=5)
+    assert prepare(directory, tmp_path / "out", config).records == 12
+    store = open_store(tmp_path / "out")
+    store.verify(deep=True)
+    for record in store.records():
+        assert isinstance(record, UtteranceRecord)
+        assert record.text == record.text.lower()
+        assert record.speaker == record.utterance_id.partition("-")[0]
+        assert 0.5 < record.num_samples / record.sample_rate_hz < 30

@@ -1,0 +1,275 @@
+"""The device side: metadata inside a .tflite, and a model run by each runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import wave
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfkd.device.recogniser import DeviceMetadata, DeviceRecogniser, append_metadata, read_metadata
+from tfkd.device.recogniser import recogniser as device
+from tfkd.errors import AudioError, CheckpointError, TfkdError
+
+GRAPH = b"\x1c\x00\x00\x00TFL3" + bytes(range(256))
+METADATA = DeviceMetadata(
+    sample_rate_hz=16000,
+    min_samples=400,
+    max_samples=32000,
+    pieces=("", "", "", "", " tu", "rn", "é"),
+    eos_id=3,
+    pad_id=0,
+    beam_width=4,
+    num_hypotheses=3,
+    parameters=12,
+    quantisation="float32",
+    model_sha256="0" * 64,
+)
+
+NOT_ON_A_DEVICE = (
+    *("tensorflow", "keras", "tensorflow_io", "soundfile", "sentencepiece"),
+    *("jiwer", "yaml", "google_crc32c", "tqdm"),
+)
+
+# Two hypotheses and an empty slot. The first log_prob is the number of samples, its score their
+# sum, so that a test sees what the model was fed.
+BUILD_TINY_MODEL = """
+import sys
+import tensorflow as tf
+
+class Tiny(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([1, None], tf.float32, name="waveform")])
+    def recognise(self, waveform):
+        samples = tf.cast(tf.size(waveform), tf.float32)
+        total = tf.reduce_sum(waveform)
+        return {
+            "token_ids": tf.constant([[[4, 5, 3, 0], [6, 4, 5, 6], [4, 0, 0, 0]]]),
+            "num_tokens": tf.constant([[3, 4, 0]]),
+            "log_prob": tf.reshape(tf.stack([samples, -2.5, 0.0]), [1, 3]),
+            "score": tf.reshape(tf.stack([total, -1.5, float("-inf")]), [1, 3]),
+        }
+
+model = Tiny()
+tf.saved_model.save(model, sys.argv[1] + ".saved", {sys.argv[2]: model.recognise})
+converter = tf.lite.TFLiteConverter.from_saved_model(sys.argv[1] + ".saved")
+open(sys.argv[1], "wb").write(converter.convert())
+"""
+
+
+def run_python(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(append_metadata(GRAPH, METADATA))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_graph(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("tiny") / "tiny.tflite"
+    run_python(BUILD_TINY_MODEL, str(path), "serving_default")
+    return path.read_bytes()
+
+
+@pytest.fixture(params=device.RUNTIMES)
+def recogniser(request, tiny_graph: bytes, tmp_path: Path) -> DeviceRecogniser:
+    pytest.importorskip(f"{request.param}.interpreter")
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(append_metadata(tiny_graph, METADATA))
+    return DeviceRecogniser(path, runtime=request.param)
+
+
+def write_wav(path: Path, waveform: np.ndarray, rate_hz: int) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((waveform * 32767).astype("<i2").tobytes())
+    return path
+
+
+def test_metadata_survives_the_round_trip(model_file):
+    assert read_metadata(model_file) == METADATA
+
+
+def test_the_graph_stays_in_front_and_any_zip_tool_reads_the_rest(model_file):
+    assert model_file.read_bytes().startswith(GRAPH)
+    with zipfile.ZipFile(model_file) as archive:
+        assert archive.testzip() is None
+        content = json.loads(archive.read("tfkd.json"))
+    assert content["format"] == 1
+    assert content["pieces"] == list(METADATA.pieces)
+
+
+def test_equal_arguments_give_equal_bytes():
+    assert append_metadata(GRAPH, METADATA) == append_metadata(GRAPH, METADATA)
+
+
+def test_appending_again_replaces():
+    other = dataclasses.replace(METADATA, beam_width=9)
+    twice = append_metadata(append_metadata(GRAPH, METADATA), other)
+    assert twice == append_metadata(GRAPH, other)
+
+
+def test_appending_to_something_else_is_refused():
+    with pytest.raises(CheckpointError, match="not a TFLite model"):
+        append_metadata(b"PK\x03\x04 not a model", METADATA)
+
+
+def with_content(graph: bytes, path: Path, content: str) -> Path:
+    path.write_bytes(graph)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("tfkd.json", content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not an object"),
+        ('{"format": 2}', "format 2"),
+        ('{"format": 1}', "sample_rate_hz = None"),
+        ('{"format": 1, "sample_rate_hz": true}', "sample_rate_hz = True"),
+    ],
+)
+def test_wrong_metadata_is_named(tmp_path, content, message):
+    path = with_content(GRAPH, tmp_path / "model.tflite", content)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        read_metadata(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_wrong_files_are_refused(tmp_path):
+    path = tmp_path / "model.tflite"
+    for content in (b"", b"RIFF", b"x" * 1000, GRAPH, GRAPH + b"PK\x05\x06" + bytes(18)):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="tfkd export"):
+            read_metadata(path)
+    with pytest.raises(CheckpointError, match="No such file"):
+        read_metadata(tmp_path / "absent.tflite")
+    with pytest.raises(CheckpointError, match="cannot read"):
+        read_metadata(tmp_path)
+
+
+def test_every_truncation_and_flipped_byte_is_found(tmp_path):
+    whole = append_metadata(GRAPH, METADATA)
+    path = tmp_path / "model.tflite"
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            read_metadata(path)
+    for place in range(4, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        if found := damage_found(path):
+            assert "\n" not in found
+        else:
+            # Some bytes of a zip archive say nothing, its dates for example.
+            assert place >= len(GRAPH)
+            assert read_metadata(path) == METADATA
+
+
+def damage_found(path: Path) -> str | None:
+    try:
+        read_metadata(path)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def test_reading_metadata_needs_no_heavy_package(model_file):
+    loaded = run_python(
+        "import sys; from tfkd import device; device.read_metadata(sys.argv[1]);"
+        "print(*(name.partition('.')[0] for name in sys.modules))",
+        str(model_file),
+    ).split()
+    assert not set(NOT_ON_A_DEVICE).intersection(loaded)
+
+
+def test_transcribing_a_wav_needs_numpy_and_a_runtime_alone(recogniser, tmp_path):
+    wav = write_wav(tmp_path / "a.wav", np.full(16000, 0.1), rate_hz=16000)
+    said = run_python(
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[4:]))  # None: cannot be imported\n"
+        "from tfkd.device.recogniser import DeviceRecogniser\n"
+        "print(DeviceRecogniser(sys.argv[1], runtime=sys.argv[2]).transcribe_file(sys.argv[3]))",
+        str(recogniser.path),
+        recogniser.runtime,
+        str(wav),
+        *NOT_ON_A_DEVICE,
+    )
+    assert said.startswith("Transcription(text='turn'")
+
+
+def test_without_a_runtime_the_remedy_is_named(model_file):
+    with pytest.raises(TfkdError, match="pip install 'numpy<2' tflite-runtime"):
+        DeviceRecogniser(model_file, runtime="no_such_runtime")
+
+
+def test_a_model_with_another_signature_is_refused(tmp_path):
+    path = tmp_path / "other.tflite"
+    run_python(BUILD_TINY_MODEL, str(path), "another")
+    path.write_bytes(append_metadata(path.read_bytes(), METADATA))
+    with pytest.raises(CheckpointError, match="no signature 'serving_default'"):
+        DeviceRecogniser(path)
+
+
+def test_hypotheses_come_best_first_without_empty_slots(recogniser):
+    waveform = np.full(1000, 0.25, np.float32)
+    best, second = recogniser.transcribe_waveform(waveform)
+    assert (best.text, best.token_ids) == ("turn", (4, 5, 3))
+    assert (best.log_prob, best.score) == (1000.0, 250.0)
+    assert (second.text, second.token_ids) == ("é turné", (6, 4, 5, 6))
+    assert (second.log_prob, second.score) == (-2.5, -1.5)
+
+
+def test_calls_of_different_lengths_do_not_disturb_each_other(recogniser):
+    for size in (1000, 32000, 400, 1000):
+        assert recogniser.transcribe_waveform(np.ones(size, np.float32))[0].log_prob == size
+
+
+def test_a_short_waveform_is_padded_with_zeros(recogniser):
+    best = recogniser.transcribe_waveform(np.ones(10))[0]
+    assert (best.log_prob, best.score) == (400.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros(0, np.float32), "empty"),
+        (np.zeros(32001, np.float32), r"longer than the model takes \(2.00 s\)"),
+        (np.array([0.0, np.nan]), "NaN"),
+        (np.zeros((1, 500), np.float32), r"float32 \(1, 500\)"),
+        (np.zeros(500, np.int16), "int16"),
+    ],
+)
+def test_unusable_waveforms_are_refused(recogniser, waveform, message):
+    with pytest.raises(AudioError, match=message):
+        recogniser.transcribe_waveform(waveform)
+
+
+def test_a_file_is_resampled_and_timed(recogniser, tmp_path):
+    path = write_wav(tmp_path / "a.wav", np.full(8000, 0.1), rate_hz=8000)
+    result = recogniser.transcribe_file(path)
+    assert result.text == "turn"
+    assert len(result.hypotheses) == 2
+    assert result.hypotheses[0].log_prob == 16000.0
+    assert result.audio_seconds == 1.0
+    assert 0 < result.compute_seconds < 1
+
+
+def test_a_file_that_is_too_long_is_named(recogniser, tmp_path):
+    path = write_wav(tmp_path / "long.wav", np.full(40000, 0.1), rate_hz=16000)
+    with pytest.raises(AudioError, match="long.wav.*split the recording"):
+        recogniser.transcribe_file(path)

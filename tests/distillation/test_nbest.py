@@ -1,0 +1,164 @@
+"""N-best lists: what a line may say, and what it is told when it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tfkd.distillation.nbest import NBestList
+from tfkd.errors import ManifestError
+from tfkd.records import Hypothesis
+from tfkd.storage.files import sha256
+
+FULL = {
+    "text": "Seven  four",
+    "token_ids": [7, 8, 3],
+    "log_prob": -1.5,
+    "score": -0.5,
+    "token_log_probs": [-0.5, -0.75, -0.25],
+    "token_seconds": [0.25, 0.5, 0.75],
+    "finish_reason": "eos",
+    "coverage": 0.875,
+}
+
+
+def written(path: Path, *lines: object) -> Path:
+    rows = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+    path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def line(*hypotheses: object, utterance_id: str = "a1") -> dict:
+    return {"utterance_id": utterance_id, "hypotheses": list(hypotheses)}
+
+
+def read(path: Path, *ids: str, extra_characters: str = "") -> list[tuple[Hypothesis, ...]]:
+    return list(NBestList.scan(path, extra_characters).hypotheses(ids))
+
+
+def test_a_hypothesis_is_a_text_or_an_object(tmp_path):
+    path = written(
+        tmp_path / "nbest.jsonl",
+        line("seven four", "seven for"),
+        line({"text": "six", "log_prob": -1}, {"text": "sex", "log_prob": -2.5}, utterance_id="b"),
+        line(FULL, utterance_id="c"),
+    )
+    assert read(path, "c", "a1", "b") == [
+        (
+            Hypothesis(
+                text="Seven  four",
+                token_ids=(7, 8, 3),
+                log_prob=-1.5,
+                score=-0.5,
+                token_log_probs=(-0.5, -0.75, -0.25),
+                token_seconds=(0.25, 0.5, 0.75),
+                finish_reason="eos",
+                coverage=0.875,
+            ),
+        ),
+        (Hypothesis("seven four"), Hypothesis("seven for")),
+        (Hypothesis("six", log_prob=-1), Hypothesis("sex", log_prob=-2.5)),
+    ]
+
+
+def test_null_and_an_empty_list_are_unknown(tmp_path):
+    unknown = {"text": "", "log_prob": None, "token_ids": [], "finish_reason": None}
+    path = written(tmp_path / "nbest.jsonl", line(unknown, ""))
+    assert read(path, "a1") == [(Hypothesis(""), Hypothesis(""))]
+
+
+def test_text_without_tokens_is_normalised_like_a_transcript(tmp_path):
+    path = written(tmp_path / "nbest.jsonl", line("It’s SEVEN-four!"), line(FULL, utterance_id="b"))
+    ((plain,), (spelled,)) = read(path, "a1", "b")
+    assert plain.text == "it's seven four"
+    assert spelled.text == "Seven  four"
+    ((kept,),) = read(path, "a1", extra_characters="-")
+    assert kept.text == "it's seven-four"
+
+
+def test_blank_lines_and_other_keys_are_passed_over(tmp_path):
+    path = written(tmp_path / "nbest.jsonl", "", {"lang": "en", "text": "REF", **line("x")}, "  ")
+    nbest = NBestList.scan(path)
+    assert list(nbest.hypotheses(["a1"])) == [(Hypothesis("x"),)]
+    assert nbest.sha256 == sha256(path)
+
+
+def test_utterances_that_are_absent_or_empty_have_no_hypotheses(tmp_path):
+    path = written(tmp_path / "nbest.jsonl", line("x"), line(utterance_id="b"))
+    nbest = NBestList.scan(path)
+    assert list(nbest.hypotheses(["b", "a1", "c"])) == [(), (Hypothesis("x"),), ()]
+    assert [nbest.has_hypotheses(each) for each in ("a1", "b", "c")] == [True, False, False]
+
+
+def full(**changes: object) -> dict:
+    return line({**FULL, **changes})
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("{", "line 2: Expecting"),
+        ("[1]", "is not an object with an utterance_id"),
+        ({"hypotheses": []}, "is not an object with an utterance_id"),
+        ({"utterance_id": 7, "hypotheses": []}, "is not an object with an utterance_id"),
+        ({"utterance_id": "a1"}, "has no list of hypotheses"),
+        ({"utterance_id": "a1", "hypotheses": "seven"}, "has no list of hypotheses"),
+        (line("x", utterance_id="first"), "line 2: utterance 'first' is there twice"),
+        (line("x", 7), "hypothesis 1: is neither a text nor an object"),
+        (line({"log_prob": -1}), "hypothesis 0: has no text"),
+        (line({"text": 7}), "text is not a text"),
+        (line({"text": "x", "logprob": -1}), "unknown field 'logprob', did you mean 'log_prob'"),
+        (line({"text": "x", "am": -1}), "unknown field 'am', known are text, token_ids, log"),
+        (line({"text": "x", "log_prob": "-1"}), "log_prob is not a number"),
+        (line({"text": "x", "log_prob": True}), "log_prob is not a number"),
+        (line({"text": "x", "coverage": [1]}), "coverage is not a number"),
+        (full(token_ids=[7, 8.5, 3]), "token_ids is not a list of whole numbers"),
+        (full(token_ids=[7, True, 3]), "token_ids is not a list of whole numbers"),
+        (full(token_ids=[7, -8, 3]), "a token id is negative"),
+        (full(token_log_probs=[-1, "x", 0]), "token_log_probs is not a list of numbers"),
+        (full(token_seconds=[0.5]), "3 token_ids but 1 token_seconds"),
+        (full(token_ids=[]), "0 token_ids but 3 token_log_probs"),
+        (full(finish_reason="bored"), "finish_reason is 'bored', not eos or max_steps"),
+        (line({"text": "x", "log_prob": -1}, "y"), "log_prob is missing in 1 of 2 hypotheses"),
+        (line({"text": "x", "log_prob": float("nan")}), "NaN is not a finite number"),
+        (line({"text": "x", "score": float("-inf")}), "-Infinity is not a finite number"),
+        ('{"utterance_id": "a", "hypotheses": [{"text": "x", "log_prob": -1e999}]}', "is -inf"),
+        ('{"utterance_id": "a", "hypotheses": [{"text": "x", "score": 1e39}]}', "score is 1e+39"),
+        ('{"utterance_id": "a", "hypotheses": [{"text": "x", "score": ' + "9" * 5001, "5001"),
+        (line({**FULL, "text": "\ud800"}), "text holds characters that UTF-8 cannot express"),
+        ("[" * 100_000, "recursion"),
+    ],
+)  # fmt: skip
+def test_a_malformed_line_is_named(tmp_path, bad, words):
+    path = written(tmp_path / "nbest.jsonl", line("x", utterance_id="first"), bad)
+    with pytest.raises(ManifestError) as raised:
+        NBestList.scan(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: line 2: ")
+    assert words in message
+    message.encode()
+
+
+def test_bytes_that_are_not_text_are_named(tmp_path):
+    path = tmp_path / "nbest.jsonl"
+    path.write_bytes(b'{"utterance_id": "\xff", "hypotheses": []}\n')
+    with pytest.raises(ManifestError, match="line 1: .*utf-8"):
+        NBestList.scan(path)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
+def test_a_list_that_cannot_be_read_is_named(tmp_path, make):
+    make(tmp_path / "nbest.jsonl")
+    with pytest.raises(ManifestError, match="nbest.jsonl: cannot read"):
+        NBestList.scan(tmp_path / "nbest.jsonl")
+
+
+@pytest.mark.parametrize("changed", ["", '{"utterance_id": "b", "hypotheses": ["x"]}\n', "{{{{\n"])
+def test_a_list_that_changes_underway_is_noticed(tmp_path, changed):
+    path = written(tmp_path / "nbest.jsonl", line("x"))
+    nbest = NBestList.scan(path)
+    path.write_text(changed)
+    with pytest.raises(ManifestError, match="was changed while it was read"):
+        list(nbest.hypotheses(["a1"]))

@@ -1,0 +1,1 @@
+"""Recordings to waveforms at the model's rate: containers, decoding, resampling."""

@@ -1,0 +1,1 @@
+"""Corpora to prepared stores, and stores to batches of audio."""

@@ -1,0 +1,296 @@
+"""A corpus of any layout to shards of checked utterances at the model's rate."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tfkd.audio.reading import UnusableAudio, check_waveform, encode_flac, read_audio
+from tfkd.config import PrepareConfig, TextConfig, config_digest
+from tfkd.corpora import Rejection, Utterance, read_corpus
+from tfkd.corpora.pieces import Piece
+from tfkd.corpora.splitting import split_long
+from tfkd.errors import ManifestError, RecordError
+from tfkd.records import (
+    UTTERANCES,
+    Plan,
+    Store,
+    StoreSummary,
+    StoreWriter,
+    UtteranceRecord,
+    open_verified,
+)
+from tfkd.storage.files import sha256_of_text
+from tfkd.text import extra_characters_of, normalise
+
+_LOG = logging.getLogger("tfkd")
+_NAMED_REJECTIONS = 3
+_MEND = "mend them, or raise prepare.max_rejected_share (--max-rejected-share)"
+_MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
+_TOO_LONG_ADVICE = {
+    "reject": "; prepare.too_long: split cuts recordings without text in their pauses",
+    "split": "; nothing tells where its text would have to be cut: cut both, or leave the text out",
+}
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    config: PrepareConfig,
+    *,
+    corpus_format: str = "auto",
+) -> StoreSummary:
+    """Decodes, checks, resamples and normalises a corpus into a store of utterances.
+
+    What cannot be used is named with its reason in `rejected.jsonl` of the store. A rerun goes on
+    where an earlier one was killed.
+
+    With `config.too_long` "split", long recordings without text become utterances of their own:
+    `tfkd.corpora.splitting.split_long` tells their ids, `pieces.jsonl` of the store their places.
+
+    Args:
+      source: manifest, Kaldi directory, LibriSpeech tree, Common Voice TSV or LJSpeech CSV.
+      out: folder of the store.
+    Raises:
+      ManifestError: if the corpus cannot be read, or a larger share of it than
+        `config.max_rejected_share` is unusable.
+      RecordError: if `out` holds another store, or cannot be written.
+    """
+    return _prepare(source, out, config, corpus_format, is_kept=True)
+
+
+def _prepare(
+    source: str | Path, out: str | Path, config: PrepareConfig, corpus_format: str, *, is_kept: bool
+) -> StoreSummary:
+    """Like `prepare`; where the store is not kept, no error refers to it."""
+    listed, remedy = (out, _MEND) if is_kept else (None, _MEND_OR_PREPARE)
+    utterances, rejections = read_corpus(source, corpus_format)
+    total = len(utterances) + len(rejections)
+    unusable = [*rejections, *filter(None, map(_missing, utterances))]
+    check_rejected_share(unusable, total, config, source, remedy=remedy)
+    pieces: list[Piece] = []
+    if config.too_long == "split":
+        utterances, pieces = split_long(
+            utterances,
+            sample_rate_hz=config.sample_rate_hz,
+            max_seconds=config.max_seconds,
+            workers=os.cpu_count() or 1,
+        )
+        total = len(utterances) + len(rejections)
+    by_id = {utterance.utterance_id: utterance for utterance in utterances}
+    plan = Plan.create(
+        UTTERANCES,
+        by_id,
+        digest=_digest(config),
+        sources={"corpus": _corpus_identity(utterances)},
+        shard_size=config.shard_size,
+    )
+    with StoreWriter(out, plan) as writer:
+        pending = writer.pending_shards()
+        count = sum(len(plan.shards[number]) for number in pending)
+        with (
+            tqdm(total=count, desc=f"prepare {Path(out).name}", unit="utt", disable=None) as bar,
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+        ):
+            for number in pending:
+                refused: list[Rejection] = []
+                own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
+                results = pool.map(lambda utterance: _record(utterance, config), own)
+                writer.write_shard(number, _accepted(results, refused, bar), refused)
+        all_refused = writer.write_rejections(rejections)
+        check_rejected_share(all_refused, total, config, source, listed, remedy)
+        return writer.complete(rejections, pieces)
+
+
+def _accepted(
+    results: Iterable[UtteranceRecord | Rejection], refused: list[Rejection], bar: tqdm
+) -> Iterator[UtteranceRecord]:
+    for result in results:
+        bar.update()
+        if isinstance(result, Rejection):
+            refused.append(result)
+        else:
+            yield result
+
+
+def _record(utterance: Utterance, config: PrepareConfig) -> UtteranceRecord | Rejection:
+    """The record of one utterance, or why there is none."""
+    text = utterance.text
+    if text is not None:
+        text = normalise(text, extra_characters=config.text.extra_characters)
+        if not text:
+            return _rejection(utterance, "empty_transcript", f"nothing left of {utterance.text!r}")
+    # What is left of these could not be cut, for a reason that decoding tells.
+    is_to_be_cut = config.too_long == "split" and text is None
+    try:
+        waveform = read_audio(
+            utterance.audio,
+            sample_rate_hz=config.sample_rate_hz,
+            start_seconds=utterance.start_seconds,
+            end_seconds=utterance.end_seconds,
+            max_seconds=math.inf if is_to_be_cut else config.max_seconds,
+        )
+        check_waveform(
+            waveform,
+            config.sample_rate_hz,
+            min_seconds=config.min_seconds,
+            max_seconds=config.max_seconds,
+        )
+    except UnusableAudio as error:
+        advice = _TOO_LONG_ADVICE[config.too_long] if error.reason == "too_long" else ""
+        return _rejection(utterance, error.reason, error.message + advice)
+    return UtteranceRecord(
+        utterance_id=utterance.utterance_id,
+        audio=encode_flac(waveform, config.sample_rate_hz),
+        num_samples=len(waveform),
+        sample_rate_hz=config.sample_rate_hz,
+        text=text,
+        speaker=utterance.speaker,
+    )
+
+
+def _missing(utterance: Utterance) -> Rejection | None:
+    if os.path.isfile(utterance.audio):  # Path.is_file raises for names that no file can have.
+        return None
+    return _rejection(utterance, "missing_file", "no such file")
+
+
+def _rejection(utterance: Utterance, reason: str, detail: str) -> Rejection:
+    return Rejection(utterance.utterance_id, reason, detail, str(utterance.audio))
+
+
+def _digest(config: PrepareConfig) -> str:
+    """Digest of the settings that a store depends on; how much may be rejected is none of them."""
+    default = PrepareConfig().max_rejected_share
+    return config_digest(dataclasses.replace(config, max_rejected_share=default))
+
+
+def _corpus_identity(utterances: Sequence[Utterance]) -> str:
+    """Digest of what the store depends on: every utterance, and its file's size and age."""
+    rows = []
+    for utterance in utterances:
+        try:
+            status = utterance.audio.stat()
+            file = [status.st_size, status.st_mtime_ns]
+        except OSError:
+            file = []
+        rows.append(
+            [
+                utterance.utterance_id,
+                utterance.audio.name,
+                utterance.text,
+                utterance.speaker,
+                utterance.start_seconds,
+                utterance.end_seconds,
+                *file,
+            ]
+        )
+    return sha256_of_text(json.dumps(sorted(rows, key=lambda row: row[0])))
+
+
+def check_rejected_share(
+    rejections: Sequence[Rejection],
+    total: int,
+    config: PrepareConfig,
+    source: str | Path,
+    out: str | Path | None = None,
+    remedy: str = _MEND,
+) -> None:
+    """Refuses to go on with a corpus of which too much, or all, is unusable.
+
+    Args:
+      total: utterances of `source`, the rejected ones included.
+      out: store whose `rejected.jsonl` names them all.
+    Raises:
+      ManifestError: if the share of rejections is above `config.max_rejected_share`.
+    """
+    if not total:
+        raise ManifestError("holds no utterances", path=source)
+    if len(rejections) < total and len(rejections) <= config.max_rejected_share * total:
+        return
+    listed = f"; all are in {Path(out) / 'rejected.jsonl'}" if out else ""
+    raise ManifestError(
+        f"{len(rejections)} of {total} utterances are unusable{_described(rejections)}{listed}",
+        path=source,
+        remedy=remedy,
+    )
+
+
+def _described(rejections: Sequence[Rejection]) -> str:
+    """How many there are of each reason, and the first of them."""
+    counts = Counter(rejection.reason for rejection in rejections).most_common()
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+    examples = "; ".join(f"{r.utterance_id}: {r.detail}" for r in rejections[:_NAMED_REJECTIONS])
+    return f" ({reasons}), for example {examples}"
+
+
+def preparation_for(sample_rate_hz: int, pieces: Sequence[str]) -> PrepareConfig:
+    """How a corpus is prepared for a recogniser that there is: at its rate, in its characters.
+
+    Args:
+      pieces: those of its tokenizer.
+    """
+    text = TextConfig(extra_characters=extra_characters_of(pieces))
+    return PrepareConfig(sample_rate_hz=sample_rate_hz, text=text)
+
+
+@contextlib.contextmanager
+def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
+    """Opens a prepared folder, or prepares a corpus into a temporary one, at the model's rate.
+
+    Raises:
+      ManifestError: if `data` is neither.
+      RecordError: if the store is damaged, incomplete, empty, or at another sample rate.
+    """
+    with store_of_any_rate(data, config) as store:
+        _check_rate(store, config.sample_rate_hz)
+        yield store
+
+
+@contextlib.contextmanager
+def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
+    """Like `utterance_store`, but a prepared folder may have another rate than `config`."""
+    if not Path(data).exists():
+        raise ManifestError("no such file or folder", path=data)
+    if (Path(data) / "plan.json").exists():
+        yield open_verified(data)
+        return
+    with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
+        _prepare(data, scratch, config, "auto", is_kept=False)
+        store = open_verified(scratch)
+        _warn_of(store.rejections, len(store.index), data)
+        yield store
+
+
+def _warn_of(rejections: Sequence[Rejection], usable: int, source: str | Path) -> None:
+    """Says what a command leaves out, where no folder will tell."""
+    if rejections:
+        _LOG.warning(
+            "%s: %d of %d utterances are unusable%s",
+            source,
+            len(rejections),
+            usable + len(rejections),
+            _described(rejections),
+        )
+
+
+def _check_rate(store: Store, sample_rate_hz: int) -> None:
+    first = next(store.records())
+    utterance = first if isinstance(first, UtteranceRecord) else first.utterance
+    if utterance.sample_rate_hz != sample_rate_hz:
+        raise RecordError(
+            f"is at {utterance.sample_rate_hz} Hz, the model needs {sample_rate_hz}",
+            path=store.directory,
+            remedy="prepare it with the model's sample rate",
+        )

@@ -1,0 +1,1 @@
+"""A recogniser and the beam search together: trained runs, transcripts, k best."""

@@ -1,0 +1,146 @@
+"""A recogniser and beam search as one tf.function, and decoding of a dataset with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfkd.beam_search import BeamResult, Readout, Scorer, beam_search
+from tfkd.config import DecodingConfig
+from tfkd.decoding.ctc_prefix import ctc_prefix_scorer
+from tfkd.decoding.results import Decoded, unbatch
+from tfkd.errors import ConfigError
+from tfkd.language_models import load_language_model
+from tfkd.models.decoders.attention_rnn import DecoderState
+from tfkd.models.recogniser import Recogniser
+from tfkd.text import Tokenizer
+
+# Attention that an encoding gets at least in the coverage penalty: the logarithm of 0 is no number.
+_LEAST_ATTENTION = 1e-4
+
+
+class FusionWeights(NamedTuple):
+    """Weights of the scorers that join the search; scalars, and a plain 0 leaves one out."""
+
+    lm: float | tf.Tensor
+    ctc: float | tf.Tensor
+
+
+class Decoder:
+    """Batched k-best decoding from waveforms.
+
+    Args:
+      model: the recogniser; its current weights are used at each call.
+      config: how the search goes; the language model that it names is read here.
+      batch_size: static batch size, which TFLite needs; None leaves it open.
+    Raises:
+      ConfigError: if CTC is to join and the model has no CTC head.
+      LanguageModelError: if the language model cannot be read, or is of other units.
+    """
+
+    def __init__(
+        self,
+        model: Recogniser,
+        tokenizer: Tokenizer,
+        config: DecodingConfig,
+        *,
+        batch_size: int | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self._batch_size = batch_size
+        fusion = config.fusion
+        if fusion.ctc_weight and not model.config.ctc:
+            raise ConfigError("fusion.ctc_weight: the model has no CTC head")
+        self.language_model = load_language_model(fusion.lm, tokenizer) if fusion.lm else None
+        self._weights = FusionWeights(fusion.lm_weight, fusion.ctc_weight)
+        self.decode = tf.function(
+            self._decode,
+            input_signature=[
+                tf.TensorSpec([batch_size, None], tf.float32, name="waveform"),
+                tf.TensorSpec([batch_size], tf.int32, name="num_samples"),
+            ],
+            autograph=False,
+        )
+
+    def _decode(self, waveform: tf.Tensor, num_samples: tf.Tensor) -> BeamResult:
+        return self.search(waveform, num_samples, self._weights)
+
+    def search(
+        self, waveform: tf.Tensor, num_samples: tf.Tensor, weights: FusionWeights
+    ) -> BeamResult:
+        """Decodes waveform [B, N] and num_samples [B] with other weights than the config's."""
+        encoded, encoded_lengths = self.model.encode(waveform, num_samples)
+        memory, state = self.model.initial_state(encoded, encoded_lengths)
+        batch_size = self._batch_size or tf.shape(waveform)[0]
+        return beam_search(
+            lambda token_ids, state: self.model.step(token_ids, state, memory),
+            state,
+            batch_size=batch_size,
+            beam_width=self.config.beam_width,
+            num_hypotheses=self.config.num_hypotheses,
+            max_tokens=self.config.max_tokens,
+            sos_id=self.tokenizer.sos_id,
+            eos_id=self.tokenizer.eos_id,
+            pad_id=self.tokenizer.pad_id,
+            token_limits=self._token_limits(num_samples),
+            controls=self.config,
+            scorers=self._scorers(encoded, encoded_lengths, weights, batch_size),
+            readout=lambda state: self._read(state, encoded_lengths),
+        )
+
+    def _scorers(
+        self,
+        encoded: tf.Tensor,
+        encoded_lengths: tf.Tensor,
+        weights: FusionWeights,
+        batch_size: int | tf.Tensor,
+    ) -> list[Scorer]:
+        scorers = []
+        if self.language_model is not None and _joins(weights.lm):
+            scorers.append(self.language_model.scorer(weights.lm, batch_size))
+        if self.model.config.ctc and _joins(weights.ctc):
+            logits = self.model.ctc_logits(encoded)
+            scorers.append(ctc_prefix_scorer(logits, encoded_lengths, weights.ctc))
+        return scorers
+
+    def _token_limits(self, num_samples: tf.Tensor) -> tf.Tensor | None:
+        if self.config.max_tokens_per_second is None:
+            return None
+        rate_hz = self.model.config.frontend.sample_rate_hz
+        seconds = tf.cast(num_samples, tf.float32) / rate_hz
+        return tf.cast(tf.math.ceil(seconds * self.config.max_tokens_per_second), tf.int32)
+
+    def _read(self, state: DecoderState, encoded_lengths: tf.Tensor) -> Readout:
+        """Where each hypothesis looked, and the share of the encodings that got attention."""
+        steps = tf.shape(state.attention_sum)[-1]
+        attended = tf.minimum(state.attention_sum, 1.0)
+        attended = tf.reshape(attended, [-1, self.config.beam_width, steps])
+        lengths = tf.expand_dims(tf.cast(tf.maximum(encoded_lengths, 1), tf.float32), 1)
+        covered = tf.reshape(tf.reduce_sum(attended, -1) / lengths, [-1])
+        if not self.config.coverage_penalty:
+            return Readout(state.peak_frame, covered)
+        is_encoding = tf.range(steps) < tf.reshape(encoded_lengths, [-1, 1, 1])
+        log_attended = tf.math.log(tf.maximum(attended, _LEAST_ATTENTION))
+        log_coverage = tf.reduce_sum(tf.where(is_encoding, log_attended, 0.0), -1)
+        return Readout(state.peak_frame, covered, tf.reshape(log_coverage, [-1]))
+
+
+def _joins(weight: float | tf.Tensor) -> bool:
+    return tf.is_tensor(weight) or weight != 0
+
+
+def decode_dataset(decoder: Decoder, batches: Iterable[dict]) -> Iterator[Decoded]:
+    """Decodes batches of `tfkd.data.audio_batches.audio_batches`, utterance by utterance."""
+    for batch in batches:
+        result = decoder.decode(batch["waveform"], batch["num_samples"])
+        has_text = batch["has_text"].numpy()
+        texts = [t.decode() for t in batch["text"].numpy()]
+        yield from unbatch(
+            result,
+            decoder.tokenizer,
+            batch["utterance_id"].numpy(),
+            [text if known else None for text, known in zip(texts, has_text)],
+            batch["num_samples"].numpy(),
+        )

@@ -1,0 +1,1 @@
+"""Pseudo labels: made by a teacher, brought from elsewhere, filtered, reported on."""

@@ -1,0 +1,182 @@
+"""N-best lists of any recogniser: JSON Lines, checked as a whole, then read utterance by utterance.
+
+One utterance a line, its hypotheses best first:
+
+    {"utterance_id": "a1", "hypotheses": [{"text": "seven four", "log_prob": -1.5}, ...]}
+
+A hypothesis is an object with the fields of `tfkd.records.Hypothesis`, of which all but the text
+may be absent or null, or only its text. What else a line holds is not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tfkd.errors import ManifestError, did_you_mean
+from tfkd.records import Hypothesis, hypotheses_faults
+from tfkd.records.plan import printable
+from tfkd.storage.files import sha256
+from tfkd.text import normalise
+
+Hypotheses = tuple[Hypothesis, ...]
+
+
+@dataclass(frozen=True)
+class NBestList:
+    """An n-best list that stays on the disk; made by `scan`.
+
+    Attributes:
+      sha256: of the file.
+      extra_characters: what normalisation keeps; see `tfkd.text.normalise`.
+      offsets: where the line of each utterance begins, in bytes; None if it has no hypotheses.
+    """
+
+    path: Path
+    sha256: str
+    extra_characters: str
+    offsets: Mapping[str, int | None]
+
+    @classmethod
+    def scan(cls, path: str | Path, extra_characters: str = "") -> NBestList:
+        """Reads and checks every line once.
+
+        Raises:
+          ManifestError: if the file cannot be read; at the first line that is malformed, holds a
+            number that is not finite, or speaks of an utterance that was there before.
+        """
+        path = Path(path)
+        offsets: dict[str, int | None] = {}
+        try:
+            digest = sha256(path)
+            for number, (offset, line) in enumerate(_lines_of(path), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    utterance_id, hypotheses = _parse(line, extra_characters)
+                    if utterance_id in offsets:
+                        raise ValueError(f"utterance {utterance_id!r} is there twice")
+                except (ValueError, RecursionError) as fault:
+                    raise ManifestError(printable(f"line {number}: {fault}"), path=path) from fault
+                offsets[utterance_id] = offset if hypotheses else None
+        except OSError as error:
+            raise ManifestError(f"cannot read: {error.strerror or error}", path=path) from error
+        return cls(path, digest, extra_characters, offsets)
+
+    def has_hypotheses(self, utterance_id: str) -> bool:
+        """Whether the list proposes anything for an utterance."""
+        return self.offsets.get(utterance_id) is not None
+
+    def hypotheses(self, utterance_ids: Iterable[str]) -> Iterator[Hypotheses]:
+        """Yields the hypotheses of each utterance in turn, best first; () where there are none.
+
+        Text without token_ids is normalised as transcripts are; with them it is what the tokens
+        spell, and stays as it is.
+
+        Raises:
+          ManifestError: if the file was changed since it was scanned.
+        """
+        with open(self.path, "rb") as file:
+            for utterance_id in utterance_ids:
+                offset = self.offsets.get(utterance_id)
+                if offset is None:
+                    yield ()
+                    continue
+                file.seek(offset)
+                try:
+                    found, hypotheses = _parse(file.readline(), self.extra_characters)
+                except (ValueError, RecursionError):
+                    found = None
+                if found != utterance_id:
+                    raise ManifestError("was changed while it was read", path=self.path)
+                yield hypotheses
+
+
+def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields each line and the byte at which it begins."""
+    offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            yield offset, line
+            offset += len(line)
+
+
+# One line; a ValueError says what is wrong with it.
+
+
+def _parse(line: bytes, extra_characters: str) -> tuple[str, Hypotheses]:
+    row = json.loads(line.decode(), parse_constant=_refuse_constant)
+    if not isinstance(row, dict) or not isinstance(row.get("utterance_id"), str):
+        raise ValueError("is not an object with an utterance_id")
+    if not isinstance(row.get("hypotheses"), list):
+        raise ValueError("has no list of hypotheses")
+    hypotheses = []
+    for rank, value in enumerate(row["hypotheses"]):
+        try:
+            hypotheses.append(_hypothesis(value, extra_characters))
+        except ValueError as fault:
+            raise ValueError(f"hypothesis {rank}: {fault}") from fault
+    contradiction = next(hypotheses_faults(hypotheses), None)
+    if contradiction is not None:
+        raise ValueError(contradiction)
+    return row["utterance_id"], tuple(hypotheses)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a finite number")
+
+
+def _hypothesis(value: Any, extra_characters: str) -> Hypothesis:
+    if isinstance(value, str):
+        value = {"text": value}
+    if not isinstance(value, dict):
+        raise ValueError("is neither a text nor an object")
+    known: dict[str, Any] = {n: entry for n, entry in value.items() if entry not in (None, [])}
+    for name, entry in known.items():
+        if name not in _FIELDS:
+            advice = did_you_mean(name, _FIELDS) or f"known are {', '.join(_FIELDS)}"
+            raise ValueError(f"unknown field {name!r}, {advice}")
+        expected, is_expected = _FIELDS[name]
+        if not is_expected(entry):
+            raise ValueError(f"{name} is not {expected}")
+    if "text" not in known:
+        raise ValueError("has no text")
+    if "token_ids" not in known:
+        known["text"] = normalise(known["text"], extra_characters=extra_characters)
+    lists = {name: tuple(entry) for name, entry in known.items() if isinstance(entry, list)}
+    return Hypothesis(**(known | lists))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+def _are_whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_whole_number, value))
+
+
+_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "text": ("a text", _is_text),
+    "token_ids": ("a list of whole numbers", _are_whole_numbers),
+    "log_prob": ("a number", _is_number),
+    "score": ("a number", _is_number),
+    "token_log_probs": ("a list of numbers", _are_numbers),
+    "token_seconds": ("a list of numbers", _are_numbers),
+    "finish_reason": ("a text", _is_text),
+    "coverage": ("a number", _is_number),
+}

@@ -1,0 +1,136 @@
+"""Pseudo labels to and from n-best lists, so that any recogniser can be the teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tfkd.config import PrepareConfig, config_digest
+from tfkd.corpora import Rejection
+from tfkd.data.preparation import check_rejected_share
+from tfkd.distillation.nbest import NBestList
+from tfkd.errors import ManifestError, did_you_mean
+from tfkd.records import (
+    PSEUDO_LABELS,
+    Plan,
+    PseudoLabelRecord,
+    Record,
+    Store,
+    StoreSummary,
+    StoreWriter,
+    UtteranceRecord,
+)
+from tfkd.records.plan import printable
+from tfkd.records.shards import ordered_records, shard_ids
+from tfkd.storage.files import atomic_write
+
+
+def labels_to_jsonl(store: Store, out: str | Path) -> None:
+    """Writes a store of pseudo labels as an n-best list with all that is known but the audio.
+
+    Raises:
+      RecordError: if a shard is damaged, or `out` cannot be written.
+    """
+    with atomic_write(out) as file:
+        for record in tqdm(store.records(), total=store.summary.records, disable=None):
+            file.write(json.dumps(row_of(record), ensure_ascii=False).encode() + b"\n")
+
+
+def row_of(record: Record) -> dict[str, Any]:
+    """All that is known of a record but its audio, fit for JSON; what is unknown is left out."""
+    utterance = _utterance_of(record)
+    row = {
+        "utterance_id": utterance.utterance_id,
+        "num_samples": utterance.num_samples,
+        "sample_rate_hz": utterance.sample_rate_hz,
+        "text": utterance.text,
+        "speaker": utterance.speaker,
+    }
+    if isinstance(record, PseudoLabelRecord):
+        row["hypotheses"] = [_known(asdict(hypothesis)) for hypothesis in record.hypotheses]
+    return _known(row)
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value not in (None, ())}
+
+
+def _utterance_of(record: Record) -> UtteranceRecord:
+    return record if isinstance(record, UtteranceRecord) else record.utterance
+
+
+def jsonl_to_labels(
+    path: str | Path, store: Store, out: str | Path, config: PrepareConfig
+) -> StoreSummary:
+    """Joins an n-best list with the audio and the references of `store` to pseudo labels.
+
+    The list is checked before anything is written; `tfkd.distillation.nbest` tells its form.
+    Utterances of the store without hypotheses are rejected by name: labelled + rejected =
+    manifest. A rerun goes on where an earlier one was killed.
+
+    Args:
+      path: the n-best list.
+      store: utterances, or pseudo labels whose hypotheses are left behind.
+      config: its `text` normalises the hypotheses, its `max_rejected_share` limits the rejections.
+    Raises:
+      ManifestError: if the list is malformed, has an utterance that the store does not know, or
+        leaves too large a share of the store without hypotheses.
+      RecordError: if `out` holds other labels, or cannot be written.
+    """
+    nbest = NBestList.scan(path, config.text.extra_characters)
+    shards = tuple(map(shard_ids, store.shard_paths))
+    planned = [utterance_id for shard in shards for utterance_id in shard]
+    _check_ids(nbest, store, planned)
+    missing = [_rejection(each, nbest) for each in planned if not nbest.has_hypotheses(each)]
+    check_rejected_share(missing, len(planned), config, nbest.path)
+    sources = {"nbest": nbest.sha256, "utterances": store.sha256}
+    plan = Plan(PSEUDO_LABELS, config_digest(config.text), sources, shards)
+    with StoreWriter(out, plan) as writer:
+        pending = writer.pending_shards()
+        total = sum(len(plan.shards[number]) for number in pending)
+        with tqdm(total=total, desc="join", unit="utt", disable=None) as bar:
+            for number in pending:
+                refused: list[Rejection] = []
+                records = _records(store, number, nbest, refused, bar)
+                writer.write_shard(number, records, refused)
+        return writer.complete(store.rejections, store.pieces)
+
+
+def _check_ids(nbest: NBestList, store: Store, planned: Sequence[str]) -> None:
+    """Refuses a list that speaks of utterances which the store has neither kept nor rejected."""
+    known = {*planned, *(rejection.utterance_id for rejection in store.rejections)}
+    unknown = [utterance_id for utterance_id in nbest.offsets if utterance_id not in known]
+    if unknown:
+        raise ManifestError(
+            f"{len(unknown)} of its utterances are not in {store.directory}, for example "
+            f"{printable(unknown[0])!r}",
+            path=nbest.path,
+            remedy=did_you_mean(unknown[0], planned) or "give the data that was recognised",
+        )
+
+
+def _records(
+    store: Store, number: int, nbest: NBestList, refused: list[Rejection], bar: tqdm
+) -> Iterator[PseudoLabelRecord]:
+    """The utterances of a shard in order, each with its hypotheses, or refused by name."""
+    path = store.shard_paths[number]
+    ids = shard_ids(path)
+    for record, hypotheses in zip(
+        ordered_records(path, store.kind, ids), nbest.hypotheses(ids), strict=True
+    ):
+        bar.update()
+        if hypotheses:
+            yield PseudoLabelRecord(_utterance_of(record), hypotheses)
+        else:
+            refused.append(_rejection(record.utterance_id, nbest))
+
+
+def _rejection(utterance_id: str, nbest: NBestList) -> Rejection:
+    return Rejection(
+        utterance_id, "no_hypothesis", "the n-best list proposes nothing", str(nbest.path)
+    )

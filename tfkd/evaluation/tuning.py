@@ -1,0 +1,123 @@
+"""Chooses decoding settings by the word error rate on a validation set."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfkd.config import DecodingConfig, FusionConfig, with_overrides
+from tfkd.data.audio_batches import audio_batches
+from tfkd.decoding.decoder import Decoder, FusionWeights
+from tfkd.decoding.results import unbatch
+from tfkd.decoding.runs import Run
+from tfkd.evaluation.evaluate import check_transcripts
+from tfkd.metrics import ErrorRate, score
+from tfkd.records import Store
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of the tuned parameters, as overrides of the decoding, and what it gives."""
+
+    overrides: tuple[str, ...]
+    rate: ErrorRate
+
+
+def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Trial]:
+    """Decodes `store` with every combination of the grid.
+
+    Args:
+      run: its decoding says what is not in the grid.
+      grid: values of each parameter as YAML, by its key, such as "fusion.lm_weight".
+    Returns:
+      The trials, lowest WER first; at equal WER the one that comes first in the grid, so that a
+      control that does not help stays at the value that was named first.
+    Raises:
+      ConfigError: if a parameter is unknown, or a combination is not valid.
+      TfkdError: if no utterance has a transcript.
+    """
+    check_transcripts(store)
+    overrides = [
+        tuple(f"{key}={value}" for key, value in zip(grid, values))
+        for values in itertools.product(*grid.values())
+    ]
+    # All of them are checked before the first is decoded.
+    configs = [with_overrides(run.system.decoding, each) for each in overrides]
+    batches = audio_batches(store, run.system.training.batch_size)
+    trials: list[Trial | None] = [None] * len(configs)
+    with tqdm(total=len(configs), desc="tune", unit="setting", disable=None) as bar:
+        for places in _alike(configs):
+            decoder = Decoder(run.model, run.tokenizer, _with_most(configs, places))
+            search = _search(decoder)
+            for place in places:
+                rate = _error_rate(decoder, search, configs[place].fusion, batches)
+                trials[place] = Trial(overrides[place], rate)
+                bar.update()
+    return sorted(filter(None, trials), key=lambda trial: trial.rate.wer)
+
+
+def _alike(configs: Sequence[DecodingConfig]) -> Iterator[list[int]]:
+    """Places of configs that differ in nothing but fusion weights: they share one trace.
+
+    Those weights enter the search as tensors.
+    """
+    groups: dict[DecodingConfig, list[int]] = {}
+    for place, config in enumerate(configs):
+        fusion = dataclasses.replace(config.fusion, lm_weight=0.0, ctc_weight=0.0)
+        groups.setdefault(dataclasses.replace(config, fusion=fusion), []).append(place)
+    yield from groups.values()
+
+
+def _with_most(configs: Sequence[DecodingConfig], places: Sequence[int]) -> DecodingConfig:
+    """One of the configs, with the greatest of each weight: zero where no config uses a scorer."""
+    fusions = [configs[place].fusion for place in places]
+    fusion = dataclasses.replace(
+        fusions[0],
+        lm_weight=max(fusion.lm_weight for fusion in fusions),
+        ctc_weight=max(fusion.ctc_weight for fusion in fusions),
+    )
+    return dataclasses.replace(configs[places[0]], fusion=fusion)
+
+
+def _search(decoder: Decoder) -> tf.types.experimental.PolymorphicFunction:
+    """(waveform, num_samples, lm_weight, ctc_weight) -> BeamResult, traced once."""
+    most = decoder.config.fusion
+
+    def search(waveform, num_samples, lm_weight, ctc_weight):
+        weights = FusionWeights(
+            lm_weight if most.lm_weight else 0.0, ctc_weight if most.ctc_weight else 0.0
+        )
+        return decoder.search(waveform, num_samples, weights)
+
+    signature = [
+        tf.TensorSpec([None, None], tf.float32),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([], tf.float32),
+        tf.TensorSpec([], tf.float32),
+    ]
+    return tf.function(search, input_signature=signature, autograph=False)
+
+
+def _error_rate(decoder: Decoder, search, fusion: FusionConfig, batches) -> ErrorRate:
+    references, hypotheses = [], []
+    weights = tf.constant(fusion.lm_weight), tf.constant(fusion.ctc_weight)
+    for batch in batches:
+        result = search(batch["waveform"], batch["num_samples"], *weights)
+        texts = [text.decode() for text in batch["text"].numpy()]
+        decoded = unbatch(
+            result,
+            decoder.tokenizer,
+            batch["utterance_id"].numpy(),
+            texts,
+            batch["num_samples"].numpy(),
+        )
+        for each, has_text in zip(decoded, batch["has_text"].numpy()):
+            if has_text:
+                references.append(each.reference or "")
+                hypotheses.append(each.best_text)
+    return score(references, hypotheses)

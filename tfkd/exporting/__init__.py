@@ -1,0 +1,1 @@
+"""Recognisers for servers and devices, each form checked against Keras."""

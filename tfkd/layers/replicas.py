@@ -1,0 +1,40 @@
+"""What the replicas of a training step draw for themselves, and what they add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+# Between the seeds of two replicas, which their counters do not bridge.
+_STRIDE = 1_000_003
+
+
+class ReplicaSeeds(keras.random.SeedGenerator):
+    """Seeds that differ between replicas, from a state that is the same on all of them.
+
+    So a checkpoint of the chief's state is one of all. With one replica they are those of Keras.
+    """
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        """The next seed [2] of this replica."""
+        seed = super().next(ordered)
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return seed
+        replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
+        return seed + tf.stack([_STRIDE * replica, tf.zeros_like(replica)])
+
+
+def sum_over_replicas(values: Any) -> Any:
+    """The sum of a nest of tensors over the replicas of a step; itself where there is only one."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return values
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def share_of_mean(total: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """This replica's summand of sum(total) / sum(weight) over all replicas; zero for 0 / 0."""
+    return tf.math.divide_no_nan(total, sum_over_replicas(weight))

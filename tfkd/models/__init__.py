@@ -1,0 +1,1 @@
+"""The recogniser: frontend, encoder and decoder, from waveform to token log-probabilities."""

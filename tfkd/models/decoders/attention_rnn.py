@@ -1,0 +1,185 @@
+"""The speller: a recurrent layer with attention and input feeding, state in and state out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfkd.config import AttentionConfig, DecoderConfig, from_dict
+from tfkd.layers.attention import AdditiveAttention, AttentionMemory
+from tfkd.layers.attention_scan import attention_scan
+from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_units
+from tfkd.layers.dropout import Dropout
+from tfkd.layers.matmul import project, widened_at_turn
+from tfkd.layers.static_shape import dimensions
+
+
+class DecoderMemory(NamedTuple):
+    """What every step reads and none changes; the layout of gates is that of `four_gate_step`."""
+
+    attention: AttentionMemory
+    token_gates: tf.Tensor  # [V, 4H or more]: the share of each token in the gates, bias included
+    gate_kernel: tf.Tensor  # [D + H, 4H or more]: the share of context and hidden state
+    output_kernel: tf.Tensor  # [H + D, V]
+
+
+class DecoderState(NamedTuple):
+    """What one hypothesis carries from step to step; N is utterances times hypotheses."""
+
+    hidden: tf.Tensor  # [N, H]
+    cell: tf.Tensor  # [N, H]; [N, 0] for a GRU
+    context: tf.Tensor  # [N, D]
+    attention_sum: tf.Tensor  # [N, S]: the sum of the alignments so far
+    peak_frame: tf.Tensor  # [N] int32: where the last alignment was greatest
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class AttentionDecoder(keras.layers.Layer):
+    """Maps the last token and the state to logits of the next token.
+
+    The recurrent layer reads the token and the last context; attention is queried with its output;
+    logits come from that output and the new context (Chan et al. 2016, arXiv:1508.01211, eq. 6-8).
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig | dict,
+        attention: AttentionConfig | dict,
+        vocab_size: int,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = from_dict(DecoderConfig, config) if isinstance(config, dict) else config
+        self.attention = AdditiveAttention(attention, name="attention", dtype=self.dtype_policy)
+        self.vocab_size = vocab_size
+        self.dropout = Dropout(self.config.dropout, dtype=self.dtype_policy)
+
+    def build(self, encoded_units: int) -> None:
+        units, width = self.config.units, GATES[self.config.cell] * self.config.units
+        self.encoded_units = encoded_units
+        self.embedding = self.add_weight(
+            name="embedding",
+            shape=(self.vocab_size, self.config.embedding_units),
+            initializer=keras.initializers.RandomNormal(stddev=0.1),
+        )
+        self.token_kernel = self.add_weight(
+            name="token_kernel", shape=(self.config.embedding_units, width)
+        )
+        self.context_kernel = self.add_weight(name="context_kernel", shape=(encoded_units, width))
+        self.recurrent_kernel = self.add_weight(
+            name="recurrent_kernel", shape=(units, width), initializer="orthogonal"
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(width,), initializer=forget_gate_bias(self.config.cell)
+        )
+        if self.config.cell == "gru":
+            self.recurrent_bias = self.add_weight(
+                name="recurrent_bias", shape=(width,), initializer="zeros"
+            )
+        self.attention.build(encoded_units, units)
+        self.output_kernel = self.add_weight(
+            name="output_kernel", shape=(units + encoded_units, self.vocab_size)
+        )
+        self.output_bias = self.add_weight(
+            name="output_bias", shape=(self.vocab_size,), initializer="zeros"
+        )
+        self.built = True
+
+    def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> DecoderMemory:
+        """Everything that depends on encoded [B, S, D] and the weights alone."""
+        token_gates = tf.matmul(self.embedding, self.token_kernel) + self.bias
+        context, recurrent = map(tf.convert_to_tensor, (self.context_kernel, self.recurrent_kernel))
+        if self.config.cell == "gru":
+            token_gates, context, recurrent = self._as_four_gates(token_gates, context, recurrent)
+        with tf.control_dependencies([encoded]):
+            gate_kernel = tf.concat([context, recurrent], 0)
+        if encoded.shape[0] != 1:  # Products with few rows, as on a device, gain nothing.
+            token_gates, gate_kernel = widened_at_turn([token_gates, gate_kernel], encoded)
+        return DecoderMemory(
+            self.attention.memory(encoded, encoded_lengths),
+            token_gates,
+            gate_kernel,
+            tf.convert_to_tensor(self.output_kernel),
+        )
+
+    def _as_four_gates(
+        self, token_gates: tf.Tensor, context: tf.Tensor, recurrent: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """A GRU's kernels with input and state apart where they meet the candidate."""
+        both, units = 2 * self.config.units, self.config.units
+        bias = tf.convert_to_tensor(self.recurrent_bias)
+        of_state = tf.repeat(bias[None, both:], tf.shape(token_gates)[0], 0)
+        token_gates = tf.concat(
+            [token_gates[:, :both] + bias[:both], token_gates[:, both:], of_state], 1
+        )
+        context = tf.pad(context, [[0, 0], [0, units]])
+        nothing = tf.zeros([units, units], recurrent.dtype)
+        recurrent = tf.concat([recurrent[:, :both], nothing, recurrent[:, both:]], 1)
+        return token_gates, context, recurrent
+
+    def initial_state(self, encoded: tf.Tensor, hypotheses: tf.Tensor | int = 1) -> DecoderState:
+        """Zero state for `hypotheses` hypotheses of each utterance of encoded [B, S, D]."""
+        batch, steps, _ = dimensions(encoded)
+        count = batch * hypotheses
+        return DecoderState(
+            hidden=tf.zeros([count, self.config.units], encoded.dtype),
+            cell=tf.zeros([count, state_units(self.config.cell, self.config.units)], encoded.dtype),
+            context=tf.zeros([count, self.encoded_units], encoded.dtype),
+            attention_sum=tf.zeros([count, steps], encoded.dtype),
+            peak_frame=tf.zeros([count], tf.int32),
+        )
+
+    def step(
+        self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
+    ) -> tuple[tf.Tensor, DecoderState]:
+        """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
+        inputs = tf.matmul(tf.concat([state.context, state.hidden], -1), memory.gate_kernel)
+        inputs += tf.gather(memory.token_gates, token_ids)
+        hidden, cell, _ = four_gate_step(self.config.cell, inputs, state.hidden, state.cell)
+        # Not by __call__, which would cast to the precision of training.
+        context, alignment = self.attention.call(hidden, state.attention_sum, memory.attention)
+        attention_sum = state.attention_sum + alignment
+        peak_frame = tf.argmax(alignment, -1, tf.int32)
+        state = DecoderState(hidden, cell, context, attention_sum, peak_frame)
+        return self._logits(tf.concat([hidden, context], -1), memory), state
+
+    def _logits(self, outputs: tf.Tensor, memory: DecoderMemory) -> tf.Tensor:
+        """Projects hidden and context [..., H + D] to the vocabulary."""
+        return project(outputs, memory.output_kernel) + self.output_bias
+
+    def call(
+        self,
+        token_ids: tf.Tensor,
+        encoded: tf.Tensor,
+        encoded_lengths: tf.Tensor,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Teacher forcing.
+
+        Args:
+          token_ids: [B, K, U] int32, the inputs of each step (starting with sos).
+        Returns:
+          Logits [B, K, U, V] float32; the projection to the vocabulary is one product for all.
+        """
+        batch, hypotheses, steps = dimensions(token_ids)
+        memory = self.memory(encoded, encoded_lengths)
+        by_step = tf.transpose(tf.reshape(token_ids, [-1, steps]))
+        token_gates = tf.gather(memory.token_gates, by_step)
+        outputs = attention_scan(
+            self.config.cell, token_gates, memory.gate_kernel, memory.attention
+        )
+        outputs = self.dropout(tf.transpose(outputs, [1, 0, 2]), training=training)
+        logits = self._logits(outputs, memory)
+        logits = tf.reshape(logits, [batch, hypotheses, steps, self.vocab_size])
+        return tf.cast(logits, tf.float32)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "config": dataclasses.asdict(self.config),
+            "attention": dataclasses.asdict(self.attention.config),
+            "vocab_size": self.vocab_size,
+        }

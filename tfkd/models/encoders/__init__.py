@@ -1,0 +1,1 @@
+"""Features to a shorter sequence of encodings."""

@@ -1,0 +1,124 @@
+"""The recogniser: an attention encoder-decoder from waveform to token log-probabilities."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfkd.config import ModelConfig, from_dict, to_dict
+from tfkd.layers.emission import emission_bias
+from tfkd.models.decoders.attention_rnn import AttentionDecoder, DecoderMemory, DecoderState
+from tfkd.models.encoders.recurrent import Encoder
+from tfkd.models.frontend.log_mel import LogMel
+from tfkd.models.spec_augment import SpecAugment
+from tfkd.text import SOS_ID
+
+
+class RecogniserOutput(NamedTuple):
+    """What teacher forcing yields; K hypotheses of U tokens for each utterance."""
+
+    logits: tf.Tensor  # [B, K, U, V]; very negative for tokens that are never emitted
+    ctc_logits: tf.Tensor | None  # [B, S, V], class 0 (pad) is the blank; None without CTC
+    encoded_lengths: tf.Tensor  # [B]
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class Recogniser(keras.Model):
+    """Log-mel frontend, encoder, attention decoder and, for training, a CTC head.
+
+    Args:
+      config: a ModelConfig, or the mapping that `get_config` gives.
+      vocab_size: size of the tokenizer's vocabulary, special tokens included.
+      precision: dtype policy of encoder and decoder while training. Features, weights, logits and
+        the steps of a search are float32, and so is what is saved.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig | dict,
+        vocab_size: int,
+        *,
+        precision: str = "float32",
+        **kwargs,
+    ) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.config = from_dict(ModelConfig, config) if isinstance(config, dict) else config
+        self.vocab_size = vocab_size
+        self.frontend = LogMel(self.config.frontend, name="frontend")
+        self.spec_augment = SpecAugment(self.config.spec_augment, name="spec_augment")
+        self.encoder = Encoder(self.config.encoder, name="encoder", dtype=precision)
+        self.decoder = AttentionDecoder(
+            self.config.decoder,
+            self.config.attention,
+            vocab_size,
+            name="decoder",
+            dtype=precision,
+        )
+        self.ctc_head = keras.layers.Dense(vocab_size, name="ctc") if self.config.ctc else None
+        if not getattr(self, "built", False):
+            self.build()
+
+    def build(self, input_shape=None) -> None:
+        """Creates every weight: sizes follow from the config, so no data is needed."""
+        self.frontend.build()
+        self.encoder.build((None, None, self.frontend.num_features))
+        self.decoder.build(self.encoder.output_units)
+        if self.ctc_head is not None:
+            self.ctc_head.build((None, None, self.encoder.output_units))
+        self.built = True
+
+    @property
+    def frame_seconds(self) -> float:
+        """Time from one encoding to the next."""
+        return self.config.frontend.hop_ms * self.config.encoder.time_reduction / 1000
+
+    def encode(
+        self, waveform: tf.Tensor, num_samples: tf.Tensor, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps waveform [B, N] and num_samples [B] to encoded [B, S, D] and its lengths [B]."""
+        log_mel, num_frames = self.frontend(waveform, num_samples)
+        log_mel = self.spec_augment(log_mel, num_frames, training=training)
+        encoded, encoded_lengths = self.encoder(log_mel, num_frames, training=training)
+        return tf.cast(encoded, tf.float32), encoded_lengths
+
+    def initial_state(
+        self, encoded: tf.Tensor, encoded_lengths: tf.Tensor
+    ) -> tuple[DecoderMemory, DecoderState]:
+        """The decoder's constant memory, and the state of one hypothesis an utterance."""
+        return self.decoder.memory(encoded, encoded_lengths), self.decoder.initial_state(encoded)
+
+    def step(
+        self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
+    ) -> tuple[tf.Tensor, DecoderState]:
+        """One decoding step.
+
+        Args:
+          token_ids: [N] int32, the last token of each hypothesis; N is a multiple of B.
+        Returns:
+          log_probs [N, V] float32, below -1e8 for tokens that are never emitted; next state.
+        """
+        logits, state = self.decoder.step(token_ids, state, memory)
+        return tf.nn.log_softmax(logits + emission_bias(self.vocab_size)), state
+
+    def ctc_logits(self, encoded: tf.Tensor) -> tf.Tensor | None:
+        """[B, S, V] of the CTC head, class 0 (pad) being the blank; None for a model without."""
+        return self.ctc_head(encoded) if self.ctc_head is not None else None
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> RecogniserOutput:
+        """Teacher forcing.
+
+        Args:
+          inputs: waveform [B, N], num_samples [B], and token_ids [B, K, U], the targets: each row
+            ends with eos and is padded with pad.
+        """
+        encoded, encoded_lengths = self.encode(inputs["waveform"], inputs["num_samples"], training)
+        targets = inputs["token_ids"]
+        previous = tf.concat([tf.fill(tf.shape(targets[:, :, :1]), SOS_ID), targets], -1)
+        logits = self.decoder(previous[:, :, :-1], encoded, encoded_lengths, training=training)
+        logits += emission_bias(self.vocab_size)
+        return RecogniserOutput(logits, self.ctc_logits(encoded), encoded_lengths)
+
+    def get_config(self) -> dict:
+        return {"config": to_dict(self.config), "vocab_size": self.vocab_size, "name": self.name}

@@ -1,0 +1,1 @@
+"""What a student learns: target sequences, their weights, and losses."""

@@ -1,0 +1,94 @@
+"""Training objectives on weighted hypotheses.
+
+Inside a step of several replicas each gives the share of its rows: the shares add up to the loss of
+the global batch.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfkd.layers.replicas import share_of_mean
+from tfkd.text import EOS_ID, PAD_ID, UNK_ID
+
+# Logits of tokens that a recogniser never emits lie below this.
+_NEVER_EMITTED = -1e8
+
+
+def sequence_cross_entropy(
+    logits: tf.Tensor, token_ids: tf.Tensor, weights: tf.Tensor, label_smoothing: float = 0.0
+) -> tf.Tensor:
+    """Cross-entropy of weighted target sequences, per token.
+
+    With one hypothesis of weight one this is ordinary cross-entropy on the truth; with the
+    teacher's k best it is sequence-level distillation.
+
+    Args:
+      logits: [B, K, U, V] float32.
+      token_ids: [B, K, U] int32, padded with pad.
+      weights: [B, K] float32, of each hypothesis; zero where a place is empty.
+      label_smoothing: share of the target spread evenly over the tokens that can be emitted.
+    Returns:
+      Scalar: the weighted sum over tokens over the sum of their weights.
+    References:
+      Kim and Rush 2016, arXiv:1606.07947, eq. 8; Mun'im et al. 2019, arXiv:1811.04531, eq. 8.
+    """
+    per_token = tf.nn.sparse_softmax_cross_entropy_with_logits(token_ids, logits)
+    if label_smoothing:
+        can_be_emitted = tf.cast(logits > _NEVER_EMITTED, logits.dtype)
+        evenly = can_be_emitted / tf.reduce_sum(can_be_emitted, -1, keepdims=True)
+        spread = tf.nn.softmax_cross_entropy_with_logits(evenly, logits)
+        per_token = (1.0 - label_smoothing) * per_token + label_smoothing * spread
+    is_token = tf.cast(tf.not_equal(token_ids, PAD_ID), logits.dtype)
+    token_weights = is_token * tf.expand_dims(weights, -1)
+    return share_of_mean(tf.reduce_sum(per_token * token_weights), tf.reduce_sum(token_weights))
+
+
+def ctc(
+    ctc_logits: tf.Tensor,
+    encoded_lengths: tf.Tensor,
+    token_ids: tf.Tensor,
+    weights: tf.Tensor,
+    *,
+    for_xla: bool = False,
+) -> tf.Tensor:
+    """CTC loss of weighted target sequences, per token, with pad as the blank.
+
+    Sequences that have no alignment, being longer than their encodings, count as zero.
+
+    Args:
+      ctc_logits: [B, S, V] float32.
+      encoded_lengths: [B] int32.
+      token_ids: [B, K, U] int32, ending with eos, which is left out here, and padded with pad.
+      weights: [B, K] float32.
+      for_xla: whether to use operations that XLA can compile alone; the kernel of TensorFlow, which
+        it cannot, is faster.
+    References:
+      Graves et al. 2006; joint with attention: Kim et al. 2017, arXiv:1609.06773, eq. 9.
+    """
+    hypotheses = tf.shape(token_ids)[1]
+    labels = tf.reshape(token_ids, [-1, tf.shape(token_ids)[2]])
+    labels = tf.where(tf.equal(labels, EOS_ID), PAD_ID, labels)
+    lengths = tf.math.count_nonzero(labels, 1, dtype=tf.int32)
+    steps = tf.repeat(encoded_lengths, hypotheses)
+    # An alignment needs a blank between equal neighbours.
+    repeats = tf.equal(labels[:, 1:], labels[:, :-1]) & tf.not_equal(labels[:, 1:], PAD_ID)
+    needed = lengths + tf.math.count_nonzero(repeats, 1, dtype=tf.int32)
+    is_possible = (needed <= steps) & (lengths > 0)
+    # The kernel refuses rows without an alignment: they get one label, and weigh nothing.
+    stand_in = tf.one_hot(0, tf.shape(labels)[1], on_value=UNK_ID, dtype=labels.dtype)
+    labels = tf.where(tf.expand_dims(is_possible, 1), labels, stand_in)
+    steps = tf.maximum(steps, 1)
+    label_lengths = tf.math.count_nonzero(labels, 1, dtype=tf.int32)
+    loss = tf.nn.ctc_loss(
+        labels=labels if for_xla else tf.sparse.from_dense(labels),
+        logits=tf.repeat(ctc_logits, hypotheses, 0),
+        label_length=label_lengths if for_xla else None,
+        logit_length=steps,
+        logits_time_major=False,
+        blank_index=PAD_ID,
+    )
+    row_weights = tf.reshape(weights, [-1]) * tf.cast(is_possible, loss.dtype)
+    total = tf.reduce_sum(row_weights * tf.cast(lengths, loss.dtype))
+    loss = tf.where(is_possible, loss, 0.0)
+    return share_of_mean(tf.reduce_sum(loss * row_weights), total)

@@ -1,0 +1,1 @@
+"""Files, locks, sealed JSON and `.keras` files: written whole or not at all."""

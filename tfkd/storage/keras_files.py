@@ -1,0 +1,46 @@
+"""`.keras` files: written whole or not at all, read with typed errors."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TypeVar
+
+import keras
+
+from tfkd.errors import CheckpointError, TfkdError
+from tfkd.storage.files import atomic_write
+
+Model = TypeVar("Model", bound=keras.Model)
+
+
+def write_model(model: keras.Model, path: Path) -> None:
+    """Writes `model` as a `.keras` file."""
+    # Keras chooses the format by the ending, so the temporary file needs it too.
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    try:
+        model.save(temporary)
+        with atomic_write(path) as file:
+            file.write(temporary.read_bytes())
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_model(path: Path, kind: type[Model]) -> Model:
+    """Reads a `.keras` file.
+
+    Raises:
+      CheckpointError: if it is not one, is damaged, or holds another kind of model.
+    """
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError("is not a .keras file, or is damaged", path=path)
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except TfkdError:
+        raise
+    except Exception as error:  # Keras raises whatever the damaged part happens to break.
+        raise CheckpointError(f"cannot be loaded: {error}", path=path) from error
+    if not isinstance(model, kind):
+        held = type(model).__name__
+        raise CheckpointError(f"holds a {held}, not a {kind.__name__}", path=path)
+    return model

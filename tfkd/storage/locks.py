@@ -1,0 +1,43 @@
+"""Locks of folders that only one process may write into.
+
+Not among `tfkd.storage.files`, which devices without `fcntl` import, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfkd.errors import RecordError
+
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(directory: str | Path) -> Iterator[None]:
+    """Makes the folder and keeps other processes that lock it out until the block ends.
+
+    The system frees the lock of a process that is killed.
+
+    Raises:
+      RecordError: if another process holds the lock, or the folder cannot be made.
+    """
+    path = Path(directory) / _LOCK
+    with contextlib.ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecordError(
+                "another process is writing here",
+                path=directory,
+                remedy="wait until it ends, or choose another --out folder",
+            ) from error
+        except OSError as error:
+            raise RecordError(f"cannot lock: {error.strerror or error}", path=path) from error
+        yield

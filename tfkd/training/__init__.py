@@ -1,0 +1,1 @@
+"""Training by Keras `fit`: the loop, its batches, callbacks, checkpoints, run folders."""

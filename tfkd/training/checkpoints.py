@@ -1,0 +1,131 @@
+"""State of an unfinished training: weights, optimizer and progress, written so that a kill at any
+moment leaves a good one behind."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tfkd.errors import CheckpointError, RecordError
+from tfkd.storage.files import atomic_directory, sha256
+from tfkd.storage.sealed_json import read_sealed, write_sealed
+
+_KEPT = 2
+_STATE = "state.npz"
+_PROGRESS = "progress.json"
+_LOG = logging.getLogger("tfkd")
+
+
+@dataclass
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+      history: one row per finished epoch.
+      batches: finished batches of the epoch after those.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    batches: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint; later ones sort after earlier ones."""
+        return f"epoch-{self.epochs:08d}" + f"-batch-{self.batches:08d}" * (self.batches > 0)
+
+    def best_epoch(self, key: str) -> int:
+        """Index of the earliest epoch with the lowest `key`; -1 before the first."""
+        values = [row[key] for row in self.history]
+        return values.index(min(values)) if values else -1
+
+    def is_best(self, key: str) -> bool:
+        """Whether this is the end of the best epoch so far."""
+        return not self.batches and 0 <= self.best_epoch(key) == self.epochs - 1
+
+    def has_stalled(self, patience: int, key: str = "val_wer") -> bool:
+        """Whether `key` has not fallen for `patience` epochs."""
+        return self.epochs > 0 and self.epochs - 1 - self.best_epoch(key) >= patience
+
+
+def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> None:
+    """Writes one checkpoint and removes all but the newest two."""
+    with atomic_directory(directory / progress.name) as temporary:
+        np.savez(temporary / _STATE, *[np.asarray(v) for v in state_of(model)])
+        digest = sha256(temporary / _STATE)
+        write_sealed(temporary / _PROGRESS, {**asdict(progress), "sha256": digest})
+    _remove(_newest_first(directory)[_KEPT:])
+
+
+def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
+    """Loads the newest good checkpoint into a compiled `model`; without one, starts anew.
+
+    Also removes what a killed writer left behind, and damaged ones, which it names: they would be
+    kept in place of those that are written next.
+
+    Raises:
+      CheckpointError: if a checkpoint is whole but belongs to another model.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    _remove(directory.glob(".epoch-*"))
+    candidates = _newest_first(directory)
+    for place, candidate in enumerate(candidates):
+        if (progress := _read_progress(candidate)) is not None:
+            _assign(candidate / _STATE, model)
+            _remove(candidates[:place] + candidates[place + _KEPT :])
+            return progress
+        _LOG.warning("%s: is damaged; training goes on without it", candidate)
+    _remove(candidates)
+    return Progress()
+
+
+def is_finite(model: keras.Model) -> bool:
+    """Whether weights and optimizer hold finite numbers alone, and so are worth keeping."""
+    return all(np.isfinite(np.asarray(variable)).all() for variable in state_of(model))
+
+
+def _read_progress(checkpoint: Path) -> Progress | None:
+    """The progress of a checkpoint whose files are whole, or None."""
+    try:
+        content = read_sealed(checkpoint / _PROGRESS)
+        if content.pop("sha256") == sha256(checkpoint / _STATE):
+            return Progress(**content)
+    except (RecordError, OSError, KeyError, TypeError):
+        # Damaged, or of another version: the next older one takes its place.
+        return None
+    return None
+
+
+def _assign(path: Path, model: keras.Model) -> None:
+    variables = state_of(model)
+    with np.load(path, allow_pickle=False) as arrays:
+        values = [arrays[f"arr_{i}"] for i in range(len(arrays))]
+    if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+        raise CheckpointError("belongs to another model", path=path.parent)
+    for variable, value in zip(variables, values):
+        variable.assign(value)
+
+
+def state_of(model: keras.Model) -> list[keras.Variable]:
+    """What a checkpoint holds: metrics, too, for the means of an unfinished epoch go on."""
+    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
+def _remove(checkpoints: Iterable[Path]) -> None:
+    for checkpoint in checkpoints:
+        shutil.rmtree(checkpoint)
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    return sorted(directory.glob("epoch-*"), reverse=True)

@@ -1,0 +1,219 @@
+"""Training on several devices or machines with `tf.distribute`, step for step that of one device.
+
+Each replica computes a share of the global batch and of its loss: local sums over global
+denominators. So the gradients of the shares add up to that of one device; they are clipped once
+they are added. Workers agree on everything else through the chief, the first worker, which alone
+reads and writes the run: the others need no folder in common with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfkd.errors import ConfigError, TrainingError
+from tfkd.layers.replicas import sum_over_replicas
+from tfkd.training.padding import Batch, filled
+
+Distribution = Literal["none", "mirrored", "multi_worker"]
+_JOBS = {"chief", "worker"}
+_ADDRESS = re.compile(r"\S+:\d+")
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
+
+
+def replica_shares(
+    batches: tf.data.Dataset, replicas: int, first: int = 0, count: int = 1
+) -> tf.data.Dataset:
+    """Cuts each global batch into shares of as many rows, for replicas `first` and those after.
+
+    Row r goes to replica r % replicas; `filled` provides what is missing.
+
+    Args:
+      batches: dataset of waveform [B, N], num_samples [B], token_ids [B, K, U], weights [B, K].
+      replicas: how many there are in all.
+    Returns:
+      Dataset of the same with ceil(B / replicas) rows, `count` elements for each batch.
+    """
+
+    def cut(batch: Batch) -> tf.data.Dataset:
+        rows = filled(batch, -tf.shape(batch["num_samples"])[0] % replicas)
+        return tf.data.Dataset.from_tensor_slices(
+            {
+                name: tf.stack([values[first + n :: replicas] for n in range(count)])
+                for name, values in rows.items()
+            }
+        )
+
+    return batches.flat_map(cut)
+
+
+class Replicas:
+    """The devices that train one model together.
+
+    Args:
+      distribution: "multi_worker" reads the environment variable TF_CONFIG, as TensorFlow has it,
+        waits for the other workers, and must come before TensorFlow's first operation.
+    Raises:
+      ConfigError: if TF_CONFIG is missing or wrong.
+      TrainingError: if the workers cannot join, or TensorFlow was in use before they could.
+    """
+
+    def __init__(self, distribution: Distribution = "none") -> None:
+        self.is_chief = distribution != "multi_worker" or _is_chief()
+        try:
+            self.strategy = _strategy(distribution)
+        except RuntimeError as error:  # "Collective ops must be configured at program startup"
+            raise TrainingError(
+                f"the workers cannot join: {error}", remedy="start tfkd train in its own process"
+            ) from error
+        except tf.errors.OpError as error:
+            raise TrainingError(
+                f"the workers cannot join: {_first_line(error.message)}",
+                remedy="check TF_CONFIG and that its port is free; then start all workers again",
+            ) from error
+        self.count: int = self.strategy.num_replicas_in_sync
+        self._share = tf.function(
+            lambda values: self.strategy.run(_from_first_replica, args=(values,)),
+            input_signature=[tf.TensorSpec([None], tf.float64)],
+        )
+
+    def scope(self):
+        """The context in which a model and its optimizer are made."""
+        if self.count == 1:
+            return contextlib.nullcontext()
+        return self.strategy.scope()
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises ConfigError unless a batch has a row for each replica."""
+        if batch_size < self.count:
+            raise ConfigError(
+                f"training.batch_size: {batch_size} is below the number of replicas, {self.count}"
+            )
+
+    def batches(
+        self,
+        batches: tf.data.Dataset,
+        watch: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
+    ) -> tf.data.Dataset:
+        """What `fit` reads here of global batches that every worker draws alike.
+
+        Args:
+          watch: is put between this worker's share of the batches and the step.
+        """
+        if self.count == 1:
+            return watch(batches) if watch else batches
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            count = self.count // context.num_input_pipelines
+            first = context.input_pipeline_id * count
+            shares = replica_shares(batches, self.count, first, count).prefetch(2 * count)
+            return watch(shares) if watch else shares
+
+        # Nothing may be fetched ahead of the step once it was watched.
+        options = tf.distribute.InputOptions(experimental_fetch_to_device=watch is None)
+        return self.strategy.distribute_datasets_from_function(of_worker, options)
+
+    @contextlib.contextmanager
+    def folder(self, out: Path) -> Iterator[Path]:
+        """`out` for the chief; for other workers one that vanishes."""
+        if self.is_chief:
+            yield out
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                yield Path(scratch)
+
+    def from_chief(self, values: np.ndarray) -> np.ndarray:
+        """The chief's values on every worker, which must each give as many.
+
+        They travel as float64, which holds float32 and integers below 2^53 exactly.
+        """
+        if self.count == 1:
+            return values
+
+        shared = self._share(tf.constant(values.reshape(-1), tf.float64))
+        local = self.strategy.experimental_local_results(shared)[0]
+        return local.numpy().reshape(values.shape)
+
+    def json_from_chief(self, value: Any) -> Any:
+        """The chief's value on every worker; anything that JSON holds."""
+        content = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        length = int(self.from_chief(np.array(len(content))))
+        mine = content if self.is_chief else np.zeros(length)
+        return json.loads(self.from_chief(mine).astype(np.uint8).tobytes())
+
+    def take_chiefs(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives variables the values that they have on the chief."""
+        if self.count == 1:
+            return
+        flat = np.concatenate([np.asarray(v).reshape(-1).astype(np.float64) for v in variables])
+        sizes = [int(np.prod(v.shape)) for v in variables]
+        parts = np.split(self.from_chief(flat), np.cumsum(sizes)[:-1])
+        for variable, part in zip(variables, parts):
+            variable.assign(part.reshape(variable.shape))
+
+    @contextlib.contextmanager
+    def lost_worker_ends_training(self) -> Iterator[None]:
+        """Turns what TensorFlow raises when another worker is gone into a TrainingError."""
+        try:
+            yield
+        except tf.errors.UnavailableError as error:
+            _, _, reason = error.message.rpartition("Collective ops is aborted by: ")
+            raise TrainingError(
+                f"another worker is gone: {_first_line(reason)}",
+                remedy="start all workers again: training goes on from the last checkpoint",
+            ) from error
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0][:200]
+
+
+def _from_first_replica(values: tf.Tensor) -> tf.Tensor:
+    """The values of the first replica, which is one of the chief's, on all of them."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return sum_over_replicas(tf.where(tf.equal(replica, 0), values, tf.zeros_like(values)))
+
+
+def _strategy(distribution: Distribution) -> tf.distribute.Strategy:
+    match distribution:
+        case "mirrored":
+            return tf.distribute.MirroredStrategy()
+        case "multi_worker":
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def _is_chief() -> bool:
+    """Whether TF_CONFIG makes this process the first worker."""
+    content = os.environ.get("TF_CONFIG")
+    if not content:
+        raise ConfigError("multi_worker needs TF_CONFIG", remedy=f"for example {_EXAMPLE}")
+    try:
+        settings = json.loads(content)
+        cluster, task = settings["cluster"], settings["task"]
+        kind, index = task["type"], int(task["index"])
+        if set(cluster) - _JOBS:
+            raise ValueError(f"jobs other than {' and '.join(sorted(_JOBS))}")
+        if not 0 <= index < len(cluster[kind]):
+            raise ValueError(f"no {kind} has index {index}")
+        for address in itertools.chain(*cluster.values()):
+            if not _ADDRESS.fullmatch(address):
+                raise ValueError(f"{address!r} is not host:port")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"TF_CONFIG is not as TensorFlow has it: {error!r}", remedy=f"for example {_EXAMPLE}"
+        ) from error
+    return kind == "chief" or ("chief" not in cluster and index == 0)

@@ -1,0 +1,77 @@
+"""Which training a folder belongs to, and whether that has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfkd.config import overrides_of, to_dict
+from tfkd.config.strict_yaml import read_yaml
+from tfkd.decoding.runs import CONFIG
+from tfkd.errors import CheckpointError
+from tfkd.records.store import PLAN
+from tfkd.storage.files import write_json
+from tfkd.storage.locks import locked
+
+COMPLETE = "complete.json"
+_IDENTITY = "identity.json"
+_NAMES = {"config": "settings", "train": "training data", "valid": "validation data"}
+
+
+@contextlib.contextmanager
+def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
+    """Takes `out` for one training, and until the block ends for this process alone.
+
+    Args:
+      identity: digests of the settings (`config`) and of what else the training depends on.
+      config: those settings.
+    Raises:
+      CheckpointError: if it belongs to another, with what differs, or holds a store.
+      RecordError: if another process trains into it.
+    """
+    path = out / _IDENTITY
+    with locked(out):
+        if (out / PLAN).exists():
+            raise CheckpointError(
+                "holds prepared audio or pseudo labels", path=out, remedy="choose another --out"
+            )
+        earlier = json.loads(path.read_text()) if path.exists() else identity
+        if earlier != identity:
+            raise CheckpointError(
+                "holds a run of other settings or data: "
+                + "; ".join(_differences(out, earlier, identity, config)),
+                path=out,
+                remedy="choose another --out",
+            )
+        write_json(path, identity)
+        yield
+
+
+def is_finished(out: Path, identity: dict[str, str]) -> bool:
+    """Whether `out` holds the finished training of this identity."""
+    marker = out / COMPLETE
+    if not marker.exists():
+        return False
+    content = json.loads(marker.read_text())
+    return all(content.get(key) == value for key, value in identity.items())
+
+
+def _differences(
+    out: Path, earlier: dict[str, str], identity: dict[str, str], config: Any
+) -> Iterator[str]:
+    for name in (name for name in identity if earlier.get(name) != identity[name]):
+        # A kill may have come before the settings were written.
+        if name == "config" and (out / CONFIG).exists():
+            yield from _changes(read_yaml(out / CONFIG), to_dict(config))
+        else:
+            yield f"other {_NAMES.get(name, name)}"
+
+
+def _changes(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
+    old, new = overrides_of(there), overrides_of(here)
+    for place, own, other in (("there", old, new), ("here", new, old)):
+        if changed := [setting for setting in own if setting not in other]:
+            yield f"{place} {', '.join(changed)}"
