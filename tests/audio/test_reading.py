@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from tfkd.audio import reading as audio
+from tfkd.audio import resampling
 from tfkd.audio.reading import (
     UnusableAudio,
     check_waveform,
     decode_audio,
     encode_flac,
     read_audio,
-    resampling,
 )
-from tfkd.audio.reading import reading as audio
 from tfkd.audio.resampling import resample
 from tfkd.errors import AudioError
 

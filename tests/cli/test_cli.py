@@ -515,8 +515,8 @@ def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, caps
     from tfkd import pipeline as running
     from tfkd.data import preparation as preparing
     from tfkd.distillation import labelling
-    from tfkd.exporting.export import export as exporting
-    from tfkd.training.loop import loop as training
+    from tfkd.exporting import export as exporting
+    from tfkd.training import loop as training
 
     before = (finished_job / "results.json").read_bytes()
     kept = {path: at for path, at in times_below(finished_job).items() if is_product(path)}
@@ -603,7 +603,7 @@ def test_evaluate_keeps_the_characters_that_a_recogniser_can_say(
 
 def test_a_job_goes_on_where_a_stage_is_missing(finished_job, job, tmp_path, monkeypatch):
     from tfkd import pipeline as running
-    from tfkd.training.loop import loop as training
+    from tfkd.training import loop as training
 
     work = shutil.copytree(finished_job, tmp_path / "work")
     (work / "transcripts" / "student-truth.jsonl").unlink()

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfkd.device import recogniser as device
 from tfkd.device.recogniser import DeviceMetadata, DeviceRecogniser, append_metadata, read_metadata
-from tfkd.device.recogniser import recogniser as device
 from tfkd.errors import AudioError, CheckpointError, TfkdError
 
 GRAPH = b"\x1c\x00\x00\x00TFL3" + bytes(range(256))

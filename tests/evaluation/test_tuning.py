@@ -11,7 +11,8 @@ from tfkd import cli
 from tfkd.config import overrides_of
 from tfkd.decoding.decoder import Decoder
 from tfkd.errors import ConfigError
-from tfkd.evaluation.evaluate import evaluate, open_model, tuning
+from tfkd.evaluation import tuning
+from tfkd.evaluation.evaluate import evaluate, open_model
 from tfkd.evaluation.tuning import tune
 from tfkd.language_models.ngram import unit_names
 from tfkd.metrics import ErrorRate

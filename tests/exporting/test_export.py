@@ -22,11 +22,11 @@ from tfkd.data.preparation import prepare
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
 from tfkd.decoding.runs import MODEL, Run, save_model
+from tfkd.device import recogniser as device
 from tfkd.device.recogniser import DeviceRecogniser
-from tfkd.device.recogniser import recogniser as device
 from tfkd.errors import CheckpointError, ExportError
+from tfkd.exporting import export as exporting
 from tfkd.exporting.export import Exported, decoder_for, export, load_savedmodel
-from tfkd.exporting.export import export as exporting
 from tfkd.models.recogniser import Recogniser
 from tfkd.records import Store, open_store
 

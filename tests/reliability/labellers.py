@@ -16,7 +16,8 @@ from forks import Worker, fork, fork_worker, write_messages_to
 
 from tfkd import cli
 from tfkd.config import LabelConfig
-from tfkd.decoding.decoder import decode_dataset, runs
+from tfkd.decoding import runs
+from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
 from tfkd.distillation import labelling
 

@@ -38,7 +38,7 @@ EPOCHS = 2
 TRAIN = """
 import os, signal, sys
 import tensorflow as tf
-from tfkd.training.loop import callbacks
+from tfkd.training import callbacks
 from tfkd.config import SystemConfig, from_dict
 from tfkd.records import open_store
 from tfkd.config.strict_yaml import read_yaml

@@ -13,8 +13,8 @@ from forks import Worker, fork_worker, write_messages_to
 
 from tfkd.config import SystemConfig
 from tfkd.records import open_store
+from tfkd.training import loop as training
 from tfkd.training.callbacks import KeepProgress
-from tfkd.training.loop import loop as training
 
 
 @dataclass(frozen=True)

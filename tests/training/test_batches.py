@@ -19,9 +19,9 @@ from tfkd.data.preparation import prepare
 from tfkd.objectives.targets import targets_of
 from tfkd.records import Store, open_store
 from tfkd.text import PAD_ID, CharacterTokenizer
+from tfkd.training import batches as epochs
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.distribution import replica_shares
-from tfkd.training.loop import batches as epochs
 from tfkd.training.profiling import Profile
 
 TOKENIZER = CharacterTokenizer(" abdeikmosu")

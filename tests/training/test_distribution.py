@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.replicas import share_of_mean, sum_over_replicas
+from tfkd.training import distribution
 from tfkd.training.distribution import Replicas, replica_shares
-from tfkd.training.loop import distribution
 from tfkd.training.padding import in_few_shapes
 
 CLUSTER = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}

@@ -20,8 +20,8 @@ from tfkd.errors import CheckpointError, TextError
 from tfkd.language_models import load_language_model
 from tfkd.language_models.sentences import Sentences, read_sentences
 from tfkd.text import EOS_ID, SOS_ID
+from tfkd.training import language_model as lm_training
 from tfkd.training.language_model import sentence_batches, train_language_model
-from tfkd.training.loop import language_model as lm_training
 
 SENTENCES = ["ab cd", "ab", "cd ab", "abc d"]
 CONFIG = LanguageModelConfig(
@@ -33,7 +33,7 @@ CONFIG = LanguageModelConfig(
 TRAIN_AND_DIE = """
 import os, signal, sys
 from helpers import tokenizer
-from tfkd.training.loop import language_model as lm_training
+from tfkd.training import language_model as lm_training
 from tfkd.config import LanguageModelConfig, from_dict
 from tfkd.config.strict_yaml import read_yaml
 

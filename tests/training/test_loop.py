@@ -25,11 +25,12 @@ from tfkd.records import RandomAccess, open_store
 from tfkd.storage.files import sha256
 from tfkd.storage.locks import locked
 from tfkd.storage.sealed_json import read_sealed, write_sealed
+from tfkd.training import callbacks
+from tfkd.training import loop as training
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.callbacks import ValidationErrorRate
 from tfkd.training.checkpoints import restore_checkpoint
-from tfkd.training.loop import callbacks, feature_statistics, train
-from tfkd.training.loop import loop as training
+from tfkd.training.loop import feature_statistics, train
 from tfkd.training.trainable import TrainableRecogniser
 
 EPOCHS = 5
@@ -38,8 +39,8 @@ KILLED_IN_EPOCH = 3
 # Kills itself in the middle of an epoch: nothing can be tidied up.
 TRAIN_AND_DIE = """
 import os, signal, sys
-from tfkd.training.loop import callbacks
-from tfkd.training.loop import loop as training
+from tfkd.training import callbacks
+from tfkd.training import loop as training
 from tfkd.config import SystemConfig, from_dict
 from tfkd.records import open_store
 from tfkd.config.strict_yaml import read_yaml
