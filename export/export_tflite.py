@@ -7,7 +7,7 @@ import sys
 
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import load_run
-from tfkd.exporting import export
+from tfkd.exporting.export import export
 from tfkd.records import open_verified
 
 if __name__ == "__main__":  # the converter runs in a child process, which imports this file

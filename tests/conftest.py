@@ -195,7 +195,7 @@ def export_config() -> ExportConfig:
 @pytest.fixture(scope="session")
 def exports(teacher, prepared, tmp_path_factory) -> dict[str, Exported]:
     """The teacher in every form, by format; `path` is absolute."""
-    from tfkd.exporting import export
+    from tfkd.exporting.export import export
 
     out = tmp_path_factory.mktemp("exports")
     reports = export(teacher, out, EXPORT, prepared["valid"])

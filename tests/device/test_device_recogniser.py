@@ -191,7 +191,7 @@ def damage_found(path: Path) -> str | None:
 
 def test_reading_metadata_needs_no_heavy_package(model_file):
     loaded = run_python(
-        "import sys; from tfkd import device; device.read_metadata(sys.argv[1]);"
+        "import sys; from tfkd.device.recogniser import read_metadata; read_metadata(sys.argv[1]);"
         "print(*(name.partition('.')[0] for name in sys.modules))",
         str(model_file),
     ).split()

@@ -14,7 +14,7 @@ from helpers import VOCAB_SIZE, random_batch, tiny_config
 from tfkd.config import AttentionConfig, DecoderConfig, TrainingConfig
 from tfkd.decoding.runs import MODEL, load_model, save_model
 from tfkd.errors import ConfigError, TrainingError
-from tfkd.exporting import export
+from tfkd.exporting.export import export
 from tfkd.layers import attention_scan
 from tfkd.layers.recurrent import BidirectionalRNN, Order
 from tfkd.models.decoders.attention_rnn import AttentionDecoder

@@ -17,7 +17,7 @@ def export(options: argparse.Namespace) -> None:
     from tfkd.config import ExportConfig, from_dict
     from tfkd.data.preparation import preparation_for, utterance_store
     from tfkd.decoding.runs import PARITY, load_run
-    from tfkd.exporting import export
+    from tfkd.exporting.export import export
     from tfkd.reporting.tables import human_bytes, table
 
     settings = own_options(options, "beam_width", "num_hypotheses", "max_seconds", "max_wer_change")

@@ -99,7 +99,7 @@ def filter_page(report: FilterReport, pieces: Sequence[str] | None = None) -> st
       pieces: of the teacher's tokenizer, to name tokens in the pictures; numbers without it.
     """
     environment = Environment(
-        loader=PackageLoader("tfkd"),
+        loader=PackageLoader("tfkd.distillation"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
