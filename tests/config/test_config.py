@@ -3,13 +3,17 @@
 import dataclasses
 import subprocess
 import sys
+import typing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
 
 from tfkd.config import (
     DecodingConfig,
+    FilterConfig,
     LabelConfig,
     LanguageModelConfig,
     ModelConfig,
@@ -26,6 +30,8 @@ from tfkd.config import (
     to_yaml,
     with_overrides,
 )
+from tfkd.config import settings as settings_module
+from tfkd.config.bounds import LATER, Bounds, bounds_of, number
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.errors import ConfigError
 
@@ -149,18 +155,22 @@ def test_an_optional_value_may_be_null():
         (RunConfig, {"export": {"num_hypotheses": 9}}, "export.num_hypotheses: cannot exceed"),
         (ModelConfig, {"frontend": {"max_hz": 8001}}, "frontend.max_hz: must lie"),
         (ModelConfig, {"frontend": {"min_hz": 7600}}, "frontend.max_hz: must lie"),
-        (ModelConfig, {"frontend": {"delta_orders": 3}}, "frontend.delta_orders: must be"),
+        (ModelConfig, {"frontend": {"delta_orders": 3}}, "frontend.delta_orders: 3 is above 2"),
         (ModelConfig, {"encoder": {"time_reduction": 6}}, "must be a power of two"),
         (SystemConfig, {"tokenizer": {"kind": "sentencepiece"}}, "SentencePiece needs one"),
         (SystemConfig, {"model": {"ctc": False}}, "training.ctc_weight: needs model.ctc: true"),
         (TrainingConfig, {"speed_factors": []}, "speed_factors: needs at least one"),
-        (TrainingConfig, {"speed_factors": [0.4, 1]}, "speed_factors: needs at least one"),
-        (TrainingConfig, {"speed_factors": [1, 100]}, "speed_factors: needs factors of 2 or less"),
-        (TrainingConfig, {"learning_rate": 0}, "learning_rate: must be above 0"),
+        (TrainingConfig, {"speed_factors": [0.4, 1]}, "speed_factors: 0.4 is below 0.5"),
+        (TrainingConfig, {"speed_factors": [1, 100]}, "speed_factors: 100.0 is above 2"),
+        (TrainingConfig, {"learning_rate": 0}, "learning_rate: 0.0 is not above 0"),
         (TrainingConfig, {"final_learning_rate": 1}, "final_learning_rate: cannot exceed"),
-        (TrainingConfig, {"ctc_weight": 1.5}, "ctc_weight: is a share of the loss"),
-        (TrainingConfig, {"validation_beam_width": 65}, "validation_beam_width: is above 64"),
-        (RunConfig, {"prepare": {"max_rejected_share": 2}}, "max_rejected_share: is a share"),
+        (TrainingConfig, {"ctc_weight": 1.5}, "ctc_weight: 1.5 is above 1"),
+        (TrainingConfig, {"validation_beam_width": 65}, "validation_beam_width: 65 is above 64"),
+        (
+            RunConfig,
+            {"prepare": {"max_rejected_share": 2}},
+            "prepare.max_rejected_share: 2.0 is above 1",
+        ),
         (TrainingConfig, {"epochs": 0}, "epochs: 0 is below 1"),
         (TrainingConfig, {"seed": -1}, "seed: -1 is below 0"),
         (TrainingConfig, {"distribution": "both"}, "none of none, mirrored, multi_worker"),
@@ -169,6 +179,9 @@ def test_an_optional_value_may_be_null():
         (TrainingConfig, {"label_smoothing": 1}, "label_smoothing: 1.0 is not below 1"),
         (ModelConfig, {"encoder": {"dropout": 1.0}}, "encoder.dropout: 1.0 is not below 1"),
         (ModelConfig, {"encoder": {"dropout": -0.1}}, "encoder.dropout: -0.1 is below 0"),
+        (FilterConfig, {"min_mean_log_prob": 5}, "min_mean_log_prob: 5.0 is above 0"),
+        (FilterConfig, {"min_coverage": 1.5}, "min_coverage: 1.5 is above 1"),
+        (LanguageModelConfig, {"training": {"learning_rate": 0}}, "0.0 is not above 0"),
         (RunConfig, {"prepare": {"min_seconds": 30}}, "prepare.min_seconds: must be below"),
         (
             RunConfig,
@@ -226,9 +239,9 @@ def test_an_override_that_cannot_be_applied_is_refused(tmp_path, override, expec
 
 @pytest.mark.parametrize("key", ["decoding.max_tokens", "training.learning_rate"])
 def test_numbers_beyond_any_use_are_refused(tmp_path, key):
-    for number in ("1" + "0" * 30, "-1" + "0" * 30):
+    for value in ("1" + "0" * 30, "-1" + "0" * 30):
         with pytest.raises(ConfigError, match=f"{key}: -?1.* is too large"):
-            load_run_config(written(tmp_path, ""), [f"teacher.{key}={number}"])
+            load_run_config(written(tmp_path, ""), [f"teacher.{key}={value}"])
 
 
 @pytest.mark.parametrize(
@@ -333,3 +346,136 @@ def test_overrides_of_one_section():
     assert changed == DecodingConfig(eos_threshold=1.5, normalisation="mean")
     with pytest.raises(ConfigError, match="did you mean 'min_tokens'"):
         with_overrides(DecodingConfig(), ["min_token=2"])
+
+
+def config_classes() -> list[type]:
+    found = [each for each in vars(settings_module).values() if dataclasses.is_dataclass(each)]
+    assert len(found) > 20
+    return found
+
+
+def is_numeric(hint: object) -> bool:
+    return hint in (int, float) or any(map(is_numeric, typing.get_args(hint)))
+
+
+def numbers_without_bounds(kind: type) -> list[str]:
+    hints = typing.get_type_hints(kind)
+    numeric = [each for each in dataclasses.fields(kind) if is_numeric(hints[each.name])]
+    return [each.name for each in numeric if bounds_of(each) is None]
+
+
+@pytest.mark.parametrize("kind", config_classes(), ids=lambda kind: kind.__name__)
+def test_every_number_has_bounds_beside_it_or_says_that_any_will_do(kind):
+    assert numbers_without_bounds(kind) == []
+
+
+def test_a_number_that_was_declared_without_bounds_is_found():
+    @dataclass(frozen=True)
+    class Careless:
+        weight: float = number(0.5, at_least=0)
+        offset: float | None = None
+        factors: tuple[float, ...] = (1.0,)
+        shift: int = number(0)
+
+    assert numbers_without_bounds(Careless) == ["offset", "factors"]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        (Bounds(at_least=0), [0, 0.5, 9], [-1e-9]),
+        (Bounds(above=0), [1e-9, 1], [0, -1]),
+        (Bounds(at_most=1), [1, -5], [1.1]),
+        (Bounds(below=1), [0.999], [1, 2]),
+        (Bounds(at_least=0, below=1), [0, 0.9], [-0.1, 1]),
+        (Bounds(), [-1e9, 0, 1e9], []),
+    ],
+)
+def test_bounds(bounds, inside, outside):
+    assert [value for value in inside if bounds.fault(value)] == []
+    assert all(bounds.fault(value) for value in outside)
+
+
+@dataclass(frozen=True)
+class Listener:
+    units: int = number(3, at_least=1)
+    kind: Literal["plain"] = field(default="plain", metadata=LATER)
+
+
+@dataclass(frozen=True)
+class Layered:
+    kind: Literal["layered", "deep"] = "layered"
+    layers: int = number(2, at_least=1)
+
+
+@dataclass(frozen=True)
+class Model:
+    encoder: Listener | Layered = field(default_factory=Listener)
+    extra: Listener | Layered | None = None
+    bias: float = number(0.0, is_later=True)
+
+
+def test_kind_chooses_the_class_of_a_tagged_union():
+    assert from_dict(Model, {"encoder": {"kind": "layered", "layers": 5}}).encoder == Layered(
+        layers=5
+    )
+    assert from_dict(Model, {"extra": {"kind": "deep"}}).extra == Layered(kind="deep")
+    assert from_dict(Model, {"extra": None}).extra is None
+
+
+def test_a_config_of_before_the_union_means_its_first_class():
+    assert from_dict(Model, {"encoder": {"units": 7}}).encoder == Listener(units=7)
+    assert from_dict(Model, {"encoder": {}}) == Model()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ({"kind": "layerd"}, "encoder.kind: 'layerd' is none of plain, layered, deep (did you"),
+        ({"kind": ["deep"]}, "encoder.kind: ['deep'] is none of plain"),
+        ({"kind": "layered", "units": 3}, "unknown key 'encoder.units'"),
+        ({"layers": 3}, "unknown key 'encoder.layers'"),
+        ({"kind": "layered", "layers": 0}, "encoder.layers: 0 is below 1"),
+        (None, "encoder: expected a mapping, got None"),
+        ("layered", "encoder: expected a mapping, got 'layered'"),
+    ],
+)
+def test_a_tagged_union_is_read_strictly(encoder, message):
+    assert message in refusal(Model, {"encoder": encoder})
+
+
+def test_a_union_is_written_so_that_it_is_read_again():
+    config = Model(encoder=Layered(layers=4), extra=Listener(units=1))
+    assert from_dict(Model, yaml.safe_load(to_yaml(config))) == config
+
+
+def test_an_override_of_kind_takes_the_defaults_of_the_new_kind():
+    changed = with_overrides(Model(), ["encoder.kind=layered", "encoder.layers=9"])
+    assert changed.encoder == Layered(layers=9)
+    assert with_overrides(changed, ["bias=1.5"]) == Model(encoder=Layered(layers=9), bias=1.5)
+    assert with_overrides(changed, ["encoder.kind=deep"]).encoder == Layered("deep", 9)
+    with pytest.raises(ConfigError, match="unknown key 'encoder.units'"):
+        with_overrides(Model(encoder=Listener(units=9)), ["encoder.kind=layered"])
+
+
+def test_a_setting_that_was_added_later_is_part_of_the_digest_where_it_is_used():
+    @dataclass(frozen=True)
+    class Earlier:
+        units: int = 3
+
+    assert config_digest(Listener()) == config_digest(Earlier())
+    assert config_digest(Listener(units=4)) == config_digest(Earlier(units=4))
+    assert config_digest(Model()) != config_digest(Model(bias=0.5))
+    assert config_digest(Model()) != config_digest(Model(encoder=Layered()))
+
+
+def test_digests_of_the_first_settings_are_what_they_were():
+    """Runs, stores and labels that exist hold these digests: a change would redo them all."""
+    digests = {
+        kind.__name__: config_digest(kind())[:12] for kind in (SystemConfig, LabelConfig, RunConfig)
+    }
+    assert digests == {
+        "SystemConfig": "85cdbe31de84",
+        "LabelConfig": "22c663871502",
+        "RunConfig": "a4040a3dea05",
+    }

@@ -1,4 +1,16 @@
-"""YAML to settings, strictly, and back; overrides on the way."""
+"""Reads settings from YAML, strictly, writes them back, and applies overrides.
+
+A field whose type is a union of config classes is a *tagged union*: each class has a field `kind`,
+and the `kind` in the file chooses the class. Without one the first class of the union is meant, so
+configs that were written before there was a choice are read as they were:
+
+    class EncoderConfig:
+        kind: Literal["recurrent"] = field(default="recurrent", metadata=LATER)
+    class ConformerConfig:
+        kind: Literal["conformer"] = "conformer"
+    class ModelConfig:
+        encoder: EncoderConfig | ConformerConfig = field(default_factory=EncoderConfig)
+"""
 
 from __future__ import annotations
 
@@ -12,6 +24,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
+from tfkd.config.bounds import default_of, is_later
 from tfkd.config.checks import validate
 from tfkd.config.settings import ObjectiveConfig, PrepareConfig, RunConfig, SystemConfig
 from tfkd.config.strict_yaml import parse_yaml, read_yaml
@@ -77,10 +90,24 @@ def overrides_of(content: dict[str, Any], at: str = "") -> list[str]:
 def with_overrides(config: T, overrides: typing.Sequence[str]) -> T:
     """The config with `key.path=value` settings changed, whose values are YAML.
 
+    Where an override chooses another `kind`, the settings of the old one that were never changed
+    from their defaults give way to those of the new.
+
     Raises:
       ConfigError: for an unknown key, or a value that does not fit.
     """
-    return from_dict(type(config), apply_overrides(to_dict(config), overrides))
+    return from_dict(type(config), apply_overrides(_changed_settings(config), overrides))
+
+
+def _changed_settings(config: Any) -> dict[str, Any]:
+    """The settings that differ from their defaults, and every `kind`."""
+    settings = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name == "kind" or value != default_of(field):
+            is_section = dataclasses.is_dataclass(value)
+            settings[field.name] = _changed_settings(value) if is_section else value
+    return settings
 
 
 def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at: str = "") -> T:
@@ -117,7 +144,7 @@ def _with_moved_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The config as plain mappings and lists, fit for YAML and JSON."""
+    """The config as plain mappings and lists, which YAML and JSON can write."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -127,8 +154,25 @@ def to_yaml(config: Any) -> str:
 
 
 def config_digest(*configs: Any) -> str:
-    """Identity of resolved configs: the same settings give the same digest."""
-    return sha256_of_text(json.dumps([to_dict(c) for c in configs], sort_keys=True))
+    """Identity of resolved configs: the same settings give the same digest.
+
+    A setting that was added later (`number(..., is_later=True)` or `metadata=LATER`) counts only
+    where it differs from its default, so what was computed before it existed stays finished. Its
+    default must therefore mean what the code did before.
+    """
+    return sha256_of_text(json.dumps([_identifying_settings(c) for c in configs], sort_keys=True))
+
+
+def _identifying_settings(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_identifying_settings(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    return {
+        field.name: _identifying_settings(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if not is_later(field) or getattr(value, field.name) != default_of(field)
+    }
 
 
 def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) -> dict[str, Any]:
@@ -163,7 +207,11 @@ def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
         return from_dict(typing.cast(type, hint), value, path=path, at=at)
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return None if value is None else _convert(choices[0], value, path=path, at=at)
+        if value is None and types.NoneType in choices:
+            return None
+        given = [choice for choice in choices if choice is not types.NoneType]
+        chosen = given[0] if len(given) == 1 else _class_of_kind(given, value, path=path, at=at)
+        return _convert(chosen, value, path=path, at=at)
     if origin is Literal:
         if value not in choices:
             raise ConfigError(f"{at}: {value!r} is none of {', '.join(choices)}", path=path)
@@ -173,6 +221,22 @@ def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
             raise ConfigError(f"{at}: expected a list, got {value!r}", path=path)
         return tuple(_convert(choices[0], item, path=path, at=at) for item in value)
     return _scalar(hint, value, path=path, at=at)
+
+
+def _class_of_kind(classes: list[type], value: Any, *, path: str | Path | None, at: str) -> type:
+    """The class of a tagged union that `kind` names; the first if it names none."""
+    if not isinstance(value, dict) or "kind" not in value:
+        return classes[0]
+    by_kind = {
+        kind: each
+        for each in classes
+        for kind in typing.get_args(typing.get_type_hints(each).get("kind"))
+    }
+    kind = value["kind"]
+    if not isinstance(kind, str) or kind not in by_kind:
+        why = f"{at}.kind: {kind!r} is none of {', '.join(by_kind)}"
+        raise ConfigError(why, path=path, remedy=did_you_mean(str(kind), by_kind))
+    return by_kind[kind]
 
 
 def _scalar(hint: type, value: Any, *, path: str | Path | None, at: str) -> Any:

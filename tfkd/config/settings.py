@@ -6,6 +6,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tfkd.config.bounds import number
+
+# A step of the search costs as many decoder steps an utterance.
+WIDEST_BEAM = 64
+
 ENGLISH_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
 
 
@@ -25,12 +30,12 @@ class PrepareConfig:
         has no text, and rejects it where it has.
     """
 
-    sample_rate_hz: int = 16000
-    min_seconds: float = 0.1
-    max_seconds: float = 30.0
+    sample_rate_hz: int = number(16000, at_least=1000)
+    min_seconds: float = number(0.1, at_least=0)
+    max_seconds: float = number(30.0, at_least=0.01)
     too_long: Literal["reject", "split"] = "reject"
-    max_rejected_share: float = 0.05
-    shard_size: int = 512
+    max_rejected_share: float = number(0.05, at_least=0, at_most=1)
+    shard_size: int = number(512, at_least=1)
     text: TextConfig = field(default_factory=TextConfig)
 
 
@@ -40,7 +45,7 @@ class TokenizerConfig:
 
     kind: Literal["characters", "sentencepiece"] = "characters"
     alphabet: str | None = ENGLISH_ALPHABET
-    vocab_size: int | None = None
+    vocab_size: int | None = number(None, at_least=5)
     model_type: Literal["unigram", "bpe"] = "unigram"
 
 
@@ -48,23 +53,23 @@ class TokenizerConfig:
 class FrontendConfig:
     """Log-mel filterbank inside the model."""
 
-    sample_rate_hz: int = 16000
-    num_mels: int = 80
-    window_ms: float = 25.0
-    hop_ms: float = 10.0
-    min_hz: float = 20.0
-    max_hz: float = 7600.0
-    delta_orders: int = 0
+    sample_rate_hz: int = number(16000, at_least=1000)
+    num_mels: int = number(80, at_least=1)
+    window_ms: float = number(25.0, at_least=1)
+    hop_ms: float = number(10.0, at_least=1)
+    min_hz: float = number(20.0, at_least=0)
+    max_hz: float = number(7600.0, above=0)
+    delta_orders: int = number(0, at_least=0, at_most=2)
 
 
 @dataclass(frozen=True)
 class SpecAugmentConfig:
     """Park et al. 2019 (arXiv:1904.08779): masks on the log-mel features while training."""
 
-    frequency_masks: int = 2
-    max_frequency_width: int = 15
-    time_masks: int = 2
-    max_time_share: float = 0.05
+    frequency_masks: int = number(2, at_least=0)
+    max_frequency_width: int = number(15, at_least=0)
+    time_masks: int = number(2, at_least=0)
+    max_time_share: float = number(0.05, at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,12 @@ class EncoderConfig:
     layers 2, 3, ..., and before layer 1 as often as is still needed."""
 
     reduction: Literal["pyramid", "conv"] = "conv"
-    time_reduction: int = 4
-    conv_units: int = 128
+    time_reduction: int = number(4, at_least=1)
+    conv_units: int = number(128, at_least=1)
     cell: Literal["lstm", "gru"] = "lstm"
-    layers: int = 3
-    units: int = 256
-    dropout: float = 0.0
+    layers: int = number(3, at_least=1)
+    units: int = number(256, at_least=1)
+    dropout: float = number(0.0, at_least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,9 @@ class AttentionConfig:
     """Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015) attention."""
 
     kind: Literal["additive", "location"] = "additive"
-    units: int = 128
-    location_filters: int = 10
-    location_width: int = 31
+    units: int = number(128, at_least=1)
+    location_filters: int = number(10, at_least=1)
+    location_width: int = number(31, at_least=1)
 
 
 @dataclass(frozen=True)
@@ -96,9 +101,9 @@ class DecoderConfig:
     """The speller: one recurrent layer with input feeding."""
 
     cell: Literal["lstm", "gru"] = "lstm"
-    units: int = 256
-    embedding_units: int = 64
-    dropout: float = 0.0
+    units: int = number(256, at_least=1)
+    embedding_units: int = number(64, at_least=1)
+    dropout: float = number(0.0, at_least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -133,12 +138,12 @@ class SearchControls:
     """
 
     normalisation: Literal["gnmt", "mean"] = "gnmt"
-    length_penalty: float = 0.0
-    coverage_penalty: float = 0.0
-    min_tokens: int = 1
-    eos_threshold: float | None = None
-    no_repeat_ngram: int = 0
-    temperature: float = 1.0
+    length_penalty: float = number(0.0, at_least=0)
+    coverage_penalty: float = number(0.0, at_least=0)
+    min_tokens: int = number(1, at_least=1)
+    eos_threshold: float | None = number(None, at_least=0)
+    no_repeat_ngram: int = number(0, at_least=0)
+    temperature: float = number(1.0, at_least=1e-3)
 
 
 @dataclass(frozen=True)
@@ -153,8 +158,8 @@ class FusionConfig:
     """
 
     lm: str | None = None
-    lm_weight: float = 0.0
-    ctc_weight: float = 0.0
+    lm_weight: float = number(0.0, at_least=0)
+    ctc_weight: float = number(0.0, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -166,10 +171,10 @@ class DecodingConfig(SearchControls):
       max_tokens_per_second: a limit by the length of the audio besides.
     """
 
-    beam_width: int = 4
-    num_hypotheses: int = 1
-    max_tokens: int = 200
-    max_tokens_per_second: float | None = None
+    beam_width: int = number(4, at_least=1, at_most=WIDEST_BEAM)
+    num_hypotheses: int = number(1, at_least=1)
+    max_tokens: int = number(200, at_least=1)
+    max_tokens_per_second: float | None = number(None, at_least=0.1)
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
 
@@ -181,16 +186,16 @@ class FilterConfig:
     """
 
     drop_unfinished: bool = True
-    max_repeats: int | None = None
-    max_compression_ratio: float | None = None
-    min_characters_per_second: float | None = None
-    max_characters_per_second: float | None = None
-    min_mean_log_prob: float | None = None
-    min_coverage: float | None = None
-    max_backward_share: float | None = None
-    backward_tolerance_seconds: float = 0.2
-    max_disagreement: float | None = None
-    max_wer: float | None = None
+    max_repeats: int | None = number(None, at_least=1)
+    max_compression_ratio: float | None = number(None, at_least=0)
+    min_characters_per_second: float | None = number(None, at_least=0)
+    max_characters_per_second: float | None = number(None, at_least=0)
+    min_mean_log_prob: float | None = number(None, at_most=0)
+    min_coverage: float | None = number(None, at_least=0, at_most=1)
+    max_backward_share: float | None = number(None, at_least=0, at_most=1)
+    backward_tolerance_seconds: float = number(0.2, at_least=0)
+    max_disagreement: float | None = number(None, at_least=0)
+    max_wer: float | None = number(None, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -205,10 +210,10 @@ class ObjectiveConfig:
     """
 
     kind: Literal["truth", "seq_kd"] = "truth"
-    num_hypotheses: int = 1
+    num_hypotheses: int = number(1, at_least=1)
     choice: Literal["best", "nearest_to_reference"] = "best"
     weights: Literal["uniform", "posterior", "rank"] = "posterior"
-    temperature: float = 1.0
+    temperature: float = number(1.0, at_least=1e-3)
     truth_audio: Literal["all", "filtered"] = "all"
     filters: FilterConfig = field(default_factory=FilterConfig)
 
@@ -228,19 +233,19 @@ class TrainingConfig:
       xla: whether steps are compiled, once for each shape of a batch.
     """
 
-    epochs: int = 30
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-5
-    warmup_steps: int = 200
-    clip_norm: float = 5.0
-    label_smoothing: float = 0.1
-    ctc_weight: float = 0.3
-    speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
-    patience: int = 8
-    checkpoint_minutes: float = 15.0
-    validation_beam_width: int = 1
-    seed: int = 0
+    epochs: int = number(30, at_least=1)
+    batch_size: int = number(16, at_least=1)
+    learning_rate: float = number(1e-3, above=0)
+    final_learning_rate: float = number(1e-5, at_least=0)
+    warmup_steps: int = number(200, at_least=0)
+    clip_norm: float = number(5.0, at_least=0)
+    label_smoothing: float = number(0.1, at_least=0, below=1)
+    ctc_weight: float = number(0.3, at_least=0, at_most=1)
+    speed_factors: tuple[float, ...] = number((0.9, 1.0, 1.1), at_least=0.5, at_most=2)
+    patience: int = number(8, at_least=1)
+    checkpoint_minutes: float = number(15.0, at_least=0)
+    validation_beam_width: int = number(1, at_least=1, at_most=WIDEST_BEAM)
+    seed: int = number(0, at_least=0)
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
@@ -265,11 +270,11 @@ class LabelConfig(SearchControls):
       max_tokens, max_tokens_per_second: null for what the teacher itself decodes with.
     """
 
-    beam_width: int = 8
-    num_hypotheses: int = 4
-    max_tokens: int | None = None
-    max_tokens_per_second: float | None = None
-    batch_size: int = 16
+    beam_width: int = number(8, at_least=1, at_most=WIDEST_BEAM)
+    num_hypotheses: int = number(4, at_least=1)
+    max_tokens: int | None = number(None, at_least=1)
+    max_tokens_per_second: float | None = number(None, at_least=0.1)
+    batch_size: int = number(16, at_least=1)
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
     def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
@@ -289,23 +294,23 @@ class RecurrentConfig:
     """A recurrent language model, but for its vocabulary."""
 
     cell: Literal["lstm", "gru"] = "lstm"
-    layers: int = 1
-    units: int = 256
-    embedding_units: int = 64
-    dropout: float = 0.0
+    layers: int = number(1, at_least=1)
+    units: int = number(256, at_least=1)
+    embedding_units: int = number(64, at_least=1)
+    dropout: float = number(0.0, at_least=0, below=1)
 
 
 @dataclass(frozen=True)
 class LanguageModelTrainingConfig:
     """How `tfkd train-lm` trains; `patience` is in epochs without a lower perplexity."""
 
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    clip_norm: float = 5.0
-    patience: int = 3
-    checkpoint_minutes: float = 10.0
-    seed: int = 0
+    epochs: int = number(20, at_least=1)
+    batch_size: int = number(32, at_least=1)
+    learning_rate: float = number(2e-3, above=0)
+    clip_norm: float = number(5.0, at_least=0)
+    patience: int = number(3, at_least=1)
+    checkpoint_minutes: float = number(10.0, at_least=0)
+    seed: int = number(0, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -324,11 +329,11 @@ class ExportConfig:
     """Which forms are written, and how far a quantised one may drift (WER as a share)."""
 
     formats: tuple[ExportFormat, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
-    beam_width: int = 4
-    num_hypotheses: int = 1
-    max_seconds: float = 30.0
-    max_wer_change: float = 0.005
-    parity_utterances: int = 50
+    beam_width: int = number(4, at_least=1, at_most=WIDEST_BEAM)
+    num_hypotheses: int = number(1, at_least=1)
+    max_seconds: float = number(30.0, at_least=0.01)
+    max_wer_change: float = number(0.005, at_least=0)
+    parity_utterances: int = number(50, at_least=1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""The bounds of a numeric setting, written beside its default."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_BOUNDS, _IS_LATER = "bounds", "is_later"
+
+# Metadata of a setting that is younger than the first digests: see `config_digest`.
+LATER = {_IS_LATER: True}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers that a setting may have; each limit is off where it is None."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def fault(self, value: float) -> str | None:
+        """Says which limit `value` breaks; None if it breaks none."""
+        if self.at_least is not None and value < self.at_least:
+            return f"{value} is below {self.at_least:g}"
+        if self.above is not None and value <= self.above:
+            return f"{value} is not above {self.above:g}"
+        if self.at_most is not None and value > self.at_most:
+            return f"{value} is above {self.at_most:g}"
+        if self.below is not None and value >= self.below:
+            return f"{value} is not below {self.below:g}"
+        return None
+
+
+def number(
+    default: T,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    is_later: bool = False,
+) -> T:
+    """Declares a numeric field of a config class: its default and the numbers it may have.
+
+    A tuple of numbers has its bounds item by item; None, where the type allows it, has none.
+    `number(x)` says that any number will do: a plain default does not (a test looks for those).
+
+    Args:
+      is_later: the setting is younger than the first digests: see `config_digest`.
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class NoiseConfig:
+    ...     probability: float = number(0.0, at_least=0, at_most=1)
+    >>> list(faults(NoiseConfig(probability=1.5)))
+    [('probability', '1.5 is above 1')]
+    """
+    bounds = Bounds(at_least, above, at_most, below)
+    # `field` returns a Field, which `dataclass` replaces by the default.
+    declared: Any = dataclasses.field(
+        default=default, metadata={_BOUNDS: bounds, _IS_LATER: is_later}
+    )
+    return declared
+
+
+def bounds_of(field: dataclasses.Field) -> Bounds | None:
+    """The bounds that `number` declared; None for a field that was declared without it."""
+    return field.metadata.get(_BOUNDS)
+
+
+def is_later(field: dataclasses.Field) -> bool:
+    """Whether the field is younger than the first digests."""
+    return field.metadata.get(_IS_LATER, False)
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """The value of a field that is not given."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def faults(config: Any) -> Iterator[tuple[str, str]]:
+    """Yields (name, what is wrong) of each field of one config that is out of its bounds."""
+    for field in dataclasses.fields(config):
+        bounds, value = bounds_of(field), getattr(config, field.name)
+        if bounds is None or value is None:
+            continue
+        for each in value if isinstance(value, tuple) else (value,):
+            fault = bounds.fault(each)
+            if fault is not None:
+                yield field.name, fault
