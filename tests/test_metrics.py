@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfkd import metrics
-from tfkd.metrics import paired_difference, score
+from tfkd.metrics import (
+    count_word_errors,
+    paired_difference,
+    rate_with_interval,
+    score,
+    word_error_rate,
+)
 
 SENTENCES = st.lists(st.sampled_from("abcd"), max_size=5).map(" ".join)
 PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=8)
@@ -30,6 +36,30 @@ def test_counts_and_rates_by_hand():
     # Characters: "off" -> "on" is 1 substitution and 1 deletion; "a " is 2 deletions; "way " is 4
     # insertions; the references hold 27 + 11 + 9 characters.
     assert result.cer == pytest.approx(8 / 47)
+
+
+@given(PAIRS)
+def test_the_rate_of_one_pair_is_that_of_a_corpus_of_one(pairs):
+    for reference, hypothesis in pairs:
+        assert word_error_rate(reference, hypothesis) == score([reference], [hypothesis]).wer
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "expected"),
+    [
+        ("one two", "one  two ", 0.0),
+        ("one two", "One two", 0.5),
+        ("one two", "", 1.0),
+        ("one", "one two three", 2.0),
+        ("a b c d", "a x c", 0.5),
+        ("", "one two", 2.0),
+        ("", "", 0.0),
+        ("a\tb", "a\u00a0b", 0.0),
+    ],
+)
+def test_word_error_rate(reference, text, expected):
+    assert word_error_rate(reference, text) == expected
+    assert rate_with_interval(count_word_errors([reference], [text]))[0] == expected
 
 
 def test_perfect_hypotheses_have_no_error_and_no_width():

@@ -174,7 +174,7 @@ MISTAKES = [
     ("setting of a language model", "train-lm {dir}/lm.yaml --run {teacher} --text {dir}/text.txt "
      "--valid {dir}/text.txt --out {dir}/o --set model.units=0", 2, "model.units: "),
     ("share", "prepare {corpus}/test.jsonl --out {dir}/o --max-rejected-share 7",
-     2, "max_rejected_share: is a share: at most 1"),
+     2, "max_rejected_share: 7.0 is above 1"),
     ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
      1, "is not a finished run"),
     ("file of figures", "evaluate {teacher} --data {test} --json {dir}/text.txt/x.json",

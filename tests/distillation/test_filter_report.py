@@ -57,7 +57,7 @@ def utterance(name: str, seconds: float, text: str | None) -> UtteranceRecord:
 RECORDS = [
     PseudoLabelRecord(
         utterance("a-right", 0.9, "one two"),
-        (hypothesis("one two", -0.5), hypothesis("One two", -1.5), hypothesis("six six", -2.0)),
+        (hypothesis("one two", -0.5), hypothesis("one  two", -1.5), hypothesis("six six", -2.0)),
     ),
     # The best is struck by its coverage; what is left has one of two words wrong.
     PseudoLabelRecord(

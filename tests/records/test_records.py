@@ -954,3 +954,20 @@ def check_that_a_fault_is_reported(directory: Path, code: int, fault: Operations
         assert os.strerror(code) in str(error)
         assert Path(str(error.path)).is_relative_to(directory)
         assert not list(directory.rglob("*.tmp"))
+
+
+def test_opening_a_store_loads_no_audio_reader_and_no_tensorflow(prepared):
+    """A machine that only lists or verifies stores needs neither."""
+    program = """
+import sys
+from tfkd.records import open_store
+store = open_store(sys.argv[1])
+assert store.index and store.rejections is not None and store.pieces == []
+loaded = {name for name in sys.modules}
+print(sorted(loaded & {"tfkd.audio", "tfkd.audio.reading", "soundfile", "tensorflow", "numpy"}))
+"""
+    directory = prepared["train"].directory
+    done = subprocess.run(
+        [sys.executable, "-c", program, directory], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -47,7 +47,10 @@ def _check_runner(options: argparse.Namespace) -> None:
     if options.runner == "local":
         if options.runner_option:
             raise ConfigError("--runner-option needs a --runner other than local")
-    elif not (Path(options.data) / "plan.json").exists():
+        return
+    from tfkd.records import is_store
+
+    if not is_store(options.data):
         raise ConfigError(
             "is not a prepared folder, which every --runner but local needs",
             path=options.data,

@@ -29,6 +29,7 @@ from tfkd.records import (
     StoreSummary,
     StoreWriter,
     UtteranceRecord,
+    is_store,
     open_verified,
 )
 from tfkd.storage.files import sha256_of_text
@@ -263,7 +264,7 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
     """Like `utterance_store`, but a prepared folder may have another rate than `config`."""
     if not Path(data).exists():
         raise ManifestError("no such file or folder", path=data)
-    if (Path(data) / "plan.json").exists():
+    if is_store(data):
         yield open_verified(data)
         return
     with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
@@ -286,8 +287,7 @@ def _warn_of(rejections: Sequence[Rejection], usable: int, source: str | Path) -
 
 
 def _check_rate(store: Store, sample_rate_hz: int) -> None:
-    first = next(store.records())
-    utterance = first if isinstance(first, UtteranceRecord) else first.utterance
+    utterance = next(store.records()).utterance
     if utterance.sample_rate_hz != sample_rate_hz:
         raise RecordError(
             f"is at {utterance.sample_rate_hz} Hz, the model needs {sample_rate_hz}",

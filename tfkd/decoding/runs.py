@@ -11,10 +11,9 @@ from tfkd.config.strict_yaml import read_yaml
 from tfkd.errors import CheckpointError
 from tfkd.models.recogniser import Recogniser
 from tfkd.storage.files import sha256, write_text
-from tfkd.storage.keras_files import read_model, write_model
+from tfkd.storage.keras_files import MODEL, read_model, write_model
 from tfkd.text import Tokenizer, load_tokenizer
 
-MODEL = "model.keras"
 CONFIG = "config.yaml"
 # A few validation utterances, for exports to be checked with.
 PARITY = "parity"

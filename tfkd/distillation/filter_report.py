@@ -18,7 +18,6 @@ from tfkd.config import FilterConfig
 from tfkd.distillation.filters import FILTERS, Filter, Judged, Measure, judge, merge_duplicates
 from tfkd.metrics import count_word_errors, rate_with_interval
 from tfkd.records import PseudoLabelRecord, Store
-from tfkd.text import normalise
 
 MEASURES: tuple[Measure, ...] = tuple(dict.fromkeys(each.measure for each in FILTERS))
 
@@ -177,7 +176,7 @@ class _BestErrors:
             return None
         if rank not in self._counts:
             text = self._judged[rank].hypothesis.text
-            (counts,) = count_word_errors([normalise(self._reference)], [normalise(text)])
+            (counts,) = count_word_errors([self._reference], [text])
             self._counts[rank] = counts
         return self._counts[rank]
 

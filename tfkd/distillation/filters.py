@@ -18,8 +18,8 @@ from typing import NamedTuple
 from rapidfuzz.distance import Levenshtein
 
 from tfkd.config import FilterConfig
+from tfkd.metrics import word_error_rate
 from tfkd.records import Hypothesis, PseudoLabelRecord
-from tfkd.text import normalise
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def judge(record: PseudoLabelRecord, filters: FilterConfig) -> list[Judged]:
 
 
 def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
-    """Makes one hypothesis of those that say the same after `tfkd.text.normalise`.
+    """Makes one hypothesis of those whose stored texts have the same words.
 
     A text can be spelled by many token sequences; its probability is the sum of theirs. The most
     probable of them stands for all, at the place of the one that ranked best. What was cut short is
@@ -113,7 +113,7 @@ def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
     """
     same: dict[tuple[str, str | None], list[Hypothesis]] = {}
     for hypothesis in record.hypotheses:
-        key = (normalise(hypothesis.text), hypothesis.finish_reason)
+        key = (_one_spaced(hypothesis.text), hypothesis.finish_reason)
         same.setdefault(key, []).append(hypothesis)
     return replace(record, hypotheses=tuple(map(_merged, same.values())))
 
@@ -129,12 +129,6 @@ def posterior(log_probs: Sequence[float], temperature: float = 1.0) -> list[floa
     best = max(log_probs)
     masses = [math.exp((log_prob - best) / temperature) for log_prob in log_probs]
     return [mass / sum(masses) for mass in masses]
-
-
-def word_error_rate(reference: str, text: str) -> float:
-    """Word edits / words of the reference, both normalised; the edits if it holds no word."""
-    words = normalise(reference).split()
-    return Levenshtein.distance(words, normalise(text).split()) / max(1, len(words))
 
 
 def successive_repeats(words: Sequence[str]) -> int:
@@ -176,6 +170,11 @@ def disagreement(texts: Sequence[str], log_probs: Sequence[float]) -> float:
         shares[i] * shares[j] * Levenshtein.normalized_distance(texts[i], texts[j])
         for i, j in combinations(range(len(texts)), 2)
     )
+
+
+def _one_spaced(text: str) -> str:
+    """The text as it is stored, but for the number of spaces that tokens may spell."""
+    return " ".join(text.split())
 
 
 def _merged(same: Sequence[Hypothesis]) -> Hypothesis:
@@ -236,7 +235,7 @@ def _backward_share(record: PseudoLabelRecord, filters: FilterConfig) -> list[fl
 
 def _disagreement(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:
     log_probs = known_log_probs(record.hypotheses)
-    texts = [normalise(each.text) for each in record.hypotheses]
+    texts = [_one_spaced(each.text) for each in record.hypotheses]
     value = None if log_probs is None else disagreement(texts, log_probs)
     return [value] * len(texts)
 

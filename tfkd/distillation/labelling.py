@@ -29,7 +29,6 @@ from tfkd.records import (
     Store,
     StoreSummary,
     StoreWriter,
-    UtteranceRecord,
 )
 from tfkd.records.shards import ordered_records, shard_ids
 
@@ -161,7 +160,7 @@ def _records(
 ) -> Iterator[PseudoLabelRecord]:
     """The shard's utterances in order, each with its hypotheses, or refused by name."""
     for record in ordered_records(path, store.kind, shard_ids(path)):
-        utterance = record if isinstance(record, UtteranceRecord) else record.utterance
+        utterance = record.utterance
         hypotheses = hypotheses_of(labels[utterance.utterance_id], frame_seconds)
         if hypotheses:
             yield PseudoLabelRecord(utterance, hypotheses)

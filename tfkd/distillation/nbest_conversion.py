@@ -23,7 +23,6 @@ from tfkd.records import (
     Store,
     StoreSummary,
     StoreWriter,
-    UtteranceRecord,
 )
 from tfkd.records.plan import printable
 from tfkd.records.shards import ordered_records, shard_ids
@@ -43,7 +42,7 @@ def labels_to_jsonl(store: Store, out: str | Path) -> None:
 
 def row_of(record: Record) -> dict[str, Any]:
     """All that is known of a record but its audio, fit for JSON; what is unknown is left out."""
-    utterance = _utterance_of(record)
+    utterance = record.utterance
     row = {
         "utterance_id": utterance.utterance_id,
         "num_samples": utterance.num_samples,
@@ -58,10 +57,6 @@ def row_of(record: Record) -> dict[str, Any]:
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value not in (None, ())}
-
-
-def _utterance_of(record: Record) -> UtteranceRecord:
-    return record if isinstance(record, UtteranceRecord) else record.utterance
 
 
 def jsonl_to_labels(
@@ -125,7 +120,7 @@ def _records(
     ):
         bar.update()
         if hypotheses:
-            yield PseudoLabelRecord(_utterance_of(record), hypotheses)
+            yield PseudoLabelRecord(record.utterance, hypotheses)
         else:
             refused.append(_rejection(record.utterance_id, nbest))
 

@@ -10,8 +10,9 @@ import tensorflow as tf
 from tfkd.beam_search import Scorer
 from tfkd.errors import LanguageModelError
 from tfkd.language_models.ngram import load_ngram_model
-from tfkd.language_models.rnn import MODEL, load_recurrent_model
+from tfkd.language_models.rnn import load_recurrent_model
 from tfkd.storage.files import sha256
+from tfkd.storage.keras_files import MODEL
 from tfkd.text import Tokenizer
 
 

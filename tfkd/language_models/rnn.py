@@ -24,10 +24,8 @@ from tfkd.layers.cells import (
 from tfkd.layers.emission import emission_bias
 from tfkd.layers.matmul import widened
 from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
-from tfkd.storage.keras_files import read_model
+from tfkd.storage.keras_files import MODEL, read_model
 from tfkd.text import Tokenizer, load_tokenizer
-
-MODEL = "model.keras"
 
 
 class LayerState(NamedTuple):

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from tfkd.config import ObjectiveConfig
-from tfkd.distillation.filters import Fault, judge, known_log_probs, posterior, word_error_rate
+from tfkd.distillation.filters import Fault, judge, known_log_probs, posterior
 from tfkd.errors import RecordError, TextError
-from tfkd.records import Hypothesis, PseudoLabelRecord, Record, UtteranceRecord
+from tfkd.metrics import word_error_rate
+from tfkd.records import Hypothesis, PseudoLabelRecord, Record
 from tfkd.text import Tokenizer
 
 _NO_REFERENCE = Fault("no_reference")
@@ -132,7 +133,7 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
 
 
 def _truth(record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
-    utterance = record if isinstance(record, UtteranceRecord) else record.utterance
+    utterance = record.utterance
     if not utterance.text:
         return Dropped(utterance.utterance_id, (_NO_REFERENCE,))
     try:

@@ -36,7 +36,7 @@ from tfkd.records.schema import (
     UtteranceRecord,
     hypotheses_faults,
 )
-from tfkd.records.store import Store, StoreSummary, open_store, open_verified
+from tfkd.records.store import Store, StoreSummary, is_store, open_store, open_verified
 from tfkd.records.tfrecord import frame, masked_crc32c, read_records
 from tfkd.records.writer import StoreWriter, is_written, write_shard
 from tfkd.storage.sealed_json import read_sealed, write_sealed
@@ -75,6 +75,7 @@ __all__ = [
     "UtteranceRecord",
     "frame",
     "hypotheses_faults",
+    "is_store",
     "is_written",
     "masked_crc32c",
     "open_store",

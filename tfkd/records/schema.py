@@ -83,6 +83,11 @@ class UtteranceRecord:
     text: str | None = None
     speaker: str | None = None
 
+    @property
+    def utterance(self) -> UtteranceRecord:
+        """Itself, so that readers of either kind of record ask for `record.utterance`."""
+        return self
+
     def to_example_bytes(self) -> bytes:
         """Serialises as a tf.train.Example; equal records give equal bytes.
 

@@ -129,7 +129,7 @@ def index_row(record: Record, shard_name: str) -> dict[str, Any]:
     Keys: utterance_id, shard, num_samples, duration_seconds, text (None without a reference), and
     for pseudo labels hypothesis and score of the best one.
     """
-    utterance = record.utterance if isinstance(record, PseudoLabelRecord) else record
+    utterance = record.utterance
     row: dict[str, Any] = {
         "utterance_id": utterance.utterance_id,
         "shard": shard_name,

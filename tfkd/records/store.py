@@ -176,6 +176,11 @@ def shard_path(directory: Path, plan: Plan, number: int) -> Path:
     return directory / SHARDS / plan.shard_name(number)
 
 
+def is_store(directory: str | Path) -> bool:
+    """Whether a folder holds a store, be it finished or only begun."""
+    return (Path(directory) / PLAN).exists()
+
+
 def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
     """Opens a finished store after weighing its shards and hashing its small files.
 
@@ -217,7 +222,7 @@ def open_verified(directory: str | Path) -> Store:
 
 def _check_finished(directory: Path) -> None:
     with reading(directory):
-        is_begun, is_complete = (directory / PLAN).exists(), (directory / COMPLETE).exists()
+        is_begun, is_complete = is_store(directory), (directory / COMPLETE).exists()
     if not is_begun:
         raise RecordError(
             "is not a store of shards", path=directory, remedy="make it with `tfkd prepare`"

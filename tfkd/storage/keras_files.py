@@ -11,6 +11,9 @@ import keras
 from tfkd.errors import CheckpointError, TfkdError
 from tfkd.storage.files import atomic_write
 
+# The name of the model in the folder of a run or of a language model.
+MODEL = "model.keras"
+
 Model = TypeVar("Model", bound=keras.Model)
 
 

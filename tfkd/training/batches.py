@@ -17,7 +17,7 @@ from tfkd.data.augmentation import SpeedChange, draw_speed
 from tfkd.data.batch_plan import plan_batches
 from tfkd.errors import RecordError
 from tfkd.objectives.targets import Dropped, Targets, survey, targets_of
-from tfkd.records import PseudoLabelRecord, RandomAccess, Store
+from tfkd.records import RandomAccess, Store
 from tfkd.text import PAD_ID, Tokenizer
 
 # Decoded audio that is kept in memory: 9 hours at 16 kHz. What is beyond is decoded in each epoch.
@@ -68,7 +68,7 @@ class Examples:
         targets = targets_of(record, self.tokenizer, self.objective)
         if isinstance(targets, Dropped):
             raise RecordError("gives no target", utterance_id=record.utterance_id)
-        utterance = record.utterance if isinstance(record, PseudoLabelRecord) else record
+        utterance = record.utterance
         waveform, _ = soundfile.read(io.BytesIO(utterance.audio), dtype="int16")
         return Example(waveform, *_padded(targets, self.num_places))
 

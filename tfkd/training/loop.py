@@ -28,7 +28,6 @@ from tfkd.records import (
     PseudoLabelRecord,
     Store,
     StoreWriter,
-    UtteranceRecord,
 )
 from tfkd.storage.files import write_json, write_text
 from tfkd.text import Tokenizer, train_tokenizer
@@ -236,8 +235,7 @@ def keep_parity_sample(valid_store: Store, out: Path) -> None:
     )
     with StoreWriter(out, plan) as writer:
         for number in writer.pending_shards():
-            records = (r if isinstance(r, UtteranceRecord) else r.utterance
-                       for r in valid_store.records() if r.utterance_id in sample)  # fmt: skip
+            records = (r.utterance for r in valid_store.records() if r.utterance_id in sample)
             writer.write_shard(number, records)
         writer.complete()
 
