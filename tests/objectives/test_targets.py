@@ -164,7 +164,7 @@ def test_hypotheses_that_the_student_cannot_spell_leave_their_places_to_the_next
 
 
 def test_duplicates_are_merged_before_the_first_are_taken():
-    record = labelled(("a", -1.0), ("A", -1.0), ("b", -1.0), ("c", -1.0))
+    record = labelled(("a", -1.0), (" a", -1.0), ("b", -1.0), ("c", -1.0))
     found = chosen(record, seq_kd(num_hypotheses=2))
     assert found == {(A, EOS_ID): pytest.approx(2 / 3), (B, EOS_ID): pytest.approx(1 / 3)}
 
