@@ -52,7 +52,10 @@ def steps_of(
             logits, state = decoder.step(token_ids, state, memory_of_step(memory, state))
             return step + 1, tf.argmax(logits, -1, tf.int32), state
 
-        first = decoder.initial_state(encoded, HYPOTHESES // encoded.shape[0])
+        first = tf.nest.map_structure(
+            lambda x: tf.repeat(x, HYPOTHESES // encoded.shape[0], 0),
+            decoder.initial_state(encoded, TOKENS),
+        )
         loop = (0, tf.zeros([HYPOTHESES], tf.int32), first)
         return tf.while_loop(lambda step, *_: step < TOKENS, body, loop)[1]
 

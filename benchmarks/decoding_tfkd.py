@@ -36,7 +36,7 @@ def decoder(model: Speller) -> tf.types.experimental.PolymorphicFunction:
 
         return beam_search(
             step,
-            model.decoder.initial_state(encoded),
+            model.decoder.initial_state(encoded, TOKENS),
             batch_size=tf.shape(features)[0],
             beam_width=BEAM_WIDTH,
             num_hypotheses=BEAM_WIDTH,

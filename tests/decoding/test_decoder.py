@@ -156,7 +156,7 @@ def test_a_static_batch_size_gives_the_same():
 def by_steps(model, batch, token_ids):
     """Log-probs [U, V] and the last state of one sequence of the only utterance, step by step."""
     encoded, lengths = model.encode(batch.waveform, batch.num_samples)
-    memory, state = model.initial_state(encoded, lengths)
+    memory, state = model.initial_state(encoded, lengths, MAX_TOKENS)
     log_probs, last = [], SOS_ID
     for token in token_ids:
         of_step, state = model.step(tf.constant([last]), state, memory)

@@ -46,12 +46,18 @@ def random_inputs(hypotheses):
     return token_ids
 
 
+def states(layer, encoded, hypotheses=1):
+    """The state of `hypotheses` empty hypotheses of each utterance."""
+    state = layer.initial_state(encoded, 9)
+    return tf.nest.map_structure(lambda x: tf.repeat(x, hypotheses, 0), state)
+
+
 def step_by_step(layer, token_ids, encoded, lengths):
     """Logits [B, K, U, V] through `step`, and the last state."""
     batch, hypotheses, steps = token_ids.shape
     encoded = tf.constant(encoded)
     memory = layer.memory(encoded, tf.constant(lengths))
-    state = layer.initial_state(encoded, hypotheses)
+    state = states(layer, encoded, hypotheses)
     logits = []
     for u in range(steps):
         last = tf.constant(token_ids[:, :, u].reshape(-1))
@@ -145,7 +151,7 @@ def test_the_recurrence_is_that_of_a_keras_cell(cell):
 
     token_ids, encoded = random_inputs(1), random_encoded()
     memory = layer.memory(tf.constant(encoded), tf.constant(LENGTHS))
-    state = layer.initial_state(tf.constant(encoded))
+    state = states(layer, tf.constant(encoded))
     hiddens = [tf.zeros([3, UNITS])] * (2 if cell == "lstm" else 1)
     context, alignments = tf.zeros([3, ENCODED]), tf.zeros([3, max(LENGTHS)])
     for u in range(4):
@@ -191,7 +197,7 @@ def test_gradients_are_those_of_unrolled_steps(cell, kind):
 
     def unrolled():
         memory = layer.memory(encoded, tf.constant(LENGTHS))
-        state, logits = layer.initial_state(encoded, 2), []
+        state, logits = states(layer, encoded, 2), []
         for u in range(token_ids.shape[2]):
             of_step, state = layer.step(tf.reshape(token_ids[:, :, u], [-1]), state, memory)
             logits.append(tf.reshape(of_step, [len(LENGTHS), 2, VOCAB_SIZE]))

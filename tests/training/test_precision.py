@@ -70,7 +70,9 @@ def test_loss_and_gradients_are_near_those_of_float32(cell, attention, reduction
 def test_decoding_computes_in_float32_whatever_the_training_does():
     model = Recogniser(tiny_config(), VOCAB_SIZE, precision="mixed_bfloat16")
     batch = random_batch()
-    memory, state = model.initial_state(*model.encode(batch.waveform, batch.num_samples))
+    memory, state = model.initial_state(
+        *model.encode(batch.waveform, batch.num_samples), max_tokens=9
+    )
     log_probs, state = model.step(tf.fill([3], 2), state, memory)
     floats = [t for t in tf.nest.flatten([log_probs, state, memory]) if t.dtype.is_floating]
     assert {t.dtype for t in floats} == {tf.float32}

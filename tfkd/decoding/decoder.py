@@ -7,18 +7,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfkd.beam_search import BeamResult, Readout, Scorer, beam_search
+from tfkd.beam_search import BeamResult, Scorer, beam_search
 from tfkd.config import DecodingConfig
 from tfkd.decoding.ctc_prefix import ctc_prefix_scorer
 from tfkd.decoding.results import Decoded, unbatch
 from tfkd.errors import ConfigError
 from tfkd.language_models import load_language_model
-from tfkd.models.decoders.attention_rnn import DecoderState
 from tfkd.models.recogniser import Recogniser
 from tfkd.text import Tokenizer
-
-# Attention that an encoding gets at least in the coverage penalty: the logarithm of 0 is no number.
-_LEAST_ATTENTION = 1e-4
 
 
 class FusionWeights(NamedTuple):
@@ -72,7 +68,7 @@ class Decoder:
     ) -> BeamResult:
         """Decodes waveform [B, N] and num_samples [B] with other weights than the config's."""
         encoded, encoded_lengths = self.model.encode(waveform, num_samples)
-        memory, state = self.model.initial_state(encoded, encoded_lengths)
+        memory, state = self.model.initial_state(encoded, encoded_lengths, self.config.max_tokens)
         batch_size = self._batch_size or tf.shape(waveform)[0]
         return beam_search(
             lambda token_ids, state: self.model.step(token_ids, state, memory),
@@ -87,7 +83,7 @@ class Decoder:
             token_limits=self._token_limits(num_samples),
             controls=self.config,
             scorers=self._scorers(encoded, encoded_lengths, weights, batch_size),
-            readout=lambda state: self._read(state, encoded_lengths),
+            readout=lambda state: self.model.decoder.readout(state, encoded_lengths),
         )
 
     def _scorers(
@@ -111,20 +107,6 @@ class Decoder:
         rate_hz = self.model.config.frontend.sample_rate_hz
         seconds = tf.cast(num_samples, tf.float32) / rate_hz
         return tf.cast(tf.math.ceil(seconds * self.config.max_tokens_per_second), tf.int32)
-
-    def _read(self, state: DecoderState, encoded_lengths: tf.Tensor) -> Readout:
-        """Where each hypothesis looked, and the share of the encodings that got attention."""
-        steps = tf.shape(state.attention_sum)[-1]
-        attended = tf.minimum(state.attention_sum, 1.0)
-        attended = tf.reshape(attended, [-1, self.config.beam_width, steps])
-        lengths = tf.expand_dims(tf.cast(tf.maximum(encoded_lengths, 1), tf.float32), 1)
-        covered = tf.reshape(tf.reduce_sum(attended, -1) / lengths, [-1])
-        if not self.config.coverage_penalty:
-            return Readout(state.peak_frame, covered)
-        is_encoding = tf.range(steps) < tf.reshape(encoded_lengths, [-1, 1, 1])
-        log_attended = tf.math.log(tf.maximum(attended, _LEAST_ATTENTION))
-        log_coverage = tf.reduce_sum(tf.where(is_encoding, log_attended, 0.0), -1)
-        return Readout(state.peak_frame, covered, tf.reshape(log_coverage, [-1]))
 
 
 def _joins(weight: float | tf.Tensor) -> bool:

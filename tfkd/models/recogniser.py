@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfkd.config import ModelConfig, from_dict, to_dict
 from tfkd.layers.emission import emission_bias
-from tfkd.models.decoders.attention_rnn import AttentionDecoder, DecoderMemory, DecoderState
-from tfkd.models.encoders.recurrent import Encoder
-from tfkd.models.frontend.log_mel import LogMel
+from tfkd.models.decoders import make_decoder
+from tfkd.models.encoders import make_encoder
+from tfkd.models.frontend import make_frontend
 from tfkd.models.spec_augment import SpecAugment
 from tfkd.text import SOS_ID
 
@@ -46,16 +46,10 @@ class Recogniser(keras.Model):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.config = from_dict(ModelConfig, config) if isinstance(config, dict) else config
         self.vocab_size = vocab_size
-        self.frontend = LogMel(self.config.frontend, name="frontend")
+        self.frontend = make_frontend(self.config.frontend, name="frontend")
         self.spec_augment = SpecAugment(self.config.spec_augment, name="spec_augment")
-        self.encoder = Encoder(self.config.encoder, name="encoder", dtype=precision)
-        self.decoder = AttentionDecoder(
-            self.config.decoder,
-            self.config.attention,
-            vocab_size,
-            name="decoder",
-            dtype=precision,
-        )
+        self.encoder = make_encoder(self.config.encoder, name="encoder", dtype=precision)
+        self.decoder = make_decoder(self.config, vocab_size, name="decoder", dtype=precision)
         self.ctc_head = keras.layers.Dense(vocab_size, name="ctc") if self.config.ctc else None
         if not getattr(self, "built", False):
             self.build()
@@ -72,27 +66,31 @@ class Recogniser(keras.Model):
     @property
     def frame_seconds(self) -> float:
         """Time from one encoding to the next."""
-        return self.config.frontend.hop_ms * self.config.encoder.time_reduction / 1000
+        return self.frontend.hop_seconds * self.encoder.time_reduction
 
     def encode(
         self, waveform: tf.Tensor, num_samples: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps waveform [B, N] and num_samples [B] to encoded [B, S, D] and its lengths [B]."""
-        log_mel, num_frames = self.frontend(waveform, num_samples)
-        log_mel = self.spec_augment(log_mel, num_frames, training=training)
-        encoded, encoded_lengths = self.encoder(log_mel, num_frames, training=training)
+        features, num_frames = self.frontend(waveform, num_samples)
+        features = self.spec_augment(features, num_frames, training=training)
+        encoded, encoded_lengths = self.encoder(features, num_frames, training=training)
         return tf.cast(encoded, tf.float32), encoded_lengths
 
     def initial_state(
-        self, encoded: tf.Tensor, encoded_lengths: tf.Tensor
-    ) -> tuple[DecoderMemory, DecoderState]:
-        """The decoder's constant memory, and the state of one hypothesis an utterance."""
-        return self.decoder.memory(encoded, encoded_lengths), self.decoder.initial_state(encoded)
+        self, encoded: tf.Tensor, encoded_lengths: tf.Tensor, max_tokens: int | tf.Tensor
+    ) -> tuple[Any, Any]:
+        """Prepares a search over encoded [B, S, D] whose hypotheses have at most max_tokens.
 
-    def step(
-        self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
-    ) -> tuple[tf.Tensor, DecoderState]:
-        """One decoding step.
+        Returns:
+          The decoder's memory, which no step changes, and the state of one empty hypothesis an
+          utterance, a nest of [B, ...].
+        """
+        memory = self.decoder.memory(encoded, encoded_lengths)
+        return memory, self.decoder.initial_state(encoded, max_tokens)
+
+    def step(self, token_ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any]:
+        """Does one step of decoding.
 
         Args:
           token_ids: [N] int32, the last token of each hypothesis; N is a multiple of B.

@@ -19,7 +19,7 @@ from tfkd.data.audio_batches import audio_batches, spread_over_lengths
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.runs import PARITY, Run, load_run, save_description
 from tfkd.errors import ConfigError, TrainingError
-from tfkd.models.frontend.log_mel import LogMel
+from tfkd.models.interface import FrontendLayer
 from tfkd.objectives.targets import Survey, survey
 from tfkd.records import (
     PSEUDO_LABELS,
@@ -208,7 +208,7 @@ def _fit(
             )
 
 
-def feature_statistics(frontend: LogMel, store: Store) -> tuple[np.ndarray, np.ndarray]:
+def feature_statistics(frontend: FrontendLayer, store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation [M] of the features before normalisation."""
     count = 0
     total, squares = np.zeros(frontend.num_features), np.zeros(frontend.num_features)

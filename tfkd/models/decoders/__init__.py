@@ -1,1 +1,17 @@
-"""Encodings to token log-probabilities, one step at a time and by teacher forcing."""
+"""Decoders: encodings and tokens to logits of the next token. See `tfkd.models.interface`."""
+
+from __future__ import annotations
+
+from tfkd.config import ModelConfig
+from tfkd.models.decoders.attention_rnn import AttentionDecoder
+from tfkd.models.interface import DecoderLayer
+
+
+def make_decoder(config: ModelConfig, vocab_size: int, **kwargs) -> DecoderLayer:
+    """The decoder that `config.decoder.kind` names.
+
+    Args:
+      vocab_size: size of the tokenizer's vocabulary, special tokens included.
+      kwargs: those of every Keras layer, such as `name` and `dtype`.
+    """
+    return AttentionDecoder(config.decoder, config.attention, vocab_size, **kwargs)

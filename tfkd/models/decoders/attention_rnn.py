@@ -1,4 +1,4 @@
-"""The speller: a recurrent layer with attention and input feeding, state in and state out."""
+"""The recurrent decoder: one layer with attention and input feeding, state in and state out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from tfkd.beam_search import Readout
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import AdditiveAttention, AttentionMemory
 from tfkd.layers.attention_scan import attention_scan
@@ -15,6 +16,7 @@ from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_uni
 from tfkd.layers.dropout import Dropout
 from tfkd.layers.matmul import project, widened_at_turn
 from tfkd.layers.static_shape import dimensions
+from tfkd.models.decoders.coverage import coverage_readout
 
 
 class DecoderMemory(NamedTuple):
@@ -120,17 +122,24 @@ class AttentionDecoder(keras.layers.Layer):
         recurrent = tf.concat([recurrent[:, :both], nothing, recurrent[:, both:]], 1)
         return token_gates, context, recurrent
 
-    def initial_state(self, encoded: tf.Tensor, hypotheses: tf.Tensor | int = 1) -> DecoderState:
-        """Zero state for `hypotheses` hypotheses of each utterance of encoded [B, S, D]."""
+    def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> DecoderState:
+        """The zero state of one hypothesis of each utterance of encoded [B, S, D].
+
+        It is as large for any number of steps, so `max_tokens` changes nothing.
+        """
         batch, steps, _ = dimensions(encoded)
-        count = batch * hypotheses
+        cell_units = state_units(self.config.cell, self.config.units)
         return DecoderState(
-            hidden=tf.zeros([count, self.config.units], encoded.dtype),
-            cell=tf.zeros([count, state_units(self.config.cell, self.config.units)], encoded.dtype),
-            context=tf.zeros([count, self.encoded_units], encoded.dtype),
-            attention_sum=tf.zeros([count, steps], encoded.dtype),
-            peak_frame=tf.zeros([count], tf.int32),
+            hidden=tf.zeros([batch, self.config.units], encoded.dtype),
+            cell=tf.zeros([batch, cell_units], encoded.dtype),
+            context=tf.zeros([batch, self.encoded_units], encoded.dtype),
+            attention_sum=tf.zeros([batch, steps], encoded.dtype),
+            peak_frame=tf.zeros([batch], tf.int32),
         )
+
+    def readout(self, state: DecoderState, encoded_lengths: tf.Tensor) -> Readout:
+        """Where each hypothesis looked last, and what it has covered of encoded_lengths [B]."""
+        return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
 
     def step(
         self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory

@@ -64,7 +64,8 @@ class Encoder(keras.layers.Layer):
     def __init__(self, config: EncoderConfig | dict, **kwargs) -> None:
         super().__init__(**kwargs)
         self.config = from_dict(EncoderConfig, config) if isinstance(config, dict) else config
-        self.halvings = self.config.time_reduction.bit_length() - 1
+        self.time_reduction = self.config.time_reduction
+        self.halvings = self.time_reduction.bit_length() - 1
         is_conv, dtype = self.config.reduction == "conv", self.dtype_policy
         self.convs = [
             HalvingConv(self.config.conv_units, name=f"conv_{i}", dtype=dtype)

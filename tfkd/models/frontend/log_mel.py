@@ -31,6 +31,7 @@ class LogMel(keras.layers.Layer):
         self.config = from_dict(FrontendConfig, config) if isinstance(config, dict) else config
         self.window_samples = round(self.config.sample_rate_hz * self.config.window_ms / 1000)
         self.hop_samples = round(self.config.sample_rate_hz * self.config.hop_ms / 1000)
+        self.hop_seconds = self.config.hop_ms / 1000
         self.fft_samples = 2 ** int(np.ceil(np.log2(self.window_samples)))
         self.num_features = self.config.num_mels * (1 + self.config.delta_orders)
         self._bands = _mel_bands(self.config, self.fft_samples)

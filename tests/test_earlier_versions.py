@@ -1,0 +1,92 @@
+"""Files that commit 861bfce wrote, before there was a choice of families, are read as they were.
+
+`earlier_versions/861bfce` holds a run with a checkpoint, stores, and exports; `expected.json` is
+what that commit said of the six utterances of `valid`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfkd.config import from_dict, to_dict
+from tfkd.data.audio_batches import audio_batches
+from tfkd.decoding.decoder import Decoder, decode_dataset
+from tfkd.decoding.runs import load_run
+from tfkd.device.recogniser import DeviceRecogniser
+from tfkd.records import open_store
+from tfkd.training.callbacks import CHECKPOINTS
+from tfkd.training.checkpoints import restore_checkpoint
+from tfkd.training.trainable import TrainableRecogniser
+
+HERE = Path(__file__).parent / "earlier_versions" / "861bfce"
+EXPECTED = json.loads((HERE / "expected.json").read_text())
+TEXTS = {row["utterance_id"]: row["text"] for row in EXPECTED}
+
+
+@pytest.fixture(scope="module")
+def run():
+    return load_run(HERE / "run")
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory):
+    """A copy, because opening a store takes its lock."""
+    return open_store(shutil.copytree(HERE / "valid", tmp_path_factory.mktemp("old") / "valid"))
+
+
+def assert_as_expected(found):
+    assert [each.utterance_id for each in found] == list(TEXTS)
+    for each, row in zip(found, EXPECTED):
+        assert each.best_text == row["text"]
+        count = each.result.num_tokens[0]
+        assert each.result.token_ids[0, :count].tolist() == row["token_ids"]
+        assert each.result.log_prob[0] == pytest.approx(row["log_prob"], abs=1e-4)
+
+
+def test_a_run_says_what_it_said(run, valid):
+    decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
+    batches = list(audio_batches(valid, 6))
+    found = sorted(decode_dataset(decoder, batches), key=lambda each: each.utterance_id)
+    assert_as_expected(found)
+
+
+def test_its_config_gets_the_kinds_of_that_time(run):
+    """What is written back is read as the same settings."""
+    model = run.system.model
+    assert from_dict(type(model), to_dict(model)) == model
+    assert (model.encoder.cell, model.decoder.cell, model.frontend.num_mels) == ("lstm", "lstm", 20)
+
+
+def test_a_checkpoint_is_restored(run, tmp_path):
+    folder = shutil.copytree(HERE / "run" / CHECKPOINTS, tmp_path / CHECKPOINTS)
+    model = TrainableRecogniser(run.system.model, run.tokenizer.vocab_size)
+    model.configure(run.system.training, total_steps=108)
+    progress = restore_checkpoint(folder, model)
+    assert progress.epochs == 18
+    assert int(model.optimizer.iterations.numpy()) == 108
+    # The checkpoint is that of the last epoch; the run keeps the best, which lost nothing since.
+    theirs = run.model.get_weights()
+    assert [x.shape for x in model.get_weights()] == [x.shape for x in theirs]
+    assert any(np.abs(x).max() > 0 for x in model.get_weights())
+
+
+def test_its_pseudo_labels_verify(tmp_path):
+    store = open_store(shutil.copytree(HERE / "labels", tmp_path / "labels"))
+    store.verify()
+    records = list(store.records())
+    assert len(records) == len(store.index) > 0
+    assert all(record.hypotheses and record.hypotheses[0].text for record in records)
+
+
+def test_its_tflite_says_what_it_said(valid):
+    recogniser = DeviceRecogniser(HERE / "model-float32.tflite")
+    texts = {}
+    for batch in audio_batches(valid, 1):
+        (best, *_) = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
+        texts[batch["utterance_id"][0].numpy().decode()] = best.text
+    assert texts == TEXTS
