@@ -17,7 +17,7 @@ from tfkd.config import from_dict, to_dict
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder, decode_dataset
 from tfkd.decoding.runs import load_run
-from tfkd.device.recogniser import DeviceRecogniser
+from tfkd.evaluation.evaluate import evaluate, open_model
 from tfkd.records import open_store
 from tfkd.training.callbacks import CHECKPOINTS
 from tfkd.training.checkpoints import restore_checkpoint
@@ -83,10 +83,7 @@ def test_its_pseudo_labels_verify(tmp_path):
     assert all(record.hypotheses and record.hypotheses[0].text for record in records)
 
 
-def test_its_tflite_says_what_it_said(valid):
-    recogniser = DeviceRecogniser(HERE / "model-float32.tflite")
-    texts = {}
-    for batch in audio_batches(valid, 1):
-        (best, *_) = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
-        texts[batch["utterance_id"][0].numpy().decode()] = best.text
-    assert texts == TEXTS
+@pytest.mark.parametrize("form", ["model-float32.tflite", "savedmodel"])
+def test_its_exports_say_what_it_said(form, valid):
+    _, transcripts = evaluate(open_model(HERE / form), valid)
+    assert {each.utterance_id: each.hypothesis for each in transcripts} == TEXTS
