@@ -2,20 +2,29 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Tests run in so many processes, a file in one of them.
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 # Synthesised speech and everything that the demo makes of it.
 DEMO ?= work/demo
 
-.PHONY: demo test reliability clean
+.PHONY: demo check test lint reliability clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python training/synthesise_speech.py --out $(DEMO)/speech
 	$(BIN)/tfkd run configs/demo.yaml --set data_dir=$(DEMO)/speech --set work_dir=$(DEMO)
 
-test: $(VENV)/dev.stamp
+# What a change is checked with while it is made: all but the slow tests.
+check: lint
+	$(PYTEST) -m "not slow"
+
+test: lint
+	$(PYTEST)
+
+lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
 # The tests of `make test` that kill, damage and fuzz, with their full counts: 45 minutes on two
 # cores that had other work to do.

@@ -42,6 +42,7 @@ setup(
         "dev": [
             *BEAM,
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "arpa>=0.1.0b4,<0.2",  # a second opinion on n-gram models
             "mypy>=1.10",

@@ -7,6 +7,7 @@ made once a session; a test that changes a folder works on a copy.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import itertools
 import json
 import os
@@ -83,6 +84,13 @@ def say(text: str, generator: np.random.Generator) -> np.ndarray:
     return waveform + 0.003 * generator.standard_normal(waveform.size)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what kills, damages and fuzzes as slow: `make check` leaves it to `make test`."""
+    for item in items:
+        if {"reliability", "fuzz"} & set(item.path.parts):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def eagerly() -> Iterator[None]:
     """Trains without graphs: tracing them is most of a short training, and callbacks see none."""
@@ -113,9 +121,33 @@ def speak() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_corpus(tmp_path_factory, speak) -> Path:
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder once a session: the first of several workers makes it, the others wait."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def make(name: str, build: Callable[[Path], object]) -> Path:
+        made = root / f"{name}.made"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                build(root / name)
+                made.touch()
+        return root / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(once, speak) -> Path:
     """Folder with train, valid and test.jsonl; one recording of train is missing."""
-    directory = tmp_path_factory.mktemp("corpus")
+    return once("corpus", lambda directory: write_corpus(directory, speak))
+
+
+def write_corpus(directory: Path, speak: Callable[..., Path]) -> None:
+    """Writes what `tiny_corpus` promises."""
+    directory.mkdir()
     generator = np.random.default_rng(0)
     seeds = itertools.count()
     for split, count in UTTERANCES.items():
@@ -131,7 +163,6 @@ def tiny_corpus(tmp_path_factory, speak) -> Path:
             rows.append({"utterance_id": "train-lost", "text": "ba", "audio": "lost.wav"})
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (directory / f"{split}.jsonl").write_text(lines)
-    return directory
 
 
 @pytest.fixture(scope="session")
@@ -140,14 +171,16 @@ def prepare_config() -> PrepareConfig:
 
 
 @pytest.fixture(scope="session")
-def prepared(tiny_corpus, tmp_path_factory) -> dict[str, Store]:
+def prepared(tiny_corpus, once) -> dict[str, Store]:
     """The finished store of each split; that of train has six shards."""
     from tfkd.data.preparation import prepare
     from tfkd.records import open_store
 
-    directory = tmp_path_factory.mktemp("prepared")
-    for split in UTTERANCES:
-        prepare(tiny_corpus / f"{split}.jsonl", directory / split, PREPARE)
+    def build(directory: Path) -> None:
+        for split in UTTERANCES:
+            prepare(tiny_corpus / f"{split}.jsonl", directory / split, PREPARE)
+
+    directory = once("prepared", build)
     return {split: open_store(directory / split) for split in UTTERANCES}
 
 
@@ -163,12 +196,16 @@ def tiny_settings() -> dict:
 
 
 @pytest.fixture(scope="session")
-def teacher(prepared, tiny_system, tmp_path_factory) -> Run:
+def teacher(prepared, tiny_system, once) -> Run:
     """A recogniser that knows the five words."""
-    from tfkd.training.loop import train
+    from tfkd.decoding.runs import load_run
 
-    out = tmp_path_factory.mktemp("teacher")
-    return train(tiny_system, prepared["train"], prepared["valid"], out)
+    def build(directory: Path) -> None:
+        from tfkd.training.loop import train
+
+        train(tiny_system, prepared["train"], prepared["valid"], directory)
+
+    return load_run(once("teacher", build))
 
 
 @pytest.fixture(scope="session")
@@ -177,14 +214,12 @@ def label_config() -> LabelConfig:
 
 
 @pytest.fixture(scope="session")
-def labels(teacher, prepared, tmp_path_factory) -> Store:
+def labels(teacher, prepared, once) -> Store:
     """What the teacher says of train: one shard of labels for each of the six shards."""
     from tfkd.distillation.labelling import label
     from tfkd.records import open_store
 
-    out = tmp_path_factory.mktemp("labels")
-    label(teacher, prepared["train"], out, LABELS)
-    return open_store(out)
+    return open_store(once("labels", lambda out: label(teacher, prepared["train"], out, LABELS)))
 
 
 @pytest.fixture(scope="session")
@@ -193,12 +228,12 @@ def export_config() -> ExportConfig:
 
 
 @pytest.fixture(scope="session")
-def exports(teacher, prepared, tmp_path_factory) -> dict[str, Exported]:
+def exports(teacher, prepared, once) -> dict[str, Exported]:
     """The teacher in every form, by format; `path` is absolute."""
-    from tfkd.exporting.export import export
+    from tfkd.exporting.export import REPORT, Exported, export
 
-    out = tmp_path_factory.mktemp("exports")
-    reports = export(teacher, out, EXPORT, prepared["valid"])
+    out = once("exports", lambda out: export(teacher, out, EXPORT, prepared["valid"]))
+    reports = [Exported(**row) for row in json.loads((out / REPORT).read_text())]
     return {r.format: dataclasses.replace(r, path=str(out / r.path)) for r in reports}
 
 

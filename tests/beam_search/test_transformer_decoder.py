@@ -102,6 +102,7 @@ def normalise(x):
     return (x - mean) * tf.math.rsqrt(variance + 1e-5) * 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3, 8])
 def test_log_probs_are_those_of_the_whole_sequence(width):
     model = TransformerDecoder(max_tokens=7)

@@ -456,6 +456,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(plan_before, job):
     assert str(job[1] / "student-seq_kd") in plan_before
 
 
+@pytest.mark.slow
 def test_the_job_leaves_results_of_every_system(finished_job):
     results = json.loads((finished_job / "results.json").read_text())
     names = ["teacher", "student-truth", "student-seq_kd", "export tflite-float32"]
@@ -552,6 +553,7 @@ def test_a_changed_setting_is_refused_not_mixed(finished_job, job, capfd):
     assert not {path for path in changed if is_product(path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["model cut", "no comparison with Keras"])
 def test_a_job_makes_a_damaged_export_again(finished_job, job, tmp_path, damage):
     work = shutil.copytree(finished_job, tmp_path / "work")

@@ -69,6 +69,7 @@ def teacher_forced(model, batch, token_ids):
     return np.where(token_ids == PAD_ID, 0.0, of_tokens)
 
 
+@pytest.mark.slow
 def test_the_random_recognisers_listen_and_end_in_both_ways():
     """Otherwise the tests below would show little."""
     results = [decoded(*combination)[-1] for combination in COMBINATIONS]

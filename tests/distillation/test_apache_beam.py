@@ -46,6 +46,7 @@ def task_on(teacher, prepared, label_config):
     return make
 
 
+@pytest.mark.slow
 def test_two_worker_processes_write_the_bytes_of_one(
     teacher, prepared, labels, label_config, tmp_path, capsys
 ):

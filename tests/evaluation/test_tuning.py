@@ -52,6 +52,7 @@ def trials(fused, prepared):
     return tune(fused, prepared["valid"], GRID)
 
 
+@pytest.mark.slow
 def test_every_combination_is_tried_and_the_best_comes_first(trials):
     rates = [trial.rate.wer for trial in trials]
     assert rates == sorted(rates)
@@ -103,6 +104,7 @@ def test_a_mistake_is_refused_before_any_decoding(teacher, prepared, monkeypatch
         tune(teacher, prepared["valid"], grid)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_evaluate_and_label_read(teacher, prepared, arpa, tmp_path, capsys):
     chosen, data = tmp_path / "decoding.yaml", str(prepared["valid"].directory)
     cli.main(

@@ -150,6 +150,7 @@ def test_only_built_in_operators_are_used(exports, form):
     assert b"Flex" not in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "attention", "reduction"),
     [("gru", "additive", "pyramid"), ("gru", "location", "conv"), ("lstm", "location", "pyramid")],
@@ -178,6 +179,7 @@ def test_every_kind_of_recogniser_converts(
     assert len(said) > 1
 
 
+@pytest.mark.slow
 def test_every_control_of_the_search_converts(teacher, prepared, export_config, tmp_path):
     """The gate compares the form with Keras, and fails on operators that are not built in."""
     controls = {

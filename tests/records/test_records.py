@@ -865,6 +865,7 @@ def assert_rerun_is_identical(directory: Path, unbroken: Path) -> None:
     open_store(directory).verify(deep=True)
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments(tmp_path: Path, unbroken: Path) -> None:
     generator = random.Random(5)
     killed = 0
@@ -910,6 +911,7 @@ class Operations:
         patch.setattr(Path, "replace", self.before(Path.replace))
 
 
+@pytest.mark.slow
 def test_kill_9_before_every_operation(tmp_path: Path, unbroken: Path) -> None:
     for number in range(1, 500):
         directory = tmp_path / str(number)

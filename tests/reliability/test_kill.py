@@ -18,6 +18,7 @@ from tfkd.records import open_store
 from tfkd.records.shards import shard_ids
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments(task: Task, unbroken: Path, tmp_path: Path, proof: Proof) -> None:
     wanted = proof.count(fast=2, full=200)
     generator = np.random.default_rng(SEED)

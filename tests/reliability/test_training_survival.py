@@ -103,6 +103,7 @@ def assert_same_run(run: Path, unbroken: Path) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments(
     task: Task, unbroken: Unbroken, model: TrainableRecogniser, tmp_path: Path, proof: Proof
 ) -> None:

@@ -140,6 +140,7 @@ def test_training_stops_when_the_error_rate_stops_falling(
     assert [row["val_wer"] for row in history_of(tmp_path)] == [0.5, 0.4, 0.4, 0.45]
 
 
+@pytest.mark.slow
 def test_the_step_is_traced_once_and_not_in_each_epoch(
     tmp_path, short_system, prepared, monkeypatch
 ):
@@ -326,6 +327,7 @@ def killed_copy(killed, tmp_path) -> Path:
     return shutil.copytree(killed, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_not_taken_for_a_finished_one(killed):
     assert not (killed / "complete.json").exists()
     assert len(history_of(killed)) == KILLED_IN_EPOCH - 1
@@ -333,6 +335,7 @@ def test_a_killed_run_is_not_taken_for_a_finished_one(killed):
     assert newest == f"epoch-{KILLED_IN_EPOCH - 1:08d}"
 
 
+@pytest.mark.slow
 def test_resuming_goes_on_exactly_where_the_checkpoint_was(
     killed_copy, short_system, prepared, epochs, monkeypatch
 ):
@@ -355,6 +358,7 @@ def test_resuming_goes_on_exactly_where_the_checkpoint_was(
     assert json.loads((killed_copy / "complete.json").read_text())["epochs"] == EPOCHS
 
 
+@pytest.mark.slow
 def test_an_epoch_resumes_in_its_middle_and_its_means_are_those_of_an_unbroken_one(
     short_system, prepared, epochs, tmp_path, monkeypatch, eagerly
 ):

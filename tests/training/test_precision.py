@@ -115,6 +115,7 @@ def losses_of(run) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", SIGNIFICANT_BITS)
 def test_training_follows_that_of_float32(runs, precision):
     assert losses_of(runs[precision]) == pytest.approx(losses_of(runs["float32"]), rel=0.02)
@@ -142,6 +143,7 @@ def test_gradients_of_many_frames_are_near_those_of_float32(cell, precision):
         assert difference / np.abs(expected).max() < 4 * 2.0 ** -SIGNIFICANT_BITS[precision]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", SIGNIFICANT_BITS)
 def test_attention_of_many_steps_is_added_up_in_float32(precision):
     """It spreads evenly, so that the share of a step is below a unit of the sum in bfloat16."""
@@ -184,6 +186,7 @@ def test_the_loss_scale_is_resumed_and_steps_are_counted(runs):
     assert float(model.optimizer.dynamic_scale.numpy()) == 2.0**15
 
 
+@pytest.mark.slow
 def test_exports_of_a_student_trained_in_float16_say_what_keras_says(
     runs, prepared, export_config, tmp_path
 ):
@@ -215,6 +218,7 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_is_halved():
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", *SIGNIFICANT_BITS])
 def test_a_gradient_that_is_never_finite_ends_training_and_names_the_batch(
     precision, tiny_system, prepared, tmp_path, monkeypatch
@@ -275,6 +279,7 @@ def test_xla_in_bfloat16_is_refused_on_a_cpu_before_there_is_a_folder(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_xla_gives_the_same_steps():
     (losses, weights), (found, found_weights) = fitted(xla=False), fitted(xla=True)
     assert losses[2] < losses[0]

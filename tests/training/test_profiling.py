@@ -149,6 +149,7 @@ def command(tmp_path, tiny_settings, prepared) -> list[str]:
             "--out", str(tmp_path / "run"), "--profile"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_the_profile_and_keeps_the_trace(command, tmp_path, capsys):
     cli.main(command)
     report = capsys.readouterr().out
@@ -171,6 +172,7 @@ def test_the_command_line_prints_the_profile_and_keeps_the_trace(command, tmp_pa
     assert "nothing to profile" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_profile_does_not_change_what_is_learned(command, tmp_path, capsys):
     cli.main(command)
     out = command.index("--out") + 1
