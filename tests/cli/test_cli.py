@@ -525,7 +525,7 @@ def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, caps
     for module, name in [
         (preparing, "read_audio"),
         (training, "_fit"),
-        (labelling, "decode_dataset"),
+        (labelling, "label_batches"),
         (exporting, "_export_one"),
         (running, "evaluate"),
     ]:

@@ -16,15 +16,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.beam_search import BeamResult
 from tfkd.config import LabelConfig, to_yaml
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder, decode_dataset
-from tfkd.decoding.results import Decoded
 from tfkd.distillation import labelling
-from tfkd.distillation.labelling import ShardLabeller, label
+from tfkd.distillation.labelling import ShardLabeller, label, label_batches
 from tfkd.errors import RecordError
-from tfkd.records import PSEUDO_LABELS, PseudoLabelRecord, Store, open_store
+from tfkd.records import PSEUDO_LABELS, Hypothesis, PseudoLabelRecord, Store, open_store
 from tfkd.storage.files import sha256
 
 KILLED_IN_SHARD = 2
@@ -131,13 +129,11 @@ def test_hypotheses_are_ranked_and_say_why_they_ended(labels, teacher):
 def test_an_utterance_without_hypotheses_is_rejected_by_name(
     teacher, prepared, label_config, tmp_path, monkeypatch
 ):
-    def deaf(decoder, batches) -> Iterator[Decoded]:
-        for decoded in decode_dataset(decoder, batches):
-            nothing = BeamResult(*(values[:0] for values in decoded.result))
-            is_lost = decoded.utterance_id == "train-05"
-            yield decoded._replace(texts=(), result=nothing) if is_lost else decoded
+    def deaf(labeller, batches) -> Iterator[tuple[str, tuple[Hypothesis, ...]]]:
+        for utterance_id, hypotheses in label_batches(labeller, batches):
+            yield utterance_id, () if utterance_id == "train-05" else hypotheses
 
-    monkeypatch.setattr(labelling, "decode_dataset", deaf)
+    monkeypatch.setattr(labelling, "label_batches", deaf)
     store = prepared["train"]
     summary = label(teacher, store, tmp_path / "labels", label_config)
     assert (summary.records, summary.rejected, summary.rejected_before_planning) == (23, 1, 1)
@@ -240,7 +236,7 @@ def test_a_rerun_decodes_nothing_and_changes_nothing(
     teacher, prepared, labels, label_config, monkeypatch
 ):
     before = content_of(labels.directory)
-    monkeypatch.setattr(labelling, "decode_dataset", refuse)
+    monkeypatch.setattr(labelling, "label_batches", refuse)
     assert label(teacher, prepared["train"], labels.directory, label_config) == labels.summary
     assert content_of(labels.directory) == before
 
@@ -289,7 +285,7 @@ def test_labels_of_other_data_are_refused(teacher, prepared, labels, label_confi
 
 def refused_by(message, run, store: Store, labels: Store, config: LabelConfig, monkeypatch) -> None:
     before = content_of(labels.directory)
-    monkeypatch.setattr(labelling, "decode_dataset", refuse)
+    monkeypatch.setattr(labelling, "label_batches", refuse)
     with pytest.raises(RecordError, match=f"{message}.*another --out") as raised:
         label(run, store, labels.directory, config)
     assert "\n" not in str(raised.value)

@@ -16,10 +16,9 @@ from forks import Worker, fork, fork_worker, write_messages_to
 
 from tfkd import cli
 from tfkd.config import LabelConfig
-from tfkd.decoding import runs
-from tfkd.decoding.decoder import decode_dataset
-from tfkd.decoding.results import Decoded
-from tfkd.distillation import labelling
+from tfkd.distillation import labelling, teachers
+from tfkd.distillation.labelling import label_batches
+from tfkd.records import Hypothesis
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class _OnlyOne:
 
 def _label_on_request(requests: Connection, messages: Path, exit_codes: Connection) -> None:
     write_messages_to(messages)
-    runs.load_run = functools.cache(runs.load_run)
+    teachers.load_run = functools.cache(teachers.load_run)
     labelling.ShardLabeller = _OnlyOne(labelling.ShardLabeller)
     while True:
         try:
@@ -115,11 +114,11 @@ def _label(
 
     count = itertools.count(1)
 
-    def announcing(decoder, batches) -> Iterator[Decoded]:
-        for decoded in decode_dataset(decoder, batches):
+    def announcing(labeller, batches) -> Iterator[tuple[str, tuple[Hypothesis, ...]]]:
+        for labelled in label_batches(labeller, batches):
             sender.send(next(count))
-            yield decoded
+            yield labelled
 
-    labelling.decode_dataset = announcing
+    labelling.label_batches = announcing
     os.environ.update(environment)
     cli.main(arguments)

@@ -20,16 +20,13 @@ def label(options: argparse.Namespace) -> None:
     _check_runner(options)
     config = _label_config(options)
     label = _labelling_on(options.runner, options.runner_option)
-    from tfkd.config import check_labelling
-    from tfkd.data.preparation import preparation_for, utterance_store
-    from tfkd.decoding.runs import load_run
+    from tfkd.data.preparation import utterance_store
+    from tfkd.distillation.teachers import load_teacher
 
-    run = load_run(options.run)
-    check_labelling(config, run.system)
-    rate_hz = run.system.model.frontend.sample_rate_hz
-    prepare_config = preparation_for(rate_hz, run.tokenizer.pieces)
-    with utterance_store(options.data, prepare_config) as store:
-        summary = label(run, store, options.out, config)
+    teacher = load_teacher(options.run)
+    teacher.digest(config)  # refuses settings that this teacher does not know
+    with utterance_store(options.data, teacher.preparation) as store:
+        summary = label(teacher, store, options.out, config)
     print(_labelled(summary, options.out))
 
 

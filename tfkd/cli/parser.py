@@ -102,7 +102,8 @@ def _add_distilling(add: _Add) -> None:
     command = add("label", labels.label, "decode audio with a teacher into pseudo labels",
                   "tfkd label work/teacher --data work/data/train --out work/labels "
                   "--beam-width 8 --num-hypotheses 4")  # fmt: skip
-    command.add_argument("run", help="folder of the teacher's run")
+    command.add_argument("run", metavar="TEACHER",
+                         help="folder of the teacher's run, or whisper:FOLDER")  # fmt: skip
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the labels")
     command.add_argument("--beam-width", type=int, required=True)

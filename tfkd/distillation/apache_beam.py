@@ -19,8 +19,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from tfkd.config import LabelConfig
-from tfkd.decoding.runs import Run, load_run
+from tfkd.decoding.runs import Run
 from tfkd.distillation.labelling import ShardLabeller, label_plan
+from tfkd.distillation.teachers import Teacher, as_teacher, load_teacher
 from tfkd.errors import ClusterError, ConfigError, TfkdError
 from tfkd.records import Plan, Store, StoreSummary, StoreWriter, is_written, open_store, write_shard
 from tfkd.records.store import PLAN
@@ -35,7 +36,7 @@ RUNNERS = {
 
 
 def label_with_beam(
-    run: Run,
+    teacher: Teacher | Run,
     store: Store,
     out: str | Path,
     config: LabelConfig,
@@ -52,12 +53,13 @@ def label_with_beam(
       RecordError: if `out` holds labels of another teacher, data or settings.
       ClusterError: if the runner fails; what was written is kept.
     """
-    plan = label_plan(run, store, config)
+    teacher = as_teacher(teacher)
+    plan = label_plan(teacher, store, config)
     with StoreWriter(out, plan) as writer:
         pending = writer.pending_shards()
         if pending:
             writer.reopen()
-            task = LabelShard(str(run.directory), str(store.directory), str(out), config)
+            task = LabelShard(teacher.spec, str(store.directory), str(out), config)
             _run_pipeline(pending, task, [f"--runner={RUNNERS[runner]}", *options])
         return writer.complete(store.rejections, store.pieces)
 
@@ -81,8 +83,8 @@ def _run_pipeline(pending: Sequence[int], task: LabelShard, options: Sequence[st
 class LabelShard(beam.DoFn):
     """Labels the shards whose numbers it is given, and writes them into the store of labels."""
 
-    def __init__(self, run: str, store: str, out: str, config: LabelConfig) -> None:
-        self._run, self._store, self._out, self._config = run, store, out, config
+    def __init__(self, teacher: str, store: str, out: str, config: LabelConfig) -> None:
+        self._teacher, self._store, self._out, self._config = teacher, store, out, config
         # One teacher a process, however many threads a runner gives it.
         self._shared = Shared()
         self._utterances = Metrics.counter(self.__class__, "utterances")
@@ -102,8 +104,8 @@ class LabelShard(beam.DoFn):
                 self._utterances.inc()
 
     def _load(self) -> ShardLabeller:
-        run, store = load_run(self._run), open_store(self._store)
-        labeller = ShardLabeller(run, store, self._config)
+        teacher, store = load_teacher(self._teacher), open_store(self._store)
+        labeller = ShardLabeller(teacher, store, self._config)
         path = Path(self._out) / PLAN
         labeller.plan.check_same(Plan.read(path), path)
         return labeller

@@ -14,15 +14,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tfkd.config import LabelConfig, check_labelling, config_digest
+from tfkd.config import LabelConfig
 from tfkd.corpora import Rejection
 from tfkd.data.audio_batches import audio_batches, by_shard
-from tfkd.decoding.decoder import Decoder, decode_dataset
-from tfkd.decoding.results import Decoded, hypotheses_of
 from tfkd.decoding.runs import Run
+from tfkd.distillation.teachers import Batch, Labeller, Teacher, as_teacher
 from tfkd.language_models import language_model_sha256
 from tfkd.records import (
     PSEUDO_LABELS,
+    Hypothesis,
     Plan,
     PseudoLabelRecord,
     Record,
@@ -34,17 +34,25 @@ from tfkd.records.shards import ordered_records, shard_ids
 
 # Takes the number of a shard, its records and, once these are exhausted, its rejections.
 WriteShard = Callable[[int, Iterable[Record], Iterable[Rejection]], None]
+# What the teacher says of each utterance of a shard, by id.
+Labels = dict[str, tuple[Hypothesis, ...]]
 
 
-def label(run: Run, store: Store, out: str | Path, config: LabelConfig) -> StoreSummary:
-    """Decodes every utterance of `store` with the teacher `run` into a store of pseudo labels.
+def label(
+    teacher: Teacher | Run, store: Store, out: str | Path, config: LabelConfig
+) -> StoreSummary:
+    """Labels every utterance of `store` with the teacher's k best, into a store of pseudo labels.
 
     Labelled and rejected utterances together are those of the manifest that `store` came from.
 
+    Args:
+      teacher: a run, or what `tfkd.distillation.teachers.load_teacher` reads.
+      out: folder of the labels; what it holds already is verified and kept.
     Raises:
+      ConfigError: if the settings ask for a search that the teacher cannot do.
       RecordError: if `out` holds labels of another teacher, data or settings.
     """
-    return label_store(ShardLabeller(run, store, config), out)
+    return label_store(ShardLabeller(teacher, store, config), out)
 
 
 def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
@@ -59,20 +67,20 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
         return writer.complete(labeller.store.rejections, labeller.store.pieces)
 
 
-def label_plan(run: Run, store: Store, config: LabelConfig) -> Plan:
-    """What a store of the teacher's labels will hold: shard by shard, the utterances of `store`.
+def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Plan:
+    """Plans a store of the teacher's labels: shard by shard, the utterances of `store`.
 
     Raises:
       ConfigError: if the settings ask for a search that the teacher cannot do.
     """
-    check_labelling(config, run.system)
-    sources = {"teacher": run.sha256, "utterances": store.sha256}
+    teacher = as_teacher(teacher)
+    digest = teacher.digest(config)
+    sources = {"teacher": teacher.identity, "utterances": store.sha256}
     if config.fusion.lm:
         sources["language_model"] = language_model_sha256(config.fusion.lm)
     return Plan(
         kind=PSEUDO_LABELS,
-        # Limits of length may be the teacher's own.
-        digest=config_digest(config, config.decoding(run.system.decoding)),
+        digest=digest,
         sources=sources,
         shards=tuple(map(shard_ids, store.shard_paths)),
     )
@@ -85,11 +93,11 @@ class ShardLabeller:
     on the shards that were made before.
     """
 
-    def __init__(self, run: Run, store: Store, config: LabelConfig) -> None:
+    def __init__(self, teacher: Teacher | Run, store: Store, config: LabelConfig) -> None:
         self.store = store
-        self.plan = label_plan(run, store, config)
+        self.plan = label_plan(teacher, store, config)
         self._batch_size = config.batch_size
-        self.decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
+        self._labeller = as_teacher(teacher).labeller(config)
 
     def label(self, numbers: Sequence[int], write: WriteShard) -> Iterator[str]:
         """Labels shards one after another; yields the id of each utterance once it is decoded.
@@ -105,18 +113,26 @@ class ShardLabeller:
         batches = audio_batches(self.store, self._batch_size, shards=numbers)
         with _OneBehind() as writing:
             for number, own_batches in by_shard(numbers, batches):
-                labels = {}
-                for decoded in decode_dataset(self.decoder, own_batches):
+                labels: Labels = {}
+                for utterance_id, hypotheses in label_batches(self._labeller, own_batches):
                     writing.check()
-                    labels[decoded.utterance_id] = decoded
-                    yield decoded.utterance_id
+                    labels[utterance_id] = hypotheses
+                    yield utterance_id
                 writing.call(self._write, write, number, labels)
 
-    def _write(self, write: WriteShard, number: int, labels: dict[str, Decoded]) -> None:
+    def _write(self, write: WriteShard, number: int, labels: Labels) -> None:
         refused: list[Rejection] = []
         path = self.store.shard_paths[number]
-        frame_seconds = self.decoder.model.frame_seconds
-        write(number, _records(self.store, path, labels, frame_seconds, refused), refused)
+        write(number, _records(self.store, path, labels, refused), refused)
+
+
+def label_batches(
+    labeller: Labeller, batches: Iterable[Batch]
+) -> Iterator[tuple[str, tuple[Hypothesis, ...]]]:
+    """Labels batches of `audio_batches`; yields the id and the hypotheses of each utterance."""
+    for batch in batches:
+        ids = [utterance_id.decode() for utterance_id in batch["utterance_id"].numpy()]
+        yield from zip(ids, labeller(batch))
 
 
 class _OneBehind:
@@ -152,16 +168,12 @@ class _OneBehind:
 
 
 def _records(
-    store: Store,
-    path: Path,
-    labels: dict[str, Decoded],
-    frame_seconds: float,
-    refused: list[Rejection],
+    store: Store, path: Path, labels: Labels, refused: list[Rejection]
 ) -> Iterator[PseudoLabelRecord]:
     """The shard's utterances in order, each with its hypotheses, or refused by name."""
     for record in ordered_records(path, store.kind, shard_ids(path)):
         utterance = record.utterance
-        hypotheses = hypotheses_of(labels[utterance.utterance_id], frame_seconds)
+        hypotheses = labels[utterance.utterance_id]
         if hypotheses:
             yield PseudoLabelRecord(utterance, hypotheses)
         else:
