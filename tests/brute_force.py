@@ -194,6 +194,7 @@ def search(
     scorer_tables: Sequence[tuple[float, np.ndarray]] = (),
     token_limits: Sequence[int] | None = None,
     step_fn: StepFn | None = None,
+    pad_id: int = PAD,
 ) -> BeamResult:
     """Beam search over a batch of table models."""
     start = tf.zeros([len(tables)], tf.int32)
@@ -206,8 +207,8 @@ def search(
         max_tokens=max_tokens,
         sos_id=SOS,
         eos_id=EOS,
-        pad_id=PAD,
-        token_limits=None if token_limits is None else tf.constant(token_limits, tf.int32),
+        pad_id=pad_id,
+        token_limits=token_limits,
         controls=controls or SearchControls(),
         scorers=[Scorer(weight, start, stepper(others, width)) for weight, others in scorer_tables],
         readout=read,

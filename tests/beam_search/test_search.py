@@ -110,8 +110,9 @@ def some_controls(draw):
     weights=st.lists(st.sampled_from([0.0, 0.5, 2.0]), max_size=2),
     limits=st.none() | st.lists(st.integers(1, 5), min_size=4, max_size=4),
     k=st.integers(1, 30),
+    pad_id=st.sampled_from([PAD, EOS, 3, 4, -1, 1000]),
 )
-def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, limits, k):
+def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, limits, k, pad_id):
     rng = np.random.default_rng(seed)
     tables, *others = (random_tables(rng, 4, 4) for _ in range(1 + len(weights)))
     if controls.temperature != 1:  # its logarithms round ties in their own way
@@ -124,6 +125,7 @@ def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, l
         controls=controls,
         scorer_tables=list(zip(weights, others)),
         token_limits=limits,
+        pad_id=pad_id,
     )
     for row, table in enumerate(tables):
         scorers = [Weighted(w, next_of(other[row])) for w, other in zip(weights, others)]
@@ -146,9 +148,10 @@ def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, l
     controls=some_controls(),
     weights=st.lists(st.sampled_from([0.0, 0.5, 2.0]), max_size=2),
     limits=st.none() | st.lists(st.integers(1, 7), min_size=4, max_size=4),
+    pad_id=st.sampled_from([PAD, 6, -1]),
 )
 def test_a_width_that_covers_little_finds_what_a_plain_beam_finds(
-    seed, vocabulary, max_tokens, width, controls, weights, limits
+    seed, vocabulary, max_tokens, width, controls, weights, limits, pad_id
 ):
     rng = np.random.default_rng(seed)
     controls = dataclasses.replace(controls, temperature=1.0)  # which rounds ties in its own way
@@ -161,6 +164,7 @@ def test_a_width_that_covers_little_finds_what_a_plain_beam_finds(
         controls=controls,
         scorer_tables=list(zip(weights, others)),
         token_limits=limits,
+        pad_id=pad_id,
     )
     for row, table in enumerate(tables):
         scorers = [Weighted(w, next_of(other[row])) for w, other in zip(weights, others)]
@@ -299,6 +303,33 @@ def by_hand(log_probs, **settings):
 )
 def test_constraints_do_what_they_say(settings, ids):
     assert found(by_hand([1e-30, 0.5, 0.1, 0.4], **settings), 0) == [ids]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("pad_id", [PAD, 3, 4, 5, -1, -5, 10**6])
+def test_padding_of_a_shorter_neighbour_forbids_no_token(pad_id, size):
+    """An utterance at its own limit waits, padded, while others go on: see issue 26.12."""
+    tables = random_tables(np.random.default_rng(size), 6, 4)
+    tables[..., EOS] = -50.0  # Nothing ends early, so limits decide how long each waits.
+    limits = [1, 9, 2, 9, 3, 9]
+    settings = {"width": 3, "k": 3, "max_tokens": 9}
+    settings["controls"] = controls = SearchControls(no_repeat_ngram=size)
+    result = search(tables, token_limits=limits, pad_id=pad_id, **settings)
+    for row, limit in enumerate(limits):
+        expected = plain_beam(next_of(tables[row]), limit, controls, width=3)
+        assert [candidate.ids for candidate in expected[:3]] == found(result, row)
+        padding = [ids[count:] for ids, count in zip(result.token_ids[row], result.num_tokens[row])]
+        assert (np.concatenate(padding) == pad_id).all()
+
+
+def test_limits_may_be_of_any_integer_type():
+    tables = random_tables(np.random.default_rng(0), 3, 4)
+    settings = {"width": 3, "k": 2, "max_tokens": 5}
+    expected = search(tables, token_limits=[1, 3, 5], **settings)
+    for dtype in (tf.int64, tf.uint8):
+        got = search(tables, token_limits=tf.constant([1, 3, 5], dtype), **settings)
+        for one, other in zip(got, expected):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_scores_are_those_of_the_papers():

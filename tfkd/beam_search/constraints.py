@@ -18,6 +18,7 @@ def constrained(
     log_probs: tf.Tensor,
     token_ids: tf.Tensor,
     step: tf.Tensor,
+    num_known: tf.Tensor,
     eos_id: int,
     controls: SearchControls,
 ) -> tf.Tensor:
@@ -26,7 +27,11 @@ def constrained(
     Args:
       ranking: [B, W, V] what the next tokens add to the ranking.
       log_probs: [B, W, V] what the recogniser alone says of them.
-      token_ids: [B, W, U], of which `step` are known; none where no constraint reads them.
+      token_ids: [B, W, U]; none where no constraint reads them.
+      step: tokens of the hypotheses that go on.
+      num_known: tokens of each utterance's hypotheses, a scalar or [B, 1, 1]: fewer than `step`
+        where a hypothesis has reached its own limit. Whatever follows in `token_ids` is padding,
+        which may be no token at all.
     """
     if controls.min_tokens > 1:
         ranking = _without_eos(ranking, step + 1 < controls.min_tokens, eos_id)
@@ -35,7 +40,7 @@ def constrained(
         ranking = _without_eos(ranking, tf.logical_not(is_likely), eos_id)
     # Shorter sequences cannot hold an n-gram twice.
     if 0 < controls.no_repeat_ngram < token_ids.shape[-1]:
-        repeats = _repeats(token_ids, step, controls.no_repeat_ngram, ranking.shape[-1])
+        repeats = _repeats(token_ids, step, num_known, controls.no_repeat_ngram, ranking.shape[-1])
         ranking = tf.where(repeats, IMPOSSIBLE, ranking)
     return ranking
 
@@ -56,15 +61,18 @@ def _is_end_likely(log_probs: tf.Tensor, eos_id: int, threshold: float) -> tf.Te
     return log_probs[:, :, eos_id : eos_id + 1] > threshold * best
 
 
-def _repeats(token_ids: tf.Tensor, step: tf.Tensor, size: int, vocab_size: int) -> tf.Tensor:
+def _repeats(
+    token_ids: tf.Tensor, step: tf.Tensor, num_known: tf.Tensor, size: int, vocab_size: int
+) -> tf.Tensor:
     """[B, W, V]: tokens that would complete an n-gram of `size` that the hypothesis holds."""
     places = token_ids.shape[-1] - size + 1
-    is_same = tf.range(places) + size <= step
+    is_same = tf.range(places) + size <= num_known
     for offset in range(size - 1):
         latest = tf.gather(token_ids, tf.maximum(step - size + 1 + offset, 0), axis=2)
         earlier = token_ids[:, :, offset : offset + places]
         is_same &= tf.equal(earlier, tf.expand_dims(latest, -1))
-    # Counted at their own places: [B, W, U, V] would take longer than the models.
+    # Count each token at a place of its own: comparing with all, [B, W, U, V], is slower than the
+    # models. Padding never counts, so every place lies within its hypothesis.
     last = tf.where(is_same, token_ids[:, :, size - 1 :], 0)
     batch, width = tf.shape(token_ids)[0], token_ids.shape[1]
     hypothesis = tf.reshape(tf.range(batch * width), [batch, width, 1])

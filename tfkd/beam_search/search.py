@@ -65,7 +65,11 @@ def beam_search(
       beam_width: alive hypotheses that are kept at each step.
       num_hypotheses: hypotheses returned, at most beam_width.
       max_tokens: decoder steps, eos included; not frames or seconds.
-      token_limits: [batch_size] int32, a limit of its own for each utterance, from 1 to max_tokens.
+      sos_id: fed to step_fn and scorers first; may lie outside the vocabulary if they know it.
+      eos_id: the token that ends a hypothesis.
+      pad_id: fills the result beyond each end; any number, in the vocabulary or not.
+      token_limits: [batch_size] integers, a limit of its own for each utterance, from 1 to
+        max_tokens.
       controls: see `tfkd.config.SearchControls`.
       scorers: models whose log-probabilities join the ranking. A weight that is a tensor can be
         changed without another trace, but is not checked: a negative one breaks the early stop.
@@ -77,6 +81,21 @@ def beam_search(
         step_fn or its only one, the weight of a scorer is negative or NaN, the coverage penalty has
         no readout of log_coverage, or step_fn changes the structure, types or shapes of its state.
       ConfigError: if a control is out of its range.
+
+    A model of two steps whose state counts them; token 0 starts and ends:
+
+    >>> import tensorflow as tf
+    >>> from tfkd.beam_search import beam_search
+    >>> by_step = tf.math.log([[0.1, 0.6, 0.3], [0.7, 0.2, 0.1]])
+    >>> def step_fn(token_ids, step):
+    ...     return tf.gather(by_step, tf.minimum(step, 1)), step + 1
+    >>> result = beam_search(
+    ...     step_fn, tf.zeros([1], tf.int32), batch_size=1, beam_width=3, num_hypotheses=2,
+    ...     max_tokens=4, sos_id=0, eos_id=0, pad_id=-1)
+    >>> result.token_ids.numpy().tolist()
+    [[[1, 0, -1, -1], [2, 0, -1, -1]]]
+    >>> [f"{p:.2f}" for p in tf.exp(result.log_prob).numpy()[0]]  # 0.6 * 0.7 and 0.3 * 0.7
+    ['0.42', '0.21']
     """
     if beam_width < 1 or not 1 <= num_hypotheses <= beam_width:
         raise ValueError(
@@ -89,7 +108,7 @@ def beam_search(
     for scorer in scorers:
         if not tf.is_tensor(scorer.weight) and not scorer.weight >= 0:
             raise ValueError(f"the weight of a scorer must not be negative, got {scorer.weight}")
-    # As if they were read: their types, choices and ranges.
+    # Validate the controls as if they came from a config file.
     from_dict(type(controls), asdict(controls))
     search = _Search(
         step_fn=step_fn,
@@ -160,7 +179,13 @@ class _Search:
         """Tokens that a hypothesis may have; a scalar, or [B]."""
         if self.token_limits is None:
             return self.max_tokens
-        return tf.clip_by_value(self.token_limits, 1, self.max_tokens)
+        return tf.clip_by_value(tf.cast(self.token_limits, tf.int32), 1, self.max_tokens)
+
+    def _num_known(self, step: tf.Tensor) -> tf.Tensor:
+        """Tokens of the alive hypotheses before a step; a scalar, or [B, 1, 1]."""
+        if self.token_limits is None:
+            return step
+        return tf.reshape(tf.minimum(step, self.limit), [-1, 1, 1])
 
     def may_improve(
         self, step: tf.Tensor, alive: Alive, finished: Hypotheses, _: Step
@@ -174,7 +199,15 @@ class _Search:
     def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses, history: Step):
         """One step of every model, and what follows from it."""
         log_probs, ranking, states = self._score_tokens(alive)
-        ranking = constrained(ranking, log_probs, alive.token_ids, step, self.eos_id, self.controls)
+        ranking = constrained(
+            ranking,
+            log_probs,
+            alive.token_ids,
+            step,
+            self._num_known(step),
+            self.eos_id,
+            self.controls,
+        )
         seen = self._read(states)
         totals = tf.expand_dims(alive.total, -1) + ranking
         going_on, is_ending = choose(totals, self.eos_id)
