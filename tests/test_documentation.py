@@ -1,0 +1,87 @@
+"""Every example of docstrings, README and docs/ is run; every command in them exists."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfkd
+from tfkd.cli.parser import command_parser
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(
+    path for path in (ROOT / "tfkd").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8")
+)
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+_FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """The fenced blocks of a language in all pages, each with the name of its page."""
+    for page in PAGES:
+        for _, found, content in _FENCE.findall(page.read_text(encoding="utf-8")):
+            if found == language:
+                yield str(page.relative_to(ROOT)), content
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """The tfkd commands of the shell blocks, continued lines joined."""
+    for page, content in blocks("sh"):
+        for line in content.replace("\\\n", " ").splitlines():
+            if (start := line.find("tfkd ")) >= 0 and not line.lstrip().startswith("#"):
+                yield page, line[start:].partition(" #")[0].strip()
+
+
+@pytest.fixture
+def workshop(teacher, prepared, labels, exports, tiny_corpus, tmp_path, monkeypatch) -> Path:
+    """The folder that examples speak of: a run, stores, labels, an export and a recording."""
+    work = tmp_path / "work"
+    shutil.copytree(teacher.directory, work / "teacher")
+    for split, store in prepared.items():
+        shutil.copytree(store.directory, work / "data" / split)
+    shutil.copytree(labels.directory, work / "labels")
+    (work / "export").mkdir()
+    shutil.copy(exports["tflite-float32"].path, work / "export" / "model-float32.tflite")
+    shutil.copy(tiny_corpus / "test-00.wav", tmp_path / "order.wav")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_examples_of_a_module(path, workshop):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            continue
+        if ">>> " in (text := ast.get_docstring(node) or ""):
+            name = getattr(node, "name", path.stem)
+            names = {**vars(module), "tfkd": tfkd, "np": np}
+            runner.run(parser.get_doctest(text, names, name, str(path), node.body[0].lineno))
+    assert runner.tries
+    assert not runner.failures
+
+
+@pytest.mark.parametrize(("page", "code"), list(blocks("python")))
+def test_the_python_of_a_page(page, code, workshop):
+    exec(compile(code, page, "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize(("page", "command"), list(commands()))
+def test_a_command_of_a_page_exists(page, command):
+    words = [word for word in shlex.split(command) if word not in {"&&", "\\"}][1:]
+    for stop in ("|", ">", "&"):
+        words = words[: words.index(stop)] if stop in words else words
+    command_parser().parse_args(words)  # Ends the process, so the test, if it is no command.
