@@ -8,7 +8,10 @@ _DECAY_DB = 60.0
 
 
 def impulse_response(
-    t60_seconds: float, direct_to_reverberant_db: float, rate_hz: int, generator: np.random.Generator
+    t60_seconds: float,
+    direct_to_reverberant_db: float,
+    rate_hz: int,
+    generator: np.random.Generator,
 ) -> np.ndarray:
     """The response [M] float32 of a room: the direct sound, and noise that dies away behind it.
 

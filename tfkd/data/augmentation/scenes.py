@@ -1,4 +1,4 @@
-"""Who speaks when in each example of an epoch: all that decides its length, planned without audio."""
+"""Who speaks when in each example of an epoch, which is planned without loading any audio."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def plan_scenes(
 ) -> Scenes:
     """Plans the examples of an epoch: one for each utterance, then those without speech.
 
-    The example of an utterance begins with that utterance. Where it is joined, others that are drawn
-    from the whole corpus follow after pauses, as far as `config.max_seconds` allows; they have
-    examples of their own besides. Silence may come before and after.
+    The example of an utterance begins with that utterance. Where it is joined, others that are
+    drawn from the whole corpus follow after pauses, as far as `config.max_seconds` allows; they
+    have examples of their own besides. Silence may come before and after.
 
     Args:
       names: hashes [N] of the utterances.

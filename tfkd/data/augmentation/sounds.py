@@ -31,8 +31,8 @@ def sound(
     """Makes `num_samples` of a kind of sound, different for each state of the generator.
 
     Args:
-      kind: white, pink or brown noise (power falls as 1, 1/f, 1/f^2); hum of the mains; music, which
-        is chords of decaying tones; babble, which is three to seven utterances at once.
+      kind: white, pink or brown noise (power falls as 1, 1/f, 1/f^2); hum of the mains; music,
+        which is chords of decaying tones; babble, which is three to seven utterances at once.
       speech: where babble takes its utterances from.
     """
     match kind:
