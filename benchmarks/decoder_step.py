@@ -21,10 +21,10 @@ from pathlib import Path
 from unittest import mock
 
 import keras
-import measuring
 import tensorflow as tf
+import timed_process
+from feature_recogniser import FeatureRecogniser
 from sizes import BATCH, BEAM_WIDTH, FRAMES, SIZES, TOKENS, VOCABULARY
-from speller import Speller
 from tqdm import tqdm
 
 from tfkd.environment import provenance
@@ -65,8 +65,8 @@ def steps_of(
 
 def variants(size: str) -> dict[str, Run]:
     """The step of SIZES[size] as it is, and with one trait undone at a time."""
-    decoder = Speller(SIZES[size], VOCABULARY).decoder
-    location = Speller(SIZES[size], VOCABULARY, "location").decoder
+    decoder = FeatureRecogniser(SIZES[size], VOCABULARY).decoder
+    location = FeatureRecogniser(SIZES[size], VOCABULARY, "location").decoder
     gates = 4 * SIZES[size].decoder_units
     encoded = tf.random.normal([BATCH, FRAMES // 8, decoder.encoded_units], seed=0)
     tiled = tf.repeat(encoded, BEAM_WIDTH, 0)
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", default="benchmarks/results/decoder_step.json")
     options = parser.parse_args()
-    measuring.limit_threads(1)
+    timed_process.limit_threads(1)
     keras.utils.set_random_seed(0)
     results = {size: measure(variants(size), options.rounds) for size in SIZES}
     write_json(Path(options.out), {**provenance(), "cpu_milliseconds_a_step": results})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import pairing
+import paired_runs
 from sizes import BATCH, BEAM_WIDTH, FRAMES, TOKENS, VOCABULARY
 
 # Name, size, vocabulary, attention; PyTorch's attention is additive in each.
@@ -37,19 +37,19 @@ def main() -> None:
     if options.torch_python:
         programs["torch"] = [options.torch_python, "decoding_torch.py"]
     cases = [
-        pairing.Case(f"{name}, {threads} thread{'s' * (threads > 1)}",
+        paired_runs.Case(f"{name}, {threads} thread{'s' * (threads > 1)}",
                      ["--size", size, "--vocabulary", str(vocabulary), "--attention", attention,
                       "--threads", str(threads)])
         for threads in options.threads
         for name, size, vocabulary, attention in CASES
     ]  # fmt: skip
-    results = pairing.measure(cases, programs, options.rounds, options.repeats)
+    results = paired_runs.measure(cases, programs, options.rounds, options.repeats)
     for by_name in results.values():
         for row in by_name.values():
             row["utterances_per_second"] = BATCH / row["median_wall_seconds"]
     setting = {"batch": BATCH, "frames": FRAMES, "tokens": TOKENS, "beam_width": BEAM_WIDTH}
-    pairing.write(options.out, results, setting, options.torch_python)
-    print(pairing.table(results, baselines=[name for name in programs if name != "tfkd"]))
+    paired_runs.write(options.out, results, setting, options.torch_python)
+    print(paired_runs.table(results, baselines=[name for name in programs if name != "tfkd"]))
 
 
 if __name__ == "__main__":

@@ -7,22 +7,22 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import measuring
 import tensorflow as tf
+import timed_process
+from feature_recogniser import FeatureRecogniser
 from sizes import BATCH, BEAM_WIDTH, EOS_ID, FRAMES, MELS, PAD_ID, SIZES, SOS_ID, TOKENS
-from speller import Speller
 
 from tfkd.beam_search import BeamResult, Readout, beam_search
 from tfkd.malloc import share_one_heap
 
 
-def never_ending(model: Speller) -> None:
+def never_ending(model: FeatureRecogniser) -> None:
     """Makes the end impossible, so that every run takes TOKENS steps."""
     bias = model.decoder.output_bias
     bias.assign(tf.where(tf.range(model.decoder.vocab_size) == EOS_ID, -1e9, bias))
 
 
-def decoder(model: Speller) -> tf.types.experimental.PolymorphicFunction:
+def decoder(model: FeatureRecogniser) -> tf.types.experimental.PolymorphicFunction:
     """features [B, T, MELS] to the BEAM_WIDTH best sequences, with what `tfkd label` keeps."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, MELS])], autograph=False)
@@ -52,10 +52,10 @@ def decoder(model: Speller) -> tf.types.experimental.PolymorphicFunction:
 
 def main() -> None:
     share_one_heap()  # as tfkd's commands do
-    options, base_mb = measuring.arguments(), measuring.resident_mb()
-    measuring.limit_threads(options.threads)
+    options, base_mb = timed_process.arguments(), timed_process.resident_mb()
+    timed_process.limit_threads(options.threads)
     keras.utils.set_random_seed(0)
-    model = Speller(SIZES[options.size], options.vocabulary, options.attention)
+    model = FeatureRecogniser(SIZES[options.size], options.vocabulary, options.attention)
     never_ending(model)
     features = tf.random.normal([BATCH, FRAMES, MELS])
     decode = decoder(model)
@@ -64,7 +64,7 @@ def main() -> None:
         if (decode(features).num_tokens.numpy() != TOKENS).any():
             raise RuntimeError("a hypothesis ended early")
 
-    measuring.report(run, options.repeats, base_mb)
+    timed_process.report(run, options.repeats, base_mb)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Keys are computed once, and encodings are never copied per hypothesis.
 
 from __future__ import annotations
 
-import measuring
+import timed_process
 import torch
 from sizes import BATCH, BEAM_WIDTH, EOS_ID, FRAMES, MELS, SIZES, SOS_ID, TOKENS
 from torch.nn.functional import log_softmax
@@ -51,12 +51,12 @@ def search(model: TorchRecogniser, features: torch.Tensor) -> tuple[torch.Tensor
 
 
 def main() -> None:
-    options, base_mb = measuring.arguments(), measuring.resident_mb()
+    options, base_mb = timed_process.arguments(), timed_process.resident_mb()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     model = TorchRecogniser(SIZES[options.size], options.vocabulary).eval()
     features = torch.randn(BATCH, FRAMES, MELS)
-    measuring.report(lambda: search(model, features), options.repeats, base_mb)
+    timed_process.report(lambda: search(model, features), options.repeats, base_mb)
 
 
 if __name__ == "__main__":

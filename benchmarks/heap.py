@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 
-import pairing
+import paired_runs
 from sizes import SIZES
 
 VARIANTS = {
@@ -36,15 +36,15 @@ def main() -> None:
         program = [sys.executable, script]
         variants = {name: ["env", variable, *program] for name, variable in VARIANTS.items()}
         cases = [
-            pairing.Case(f"{work}, {size}, threads: {threads}",
+            paired_runs.Case(f"{work}, {size}, threads: {threads}",
                          ["--size", size, "--threads", str(threads)])
             for size in SIZES
             for threads in options.threads
         ]  # fmt: skip
         programs = {"tfkd": program, **variants}
-        results |= pairing.measure(cases, programs, options.rounds, options.repeats)
-    pairing.write(options.out, results, {"variants": VARIANTS}, None)
-    print(pairing.table(results, baselines=list(VARIANTS)))
+        results |= paired_runs.measure(cases, programs, options.rounds, options.repeats)
+    paired_runs.write(options.out, results, {"variants": VARIANTS}, None)
+    print(paired_runs.table(results, baselines=list(VARIANTS)))
 
 
 if __name__ == "__main__":

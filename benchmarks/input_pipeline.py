@@ -46,7 +46,7 @@ def main() -> None:
     if options.case:
         print(json.dumps(_measure(CASES[options.case], options)))
         return
-    from made import surroundings
+    from synthetic_stores import surroundings
 
     from tfkd.reporting.tables import table
     from tfkd.storage.files import write_json

@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from made import noise_store, random_teacher, surroundings
 from sizes import FRAMES, SIZES, TOKENS
+from synthetic_stores import noise_store, random_teacher, surroundings
 
 from tfkd.config import (
     AttentionConfig,

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from made import noise_store, random_teacher, surroundings
+from synthetic_stores import noise_store, random_teacher, surroundings
 
 from tfkd.config import LabelConfig, SystemConfig, from_dict
 from tfkd.distillation.labelling import ShardLabeller

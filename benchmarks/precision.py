@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import pairing
+import paired_runs
 from sizes import BATCH, FRAMES, SIZES, TOKENS, VOCABULARY
 
 # XLA has no product in bfloat16 on a CPU.
@@ -26,11 +26,11 @@ def main() -> None:
     options = parser.parse_args()
     program = [sys.executable, "training_tfkd.py"]
     programs = {"tfkd": program, **{name: [*program, "--case", name] for name in VARIANTS}}
-    cases = [pairing.Case(size, ["--size", size, "--threads", "1"]) for size in SIZES]
-    results = pairing.measure(cases, programs, options.rounds, options.repeats)
+    cases = [paired_runs.Case(size, ["--size", size, "--threads", "1"]) for size in SIZES]
+    results = paired_runs.measure(cases, programs, options.rounds, options.repeats)
     setting = {"batch": BATCH, "frames": FRAMES, "tokens": TOKENS, "vocabulary": VOCABULARY}
-    pairing.write(options.out, results, setting, None)
-    print(pairing.table(results, baselines=VARIANTS))
+    paired_runs.write(options.out, results, setting, None)
+    print(paired_runs.table(results, baselines=VARIANTS))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from made import surroundings
+from synthetic_stores import surroundings
 from tqdm import tqdm
 
 from tfkd.reporting.tables import table

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-import pairing
+import paired_runs
 from sizes import BATCH, FRAMES, SIZES, TOKENS, VOCABULARY
 
 
@@ -28,15 +28,15 @@ def main() -> None:
     if options.torch_python:
         programs["torch"] = [options.torch_python, "training_torch.py"]
     cases = [
-        pairing.Case(f"{size}, {threads} thread{'s' * (threads > 1)}",
+        paired_runs.Case(f"{size}, {threads} thread{'s' * (threads > 1)}",
                      ["--size", size, "--threads", str(threads)])
         for threads in options.threads
         for size in SIZES
     ]  # fmt: skip
-    results = pairing.measure(cases, programs, options.rounds, options.repeats)
+    results = paired_runs.measure(cases, programs, options.rounds, options.repeats)
     setting = {"batch": BATCH, "frames": FRAMES, "tokens": TOKENS, "vocabulary": VOCABULARY}
-    pairing.write(options.out, results, setting, options.torch_python)
-    print(pairing.table(results, baselines=[name for name in programs if name != "tfkd"]))
+    paired_runs.write(options.out, results, setting, options.torch_python)
+    print(paired_runs.table(results, baselines=[name for name in programs if name != "tfkd"]))
 
 
 if __name__ == "__main__":

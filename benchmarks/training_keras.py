@@ -7,8 +7,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import measuring
 import tensorflow as tf
+import timed_process
 from sizes import MELS, SIZES, VOCABULARY, Sizes
 from training_tfkd import ADAM, measure_steps
 
@@ -61,8 +61,8 @@ class KerasRecogniser(keras.Model):
 
 
 def main() -> None:
-    options, base_mb = measuring.arguments(), measuring.resident_mb()
-    measuring.limit_threads(options.threads)
+    options, base_mb = timed_process.arguments(), timed_process.resident_mb()
+    timed_process.limit_threads(options.threads)
     keras.utils.set_random_seed(0)
     model = KerasRecogniser(SIZES[options.size], VOCABULARY)
     model(tf.zeros([1, 16, MELS]), tf.zeros([1, 2], tf.int32))

@@ -10,11 +10,11 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import measuring
 import numpy as np
 import tensorflow as tf
+import timed_process
+from feature_recogniser import FeatureRecogniser
 from sizes import BATCH, FRAMES, MELS, SIZES, SOS_ID, TOKENS, VOCABULARY
-from speller import Speller
 
 from tfkd.malloc import share_one_heap
 from tfkd.objectives.losses import sequence_cross_entropy
@@ -58,20 +58,20 @@ def measure_steps(
         optimizer.apply(gradients, model.trainable_variables)
         return loss
 
-    measuring.report(lambda: step(features, previous, token_ids).numpy(), repeats, base_mb)
+    timed_process.report(lambda: step(features, previous, token_ids).numpy(), repeats, base_mb)
 
 
 def main() -> None:
     share_one_heap()  # as tfkd's commands do
-    options, base_mb = measuring.arguments(), measuring.resident_mb()
-    measuring.limit_threads(options.threads)
+    options, base_mb = timed_process.arguments(), timed_process.resident_mb()
+    timed_process.limit_threads(options.threads)
     keras.utils.set_random_seed(0)
     precision = options.case.removesuffix("xla").removesuffix("+") or "float32"
     optimizer = Adam(**ADAM)
     if precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     measure_steps(
-        Speller(SIZES[options.size], VOCABULARY, precision=precision),
+        FeatureRecogniser(SIZES[options.size], VOCABULARY, precision=precision),
         optimizer,
         options.repeats,
         base_mb,

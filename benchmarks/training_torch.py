@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import measuring
+import timed_process
 import torch
 from sizes import BATCH, FRAMES, MELS, SIZES, SOS_ID, TOKENS, VOCABULARY, Sizes
 from torch import nn
@@ -55,7 +55,7 @@ class TorchRecogniser(nn.Module):
 
 
 def main() -> None:
-    options, base_mb = measuring.arguments(), measuring.resident_mb()
+    options, base_mb = timed_process.arguments(), timed_process.resident_mb()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     model = TorchRecogniser(SIZES[options.size], VOCABULARY)
@@ -72,7 +72,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
 
-    measuring.report(step, options.repeats, base_mb)
+    timed_process.report(step, options.repeats, base_mb)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import re
+import runpy
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -85,3 +86,8 @@ def test_a_command_of_a_page_exists(page, command):
     for stop in ("|", ">", "&"):
         words = words[: words.index(stop)] if stop in words else words
     command_parser().parse_args(words)  # Ends the process, so the test, if it is no command.
+
+
+def test_the_page_of_benchmarks_tells_what_their_files_tell():
+    page = runpy.run_path(str(ROOT / "benchmarks" / "summary.py"))["page"]
+    assert (ROOT / "benchmarks" / "results" / "README.md").read_text() == page()

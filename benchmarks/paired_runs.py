@@ -56,7 +56,7 @@ def measure(
 
 
 def _take_turns(commands: Mapping[str, list[str]], repeats: int) -> dict[str, dict]:
-    """What the process of each command reports in the end; see `measuring.report`."""
+    """What the process of each command reports in the end; see `timed_process.report`."""
     children = {name: _start(command) for name, command in commands.items()}
     said = {name: _read(child) for name, child in children.items()}
     for _ in range(repeats):

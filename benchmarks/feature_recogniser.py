@@ -11,7 +11,7 @@ from tfkd.models.decoders.attention_rnn import AttentionDecoder
 from tfkd.models.encoders.recurrent import Encoder
 
 
-class Speller(keras.Model):
+class FeatureRecogniser(keras.Model):
     def __init__(
         self,
         sizes: Sizes,

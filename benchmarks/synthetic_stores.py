@@ -1,4 +1,4 @@
-"""What the labelling benchmarks are made of: random teachers, noise, and where they ran."""
+"""Random teachers and stores of noise, for the benchmarks of labelling."""
 
 from __future__ import annotations
 

@@ -1,0 +1,85 @@
+"""Writes benchmarks/results/README.md: the ratios of all paired runs, one column a processor.
+
+python benchmarks/summary.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+# The endings of the files that one benchmark wrote on different processors.
+PROCESSORS = {"": "AMD EPYC, AVX-512", "_avx2": "AMD EPYC, AVX2", "_intel": "Intel Xeon, AVX-512"}
+HEAD = """# Results
+
+Written by `python benchmarks/summary.py` from the files beside this page. Machines differ and are
+shared, so what counts are ratios of runs that took turns. Each file names its command, versions,
+hardware and date.
+"""
+PEERS = """## tfkd beside PyTorch 2.13: CPU seconds, ratio of medians (peak memory of both in MB)
+
+"""
+TRAITS = """## A decoding step, when one trait is undone: times the step as it is
+
+From `python benchmarks/decoder_step.py`.
+
+"""
+
+
+def content_of(name: str) -> dict[str, Any] | None:
+    """A file of results; None if that processor was never at hand."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(first: str, rows: dict[str, list[str]]) -> str:
+    """A Markdown table with one column a processor."""
+    head = [first, *PROCESSORS.values()]
+    lines = [head, ["---"] * len(head), *([name, *cells] for name, cells in rows.items())]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def beside_torch(benchmark: str) -> str:
+    """Ratios of median CPU seconds, with the peak memory of both."""
+    files = [content_of(benchmark + ending) for ending in PROCESSORS]
+    cases = dict.fromkeys(case for file in files if file for case in file["results"])
+
+    def cell(file: dict[str, Any] | None, case: str) -> str:
+        pair = file and file["results"].get(case)
+        if not pair:
+            return ""
+        ours, theirs = pair["tfkd"], pair["torch"]
+        ratio = ours["median_cpu_seconds"] / theirs["median_cpu_seconds"]
+        return f"{ratio:.2f} ({ours['peak_mb']:.0f}; {theirs['peak_mb']:.0f})"
+
+    return table(benchmark, {case: [cell(file, case) for file in files] for case in cases})
+
+
+def traits() -> Iterator[str]:
+    """What each trait of the decoder's step is worth, for both sizes."""
+    files = [content_of("decoder_step" + ending) for ending in PROCESSORS]
+    steps = [file["cpu_milliseconds_a_step"] if file else {} for file in files]
+    for size in ("teacher", "student"):
+        names = dict.fromkeys(name for step in steps for name in step.get(size, {}))
+        rows = {
+            name: [
+                f"{step[size][name] / step[size]['as it is']:.2f}" if name in step[size] else ""
+                for step in steps
+            ]
+            for name in names
+            if name != "as it is"
+        }
+        yield table(size, rows)
+
+
+def page() -> str:
+    """What README.md is to hold."""
+    peers = "\n".join(beside_torch(benchmark) for benchmark in ("training", "decoding"))
+    return f"{HEAD}\n{PEERS}{peers}\n{TRAITS}" + "\n".join(traits())
+
+
+if __name__ == "__main__":
+    (RESULTS / "README.md").write_text(page(), encoding="utf-8")
