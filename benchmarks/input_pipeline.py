@@ -81,10 +81,11 @@ def _measure(case: Case, options: argparse.Namespace) -> dict:
 
     from tfkd.config import PrepareConfig, load_system_config
     from tfkd.data.preparation import utterance_store
+    from tfkd.models.recogniser import Recogniser
     from tfkd.text import train_tokenizer
     from tfkd.training.batches import TrainingEpochs
     from tfkd.training.profiling import Profile
-    from tfkd.training.trainable import TrainableRecogniser
+    from tfkd.training.trainable import compile_for
 
     system = load_system_config(CONFIGS / case.config, "student")
     # What the batches hold is all that counts here, so transcripts do in the place of labels.
@@ -98,8 +99,8 @@ def _measure(case: Case, options: argparse.Namespace) -> dict:
         alone = [_read(epochs, epoch) for epoch in range(options.epochs)]
 
         keras.utils.set_random_seed(training.seed)
-        model = TrainableRecogniser(system.model, tokenizer.vocab_size)
-        model.configure(training, epochs.total_batches)
+        model = Recogniser(system.model, tokenizer.vocab_size)
+        compile_for(model, training, epochs.total_batches)
         model.fit(Profile().watch(epochs.batches(0).take(1)), shuffle=False, verbose=0)
         epochs = TrainingEpochs(store, tokenizer, training)
         rows = [

@@ -64,7 +64,7 @@ def tiny_model(seed: int = 0, gain: float = 3.0, **combination) -> Recogniser:
     rng = np.random.default_rng(seed)
     features = model.frontend.num_features
     # About where the log energies of `random_batch` lie.
-    model.frontend.adapt(rng.normal(size=features), rng.uniform(2.0, 3.0, features))
+    model.frontend.set_statistics(rng.normal(size=features), rng.uniform(2.0, 3.0, features))
     return model
 
 

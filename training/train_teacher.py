@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 from tfkd.config import DecodingConfig, load_system_config
+from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.runs import MODEL, save_description, save_model
+from tfkd.models.recogniser import Recogniser
 from tfkd.records import open_verified
 from tfkd.text import train_tokenizer
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.callbacks import ValidationErrorRate
-from tfkd.training.loop import feature_statistics
-from tfkd.training.trainable import TrainableRecogniser
+from tfkd.training.trainable import compile_for
 
 config, train_dir, valid_dir, out = sys.argv[1:]
 system = load_system_config(config, "teacher")
@@ -22,10 +23,10 @@ settings = system.training
 train_store, valid_store = open_verified(train_dir), open_verified(valid_dir)
 
 tokenizer = train_tokenizer([row["text"] for row in train_store.index], system.tokenizer)
-model = TrainableRecogniser(system.model, tokenizer.vocab_size)
-model.frontend.adapt(*feature_statistics(model.frontend, train_store))
+model = Recogniser(system.model, tokenizer.vocab_size)
+model.frontend.adapt(audio_batches(train_store, 16).take(40))
 epochs = TrainingEpochs(train_store, tokenizer, settings)
-model.configure(settings, epochs.total_batches)
+compile_for(model, settings, epochs.total_batches)
 
 greedy = Decoder(model, tokenizer, DecodingConfig(beam_width=1, max_tokens=100))
 error_rate = ValidationErrorRate(greedy, valid_store, settings.batch_size)

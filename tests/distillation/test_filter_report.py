@@ -15,12 +15,12 @@ import pytest
 import soundfile
 
 from tfkd import cli
-from tfkd.config import FilterConfig, ObjectiveConfig
+from tfkd.config import FilterConfig
 from tfkd.distillation import filter_page
 from tfkd.distillation.filter_page import filter_page as render
 from tfkd.distillation.filter_report import report_filters
 from tfkd.distillation.filters import FILTERS
-from tfkd.objectives.targets import survey
+from tfkd.objectives import SequenceKD, survey
 from tfkd.records import (
     PSEUDO_LABELS,
     Hypothesis,
@@ -158,7 +158,7 @@ def test_the_worst_are_those_of_the_best_hypothesis(store):
 
 def test_the_report_and_training_leave_out_the_same(store):
     filters = dataclasses.replace(FILTERS_ON, max_characters_per_second=6.0)
-    objective = ObjectiveConfig(kind="seq_kd", num_hypotheses=9, filters=filters)
+    objective = SequenceKD(num_hypotheses=9, filters=filters)
     tokenizer = CharacterTokenizer("".join(sorted(set(f"onetwsixO {ATTACK}"))))
     surveyed = survey(store.records(), tokenizer, objective)
     report = report_filters(store, filters, examples_per_reason=1)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tfkd import cli
-from tfkd.config import ObjectiveConfig, PrepareConfig, TextConfig
+from tfkd.config import PrepareConfig, TextConfig
 from tfkd.data.preparation import prepare
 from tfkd.distillation import nbest_conversion as exchange
 from tfkd.distillation.nbest_conversion import jsonl_to_labels, labels_to_jsonl, row_of
 from tfkd.errors import ManifestError, RecordError
-from tfkd.objectives.targets import Targets, survey, targets_of
+from tfkd.objectives import SequenceKD, Targets, survey
 from tfkd.records import (
     PSEUDO_LABELS,
     UTTERANCES,
@@ -115,13 +115,13 @@ def test_a_student_learns_from_them_by_uniform_weights(prepared, tmp_path):
     path = foreign_list(tmp_path / "list.jsonl", prepared["test"])
     jsonl_to_labels(path, prepared["test"], tmp_path / "labels", PrepareConfig())
     made = open_store(tmp_path / "labels")
-    uniform = ObjectiveConfig(kind="seq_kd", num_hypotheses=2, weights="uniform")
+    uniform = SequenceKD(num_hypotheses=2, weights="uniform")
     assert survey(made.records(), TOKENIZER, uniform).dropped == []
     for record in made.records():
-        targets = targets_of(record, TOKENIZER, uniform)
+        targets = uniform.targets(record, TOKENIZER)
         assert isinstance(targets, Targets)
-        assert targets.weights in ((1.0,), (0.5, 0.5))
-    posterior = ObjectiveConfig(kind="seq_kd", num_hypotheses=2)
+        assert targets.arrays["weights"].tolist() in ([1.0, 0.0], [0.5, 0.5])
+    posterior = SequenceKD(num_hypotheses=2)
     with pytest.raises(RecordError, match="test-00: its hypotheses have no log_prob.*uniform"):
         survey(made.records(), TOKENIZER, posterior)
 

@@ -108,7 +108,7 @@ def test_padding_changes_nothing(delta_orders):
         sample_rate_hz=8000, num_mels=8, max_hz=4000.0, delta_orders=delta_orders
     )
     layer = frontend(config)
-    layer.adapt(np.arange(layer.num_features), np.ones(layer.num_features))
+    layer.set_statistics(np.arange(layer.num_features), np.ones(layer.num_features))
     batch = random_batch((0.3, 0.12, 0.2))
     expected, num_frames = layer(batch.waveform, batch.num_samples)
     # Whatever the padding holds, too: a buffer that is reused is not silent beyond the end.
@@ -156,7 +156,7 @@ def test_normalisation():
     raw, _ = layer(batch.waveform, batch.num_samples)  # nothing is subtracted before `adapt`
     frames = int(layer.num_frames(batch.num_samples)[0])
     mean, std = np.arange(8.0), np.linspace(2.0, 4.0, 8)
-    layer.adapt(mean, std)
+    layer.set_statistics(mean, std)
     got, _ = layer(batch.waveform, batch.num_samples)
     expected = (raw[0, :frames] - mean) / std
     np.testing.assert_allclose(got[0, :frames], expected, atol=1e-5)
@@ -167,11 +167,11 @@ def test_a_band_without_deviation_is_scaled_little_more_than_the_others():
     config = FrontendConfig(sample_rate_hz=8000, num_mels=3, max_hz=4000.0, delta_orders=1)
     layer = frontend(config)
     # Deltas deviate less by nature, and are compared with one another alone.
-    layer.adapt(np.zeros(6), np.array([2.0, 0.0, 1.0, 0.2, 0.1, 1e-9]))
+    layer.set_statistics(np.zeros(6), np.array([2.0, 0.0, 1.0, 0.2, 0.1, 1e-9]))
     least, least_delta = 2.0 / _MAX_RELATIVE_SCALE, 0.2 / _MAX_RELATIVE_SCALE
     expected = [1 / 2.0, 1 / least, 1 / 1.0, 1 / 0.2, 1 / 0.1, 1 / least_delta]
     np.testing.assert_allclose(layer.scale, expected, rtol=1e-5)
-    layer.adapt(np.zeros(6), np.zeros(6))
+    layer.set_statistics(np.zeros(6), np.zeros(6))
     assert np.isfinite(layer.scale).all()
 
 

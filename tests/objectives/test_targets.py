@@ -6,16 +6,22 @@ import math
 
 import pytest
 
-from tfkd.config import FilterConfig, ObjectiveConfig
+from tfkd.config import FilterConfig
 from tfkd.distillation.filters import Fault
 from tfkd.errors import RecordError, TextError
-from tfkd.objectives.targets import Dropped, Targets, survey, targets_of
+from tfkd.objectives import (
+    Dropped,
+    Objective,
+    SequenceKD,
+    Truth,
+    survey,
+)
 from tfkd.records import Hypothesis, PseudoLabelRecord, UtteranceRecord
 from tfkd.text import EOS_ID, CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer(" abc")
 A, B, C = (TOKENIZER.encode(letter)[0] for letter in "abc")
-TRUTH = ObjectiveConfig(kind="truth")
+TRUTH = Truth()
 
 
 def utterance(text: str | None = "ab", utterance_id: str = "u") -> UtteranceRecord:
@@ -32,42 +38,59 @@ def hypothesis(text: str, log_prob: float, finish_reason: str = "eos") -> Hypoth
     return Hypothesis(text, (99,), log_prob, -7.0, (log_prob,), (0.0,), finish_reason, 0.9)
 
 
-def seq_kd(**settings) -> ObjectiveConfig:
-    return ObjectiveConfig(**{"kind": "seq_kd", "num_hypotheses": 3, **settings})
+def seq_kd(**settings) -> SequenceKD:
+    return SequenceKD(**{"num_hypotheses": 3, **settings})
 
 
-def chosen(record, objective: ObjectiveConfig) -> dict[tuple[int, ...], float]:
-    targets = targets_of(record, TOKENIZER, objective)
-    assert isinstance(targets, Targets)
-    return dict(zip(targets.token_ids, targets.weights))
+def learned(record, objective: Objective) -> tuple[tuple[tuple[int, ...], float], ...] | Dropped:
+    """The sequences that count, each with its weight, in order."""
+    targets = objective.targets(record, TOKENIZER)
+    if isinstance(targets, Dropped):
+        return targets
+    rows = zip(targets.arrays["token_ids"].tolist(), targets.arrays["weights"].tolist())
+    # Zero is the id of padding.
+    return tuple((tuple(filter(None, ids)), weight) for ids, weight in rows if weight)
+
+
+def without_hypotheses(*faults: Fault) -> Dropped:
+    """What `seq_kd` makes of an utterance all of whose hypotheses are struck."""
+    return Dropped("u", faults, faults)
+
+
+def chosen(record, objective: Objective) -> dict[tuple[int, ...], float]:
+    targets = learned(record, objective)
+    assert not isinstance(targets, Dropped)
+    return dict(targets)
 
 
 def test_truth_is_the_reference_with_eos():
-    expected = Targets(((A, B, EOS_ID),), (1.0,))
-    assert targets_of(utterance("ab"), TOKENIZER, TRUTH) == expected
+    expected = (((A, B, EOS_ID), 1.0),)
+    assert learned(utterance("ab"), TRUTH) == expected
 
 
 def test_truth_of_a_labelled_record_is_its_reference_too():
-    expected = Targets(((C, A, B, EOS_ID),), (1.0,))
-    assert targets_of(labelled(("bb", -0.1)), TOKENIZER, TRUTH) == expected
+    expected = (((C, A, B, EOS_ID), 1.0),)
+    assert learned(labelled(("bb", -0.1)), TRUTH) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"), [(None, "no_reference"), ("", "no_reference"), ("ax", "untokenisable_text")]
-)
+def test_an_empty_transcript_is_learned_as_silence():
+    assert learned(utterance(""), TRUTH) == (((EOS_ID,), 1.0),)
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "no_reference"), ("ax", "untokenisable_text")])
 def test_truth_names_why_there_is_none(text, reason):
-    assert targets_of(utterance(text), TOKENIZER, TRUTH) == Dropped("u", (Fault(reason),))
+    assert learned(utterance(text), TRUTH) == Dropped("u", (Fault(reason),))
 
 
 def test_the_truth_can_be_that_of_the_audio_which_filters_leave():
-    objective = ObjectiveConfig(kind="truth", truth_audio="filtered")
+    objective = Truth(only_where=seq_kd())
     kept, cut = labelled(("b", -0.1)), labelled(("b", -0.1, "max_steps"))
-    assert targets_of(kept, TOKENIZER, objective) == targets_of(kept, TOKENIZER, TRUTH)
-    assert targets_of(cut, TOKENIZER, objective) == targets_of(cut, TOKENIZER, seq_kd())
-    assert isinstance(targets_of(cut, TOKENIZER, objective), Dropped)
-    assert isinstance(targets_of(cut, TOKENIZER, TRUTH), Targets)
+    assert learned(kept, objective) == learned(kept, TRUTH)
+    # No hypothesis is learned from, so none counts as struck.
+    assert learned(cut, objective) == Dropped("u", learned(cut, seq_kd()).faults)
+    assert not isinstance(learned(cut, TRUTH), Dropped)
     with pytest.raises(RecordError, match="holds no hypotheses"):
-        targets_of(utterance(), TOKENIZER, objective)
+        learned(utterance(), objective)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +126,9 @@ def test_only_the_first_hypotheses_count_and_share_the_weight():
 
 
 def test_the_heaviest_comes_first_whatever_ranked_them():
-    targets = targets_of(labelled(("a", -3.0), ("b", -1.0)), TOKENIZER, seq_kd())
-    assert targets.token_ids == ((B, EOS_ID), (A, EOS_ID))
-    assert targets.weights[0] > targets.weights[1]
+    (first, heavier), (second, lighter) = learned(labelled(("a", -3.0), ("b", -1.0)), seq_kd())
+    assert (first, second) == ((B, EOS_ID), (A, EOS_ID))
+    assert heavier > lighter
 
 
 def test_hypotheses_with_the_same_tokens_are_merged():
@@ -119,10 +142,8 @@ def test_hypotheses_with_the_same_tokens_are_merged():
 
 
 def test_merged_hypotheses_may_overtake_the_best():
-    targets = targets_of(
-        labelled(("c", -1.0), ("a", -1.2), ("a", -1.2)), TOKENIZER, seq_kd(num_hypotheses=3)
-    )
-    assert targets.token_ids[0] == (A, EOS_ID)
+    (first, _), _ = learned(labelled(("c", -1.0), ("a", -1.2), ("a", -1.2)), seq_kd())
+    assert first == (A, EOS_ID)
 
 
 def test_unfinished_hypotheses_are_dropped_and_the_next_take_their_places():
@@ -150,7 +171,7 @@ def test_hypotheses_that_do_not_say_why_they_ended_are_kept():
 def test_posterior_weights_need_the_log_prob():
     message = "utterance u: its hypotheses have no log_prob.*weights to uniform"
     with pytest.raises(RecordError, match=message):
-        targets_of(foreign("a", "b"), TOKENIZER, seq_kd(weights="posterior"))
+        learned(foreign("a", "b"), seq_kd(weights="posterior"))
 
 
 def test_hypotheses_that_the_student_cannot_spell_are_left_out():
@@ -203,8 +224,8 @@ def test_the_nearest_to_the_reference_is_chosen():
 
 def test_nothing_is_nearest_to_no_reference():
     record = PseudoLabelRecord(utterance(None), labelled(("a", -1.0), ("b", -2.0)).hypotheses)
-    found = targets_of(record, TOKENIZER, seq_kd(choice="nearest_to_reference"))
-    assert found == Dropped("u", (Fault("no_reference"),) * 2)
+    found = learned(record, seq_kd(choice="nearest_to_reference"))
+    assert found == without_hypotheses(*[Fault("no_reference")] * 2)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +248,8 @@ def test_nothing_is_nearest_to_no_reference():
 def test_an_utterance_without_a_usable_hypothesis_is_dropped(hypotheses, faults):
     limit = 10.0 if len(hypotheses) > 1 else None
     filters = FilterConfig(max_characters_per_second=limit)
-    found = targets_of(labelled(*hypotheses), TOKENIZER, seq_kd(filters=filters))
-    assert found == Dropped("u", tuple(faults))
+    found = learned(labelled(*hypotheses), seq_kd(filters=filters))
+    assert found == without_hypotheses(*faults)
 
 
 def test_a_dropped_utterance_names_each_reason_once():
@@ -246,7 +267,7 @@ def test_a_dropped_utterance_names_each_reason_once():
 
 def test_seq_kd_on_utterances_without_labels_is_refused():
     with pytest.raises(RecordError, match="utterance u: holds no hypotheses.*tfkd label"):
-        targets_of(utterance(), TOKENIZER, seq_kd())
+        learned(utterance(), seq_kd())
 
 
 def test_seq_kd_on_a_store_without_labels_is_refused(prepared):
@@ -270,7 +291,7 @@ def test_survey_counts_hypotheses_of_utterances_that_are_kept_too():
         labelled(("cc", -1.0, "max_steps")),
     ]
     found = survey(records, TOKENIZER, seq_kd())
-    assert found.dropped == [Dropped("u", (Fault("max_steps", 1.0, 0.0),))]
+    assert found.dropped == [without_hypotheses(Fault("max_steps", 1.0, 0.0))]
     assert found.dropped_hypotheses == {"max_steps": 2, "untokenisable_text": 1}
 
 

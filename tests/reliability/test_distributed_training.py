@@ -24,9 +24,10 @@ from proof import SEED
 
 from tfkd.config import SystemConfig, to_yaml
 from tfkd.decoding.runs import load_run
+from tfkd.models.recogniser import Recogniser
 from tfkd.training.checkpoints import restore_checkpoint
 from tfkd.training.loop import train
-from tfkd.training.trainable import TrainableRecogniser
+from tfkd.training.trainable import compile_for
 
 WORKERS = 2
 # A killed worker is missed after ten seconds; the rest is starting and training.
@@ -203,8 +204,8 @@ def history_of(run: Path) -> list[dict[str, float]]:
 
 def steps_of(run: Path, system: SystemConfig) -> int:
     """Optimizer steps in the newest checkpoint of a run."""
-    model = TrainableRecogniser(system.model, load_run(run).tokenizer.vocab_size)
-    model.configure(system.training, 1)
+    model = Recogniser(system.model, load_run(run).tokenizer.vocab_size)
+    compile_for(model, system.training, 1)
     restore_checkpoint(run / "checkpoints", model)
     return int(model.optimizer.iterations.numpy())
 

@@ -15,10 +15,11 @@ from trainers import Task
 
 from tfkd.config import SystemConfig
 from tfkd.decoding.runs import load_run
+from tfkd.models.recogniser import Recogniser
 from tfkd.records import open_store
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.checkpoints import Progress, restore_checkpoint, save_checkpoint
-from tfkd.training.trainable import TrainableRecogniser
+from tfkd.training.trainable import compile_for
 
 VOCAB_SIZE = 15
 
@@ -67,15 +68,15 @@ def unbroken(task: Task, tmp_path_factory) -> Unbroken:
 
 
 @pytest.fixture(scope="module")
-def model(short_training: SystemConfig) -> TrainableRecogniser:
+def model(short_training: SystemConfig) -> Recogniser:
     """Receives checkpoints."""
-    model = TrainableRecogniser(short_training.model, VOCAB_SIZE)
-    model.configure(short_training.training, 1)
+    model = Recogniser(short_training.model, VOCAB_SIZE)
+    compile_for(model, short_training.training, 1)
     model.optimizer.build(model.trainable_variables)
     return model
 
 
-def newest_checkpoint(run: Path, model: TrainableRecogniser, scratch: Path) -> tuple[Progress, int]:
+def newest_checkpoint(run: Path, model: Recogniser, scratch: Path) -> tuple[Progress, int]:
     """Progress and optimizer steps of the newest good checkpoint; `run` stays as it is."""
     shutil.rmtree(scratch, ignore_errors=True)
     model.optimizer.iterations.assign(0)
@@ -105,7 +106,7 @@ def assert_same_run(run: Path, unbroken: Path) -> None:
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments(
-    task: Task, unbroken: Unbroken, model: TrainableRecogniser, tmp_path: Path, proof: Proof
+    task: Task, unbroken: Unbroken, model: Recogniser, tmp_path: Path, proof: Proof
 ) -> None:
     wanted = proof.count(fast=2, full=50)
     generator = np.random.default_rng(SEED)
@@ -160,7 +161,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
 
 
 def test_a_checkpoint_cut_anywhere_gives_way_to_the_one_before(
-    tmp_path: Path, model: TrainableRecogniser, proof: Proof
+    tmp_path: Path, model: Recogniser, proof: Proof
 ) -> None:
     points = proof.count(fast=10, full=100)
     older, newer = Progress([{"val_wer": 0.5}], 2), Progress([{"val_wer": 0.5}], 3)

@@ -14,10 +14,12 @@ import tensorflow as tf
 
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.replicas import share_of_mean, sum_over_replicas
+from tfkd.objectives.objective import sequence_signature
 from tfkd.training import distribution
 from tfkd.training.distribution import Replicas, replica_shares
 from tfkd.training.padding import in_few_shapes
 
+SIGNATURE = sequence_signature(2)
 CLUSTER = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
 
 
@@ -36,7 +38,7 @@ def global_batch(rows: int) -> dict[str, tf.Tensor]:
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8])
 def test_the_shares_of_a_batch_are_its_rows(rows, replicas):
     batches = tf.data.Dataset.from_tensors(global_batch(rows)).repeat(2)
-    shares = list(replica_shares(batches, replicas, 0, replicas).as_numpy_iterator())
+    shares = list(replica_shares(batches, SIGNATURE, replicas, 0, replicas).as_numpy_iterator())
     assert len(shares) == 2 * replicas
     seen = []
     for share in shares[:replicas]:
@@ -56,8 +58,8 @@ def test_the_shares_of_a_batch_are_its_rows(rows, replicas):
 
 def test_each_worker_cuts_its_own_shares():
     batches = tf.data.Dataset.from_tensors(global_batch(5)).repeat(2)
-    every = list(replica_shares(batches, 4, 0, 4).as_numpy_iterator())
-    second = list(replica_shares(batches, 4, 2, 2).as_numpy_iterator())
+    every = list(replica_shares(batches, SIGNATURE, 4, 0, 4).as_numpy_iterator())
+    second = list(replica_shares(batches, SIGNATURE, 4, 2, 2).as_numpy_iterator())
     for found, expected in zip(second, every[2:4] + every[6:8], strict=True):
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values)
@@ -80,7 +82,7 @@ def test_batches_in_few_shapes_hold_the_same_rows():
     dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=signature)
     shapes, before = set(), {tuple(batch["token_ids"].shape) + batch["waveform"].shape
                              for batch in batches}  # fmt: skip
-    for found, batch in zip(in_few_shapes(dataset, 4), batches, strict=True):
+    for found, batch in zip(in_few_shapes(dataset, 4, SIGNATURE), batches, strict=True):
         shapes.add(tuple(tuple(value.shape) for value in found.values()))
         rows, samples = batch["waveform"].shape
         assert found["waveform"].shape[0] == 4
@@ -97,7 +99,7 @@ def test_batches_in_few_shapes_hold_the_same_rows():
 def test_one_device_sees_batches_and_values_as_they_are():
     replicas = Replicas()
     batches = tf.data.Dataset.from_tensors(global_batch(3))
-    assert replicas.batches(batches) is batches
+    assert replicas.batches(batches, SIGNATURE) is batches
     assert replicas.json_from_chief({"a": [1, "é"]}) == {"a": [1, "é"]}
     value = tf.constant(3.0)
     assert sum_over_replicas(value) is value

@@ -19,10 +19,11 @@ from tfkd.layers import attention_scan
 from tfkd.layers.recurrent import BidirectionalRNN, Order
 from tfkd.models.decoders.attention_rnn import AttentionDecoder
 from tfkd.models.recogniser import Recogniser
+from tfkd.objectives import Objective
 from tfkd.objectives.losses import ctc, sequence_cross_entropy
 from tfkd.training.checkpoints import restore_checkpoint
 from tfkd.training.loop import train
-from tfkd.training.trainable import TrainableRecogniser
+from tfkd.training.trainable import compile_for
 
 # Bits of the mantissa, the implied one included.
 SIGNIFICANT_BITS = {"mixed_float16": 11, "mixed_bfloat16": 8}
@@ -83,7 +84,7 @@ def test_decoding_computes_in_float32_whatever_the_training_does():
 
 @pytest.mark.parametrize("precision", SIGNIFICANT_BITS)
 def test_a_saved_model_knows_nothing_of_the_precision(precision, tmp_path):
-    model = TrainableRecogniser(tiny_config(), VOCAB_SIZE, precision=precision)
+    model = Recogniser(tiny_config(), VOCAB_SIZE, precision=precision)
     assert model.encoder.compute_dtype != "float32"
     save_model(model, tmp_path / MODEL)
     loaded = load_model(tmp_path / MODEL)
@@ -174,10 +175,8 @@ def test_attention_of_many_steps_is_added_up_in_float32(precision):
 
 def test_the_loss_scale_is_resumed_and_steps_are_counted(runs):
     run = runs["mixed_float16"]
-    model = TrainableRecogniser(
-        run.system.model, run.tokenizer.vocab_size, precision="mixed_float16"
-    )
-    model.configure(run.system.training, 1)
+    model = Recogniser(run.system.model, run.tokenizer.vocab_size, precision="mixed_float16")
+    compile_for(model, run.system.training, 1)
     model.optimizer.dynamic_scale.assign(1.0)
     progress = restore_checkpoint(run.directory / "checkpoints", model)
     steps = int(model.optimizer.iterations.numpy())
@@ -198,8 +197,8 @@ def test_exports_of_a_student_trained_in_float16_say_what_keras_says(
 
 def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_is_halved():
     config, batch = tiny_config(ctc=False), random_batch()
-    model = TrainableRecogniser(config, VOCAB_SIZE, precision="mixed_float16")
-    model.configure(TrainingConfig(precision="mixed_float16", ctc_weight=0.0), 10)
+    model = Recogniser(config, VOCAB_SIZE, precision="mixed_float16")
+    compile_for(model, TrainingConfig(precision="mixed_float16", ctc_weight=0.0), 10)
     model.optimizer.dynamic_scale.assign(2.0**40)
     before = model.get_weights()
     token_ids, weights = targets_of(batch)
@@ -229,11 +228,11 @@ def test_a_gradient_that_is_never_finite_ends_training_and_names_the_batch(
     def spoilt(loss):
         return tf.identity(loss), lambda upstream: upstream * np.nan
 
-    def losses_of(self, batch, output, *, real=TrainableRecogniser.losses_of):
+    def loss(self, batch, output, *, real=Objective.loss):
         losses = real(self, batch, output)
         return {**losses, "loss": spoilt(losses["loss"])}
 
-    monkeypatch.setattr(TrainableRecogniser, "losses_of", losses_of)
+    monkeypatch.setattr(Objective, "loss", loss)
     training = dataclasses.replace(
         tiny_system.training, epochs=9, batch_size=1, ctc_weight=0.0, precision=precision
     )
@@ -252,8 +251,8 @@ def fitted(xla: bool) -> tuple[list[float], list[np.ndarray]]:
     keras.utils.set_random_seed(0)
     config, batch = tiny_config(attention="location"), random_batch(hypotheses=2)
     no_masks = dataclasses.replace(config.spec_augment, frequency_masks=0, time_masks=0)
-    model = TrainableRecogniser(dataclasses.replace(config, spec_augment=no_masks), VOCAB_SIZE)
-    model.configure(TrainingConfig(xla=xla, warmup_steps=1), 10)
+    model = Recogniser(dataclasses.replace(config, spec_augment=no_masks), VOCAB_SIZE)
+    compile_for(model, TrainingConfig(xla=xla, warmup_steps=1), 10)
     token_ids, weights = targets_of(batch)
     batches = tf.data.Dataset.from_tensors(
         {

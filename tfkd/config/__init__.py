@@ -7,15 +7,6 @@ An unknown key is an error that names the nearest valid one.
 Read `settings` for what there is, `checks` for what is allowed, `reading` for files and overrides.
 """
 
-from tfkd.config.augmentation import (
-    AugmentationConfig,
-    JoiningConfig,
-    NoiseConfig,
-    NonSpeechConfig,
-    ReverberationConfig,
-    SilenceConfig,
-    Sound,
-)
 from tfkd.config.checks import check_labelling, validate
 from tfkd.config.reading import (
     apply_overrides,
@@ -60,7 +51,6 @@ from tfkd.config.settings import (
 __all__ = [
     "ENGLISH_ALPHABET",
     "AttentionConfig",
-    "AugmentationConfig",
     "CorporaConfig",
     "DecoderConfig",
     "DecodingConfig",
@@ -69,21 +59,15 @@ __all__ = [
     "FilterConfig",
     "FrontendConfig",
     "FusionConfig",
-    "JoiningConfig",
     "LabelConfig",
     "LanguageModelConfig",
     "LanguageModelTrainingConfig",
     "ModelConfig",
-    "NoiseConfig",
-    "NonSpeechConfig",
     "ObjectiveConfig",
     "PrepareConfig",
     "RecurrentConfig",
-    "ReverberationConfig",
     "RunConfig",
     "SearchControls",
-    "SilenceConfig",
-    "Sound",
     "SpecAugmentConfig",
     "SystemConfig",
     "TextConfig",

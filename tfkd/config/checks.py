@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tfkd.config.augmentation import NoiseConfig, NonSpeechConfig
 from tfkd.config.bounds import faults
 from tfkd.config.settings import (
     DecodingConfig,
@@ -15,6 +14,7 @@ from tfkd.config.settings import (
     FrontendConfig,
     FusionConfig,
     LabelConfig,
+    ObjectiveConfig,
     PrepareConfig,
     RunConfig,
     SystemConfig,
@@ -74,6 +74,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             slowest, fastest = config.min_characters_per_second, config.max_characters_per_second
             if slowest is not None and fastest is not None and slowest > fastest:
                 refuse("min_characters_per_second", "exceeds max_characters_per_second")
+        case ObjectiveConfig():
+            if config.kind == "mixture" and not config.parts:
+                refuse("parts", "a mixture needs a list of objectives")
         case TokenizerConfig():
             if config.kind == "sentencepiece" and config.vocab_size is None:
                 refuse("vocab_size", "SentencePiece needs one")
@@ -90,9 +93,6 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("sample_rate_hz", f"FLAC, which keeps the audio, has no {rate_hz} Hz")
             if config.min_seconds >= config.max_seconds:
                 refuse("min_seconds", "must be below max_seconds")
-        case NoiseConfig() | NonSpeechConfig():
-            if config.share and not config.kinds:
-                refuse("kinds", "needs at least one kind of sound")
         case SystemConfig():
             if config.training.ctc_weight > 0 and not config.model.ctc:
                 refuse("training.ctc_weight", "needs model.ctc: true")

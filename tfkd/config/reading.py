@@ -105,9 +105,14 @@ def _changed_settings(config: Any) -> dict[str, Any]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name == "kind" or value != default_of(field):
-            is_section = dataclasses.is_dataclass(value)
-            settings[field.name] = _changed_settings(value) if is_section else value
+            settings[field.name] = _changed_value(value)
     return settings
+
+
+def _changed_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_changed_value(item) for item in value]
+    return _changed_settings(value) if dataclasses.is_dataclass(value) else value
 
 
 def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at: str = "") -> T:
@@ -188,9 +193,7 @@ def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) ->
         node = content
         *parents, leaf = key.split(".")
         for parent in parents:
-            if node.get(parent) is None:  # A section that is off is null.
-                node[parent] = {}
-            node = node[parent]
+            node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
         try:

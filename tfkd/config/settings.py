@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tfkd.config.augmentation import AugmentationConfig
 from tfkd.config.bounds import LATER, number
 
 # A step of the search costs as many decoder steps an utterance.
@@ -203,20 +202,24 @@ class FilterConfig:
 class ObjectiveConfig:
     """What the decoder learns from, decided while labels are read.
 
-    See `tfkd.objectives.targets.targets_of`.
+    See `tfkd.objectives` for what each kind learns.
 
     Attributes:
       truth_audio: what `truth` learns from of a store of labels: "all" that has a reference, or
         what is left of it after `filters`, as for `seq_kd`.
+      parts: of a `mixture`: objectives, each with its `share`.
+      share: of a part of a mixture; shares count over their sum.
     """
 
-    kind: Literal["truth", "seq_kd"] = "truth"
+    kind: Literal["truth", "seq_kd", "seq_inter", "mixture"] = "truth"
     num_hypotheses: int = number(1, at_least=1)
     choice: Literal["best", "nearest_to_reference"] = "best"
     weights: Literal["uniform", "posterior", "rank"] = "posterior"
     temperature: float = number(1.0, at_least=1e-3)
     truth_audio: Literal["all", "filtered"] = "all"
     filters: FilterConfig = field(default_factory=FilterConfig)
+    parts: tuple[ObjectiveConfig, ...] = field(default=(), metadata=LATER)
+    share: float = number(1.0, above=0, is_later=True)
 
 
 @dataclass(frozen=True)
@@ -232,8 +235,6 @@ class TrainingConfig:
       precision: in which numbers encoder and decoder compute; weights, losses and what is saved
         are float32.
       xla: whether steps are compiled, once for each shape of a batch.
-      augmentation: what else than clean audio is heard: null is that alone, and `{}` what is best
-        known for a recogniser that has to survive pauses, silence and noise.
     """
 
     epochs: int = number(30, at_least=1)
@@ -253,7 +254,6 @@ class TrainingConfig:
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    augmentation: AugmentationConfig | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)

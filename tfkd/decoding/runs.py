@@ -8,8 +8,11 @@ from pathlib import Path
 
 from tfkd.config import SystemConfig, from_dict, to_yaml, with_overrides
 from tfkd.config.strict_yaml import read_yaml
+from tfkd.data.audio_batches import spread_over_lengths
+from tfkd.data.subsets import write_subset
 from tfkd.errors import CheckpointError
 from tfkd.models.recogniser import Recogniser
+from tfkd.records import Store
 from tfkd.storage.files import sha256, write_text
 from tfkd.storage.keras_files import MODEL, read_model, write_model
 from tfkd.text import Tokenizer, load_tokenizer
@@ -17,6 +20,7 @@ from tfkd.text import Tokenizer, load_tokenizer
 CONFIG = "config.yaml"
 # A few validation utterances, for exports to be checked with.
 PARITY = "parity"
+_PARITY_UTTERANCES = 50
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,16 @@ def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer
     """Writes what the weights need beside them: the resolved config and the tokenizer."""
     write_text(directory / CONFIG, to_yaml(system))
     tokenizer.save(directory)
+
+
+def keep_parity_sample(directory: Path, valid_store: Store) -> None:
+    """Keeps some validation utterances of many lengths in a run, for its exports to be checked.
+
+    They travel with the run, so that it can be exported where the corpus is not.
+    """
+    sample = spread_over_lengths(valid_store.index, _PARITY_UTTERANCES)
+    out = directory / PARITY
+    write_subset(valid_store, sample, out, digest="parity sample", source="valid")
 
 
 def load_run(directory: str | Path) -> Run:

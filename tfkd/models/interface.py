@@ -10,6 +10,7 @@ units; U tokens, V sizes of the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,8 +46,15 @@ class FrontendLayer(Protocol):
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Features [B, T, F] before they are standardised."""
 
-    def adapt(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Sets the standardisation to statistics [F] of the training set's features."""
+    def adapt(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
+        """Measures the statistics of a training set, and standardises by them from now on.
+
+        Args:
+          batches: waveform [B, N] float32 and num_samples [B]; some minutes of audio are enough.
+        """
+
+    def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Standardises by statistics [F] that were measured before."""
 
 
 class EncoderLayer(Protocol):

@@ -12,6 +12,7 @@ from tfkd.layers.emission import emission_bias
 from tfkd.models.decoders import make_decoder
 from tfkd.models.encoders import make_encoder
 from tfkd.models.frontend import make_frontend
+from tfkd.models.objective_model import ObjectiveModel
 from tfkd.models.spec_augment import SpecAugment
 from tfkd.text import SOS_ID
 
@@ -25,7 +26,7 @@ class RecogniserOutput(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class Recogniser(keras.Model):
+class Recogniser(ObjectiveModel):
     """Log-mel frontend, encoder, attention decoder and, for training, a CTC head.
 
     Args:

@@ -1,1 +1,33 @@
-"""What a student learns: target sequences, their weights, and losses."""
+"""What a recogniser learns: the truth, or what its teacher proposes.
+
+Read `objective` for the interface; each objective is one file and names its paper and equation.
+
+| in a config | class | learns |
+|---|---|---|
+| `truth` | Truth | the transcript |
+| `seq_kd` | SequenceKD | the teacher's k best, weighted |
+| `seq_inter` | SequenceInterpolation | those of the k best that are nearest to the transcript |
+| `mixture` | Mixture | several of these, each with a share |
+"""
+
+from tfkd.objectives.from_config import make_objective
+from tfkd.objectives.mixture import Mixture
+from tfkd.objectives.objective import Dropped, Field, Objective, Signature, Targets
+from tfkd.objectives.sequence_kd import SequenceInterpolation, SequenceKD
+from tfkd.objectives.survey import Survey, survey
+from tfkd.objectives.truth import Truth
+
+__all__ = [
+    "Dropped",
+    "Field",
+    "Mixture",
+    "Objective",
+    "SequenceInterpolation",
+    "SequenceKD",
+    "Signature",
+    "Survey",
+    "Targets",
+    "Truth",
+    "make_objective",
+    "survey",
+]

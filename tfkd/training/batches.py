@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Collection, Iterator
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import tensorflow as tf
 
-from tfkd.config import ObjectiveConfig, TrainingConfig
+from tfkd.config import TrainingConfig
 from tfkd.data.audio_batches import without_autotuning
 from tfkd.data.augmentation import SpeedChange, draw_speed
 from tfkd.data.batch_plan import plan_batches
 from tfkd.errors import RecordError
-from tfkd.objectives.targets import Dropped, Targets, survey, targets_of
+from tfkd.objectives.objective import Arrays, Dropped, most_tokens, widest
 from tfkd.records import RandomAccess, Store
-from tfkd.text import PAD_ID, Tokenizer
+from tfkd.text import Tokenizer
+from tfkd.training.sources import Source, sources_of
 
 # Decoded audio that is kept in memory: 9 hours at 16 kHz. What is beyond is decoded in each epoch.
 _CACHE_BYTES = 2**30
@@ -33,25 +36,24 @@ class Example(NamedTuple):
 
     Attributes:
       waveform: [N] int16.
-      token_ids: [K, U] int32, padded with pad.
-      weights: [K] float32.
+      arrays: what its objective makes of it.
     """
 
     waveform: np.ndarray
-    token_ids: np.ndarray
-    weights: np.ndarray
+    arrays: Arrays
 
 
 class Examples:
-    """Utterances with weighted targets by their place in the store's index.
+    """Utterances with their targets, by their place in the indices of all stores together.
 
     The first ones, up to `_CACHE_BYTES` of audio, stay in memory once they were decoded.
     """
 
-    def __init__(self, store: Store, tokenizer: Tokenizer, objective: ObjectiveConfig) -> None:
-        self.tokenizer, self.objective = tokenizer, objective
-        self._records = RandomAccess(store)
-        sizes = [np.dtype(np.int16).itemsize * row["num_samples"] for row in store.index]
+    def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer) -> None:
+        self.tokenizer, self.sources = tokenizer, sources
+        self._records = [RandomAccess(source.store) for source in sources]
+        self._ends = np.cumsum([len(records) for records in self._records])
+        sizes = [np.dtype(np.int16).itemsize * n for n in num_samples_of(sources)]
         self._num_kept = int(np.searchsorted(np.cumsum(sizes), _CACHE_BYTES, side="right"))
         self._kept: dict[int, Example] = {}
 
@@ -63,45 +65,62 @@ class Examples:
             self._kept[place] = example
         return example
 
+    def source_number(self, place: int) -> int:
+        """Which of the sources holds a place."""
+        return int(np.searchsorted(self._ends, place, side="right"))
+
     def _load(self, place: int) -> Example:
-        record = self._records[place]
-        targets = targets_of(record, self.tokenizer, self.objective)
+        number = self.source_number(place)
+        record = self._records[number][place - self._ends[number]]
+        targets = self.sources[number].objective.targets(record, self.tokenizer)
         if isinstance(targets, Dropped):
             raise RecordError("gives no target", utterance_id=record.utterance_id)
-        utterance = record.utterance
-        waveform, _ = soundfile.read(io.BytesIO(utterance.audio), dtype="int16")
-        return Example(waveform, *_padded(targets, self.num_places))
-
-    @property
-    def num_places(self) -> int:
-        """K: room for so many targets, of which some may be empty."""
-        return 1 if self.objective.kind == "truth" else self.objective.num_hypotheses
+        waveform, _ = soundfile.read(io.BytesIO(record.utterance.audio), dtype="int16")
+        return Example(waveform, targets.arrays)
 
 
 class TrainingEpochs:
     """The batches of every epoch, which depend on the settings and the epoch's number alone.
 
     Args:
-      store: utterances, or pseudo labels where the objective is seq_kd.
-      without: ids of the utterances that give no target; `objectives.targets.survey` finds
-        them if they are not known yet.
+      data: utterances, or pseudo labels where the objective needs them; or the sources of a
+        training over several stores.
+      without: for each source, ids of the utterances that give no target; a survey finds them if
+        they are not known yet.
+
+    Attributes:
+      signature: the fields of a batch that depend on the objective.
     """
 
     def __init__(
         self,
-        store: Store,
+        data: Store | Sequence[Source],
         tokenizer: Tokenizer,
         training: TrainingConfig,
-        without: Collection[str] | None = None,
+        without: Sequence[Collection[str]] | None = None,
     ) -> None:
+        sources = sources_of(data, training) if isinstance(data, Store) else data
         if without is None:
-            dropped = survey(store.records(), tokenizer, training.objective).dropped
-            without = {each.utterance_id for each in dropped}
+            surveys = [source.survey(tokenizer) for source in sources]
+            without = [{each.utterance_id for each in found.dropped} for found in surveys]
         self.training, self.tokenizer = training, tokenizer
-        self._examples = Examples(store, tokenizer, training.objective)
-        self._utterance_ids = [row["utterance_id"] for row in store.index]
-        self._num_samples = np.array([row["num_samples"] for row in store.index])
-        self._places = np.flatnonzero([name not in without for name in self._utterance_ids])
+        self.signature = widest([source.objective.signature for source in sources])
+        self._examples = Examples(sources, tokenizer)
+        self._utterance_ids = [row["utterance_id"] for s in sources for row in s.store.index]
+        self._counts = Counter(self._utterance_ids)
+        self._num_samples = np.array(num_samples_of(sources))
+        is_used = [
+            [row["utterance_id"] not in dropped for row in source.store.index]
+            for source, dropped in zip(sources, without)
+        ]
+        # An utterance that several stores hold is played at speeds of its own for each.
+        self._keys = [
+            name if not number else f"{name}\n{number}"
+            for number, source in enumerate(sources)
+            for name in (row["utterance_id"] for row in source.store.index)
+        ]
+        self._places = np.flatnonzero(list(itertools.chain(*is_used)))
+        self._factors = _factors_of(sources, list(map(sum, is_used)))
         longest = int(self._num_samples.max())
         self._error: Exception | None = None
         self._speeds = [SpeedChange(factor, longest) for factor in training.speed_factors]
@@ -123,15 +142,17 @@ class TrainingEpochs:
         in its middle; nothing before `first` is loaded.
 
         Returns:
-          Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32,
-          token_ids [B, K, U] int32 (padded with pad, K = objective.num_hypotheses for seq_kd and 1
-          for truth) and weights [B, K] float32.
+          Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32, and
+          the fields of `signature`, each with a batch axis in front.
         """
         speeds = self._speeds_of(epoch)
-        num_places = self._examples.num_places
-        kinds = {"utterance_id": tf.string, "waveform": tf.float32, "num_samples": tf.int32,
-                 "token_ids": tf.int32, "weights": tf.float32}  # fmt: skip
-        shapes = [[None], [None, None], [None], [None, num_places, None], [None, num_places]]
+        fields = {
+            "utterance_id": (tf.string, [None]),
+            "waveform": (tf.float32, [None, None]),
+            "num_samples": (tf.int32, [None]),
+            **{n: (tf.as_dtype(f.dtype), [None, *f.shape]) for n, f in self.signature.items()},
+        }
+        dtypes, shapes = zip(*fields.values())
 
         def load(places: np.ndarray) -> tuple[np.ndarray, ...]:
             try:
@@ -141,8 +162,8 @@ class TrainingEpochs:
                 raise
 
         def load_tensors(places: tf.Tensor) -> dict[str, tf.Tensor]:
-            found = tf.numpy_function(load, [places], list(kinds.values()))
-            return dict(zip(kinds, map(tf.ensure_shape, found, shapes)))
+            found = tf.numpy_function(load, [places], dtypes)
+            return dict(zip(fields, map(tf.ensure_shape, found, shapes)))
 
         dataset = tf.data.Dataset.from_tensor_slices(self._plan(epoch, speeds)[first:])
         dataset = dataset.map(
@@ -161,14 +182,22 @@ class TrainingEpochs:
             raise self._error from None
 
     def utterance_ids(self, epoch: int, batch: int) -> list[str]:
-        """Who is in a batch of an epoch; nothing is loaded for it."""
-        places = self._plan(epoch, self._speeds_of(epoch))[batch]
-        return [self._utterance_ids[place] for place in places.numpy()]
+        """Who is in a batch of an epoch; nothing is loaded for it.
+
+        An utterance that several stores hold is named with its store.
+        """
+        places = self._plan(epoch, self._speeds_of(epoch))[batch].numpy()
+        return [self._full_name(place) for place in places]
+
+    def _full_name(self, place: int) -> str:
+        name = self._utterance_ids[place]
+        store = self._examples.sources[self._examples.source_number(place)].store
+        return f"{name} of {store.directory}" if self._counts[name] > 1 else name
 
     def _speeds_of(self, epoch: int) -> list[SpeedChange]:
-        """The speed of each utterance of the store in an epoch."""
+        """The speed of each utterance of the stores in an epoch."""
         seed = self.training.seed + epoch
-        drawn = draw_speed(self._utterance_ids, self.training.speed_factors, seed)
+        drawn = draw_speed(self._keys, self.training.speed_factors, seed)
         return [self._speeds[number] for number in drawn]
 
     def _plan(self, epoch: int, speeds: list[SpeedChange]) -> tf.RaggedTensor:
@@ -185,27 +214,35 @@ class TrainingEpochs:
         waveform = np.zeros((len(examples), max(num_samples)), np.float32)
         for row, length, speed, each in zip(waveform, num_samples, speeds, examples):
             row[:length] = speed(each.waveform * np.float32(1 / _FULL_SCALE))
-        most_tokens = max(each.token_ids.shape[1] for each in examples)
-        token_ids = np.stack([_widened(each.token_ids, most_tokens) for each in examples])
+        arrays = self._arrays_of(places, examples)
         return (
             np.array([self._utterance_ids[place].encode() for place in places], object),
             waveform,
             np.array(num_samples, np.int32),
-            token_ids,
-            np.stack([each.weights for each in examples]),
+            *arrays,
         )
 
+    def _arrays_of(self, places: np.ndarray, examples: Sequence[Example]) -> list[np.ndarray]:
+        """The fields of the signature, in its order."""
+        longest = most_tokens(self.signature, (each.arrays for each in examples))
+        arrays = []
+        for name, field in self.signature.items():
+            rows = np.stack([field.fill(each.arrays.get(name), longest) for each in examples])
+            if field.is_weight:
+                factors = [self._factors[self._examples.source_number(place)] for place in places]
+                rows *= np.reshape(factors, [-1] + [1] * (rows.ndim - 1))
+            arrays.append(rows)
+        return arrays
 
-def _padded(targets: Targets, num_places: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids [K, U] and weights [K] of targets, of which there may be fewer than K."""
-    token_ids = np.full((num_places, max(map(len, targets.token_ids))), PAD_ID, np.int32)
-    for place, ids in enumerate(targets.token_ids):
-        token_ids[place, : len(ids)] = ids
-    weights = np.zeros(num_places, np.float32)
-    weights[: len(targets.weights)] = targets.weights
-    return token_ids, weights
+
+def num_samples_of(sources: Sequence[Source]) -> list[int]:
+    """Samples of each utterance of each store."""
+    return [row["num_samples"] for source in sources for row in source.store.index]
 
 
-def _widened(token_ids: np.ndarray, length: int) -> np.ndarray:
-    missing = length - token_ids.shape[1]
-    return np.pad(token_ids, [(0, 0), (0, missing)], constant_values=PAD_ID)
+def _factors_of(sources: Sequence[Source], counts: Sequence[int]) -> list[np.float32]:
+    """What the weights of each source are multiplied with, so that it has its share of the loss."""
+    return [
+        np.float32(1 if source.share is None else source.share * sum(counts) / count)
+        for source, count in zip(sources, counts)
+    ]

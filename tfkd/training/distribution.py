@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.replicas import sum_over_replicas
+from tfkd.objectives import Signature
 from tfkd.training.padding import Batch, filled
 
 Distribution = Literal["none", "mirrored", "multi_worker"]
@@ -35,21 +36,25 @@ _EXAMPLE = (
 
 
 def replica_shares(
-    batches: tf.data.Dataset, replicas: int, first: int = 0, count: int = 1
+    batches: tf.data.Dataset,
+    signature: Signature,
+    replicas: int,
+    first: int = 0,
+    count: int = 1,
 ) -> tf.data.Dataset:
     """Cuts each global batch into shares of as many rows, for replicas `first` and those after.
 
     Row r goes to replica r % replicas; `filled` provides what is missing.
 
     Args:
-      batches: dataset of waveform [B, N], num_samples [B], token_ids [B, K, U], weights [B, K].
+      batches: dataset of waveform [B, N], num_samples [B] and the fields of `signature`.
       replicas: how many there are in all.
     Returns:
       Dataset of the same with ceil(B / replicas) rows, `count` elements for each batch.
     """
 
     def cut(batch: Batch) -> tf.data.Dataset:
-        rows = filled(batch, -tf.shape(batch["num_samples"])[0] % replicas)
+        rows = filled(batch, -tf.shape(batch["num_samples"])[0] % replicas, signature)
         return tf.data.Dataset.from_tensor_slices(
             {
                 name: tf.stack([values[first + n :: replicas] for n in range(count)])
@@ -106,11 +111,13 @@ class Replicas:
     def batches(
         self,
         batches: tf.data.Dataset,
+        signature: Signature,
         watch: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
     ) -> tf.data.Dataset:
         """What `fit` reads here of global batches that every worker draws alike.
 
         Args:
+          signature: the fields of a batch that depend on the objective.
           watch: is put between this worker's share of the batches and the step.
         """
         if self.count == 1:
@@ -119,7 +126,9 @@ class Replicas:
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             count = self.count // context.num_input_pipelines
             first = context.input_pipeline_id * count
-            shares = replica_shares(batches, self.count, first, count).prefetch(2 * count)
+            shares = replica_shares(batches, signature, self.count, first, count).prefetch(
+                2 * count
+            )
             return watch(shares) if watch else shares
 
         # Nothing may be fetched ahead of the step once it was watched.

@@ -1,36 +1,31 @@
-"""Training by Keras `fit`: teacher and student are the same code with another dataset."""
+"""Training by Keras `fit`: teacher and student are the same code with other data."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import sys
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
-from tfkd.data.audio_batches import audio_batches, spread_over_lengths
+from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder
-from tfkd.decoding.runs import PARITY, Run, load_run, save_description
+from tfkd.decoding.runs import Run, keep_parity_sample, load_run, save_description
 from tfkd.errors import ConfigError, TrainingError
-from tfkd.models.interface import FrontendLayer
-from tfkd.objectives.targets import Survey, survey
-from tfkd.records import (
-    PSEUDO_LABELS,
-    UTTERANCES,
-    Plan,
-    PseudoLabelRecord,
-    Store,
-    StoreWriter,
-)
+from tfkd.models.recogniser import Recogniser
+from tfkd.objectives import Survey
+from tfkd.records import PSEUDO_LABELS, Store
 from tfkd.storage.files import write_json, write_text
-from tfkd.text import Tokenizer, train_tokenizer
+from tfkd.text import Tokenizer
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.callbacks import (
     CHECKPOINTS,
@@ -44,44 +39,84 @@ from tfkd.training.distribution import Replicas
 from tfkd.training.padding import in_few_shapes
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.training.run_folder import COMPLETE, claim, is_finished
-from tfkd.training.trainable import TrainableRecogniser
+from tfkd.training.sources import Source, identity_of, sources_of, tokenizer_of
+from tfkd.training.trainable import compile_for
 
 TENSORBOARD = "tensorboard"
 _STATISTICS_BATCHES = 40
-_PARITY_UTTERANCES = 50
 _LOG = logging.getLogger("tfkd")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one training works with, from its first check to its last epoch."""
+
+    system: SystemConfig
+    sources: Sequence[Source]
+    valid_store: Store
+    out: Path
+    replicas: Replicas
+    profile: Profile | None
+
+    @property
+    def training(self) -> TrainingConfig:
+        return self.system.training
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Digests of all that the run depends on; the number of devices may change on the way."""
+        training = dataclasses.replace(self.training, distribution="none")
+        return {
+            "config": config_digest(dataclasses.replace(self.system, training=training)),
+            "train": identity_of(self.sources),
+            "valid": self.valid_store.sha256,
+        }
 
 
 def train(
     system: SystemConfig,
-    train_store: Store,
+    train_store: Store | Sequence[Store],
     valid_store: Store,
     out: str | Path,
     profile: Profile | None = None,
+    *,
+    shares: Sequence[float] | None = None,
 ) -> Run | None:
     """Trains one recogniser, or goes on where an earlier call was killed.
 
+    Of several stores, those of pseudo labels are learned by `training.objective`, those of
+    utterances by their transcripts. An utterance that two stores hold comes twice an epoch, once
+    with the target of each.
+
     Args:
-      train_store: utterances, or pseudo labels where the objective is seq_kd.
+      train_store: utterances, or pseudo labels where the objective needs them; or several stores.
       valid_store: utterances with transcripts, decoded after each epoch.
       out: folder of the run; a finished one is returned as it is.
       profile: is told where the time goes.
+      shares: how much each store counts in the loss, whatever its size, over their sum; by default
+        each utterance of each store counts alike.
     Returns:
       The run; None for a worker other than the chief.
     Raises:
       CheckpointError: if `out` holds a run of other settings or data (it says which).
-      ConfigError: if the settings of several workers are wrong, or XLA cannot compile the products
-        of that precision.
+      ConfigError: if the settings of several workers are wrong, the shares do not fit the stores,
+        or XLA cannot compile the products of that precision.
       RecordError: if another process trains into `out`, or a record can no longer be read.
       TextError: if no utterance gives a target, or validation has no transcript.
       TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
         workers have different data or settings.
+
+    >>> system = tfkd.load_run("work/teacher").system
+    >>> train, valid = tfkd.open_store("work/data/train"), tfkd.open_store("work/data/valid")
+    >>> tfkd.train(system, train, valid, "work/teacher").tokenizer.kind  # it is finished already
+    'characters'
     """
     check_products(system.training)
     out, replicas = Path(out), Replicas(system.training.distribution)
     replicas.check_batch_size(system.training.batch_size)
+    sources = sources_of(train_store, system.training, shares)
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
-        _train(system, train_store, valid_store, folder, replicas, profile)
+        _train(_Job(system, sources, valid_store, folder, replicas, profile))
     return load_run(out) if replicas.is_chief else None
 
 
@@ -95,84 +130,58 @@ def check_products(training: TrainingConfig) -> None:
         )
 
 
-def _train(
-    system: SystemConfig,
-    train_store: Store,
-    valid_store: Store,
-    out: Path,
-    replicas: Replicas,
-    profile: Profile | None,
-) -> None:
-    # How many devices there are may change when a training goes on.
-    identity = {
-        "config": config_digest(_on_one_device(system)),
-        "train": train_store.sha256,
-        "valid": valid_store.sha256,
-    }
+def _train(job: _Job) -> None:
+    replicas, identity = job.replicas, job.identity
     if replicas.json_from_chief(identity) != identity:
         raise TrainingError("this worker has other settings or data than the chief")
-    if replicas.json_from_chief(is_finished(out, identity)):
+    if replicas.json_from_chief(is_finished(job.out, identity)):
         return
-    training = system.training
-    tokenizer = _tokenizer(system, train_store)
-    surveyed = survey(train_store.records(), tokenizer, training.objective)
-    _check_references(valid_store)
-    without = {each.utterance_id for each in surveyed.dropped}
-    epochs = TrainingEpochs(train_store, tokenizer, training, without)
-    with claim(out, identity, system):
-        _describe(out, system, tokenizer, surveyed)
-        if train_store.kind == PSEUDO_LABELS and training.objective.kind == "truth":
-            _LOG.warning("%s: learns from the transcripts, not the pseudo labels (truth)", out)
-        keep_parity_sample(valid_store, out / PARITY)
-        progress = _learn(system, epochs, train_store, valid_store, out, replicas, profile)
-        write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
+    tokenizer = tokenizer_of(job.sources, job.system.tokenizer)
+    surveys = [source.survey(tokenizer) for source in job.sources]
+    _check_references(job.valid_store)
+    without = [{each.utterance_id for each in found.dropped} for found in surveys]
+    epochs = TrainingEpochs(job.sources, tokenizer, job.training, without)
+    with claim(job.out, identity, job.system):
+        _describe(job, tokenizer, surveys)
+        keep_parity_sample(job.out, job.valid_store)
+        progress = _learn(job, epochs)
+        write_json(job.out / COMPLETE, {**identity, "epochs": progress.epochs})
 
 
-def _learn(
-    system: SystemConfig,
-    epochs: TrainingEpochs,
-    train_store: Store,
-    valid_store: Store,
-    out: Path,
-    replicas: Replicas,
-    profile: Profile | None,
-) -> Progress:
-    """Trains from the newest checkpoint in `out`, or anew, to the end."""
-    training, tokenizer = system.training, epochs.tokenizer
+def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
+    """Trains from the newest checkpoint in the folder, or anew, to the end."""
+    system, training, replicas = job.system, job.training, job.replicas
+    tokenizer = epochs.tokenizer
     keras.utils.set_random_seed(training.seed)
     with replicas.scope():
-        model = TrainableRecogniser(
-            system.model, tokenizer.vocab_size, precision=training.precision
-        )
-    model.configure(training, epochs.total_batches)
-    progress = restore_checkpoint(out / CHECKPOINTS, model)
+        model = Recogniser(system.model, tokenizer.vocab_size, precision=training.precision)
+    compile_for(model, training, epochs.total_batches)
+    progress = restore_checkpoint(job.out / CHECKPOINTS, model)
     if progress == Progress() and replicas.is_chief:
-        model.frontend.adapt(*feature_statistics(model.frontend, train_store))
+        model.frontend.adapt(_audio_of(job.sources))
     progress = Progress(**replicas.json_from_chief(asdict(progress)))
     replicas.take_chiefs(state_of(model))
-    keeper = KeepProgress(out, progress, training.checkpoint_minutes)
+    keeper = KeepProgress(job.out, progress, training.checkpoint_minutes)
     keeper.resume(model)
     if not _has_ended(progress, training):
         decoding = dataclasses.replace(
             system.decoding, beam_width=training.validation_beam_width, num_hypotheses=1
         )
         decoder = Decoder(model, tokenizer, decoding)
-        validation = ValidationErrorRate(decoder, valid_store, training.batch_size, replicas)
-        _fit(model, training, epochs, validation, keeper, replicas, profile)
+        validation = ValidationErrorRate(decoder, job.valid_store, training.batch_size, replicas)
+        _fit(job, model, epochs, validation, keeper)
     return progress
 
 
 def _fit(
-    model: TrainableRecogniser,
-    training: TrainingConfig,
+    job: _Job,
+    model: Recogniser,
     epochs: TrainingEpochs,
     validation: ValidationErrorRate,
     keeper: KeepProgress,
-    replicas: Replicas,
-    profile: Profile | None,
 ) -> None:
-    progress = keeper.progress
-    curves = CurvesForTensorBoard(keeper.out / TENSORBOARD)
+    training, profile, progress = job.training, job.profile, keeper.progress
+    curves = CurvesForTensorBoard(job.out / TENSORBOARD)
     stopper = StopOnNonFiniteLoss(
         progress,
         epochs.num_batches,
@@ -180,18 +189,19 @@ def _fit(
     )
     callbacks: list[keras.callbacks.Callback] = [stopper, validation, keeper, curves]
     if profile is not None:
-        profile.trace_directory = keeper.out / TENSORBOARD
+        profile.trace_directory = job.out / TENSORBOARD
         timed = profile.timing(validation, VALIDATION), profile.timing(keeper, CHECKPOINTING)
         callbacks = [stopper, profile, *timed, curves]
     while not _has_ended(progress, training):
         epoch = progress.epochs
         batches = epochs.batches(epoch, progress.batches)
         steps = int(batches.cardinality())
-        inputs = in_few_shapes(batches, training.batch_size) if training.xla else batches
-        # One call an epoch, because each has batches of its own.
+        if training.xla:
+            batches = in_few_shapes(batches, training.batch_size, epochs.signature)
+        # Each epoch is a call of `fit`, because it has batches of its own.
         with epochs.own_errors():
             model.fit(
-                replicas.batches(inputs, profile and profile.watch),
+                job.replicas.batches(batches, epochs.signature, profile and profile.watch),
                 steps_per_epoch=steps,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
@@ -208,45 +218,10 @@ def _fit(
             )
 
 
-def feature_statistics(frontend: FrontendLayer, store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [M] of the features before normalisation."""
-    count = 0
-    total, squares = np.zeros(frontend.num_features), np.zeros(frontend.num_features)
-    for batch in audio_batches(store, 16).take(_STATISTICS_BATCHES):
-        num_frames = frontend.num_frames(batch["num_samples"])
-        features = frontend.features(batch["waveform"], num_frames)
-        inside = tf.boolean_mask(features, tf.sequence_mask(num_frames, tf.shape(features)[1]))
-        values = inside.numpy().astype(np.float64)
-        count += len(values)
-        total += values.sum(0)
-        squares += np.square(values).sum(0)
-    mean = total / count
-    return mean, np.sqrt(np.maximum(squares / count - np.square(mean), 0))
-
-
-def keep_parity_sample(valid_store: Store, out: Path) -> None:
-    """Keeps some validation utterances of many lengths in the run, for its exports to be checked.
-
-    They travel with the run, so that it can be exported where the corpus is not.
-    """
-    sample = spread_over_lengths(valid_store.index, _PARITY_UTTERANCES)
-    plan = Plan.create(
-        UTTERANCES, sample, "parity sample", {"valid": valid_store.sha256}, len(sample)
-    )
-    with StoreWriter(out, plan) as writer:
-        for number in writer.pending_shards():
-            records = (r.utterance for r in valid_store.records() if r.utterance_id in sample)
-            writer.write_shard(number, records)
-        writer.complete()
-
-
-def _tokenizer(system: SystemConfig, store: Store) -> Tokenizer:
-    if system.training.objective.kind == "truth":
-        texts = [row["text"] for row in store.index if row.get("text")]
-    else:
-        labels = (r for r in store.records() if isinstance(r, PseudoLabelRecord))
-        texts = [hypothesis.text for label in labels for hypothesis in label.hypotheses]
-    return train_tokenizer(texts, system.tokenizer)
+def _audio_of(sources: Sequence[Source]) -> Iterator[dict[str, tf.Tensor]]:
+    """Batches from which the frontend measures the statistics of the features."""
+    each = -(-_STATISTICS_BATCHES // len(sources))
+    return itertools.chain(*(audio_batches(s.store, 16).take(each) for s in sources))
 
 
 def _check_references(valid_store: Store) -> None:
@@ -258,20 +233,26 @@ def _check_references(valid_store: Store) -> None:
         )
 
 
-def _describe(out: Path, system: SystemConfig, tokenizer: Tokenizer, surveyed: Survey) -> None:
+def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> None:
     """Writes what the run is made with, and what gives no target."""
-    save_description(out, system, tokenizer)
-    write_text(out / "dropped.jsonl", _json_lines([each.row() for each in surveyed.dropped]))
-    write_json(out / "dropped_hypotheses.json", surveyed.dropped_hypotheses)
-    if surveyed.dropped:
-        _LOG.warning(
-            "%d utterances give no target; %s", len(surveyed.dropped), out / "dropped.jsonl"
-        )
-
-
-def _on_one_device(system: SystemConfig) -> SystemConfig:
-    training = dataclasses.replace(system.training, distribution="none")
-    return dataclasses.replace(system, training=training)
+    save_description(job.out, job.system, tokenizer)
+    rows = []
+    for source, found in zip(job.sources, surveys):
+        # An id alone would not tell which of several stores it is of.
+        place = {"store": str(source.store.directory)} if len(surveys) > 1 else {}
+        rows += [{**each.row(), **place} for each in found.dropped]
+        if source.store.kind == PSEUDO_LABELS and not source.objective.needs_hypotheses:
+            _LOG.warning(
+                "%s: learns from the transcripts, not the pseudo labels (%s)",
+                source.store.directory,
+                source.objective.name,
+            )
+    write_text(job.out / "dropped.jsonl", _json_lines(rows))
+    struck = sum((Counter(found.dropped_hypotheses) for found in surveys), Counter())
+    write_json(job.out / "dropped_hypotheses.json", dict(struck))
+    if rows:
+        path = job.out / "dropped.jsonl"
+        _LOG.warning("%d utterances give no target; %s", len(rows), path)
 
 
 def _has_ended(progress: Progress, training: TrainingConfig) -> bool:

@@ -4,41 +4,52 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfkd.text import PAD_ID
+from tfkd.objectives import Field, Signature
 
-# What a training step reads of a batch; names of utterances cannot go to every device.
-INPUTS = ("waveform", "num_samples", "token_ids", "weights")
 Batch = dict[str, tf.Tensor]
+AUDIO_FIELDS = ("waveform", "num_samples")
 # Lengths that a compiled step is made for: powers of these.
 _SAMPLES_GROWTH, _TOKENS_GROWTH = 1.15, 1.5
 
 
-def filled(batch: Batch, missing: tf.Tensor) -> Batch:
-    """The `INPUTS` of a batch with `missing` more rows: the first one, with weight zero."""
-    stand_in = {name: tf.repeat(batch[name][:1], missing, 0) for name in INPUTS}
-    stand_in["weights"] = tf.zeros_like(stand_in["weights"])
-    return {name: tf.concat([batch[name], stand_in[name]], 0) for name in INPUTS}
+def filled(batch: Batch, missing: tf.Tensor, signature: Signature) -> Batch:
+    """A batch with `missing` more rows, which repeat the first one with weight zero.
+
+    Names of utterances are left out: they cannot go to every device.
+    """
+    rows = {}
+    for name in (*AUDIO_FIELDS, *signature):
+        stand_in = tf.repeat(batch[name][:1], missing, 0)
+        if name in signature and signature[name].is_weight:
+            stand_in = tf.zeros_like(stand_in)
+        rows[name] = tf.concat([batch[name], stand_in], 0)
+    return rows
 
 
-def in_few_shapes(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+def in_few_shapes(
+    batches: tf.data.Dataset, batch_size: int, signature: Signature
+) -> tf.data.Dataset:
     """Batches whose shapes recur, because XLA compiles a step anew for each shape.
 
     Samples and tokens are padded to the next power of a growth factor, rows to `batch_size`.
     """
 
     def pad(batch: Batch) -> Batch:
-        batch = filled(batch, batch_size - tf.shape(batch["num_samples"])[0])
+        batch = filled(batch, batch_size - tf.shape(batch["num_samples"])[0], signature)
         samples = _padding(tf.shape(batch["waveform"])[1], _SAMPLES_GROWTH)
-        tokens = _padding(tf.shape(batch["token_ids"])[2], _TOKENS_GROWTH)
-        return {
-            **batch,
-            "waveform": tf.pad(batch["waveform"], [[0, 0], [0, samples]]),
-            "token_ids": tf.pad(
-                batch["token_ids"], [[0, 0], [0, 0], [0, tokens]], constant_values=PAD_ID
-            ),
-        }
+        batch["waveform"] = tf.pad(batch["waveform"], [[0, 0], [0, samples]])
+        for name, field in signature.items():
+            tokens = _padding(_num_tokens(batch[name], field), _TOKENS_GROWTH)
+            added = [[0, tokens if size is None else 0] for size in (0, *field.shape)]
+            padding = tf.cast(field.padding, batch[name].dtype)
+            batch[name] = tf.pad(batch[name], added, constant_values=padding)
+        return batch
 
     return batches.map(pad)
+
+
+def _num_tokens(values: tf.Tensor, field: Field) -> tf.Tensor:
+    return tf.shape(values)[1 + field.shape.index(None)] if None in field.shape else 1
 
 
 def _padding(length: tf.Tensor, growth: float) -> tf.Tensor:

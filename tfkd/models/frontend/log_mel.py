@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfkd.config import FrontendConfig, from_dict
+from tfkd.models.frontend.statistics import feature_statistics
 
 # Energies below this (of a waveform in [-1, 1]) are silence; the floor keeps the log finite.
 _ENERGY_FLOOR = 1e-6
@@ -72,8 +74,24 @@ class LogMel(keras.layers.Layer):
             features.append(_deltas(features[-1], num_frames))
         return tf.concat(features, -1)
 
-    def adapt(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Sets the normalisation to statistics [M] that were measured on the training set.
+    def adapt(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
+        """Measures the statistics of a training set, and normalises by them from now on.
+
+        Args:
+          batches: waveform [B, N] float32 and num_samples [B], as `tfkd.batches` gives them; some
+            minutes of audio are enough, such as `batches.take(40)`.
+
+        >>> frontend = tfkd.models.frontend.log_mel.LogMel({})
+        >>> noise = np.random.default_rng(0).normal(size=(2, 16000)).astype("float32")
+        >>> frontend.build()
+        >>> frontend.adapt([{"waveform": noise, "num_samples": np.array([16000, 8000])}])
+        >>> frontend.mean.shape
+        (80,)
+        """
+        self.set_statistics(*feature_statistics(self, batches))
+
+    def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Normalises by statistics [M] that were measured before.
 
         A band that is always silent, as above 4 kHz in telephone speech, has next to no deviation;
         dividing by it would blow up the first faint sound there. So no band is scaled by more than

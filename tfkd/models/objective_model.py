@@ -1,0 +1,175 @@
+"""A Keras model that `fit` trains on an objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+
+from tfkd.errors import TrainingError
+from tfkd.layers.replicas import sum_over_replicas
+
+_OBJECTIVE = "compile(optimizer, objective=tfkd.objectives.SequenceKD(num_hypotheses=4))"
+_BATCHES = "fit(tfkd.batches(store, tokenizer, objective), epochs=20)"
+_AUDIO = ("waveform", "num_samples")
+
+
+class ObjectiveLike(Protocol):
+    """What a model needs of an objective; see `tfkd.objectives.Objective`."""
+
+    @property
+    def losses(self) -> tuple[str, ...]: ...
+
+    @property
+    def signature(self) -> Mapping[str, Any]: ...
+
+    def loss(self, batch: Mapping[str, tf.Tensor], output: Any) -> dict[str, tf.Tensor]: ...
+
+
+class _Means:
+    """Means of an epoch.
+
+    They are made outside of any strategy, so that reading them asks no other worker, and lie inside
+    an object, so that Keras does not look for them among the model's weights.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self.metrics = [keras.metrics.Mean(name) for name in names]
+
+    def update(self, values: dict[str, tf.Tensor]) -> None:
+        for metric in self.metrics:
+            metric.update_state(values[metric.name])
+
+
+class ObjectiveModel(keras.Model):
+    """A model whose `fit` minimises the loss of an objective.
+
+    The step is ours, because Keras' own fails where there are several workers
+    (docs/decisions/0015-distribution.md).
+    """
+
+    objective: Any = None  # an ObjectiveLike once the model is compiled
+    means = _Means()
+    _fields: Sequence[str] = ()
+    train_function: Callable[[Any], dict[str, tf.Tensor]] | None
+
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "adam",
+        objective: ObjectiveLike | None = None,
+        *,
+        jit_compile: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Says how `fit` is to train.
+
+        Args:
+          optimizer: any of Keras.
+          objective: what is learned; see `tfkd.objectives`.
+          jit_compile: whether XLA compiles the step, once for each shape of a batch; the objective
+            then needs `for_xla=True`.
+          kwargs: further arguments of `keras.Model.compile`, but for losses and metrics.
+        Raises:
+          TrainingError: if the objective is not one, or a loss or metrics of Keras are given.
+        """
+        for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
+            if kwargs.get(name) is not None:
+                raise TrainingError(
+                    f"compile was given {name}, but a recogniser learns by an objective",
+                    remedy=f"call {_OBJECTIVE}",
+                )
+        if objective is not None and not hasattr(type(objective), "loss"):
+            kind = objective.__name__ if isinstance(objective, type) else type(objective).__name__
+            raise TrainingError(f"a {kind} is no objective", remedy=f"for example {_OBJECTIVE}")
+        if isinstance(objective, type):
+            raise TrainingError(
+                f"the objective is the class {objective.__name__}",
+                remedy=f"give one that is made: {objective.__name__}()",
+            )
+        super().compile(optimizer, jit_compile=jit_compile, **kwargs)
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        self.objective = objective
+        self.means = _Means(*objective.losses) if objective is not None else _Means()
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains on batches, as `keras.Model.fit` does; `validation_data` has no use here.
+
+        Args:
+          x: `tf.data.Dataset` of batches, as `tfkd.batches` makes them: waveform [B, N] float32,
+            num_samples [B] int32 and the fields of the objective's signature.
+        Raises:
+          TrainingError: if the model has no objective, or the batches lack a field.
+        """
+        if self.objective is None:
+            raise TrainingError("the model has no objective", remedy=f"call {_OBJECTIVE} first")
+        spec = getattr(x, "element_spec", None)
+        spec = spec if isinstance(spec, Mapping) else {}
+        missing = [name for name in (*_AUDIO, *self.objective.signature) if name not in spec]
+        if missing:
+            what = f"the batches lack {', '.join(missing)}" if spec else "these are no batches"
+            raise TrainingError(what, remedy=f"call {_BATCHES}")
+        if kwargs.get("validation_data") is not None:
+            raise TrainingError(
+                "a recogniser is validated by decoding, not by validation_data",
+                remedy="add tfkd.callbacks.ValidationErrorRate to the callbacks",
+            )
+        # Names of utterances stay behind: a step cannot have strings on every device.
+        self._fields = tuple(
+            name for name, each in spec.items() if getattr(each, "dtype", None) != tf.string
+        )
+        return super().fit(x, *args, **kwargs)
+
+    @property
+    def metrics(self) -> list[keras.Metric]:
+        """Means of the loss and its parts, which `fit` shows."""
+        return self.means.metrics
+
+    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Does one step with this replica's share of a batch; returns the losses of all of it.
+
+        The loss is NaN where its gradient is not finite.
+        """
+        with tf.GradientTape() as tape:
+            losses = self.objective.loss(batch, self(batch, training=True))
+            loss = self.optimizer.scale_loss(losses["loss"])
+        variables = [variable.value for variable in self.trainable_variables]
+        # Unused heads get zero gradients, so that replicas can be summed.
+        gradients = tape.gradient(
+            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        gradients, losses = sum_over_replicas(gradients), sum_over_replicas(losses)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        # A scaled loss skips steps whose gradient is not finite.
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            is_finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+            losses["loss"] = tf.where(is_finite, losses["loss"], math.nan)
+        return losses
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes what `fit` calls for each step; keeps it, because each epoch is a `fit`."""
+        if self.train_function is not None and not force:
+            return
+        strategy = self.distribute_strategy
+        step = self.train_step
+        if self.jit_compile:
+            step = tf.function(step, jit_compile=True)
+
+        @tf.function(reduce_retracing=True)
+        def train_function(iterator) -> dict[str, tf.Tensor]:
+            batch = next(iterator)
+            batch = {name: batch[name] for name in self._fields}
+            losses = strategy.run(step, args=(batch,))
+            self.means.update(
+                {k: strategy.experimental_local_results(v)[0] for k, v in losses.items()}
+            )
+            return self.get_metrics_result()
+
+        self.train_function = train_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Does nothing: every weight is there. Keras would average batches over replicas for it."""

@@ -1,0 +1,49 @@
+"""The objective that a config describes: the only place that asks for its kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfkd.config import ObjectiveConfig, TrainingConfig
+from tfkd.objectives.mixture import Mixture
+from tfkd.objectives.objective import Objective
+from tfkd.objectives.sequence_kd import SequenceInterpolation, SequenceKD
+from tfkd.objectives.truth import Truth
+
+
+def make_objective(training: TrainingConfig) -> Objective:
+    """Makes the objective of `training.objective`, with the loss settings of `training`.
+
+    >>> from tfkd.config import TrainingConfig
+    >>> tfkd.objectives.make_objective(TrainingConfig(ctc_weight=0.0)).name
+    'truth'
+    """
+    return _objective(
+        training.objective,
+        label_smoothing=training.label_smoothing,
+        ctc_weight=training.ctc_weight,
+        for_xla=training.xla,
+    )
+
+
+def _objective(config: ObjectiveConfig, **loss: Any) -> Objective:
+    hypotheses: dict[str, Any] = {
+        "num_hypotheses": config.num_hypotheses,
+        "weights": config.weights,
+        "temperature": config.temperature,
+        "filters": config.filters,
+        **loss,
+    }
+    match config.kind:
+        case "seq_kd":
+            return SequenceKD(choice=config.choice, **hypotheses)
+        case "seq_inter":
+            return SequenceInterpolation(**hypotheses)
+        case "mixture":
+            parts = tuple((part.share, _objective(part, **loss)) for part in config.parts)
+            return Mixture(parts=parts, **loss)
+        case "truth":
+            # Whether there is a target does not depend on its weight, so no log_prob is needed.
+            filtered = SequenceKD(choice=config.choice, **{**hypotheses, "weights": "uniform"})
+            is_filtered = config.truth_audio == "filtered"
+            return Truth(only_where=filtered if is_filtered else None, **loss)

@@ -1,0 +1,130 @@
+"""Learning from several objectives at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from tfkd.distillation.filters import Fault
+from tfkd.errors import ConfigError
+from tfkd.objectives.objective import (
+    WEIGHTS,
+    Arrays,
+    Dropped,
+    Field,
+    Objective,
+    Signature,
+    Targets,
+    most_tokens,
+)
+from tfkd.records import Record, Store
+from tfkd.text import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture(Objective):
+    """Learns several objectives of each utterance, each with a share of its weight.
+
+    With `((1 - a, Truth()), (a, SequenceKD()))` the loss is that of Kim and Rush 2016, section 3.3,
+    `(1 - a) * L_SEQ-NLL + a * L_SEQ-KD`. Where a part gives no target of an utterance, as the truth
+    of audio without a transcript, the other parts share its weight. The encoder runs once for all
+    parts; the settings of the loss are those of the mixture, not those of its parts.
+
+    Attributes:
+      parts: pairs of a share above zero and an objective; the shares count over their sum.
+
+    >>> truth, labels = tfkd.objectives.Truth(), tfkd.objectives.SequenceKD(num_hypotheses=4)
+    >>> mixture = tfkd.objectives.Mixture(parts=((0.5, truth), (0.5, labels)))
+    >>> mixture.signature["weights"].shape
+    (5,)
+
+    Raises:
+      ConfigError: if there is no part, or a share is not above zero.
+
+    References:
+      Kim and Rush 2016, "Sequence-level knowledge distillation", arXiv:1606.07947.
+    """
+
+    name = "mixture"
+    parts: tuple[tuple[float, Objective], ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ConfigError("a mixture needs parts", remedy="name at least one objective")
+        for share, part in self.parts:
+            if not (share > 0 and math.isfinite(share)):
+                raise ConfigError(f"the share of {part.name} in a mixture is {share}, not above 0")
+
+    @property
+    def signature(self) -> Signature:
+        fields: dict[str, Field] = {}
+        for _, part in self.parts:
+            for name, field in part.signature.items():
+                fields.setdefault(name, field)
+        return {
+            name: field._replace(shape=(self._num_places, *field.shape[1:]))
+            for name, field in fields.items()
+        }
+
+    def targets(self, record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
+        results = [part.targets(record, tokenizer) for _, part in self.parts]
+        struck = _each_once(result.struck for result in results)
+        total = sum(share for share, each in self._given(results))
+        if not total:
+            faults = _each_once(each.faults for each in results if isinstance(each, Dropped))
+            return Dropped(record.utterance_id, faults, struck)
+        given = [
+            _weighted(each.arrays, share / total) if isinstance(each, Targets) else {}
+            for (share, _), each in zip(self.parts, results)
+        ]
+        return Targets(self._joined(given), struck)
+
+    def texts(self, record: Record) -> Iterable[str]:
+        return list(chain.from_iterable(part.texts(record) for _, part in self.parts))
+
+    def tokenizer(self, store: Store) -> Tokenizer | None:
+        dictated = (part.tokenizer(store) for _, part in self.parts)
+        return next((tokenizer for tokenizer in dictated if tokenizer is not None), None)
+
+    @property
+    def _num_places(self) -> int:
+        return sum(_num_places(part) for _, part in self.parts)
+
+    def _given(self, results: list[Targets | Dropped]) -> list[tuple[float, Targets]]:
+        return [
+            (share, each)
+            for (share, _), each in zip(self.parts, results)
+            if isinstance(each, Targets)
+        ]
+
+    def _joined(self, given: list[Arrays]) -> Arrays:
+        """The arrays of all parts one after another along the axis of target sequences."""
+        signature = self.signature
+        length = most_tokens(signature, given)
+        places = [_num_places(part) for _, part in self.parts]
+        return {
+            name: np.concatenate(
+                [
+                    field._replace(shape=(count, *field.shape[1:])).fill(arrays.get(name), length)
+                    for count, arrays in zip(places, given)
+                ]
+            )
+            for name, field in signature.items()
+        }
+
+
+def _num_places(part: Objective) -> int:
+    (places,) = {field.shape[0] for field in part.signature.values()}
+    return places or 0
+
+
+def _weighted(arrays: Arrays, share: float) -> Arrays:
+    return {**arrays, WEIGHTS: arrays[WEIGHTS] * np.float32(share)}
+
+
+def _each_once(faults: Iterable[tuple[Fault, ...]]) -> tuple[Fault, ...]:
+    return tuple(dict.fromkeys(chain.from_iterable(faults)))

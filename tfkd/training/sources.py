@@ -1,0 +1,124 @@
+"""The stores of one training, and what is learned from each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tfkd.config import TokenizerConfig, TrainingConfig
+from tfkd.errors import ConfigError, TfkdError, TrainingError
+from tfkd.objectives import Objective, Survey, Truth, make_objective, survey
+from tfkd.records import UTTERANCES, Store
+from tfkd.storage.files import sha256_of_text
+from tfkd.text import Tokenizer, train_tokenizer
+
+
+@dataclass(frozen=True)
+class Source:
+    """A store, and what is learned from its utterances.
+
+    Several sources may hold the same utterance: it is then learned once an epoch from each.
+
+    Attributes:
+      share: of all sources together that this one has in the loss, whatever its size; None: each
+        utterance counts alike.
+    """
+
+    store: Store
+    objective: Objective
+    share: float | None = None
+
+    def survey(self, tokenizer: Tokenizer) -> Survey:
+        """What the objective finds in the store; see `tfkd.objectives.survey`."""
+        try:
+            return survey(self.store.records(), tokenizer, self.objective)
+        except TfkdError as error:
+            # The error tells what is wrong; which of several stores it is about, this line.
+            error.path = error.path or self.store.directory
+            raise
+
+
+def sources_of(
+    stores: Store | Sequence[Store],
+    training: TrainingConfig,
+    shares: Sequence[float] | None = None,
+) -> list[Source]:
+    """What `training.objective` makes of one or several stores.
+
+    A store of pseudo labels is learned by the objective. Beside it, a store of utterances has
+    nothing to offer but its transcripts: it is learned by truth.
+
+    Args:
+      shares: how much each store counts in the loss, over their sum; by default each utterance of
+        each store counts alike.
+    Raises:
+      ConfigError: if `shares` do not fit the stores.
+      TrainingError: if there is no store, or one comes twice.
+    """
+    stores = [stores] if isinstance(stores, Store) else list(stores)
+    _check(stores, shares)
+    objective = make_objective(training)
+    truth = Truth(
+        label_smoothing=objective.label_smoothing,
+        ctc_weight=objective.ctc_weight,
+        for_xla=objective.for_xla,
+    )
+    parts: list[float | None] = [None] * len(stores)
+    if shares is not None:
+        parts = [share / sum(shares) for share in shares]
+    return [
+        Source(
+            store,
+            truth if len(stores) > 1 and store.kind == UTTERANCES else objective,
+            share,
+        )
+        for store, share in zip(stores, parts)
+    ]
+
+
+def _check(stores: Sequence[Store], shares: Sequence[float] | None) -> None:
+    if not stores:
+        raise TrainingError("there is no data to train on", remedy="name at least one store")
+    for number, store in enumerate(stores):
+        if store.sha256 in {other.sha256 for other in stores[:number]}:
+            raise TrainingError("is given twice", path=store.directory, remedy="name it once")
+    if shares is not None:
+        if len(shares) != len(stores):
+            raise ConfigError(f"there are {len(shares)} shares for {len(stores)} stores")
+        if not all(share > 0 and math.isfinite(share) for share in shares):
+            raise ConfigError(f"the shares are {shares}; each must be above 0")
+
+
+def identity_of(sources: Sequence[Source]) -> str:
+    """Digest of the data and its shares: that of the store, if there is only one."""
+    if len(sources) == 1:
+        return sources[0].store.sha256
+    rows = (f"{each.store.sha256} {each.share}" for each in sources)
+    return sha256_of_text("\n".join(rows))
+
+
+def tokenizer_of(sources: Sequence[Source], config: TokenizerConfig) -> Tokenizer:
+    """The units that an objective dictates, or new ones, trained on what is to be learned.
+
+    Raises:
+      TextError: if the texts are too few for the vocabulary.
+      TrainingError: if two objectives dictate different units.
+    """
+    dictated: Tokenizer | None = None
+    for source in sources:
+        own = source.objective.tokenizer(source.store)
+        if own is not None and dictated is not None and own.pieces != dictated.pieces:
+            raise TrainingError(
+                "its labels are in other units than those of another store",
+                path=source.store.directory,
+                remedy="label both with one teacher",
+            )
+        dictated = dictated or own
+    return dictated or train_tokenizer(_texts(sources), config)
+
+
+def _texts(sources: Iterable[Source]) -> Iterable[str]:
+    for source in sources:
+        for record in source.store.records():
+            yield from source.objective.texts(record)
