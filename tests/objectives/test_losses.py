@@ -176,12 +176,14 @@ def targets(*sequences, hypotheses=1, longest=5):
         (4, [A, A, B]),
         (4, [UNK_ID, A]),
         (4, [A, B, A, B]),
+        (1, []),
+        (4, []),
     ],
 )
 def test_ctc_sums_over_every_alignment(steps, labels):
     logits = draw(1, 4, 6)  # of which `steps` are not padding
     got = ctc(logits, tf.constant([steps]), targets(labels), tf.ones([1, 1]))
-    expected = brute_force_ctc(logits[0], steps, labels) / len(labels)
+    expected = brute_force_ctc(logits[0], steps, labels) / max(1, len(labels))
     assert float(got) == pytest.approx(expected, rel=1e-4)
 
 
@@ -199,9 +201,25 @@ def test_ctc_of_weighted_hypotheses_is_per_token_of_the_labels():
     assert float(got) == pytest.approx(total / tokens, rel=1e-4)
 
 
+def test_ctc_of_an_empty_transcript_by_hand():
+    # The blank has a half, a quarter and, behind the end, nothing to say.
+    logits = np.log([[[0.5, 0.1, 0.1, 0.1, 0.1, 0.1], [0.25, 0.15, 0.15, 0.15, 0.15, 0.15],
+                      [0.01, 0.19, 0.2, 0.2, 0.2, 0.2]]]).astype(np.float32)  # fmt: skip
+    got = ctc(logits, tf.constant([2]), targets([]), tf.ones([1, 1]))
+    assert float(got) == pytest.approx(np.log(8), rel=1e-6)
+
+
+def test_ctc_counts_an_empty_transcript_as_one_token():
+    logits, steps = draw(2, 4, 6), [4, 3]
+    weights = tf.constant([[1.0], [0.5]])
+    got = ctc(logits, tf.constant(steps), targets([A, B], []), weights)
+    spoken, silent = brute_force_ctc(logits[0], 4, [A, B]), brute_force_ctc(logits[1], 3, [])
+    assert float(got) == pytest.approx((spoken + 0.5 * silent) / (2 + 0.5), rel=1e-4)
+
+
 def test_ctc_gradient():
     logits, steps = draw(2, 4, 6), tf.constant([4, 2])
-    token_ids = targets([A, B], [A, A], [B], [A, B], hypotheses=2)
+    token_ids = targets([A, B], [], [B], [A, B], hypotheses=2)
     weights = np.array([[0.7, 0.3], [1.0, 0.5]], np.float32)
     gradient = assert_gradient_by_differences(
         lambda x: ctc(x, steps, token_ids, weights),
@@ -215,7 +233,7 @@ def test_ctc_gradient():
 
 @pytest.mark.parametrize(
     ("steps", "labels"),
-    [(2, [A, B, A]), (2, [A, A]), (0, [A]), (4, []), (0, []), (4, [A, A, B, B])],
+    [(2, [A, B, A]), (2, [A, A]), (0, [A]), (0, []), (4, [A, A, B, B])],
 )
 def test_a_row_without_an_alignment_weighs_nothing(steps, labels):
     logits = draw(2, 4, 6)
@@ -235,7 +253,8 @@ def test_a_row_without_an_alignment_weighs_nothing(steps, labels):
 
 def test_ctc_in_operations_for_xla_is_the_same():
     logits, rng = draw(4, 12, VOCAB_SIZE), np.random.default_rng(0)
-    ids = tf.constant(random_token_ids(rng, 4, 2))
+    ids = random_token_ids(rng, 4, 2)
+    ids[2, 1] = [EOS_ID, *[PAD_ID] * (ids.shape[2] - 1)]  # nothing is said
     lengths, weights = tf.constant([12, 10, 5, 1]), tf.constant(rng.random((4, 2)), tf.float32)
 
     def loss(values, **settings):

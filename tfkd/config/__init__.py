@@ -7,6 +7,15 @@ An unknown key is an error that names the nearest valid one.
 Read `settings` for what there is, `checks` for what is allowed, `reading` for files and overrides.
 """
 
+from tfkd.config.augmentation import (
+    AugmentationConfig,
+    JoiningConfig,
+    NoiseConfig,
+    NonSpeechConfig,
+    ReverberationConfig,
+    SilenceConfig,
+    Sound,
+)
 from tfkd.config.checks import check_labelling, validate
 from tfkd.config.reading import (
     apply_overrides,
@@ -51,6 +60,7 @@ from tfkd.config.settings import (
 __all__ = [
     "ENGLISH_ALPHABET",
     "AttentionConfig",
+    "AugmentationConfig",
     "CorporaConfig",
     "DecoderConfig",
     "DecodingConfig",
@@ -59,15 +69,21 @@ __all__ = [
     "FilterConfig",
     "FrontendConfig",
     "FusionConfig",
+    "JoiningConfig",
     "LabelConfig",
     "LanguageModelConfig",
     "LanguageModelTrainingConfig",
     "ModelConfig",
+    "NoiseConfig",
+    "NonSpeechConfig",
     "ObjectiveConfig",
     "PrepareConfig",
     "RecurrentConfig",
+    "ReverberationConfig",
     "RunConfig",
     "SearchControls",
+    "SilenceConfig",
+    "Sound",
     "SpecAugmentConfig",
     "SystemConfig",
     "TextConfig",

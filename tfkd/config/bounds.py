@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_BOUNDS, _IS_LATER = "bounds", "is_later"
+_BOUNDS, _IS_LATER, _IS_INTERVAL = "bounds", "is_later", "is_interval"
 
 # Metadata of a setting that is younger than the first digests: see `config_digest`.
 LATER = {_IS_LATER: True}
@@ -69,6 +69,26 @@ def number(
     return declared
 
 
+def interval(
+    default: tuple[float, float],
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> tuple[float, float]:
+    """Declares a field that holds two numbers, of which the first is not above the second.
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class NoiseConfig:
+    ...     snr_db: tuple[float, float] = interval((5.0, 40.0), at_least=-20)
+    >>> list(faults(NoiseConfig(snr_db=(40.0, 5.0))))
+    [('snr_db', 'needs two numbers, the lower one first')]
+    """
+    metadata = {_BOUNDS: Bounds(at_least=at_least, at_most=at_most), _IS_INTERVAL: True}
+    declared: Any = dataclasses.field(default=default, metadata=metadata)
+    return declared
+
+
 def bounds_of(field: dataclasses.Field) -> Bounds | None:
     """The bounds that `number` declared; None for a field that was declared without it."""
     return field.metadata.get(_BOUNDS)
@@ -92,6 +112,8 @@ def faults(config: Any) -> Iterator[tuple[str, str]]:
         bounds, value = bounds_of(field), getattr(config, field.name)
         if bounds is None or value is None:
             continue
+        if field.metadata.get(_IS_INTERVAL) and not (len(value) == 2 and value[0] <= value[1]):
+            yield field.name, "needs two numbers, the lower one first"
         for each in value if isinstance(value, tuple) else (value,):
             fault = bounds.fault(each)
             if fault is not None:

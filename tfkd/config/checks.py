@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tfkd.config.augmentation import NoiseConfig, NonSpeechConfig
 from tfkd.config.bounds import faults
 from tfkd.config.settings import (
     DecodingConfig,
@@ -93,6 +94,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("sample_rate_hz", f"FLAC, which keeps the audio, has no {rate_hz} Hz")
             if config.min_seconds >= config.max_seconds:
                 refuse("min_seconds", "must be below max_seconds")
+        case NoiseConfig() | NonSpeechConfig():
+            if config.share and not config.kinds:
+                refuse("kinds", "needs at least one kind of sound")
         case SystemConfig():
             if config.training.ctc_weight > 0 and not config.model.ctc:
                 refuse("training.ctc_weight", "needs model.ctc: true")

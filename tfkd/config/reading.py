@@ -193,7 +193,9 @@ def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) ->
         node = content
         *parents, leaf = key.split(".")
         for parent in parents:
-            node = node.setdefault(parent, {})
+            if node.get(parent) is None:  # A section that is off is null.
+                node[parent] = {}
+            node = node[parent]
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
         try:

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tfkd.config.augmentation import AugmentationConfig
 from tfkd.config.bounds import LATER, number
 
 # A step of the search costs as many decoder steps an utterance.
@@ -235,6 +236,8 @@ class TrainingConfig:
       precision: in which numbers encoder and decoder compute; weights, losses and what is saved
         are float32.
       xla: whether steps are compiled, once for each shape of a batch.
+      augmentation: what else than clean audio is heard: null is that alone, and `{}` what is best
+        known for a recogniser that has to survive pauses, silence and noise.
     """
 
     epochs: int = number(30, at_least=1)
@@ -254,6 +257,7 @@ class TrainingConfig:
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    augmentation: AugmentationConfig | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)

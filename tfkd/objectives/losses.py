@@ -54,7 +54,8 @@ def ctc(
 ) -> tf.Tensor:
     """CTC loss of weighted target sequences, per token, with pad as the blank.
 
-    Sequences that have no alignment, being longer than their encodings, count as zero.
+    A sequence without labels is the path of blanks alone, and counts as one token. Sequences that
+    have no alignment, being longer than their encodings, count as zero.
 
     Args:
       ctc_logits: [B, S, V] float32.
@@ -74,10 +75,11 @@ def ctc(
     # An alignment needs a blank between equal neighbours.
     repeats = tf.equal(labels[:, 1:], labels[:, :-1]) & tf.not_equal(labels[:, 1:], PAD_ID)
     needed = lengths + tf.math.count_nonzero(repeats, 1, dtype=tf.int32)
-    is_possible = (needed <= steps) & (lengths > 0)
-    # The kernel refuses rows without an alignment: they get one label, and weigh nothing.
+    is_possible = (needed <= steps) & (steps > 0)
+    is_empty = tf.equal(lengths, 0)
+    # The kernel takes no rows without an alignment or without labels: these get one label.
     stand_in = tf.one_hot(0, tf.shape(labels)[1], on_value=UNK_ID, dtype=labels.dtype)
-    labels = tf.where(tf.expand_dims(is_possible, 1), labels, stand_in)
+    labels = tf.where(tf.expand_dims(is_possible & ~is_empty, 1), labels, stand_in)
     steps = tf.maximum(steps, 1)
     label_lengths = tf.math.count_nonzero(labels, 1, dtype=tf.int32)
     loss = tf.nn.ctc_loss(
@@ -88,7 +90,15 @@ def ctc(
         logits_time_major=False,
         blank_index=PAD_ID,
     )
+    blanks = tf.repeat(_loss_of_blanks(ctc_logits, encoded_lengths), hypotheses)
+    loss = tf.where(is_possible, tf.where(is_empty, blanks, loss), 0.0)
     row_weights = tf.reshape(weights, [-1]) * tf.cast(is_possible, loss.dtype)
-    total = tf.reduce_sum(row_weights * tf.cast(lengths, loss.dtype))
-    loss = tf.where(is_possible, loss, 0.0)
+    total = tf.reduce_sum(row_weights * tf.cast(tf.maximum(lengths, 1), loss.dtype))
     return share_of_mean(tf.reduce_sum(loss * row_weights), total)
+
+
+def _loss_of_blanks(ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor) -> tf.Tensor:
+    """Minus the log-probability [B] of a blank at every step."""
+    losses = -tf.nn.log_softmax(ctc_logits)[:, :, PAD_ID]
+    inside = tf.sequence_mask(encoded_lengths, tf.shape(losses)[1], losses.dtype)
+    return tf.reduce_sum(losses * inside, 1)

@@ -1,0 +1,149 @@
+"""Who speaks when in each example of an epoch, which is planned without loading any audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tfkd.config import AugmentationConfig
+from tfkd.data.augmentation.draws import Draws, hashes
+
+_NOBODY = -1
+
+
+class Scene(NamedTuple):
+    """One example of an epoch.
+
+    Attributes:
+      places: the utterances that are said in it, one after the other; empty without speech.
+      starts: the sample at which each of them begins.
+      num_samples: length of the example.
+      key: seed of what is drawn besides (64 bits).
+    """
+
+    places: tuple[int, ...]
+    starts: tuple[int, ...]
+    num_samples: int
+    key: int
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The examples of an epoch by their number, as arrays.
+
+    Attributes:
+      places: [E, J] of the utterances in each, -1 where nobody follows any more.
+      starts: [E, J], the first sample of each of them.
+      num_samples: [E], the lengths of the examples.
+      keys: [E] uint64.
+    """
+
+    places: np.ndarray
+    starts: np.ndarray
+    num_samples: np.ndarray
+    keys: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.num_samples)
+
+    def __getitem__(self, number: int) -> Scene:
+        speakers = int(np.count_nonzero(self.places[number] != _NOBODY))
+        return Scene(
+            tuple(self.places[number, :speakers].tolist()),
+            tuple(self.starts[number, :speakers].tolist()),
+            int(self.num_samples[number]),
+            int(self.keys[number]),
+        )
+
+
+def num_without_speech(config: AugmentationConfig, num_utterances: int) -> int:
+    """How many examples without speech an epoch has beside its utterances."""
+    return round(config.non_speech.share * num_utterances)
+
+
+def plan_scenes(
+    config: AugmentationConfig,
+    rate_hz: int,
+    names: np.ndarray,
+    num_samples: np.ndarray,
+    seed: int,
+    epoch: int,
+) -> Scenes:
+    """Plans the examples of an epoch: one for each utterance, then those without speech.
+
+    The example of an utterance begins with that utterance. Where it is joined, others that are
+    drawn from the whole corpus follow after pauses, as far as `config.max_seconds` allows; they
+    have examples of their own besides. Silence may come before and after.
+
+    Args:
+      names: hashes [N] of the utterances.
+      num_samples: their lengths [N] as they are played.
+    Returns:
+      N + `num_without_speech(config, N)` scenes whose places count the N utterances.
+    """
+    draws = Draws(names, seed, epoch)
+    longest = round(config.max_seconds * rate_hz)
+    places, starts, ends = _joined(config, rate_hz, draws, num_samples, longest)
+    room = np.maximum(longest - ends, 0)
+    lead = np.minimum(_pause(config, rate_hz, draws, "before"), room)
+    trail = np.minimum(_pause(config, rate_hz, draws, "after"), room - lead)
+    spoken = Scenes(places, starts + lead[:, None], lead + ends + trail, draws.keys)
+    return _together(spoken, _without_speech(config, rate_hz, len(names), seed, epoch))
+
+
+def _joined(
+    config: AugmentationConfig, rate_hz: int, draws: Draws, num_samples: np.ndarray, longest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places [N, J], starts [N, J] before silence is put in front, and ends [N]."""
+    joining, count = config.joining, len(num_samples)
+    places, starts, ends = [np.arange(count)], [np.zeros(count, np.int64)], num_samples.copy()
+    wanted = np.ones(count, np.int64)
+    wanted += np.where(
+        draws.happens("joining", joining.share),
+        1 + (draws.uniform("joined utterances") * (joining.max_utterances - 1)).astype(np.int64),
+        0,
+    )
+    for number in range(1, wanted.max(initial=1)):
+        place = (draws.uniform(f"utterance {number}") * count).astype(np.int64)
+        pause = _samples(draws.between(f"pause {number}", joining.pause_seconds), rate_hz)
+        start = ends + pause
+        # Once one did not fit, none follows, so that those that do stand side by side.
+        wanted = np.where(start + num_samples[place] <= longest, wanted, np.minimum(wanted, number))
+        is_said = number < wanted
+        places.append(np.where(is_said, place, _NOBODY))
+        starts.append(start)
+        ends = np.where(is_said, start + num_samples[place], ends)
+    return np.stack(places, 1), np.stack(starts, 1), ends
+
+
+def _pause(config: AugmentationConfig, rate_hz: int, draws: Draws, side: str) -> np.ndarray:
+    """Samples [N] of silence at one side; short ones are much more frequent than long ones."""
+    seconds = config.silence.max_seconds * draws.uniform(f"seconds {side}") ** 3
+    return _samples(np.where(draws.happens(side, config.silence.share), seconds, 0.0), rate_hz)
+
+
+def _without_speech(
+    config: AugmentationConfig, rate_hz: int, num_utterances: int, seed: int, epoch: int
+) -> Scenes:
+    count = num_without_speech(config, num_utterances)
+    draws = Draws(hashes(f"without speech {number}" for number in range(count)), seed, epoch)
+    nobody = np.full((count, 1), _NOBODY)
+    num_samples = _samples(draws.between("seconds", config.non_speech.seconds), rate_hz)
+    return Scenes(nobody, np.zeros_like(nobody), num_samples, draws.keys)
+
+
+def _together(first: Scenes, second: Scenes) -> Scenes:
+    missing = [(0, 0), (0, first.places.shape[1] - second.places.shape[1])]
+    places = np.pad(second.places, missing, constant_values=_NOBODY)
+    return Scenes(
+        np.concatenate([first.places, places]),
+        np.concatenate([first.starts, np.pad(second.starts, missing)]),
+        np.concatenate([first.num_samples, second.num_samples]),
+        np.concatenate([first.keys, second.keys]),
+    )
+
+
+def _samples(seconds: np.ndarray, rate_hz: int) -> np.ndarray:
+    return np.round(seconds * rate_hz).astype(np.int64)

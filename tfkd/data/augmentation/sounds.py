@@ -1,0 +1,122 @@
+"""Sounds that are not the speech to be recognised: noise, hum, music and babble.
+
+Each function returns float32 [N] with a root mean square of one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from tfkd.config import Sound
+
+# Coloured noise is cut from recordings of this length that are made once, which costs a hundredth
+# of filtering noise for each example.
+_NOISE_SAMPLES = 2**20
+# How much the power of a noise falls with the frequency: as 1 / f ** exponent.
+_EXPONENTS: dict[Sound, float] = {"white": 0.0, "pink": 1.0, "brown": 2.0}
+_LOWEST_HZ = 20.0
+_TABLE_SIZE = 4096
+_VOICES = (3, 8)
+
+# Gives some utterance of the corpus; which one, the generator decides.
+Speech = Callable[[np.random.Generator], np.ndarray]
+
+
+def sound(
+    kind: Sound, num_samples: int, rate_hz: int, generator: np.random.Generator, speech: Speech
+) -> np.ndarray:
+    """Makes `num_samples` of a kind of sound, different for each state of the generator.
+
+    Args:
+      kind: white, pink or brown noise (power falls as 1, 1/f, 1/f^2); hum of the mains; music,
+        which is chords of decaying tones; babble, which is three to seven utterances at once.
+      speech: where babble takes its utterances from.
+    """
+    match kind:
+        case "hum":
+            return _at_unit_power(_hum(num_samples, rate_hz, generator))
+        case "music":
+            return _at_unit_power(_music(num_samples, rate_hz, generator))
+        case "babble":
+            return _at_unit_power(_babble(num_samples, generator, speech))
+        case _:
+            recording = _noise(_EXPONENTS[kind], rate_hz)
+            start = int(generator.integers(len(recording)))
+            places = np.arange(start, start + num_samples)
+            return _at_unit_power(recording.take(places, mode="wrap"))
+
+
+def at_level(waveform: np.ndarray, level_db: float) -> np.ndarray:
+    """A sound of unit power at a level in decibels below a root mean square of one (dBFS)."""
+    return waveform * np.float32(10 ** (level_db / 20))
+
+
+def power(waveform: np.ndarray) -> float:
+    """Mean square of a waveform; 0 if it is empty."""
+    return float(np.dot(waveform, waveform)) / max(1, waveform.size)
+
+
+@functools.lru_cache(maxsize=len(_EXPONENTS))
+def _noise(exponent: float, rate_hz: int) -> np.ndarray:
+    """Gaussian noise of a colour; it fits together at its ends."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(_NOISE_SAMPLES))
+    frequencies = np.fft.rfftfreq(_NOISE_SAMPLES, 1 / rate_hz)
+    spectrum *= np.maximum(frequencies, _LOWEST_HZ) ** (-exponent / 2)
+    spectrum[0] = 0
+    return np.fft.irfft(spectrum).astype(np.float32)
+
+
+def _hum(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.ndarray:
+    """The mains at 50 or 60 Hz with overtones of random strength."""
+    frequency = generator.choice([50.0, 60.0]) * generator.uniform(0.99, 1.01)
+    strengths = generator.uniform(size=12) / np.arange(1, 13)
+    return _tone(_cycle(strengths), frequency, num_samples, rate_hz)
+
+
+def _music(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.ndarray:
+    """Chords of one to four decaying tones on a scale of twelve steps, at a tempo."""
+    cycle = _cycle(generator.uniform(size=8) / np.arange(1, 9) ** generator.uniform(0.5, 2))
+    beat = round(rate_hz * generator.uniform(0.15, 0.6))
+    decay = generator.uniform(0.5, 6.0) / rate_hz
+    lowest_hz = generator.uniform(80.0, 300.0)
+    waveform = np.zeros(num_samples, np.float32)
+    for start in range(0, num_samples, beat):
+        length = min(beat * int(generator.integers(1, 4)), num_samples - start)
+        envelope = np.exp(-decay * np.arange(length, dtype=np.float32))
+        for step in generator.integers(0, 25, int(generator.integers(1, 5))):
+            frequency = lowest_hz * 2 ** (step / 12)
+            note = _tone(cycle, frequency, length, rate_hz)
+            waveform[start : start + length] += envelope * note
+    return waveform
+
+
+def _babble(num_samples: int, generator: np.random.Generator, speech: Speech) -> np.ndarray:
+    """Several utterances at once, each repeated from somewhere in its middle."""
+    waveform = np.zeros(num_samples, np.float32)
+    for _ in range(int(generator.integers(*_VOICES))):
+        voice = speech(generator)
+        if voice.size:
+            shifted = np.roll(voice, int(generator.integers(voice.size)))
+            waveform += _at_unit_power(np.resize(shifted, num_samples))
+    return waveform
+
+
+def _cycle(strengths: np.ndarray) -> np.ndarray:
+    """One period of a tone whose overtones have these strengths."""
+    phase = 2 * np.pi * np.arange(_TABLE_SIZE) / _TABLE_SIZE
+    overtones = np.arange(1, len(strengths) + 1)
+    return (strengths @ np.sin(np.outer(overtones, phase))).astype(np.float32)
+
+
+def _tone(cycle: np.ndarray, frequency: float, num_samples: int, rate_hz: int) -> np.ndarray:
+    step = frequency / rate_hz * _TABLE_SIZE
+    places = (step * np.arange(num_samples)).astype(np.int64) % _TABLE_SIZE
+    return cycle.take(places)
+
+
+def _at_unit_power(waveform: np.ndarray) -> np.ndarray:
+    mean_square = power(waveform)
+    return waveform / np.float32(np.sqrt(mean_square)) if mean_square > 0 else waveform
