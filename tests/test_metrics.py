@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tfkd import metrics
 from tfkd.metrics import (
     count_word_errors,
+    difference_of_counts,
     paired_difference,
     rate_with_interval,
     score,
@@ -126,7 +127,8 @@ def test_rates_are_json_fractions():
 
 def test_paired_difference_by_hand():
     references = ["a b", "c d"]
-    difference, low, high = paired_difference(references, ["a x", "c d"], ["x y", "c y"])
+    difference, low, high, p_value = paired_difference(references, ["a x", "c d"], ["x y", "c y"])
+    assert p_value == pytest.approx(2 / 1001)  # None of 1000 samples is zero or above.
     assert difference == pytest.approx(1 / 4 - 3 / 4)
     # Each utterance has one error more in B: every resample differs by exactly 2 / 4.
     assert (low, high) == (-0.5, -0.5)
@@ -134,7 +136,22 @@ def test_paired_difference_by_hand():
 
 def test_paired_difference_of_a_system_with_itself_is_zero():
     hypotheses = ["a x", "c", ""]
-    assert paired_difference(["a b", "c d", "e"], hypotheses, hypotheses) == (0.0, 0.0, 0.0)
+    assert paired_difference(["a b", "c d", "e"], hypotheses, hypotheses) == (0, 0, 0, 1)
+
+
+def test_the_p_value_is_a_sign_test_where_one_utterance_decides():
+    """Of three utterances one differs: a sample leaves it out with probability (2/3)^3."""
+    references = ["a", "b", "c"]
+    difference = paired_difference(references, references, ["a", "b", "x"], samples=20_000)
+    assert difference.p_value == pytest.approx(2 * (2 / 3) ** 3, abs=0.02)
+
+
+def test_counts_of_several_runs_give_the_difference_of_their_means():
+    references = ["a b", "c d", "e f"]
+    runs = ["a b", "c x", "e f"], ["a x", "x x", "e f"]
+    counts = [count_word_errors(references, run) for run in (*runs, references)]
+    difference = difference_of_counts(counts[0] + counts[1], counts[2] + counts[2])
+    assert difference.wer == pytest.approx((1 / 6 + 3 / 6) / 2)
 
 
 def test_paired_interval_is_narrower_than_two_separate_ones():
@@ -143,7 +160,7 @@ def test_paired_interval_is_narrower_than_two_separate_ones():
     references = ["a b c d"] * 300
     worse = ["x y z w" if each else "a b c x" for each in hard]
     better = ["x y z w" if each else "a b c d" for each in hard]
-    difference, low, high = paired_difference(references, worse, better)
+    difference, low, high, _ = paired_difference(references, worse, better)
     assert low < difference < high
     alone = score(references, better)
     assert high - low < (alone.wer_high - alone.wer_low) / 2

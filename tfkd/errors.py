@@ -61,6 +61,10 @@ class RecordError(TfkdError):
     """A store of TFRecord shards is incomplete, damaged, or made by another plan."""
 
 
+class BusyError(RecordError):
+    """Another process is writing into the folder."""
+
+
 class ClusterError(TfkdError):
     """Workers on other machines or in other processes could not do their share."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jiwer
 import numpy as np
@@ -115,6 +116,22 @@ def rate_with_interval(
     return float(_rate(counts.sum(axis=0))), float(low), float(high)
 
 
+class Difference(NamedTuple):
+    """How much worse one system is than another on the same utterances.
+
+    Attributes:
+      wer: WER of A minus WER of B, a fraction; below zero, A is the better.
+      low: lower end of its 95 % interval.
+      high: its upper end; an interval without zero makes the difference significant.
+      p_value: two-sided probability of a difference as large if the systems were equally good.
+    """
+
+    wer: float
+    low: float
+    high: float
+    p_value: float
+
+
 def paired_difference(
     references: Sequence[str],
     hypotheses_a: Sequence[str],
@@ -122,7 +139,7 @@ def paired_difference(
     *,
     seed: int = 0,
     samples: int = 1000,
-) -> tuple[float, float, float]:
+) -> Difference:
     """Compares two systems on the same utterances.
 
     Both are resampled with the same utterances, so what makes an utterance hard for both cancels
@@ -134,22 +151,40 @@ def paired_difference(
       hypotheses_b: what system B recognised, [U] strings.
       seed: of the bootstrap.
       samples: bootstrap resamples.
-    Returns:
-      (difference, low, high): WER of A minus WER of B, a fraction, and its 95 % interval. Below
-      zero, A is the better; an interval without zero makes the difference significant.
     Raises:
       ValueError: if the lengths differ, there is no utterance, or `samples` < 1.
     References:
       Bisani & Ney 2004, section 3 (paired bootstrap).
+
+    >>> difference = paired_difference(["a b", "c d"], ["a b", "c d"], ["a x", "c x"])
+    >>> difference.wer, difference.low, difference.high
+    (-0.5, -0.5, -0.5)
     """
     references = _folded(references)
     systems = [_folded(hypotheses_a), _folded(hypotheses_b)]
     _check_lengths(samples, references, *systems)
     counts = [count_word_errors(references, each) for each in systems]
-    resampled_a, resampled_b = _bootstrap(counts, seed=seed, samples=samples)
-    low, high = np.percentile(resampled_a - resampled_b, INTERVAL_PERCENTILES)
-    wer_a, wer_b = (float(_rate(each.sum(axis=0))) for each in counts)
-    return wer_a - wer_b, float(low), float(high)
+    return difference_of_counts(*counts, seed=seed, samples=samples)
+
+
+def difference_of_counts(
+    counts_a: np.ndarray, counts_b: np.ndarray, *, seed: int = 0, samples: int = 1000
+) -> Difference:
+    """Like `paired_difference`, of counts [U, 4] as `count_word_errors` gives them.
+
+    Several runs of a system, such as those of several seeds, are compared by the sum of their
+    counts: then the difference is that of their mean WER. Only the utterances are drawn anew, not
+    the runs.
+    """
+    resampled_a, resampled_b = _bootstrap([counts_a, counts_b], seed=seed, samples=samples)
+    differences = resampled_a - resampled_b
+    low, high = np.percentile(differences, INTERVAL_PERCENTILES)
+    # One more on both sides of the fraction: no finite number of samples proves p = 0
+    # (Davison & Hinkley 1997, "Bootstrap methods and their application", section 4.2).
+    smaller = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    p_value = min(1.0, 2 * (smaller + 1) / (samples + 1))
+    wer_a, wer_b = (float(_rate(each.sum(axis=0))) for each in (counts_a, counts_b))
+    return Difference(wer_a - wer_b, float(low), float(high), float(p_value))
 
 
 def _folded(texts: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ from tfkd.text import CharacterTokenizer
 COMMANDS = (
     *("prepare", "params", "train", "label", "distill", "decode"),
     *("evaluate", "export", "transcribe", "verify", "show"),
-    *("labels-to-jsonl", "jsonl-to-labels", "report", "filter-report", "run"),
+    *("labels-to-jsonl", "jsonl-to-labels", "report", "filter-report", "run", "sweep"),
 )
 HEAVY = ("tensorflow", "keras", "tensorflow_io", "numpy", "soundfile", "sentencepiece", "jiwer")
 HELP_CPU_SECONDS = 1.0
@@ -471,7 +471,7 @@ def test_the_job_leaves_results_of_every_system(finished_job):
     assert exported["parameters"] == student["parameters"]
     assert student["parameters"] < results["systems"]["teacher"]["parameters"]
     difference = student["wer"] - results["systems"]["student-truth"]["wer"]
-    assert results["seq_kd_minus_truth"]["wer"] == pytest.approx(difference)
+    assert results["differences"]["student-truth"]["wer"] == pytest.approx(difference)
     assert list(results["stage_seconds"]) == list(STAGES[:-1])
     assert results["versions"]["keras"]
     (parity,) = results["parity"]
@@ -513,10 +513,10 @@ def times_below(directory: Path) -> dict[str, int]:
 
 
 def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, capsys, monkeypatch):
-    from tfkd import pipeline as running
     from tfkd.data import preparation as preparing
     from tfkd.distillation import labelling
     from tfkd.exporting import export as exporting
+    from tfkd.pipeline import evaluations as running
     from tfkd.training import loop as training
 
     before = (finished_job / "results.json").read_bytes()
@@ -574,7 +574,7 @@ def test_a_job_without_transcripts_to_measure_by_ends_early(
     rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
     lines = (json.dumps({"audio": row["audio"]}) + "\n" for row in rows)
     (corpus / "test.jsonl").write_text("".join(lines))
-    monkeypatch.setattr("tfkd.pipeline.train", refuse)
+    monkeypatch.setattr("tfkd.pipeline.job.train", refuse)
     with pytest.raises(SystemExit) as ended:
         cli.main([*job[0], "--set", f"data_dir={corpus}", "--set", f"work_dir={tmp_path / 'work'}"])
     assert ended.value.code == 1
@@ -604,7 +604,7 @@ def test_evaluate_keeps_the_characters_that_a_recogniser_can_say(
 
 
 def test_a_job_goes_on_where_a_stage_is_missing(finished_job, job, tmp_path, monkeypatch):
-    from tfkd import pipeline as running
+    from tfkd.pipeline import evaluations as running
     from tfkd.training import loop as training
 
     work = shutil.copytree(finished_job, tmp_path / "work")

@@ -90,7 +90,7 @@ def _values(parameter: str) -> tuple[str, list[str]]:
 def evaluate(options: argparse.Namespace) -> None:
     from tfkd.data.preparation import preparation_for, utterance_store
     from tfkd.evaluation.evaluate import evaluate, open_model
-    from tfkd.reporting.tables import systems_table
+    from tfkd.reporting.results import systems_table
     from tfkd.storage.files import check_writable, write_json, write_text
 
     for path in filter(None, (options.json, options.transcripts)):

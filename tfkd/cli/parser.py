@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 
 from tfkd import __version__
-from tfkd.cli import data, decoding, labels, models, training
+from tfkd.cli import data, decoding, jobs, labels, models, training
 
 _Add = Callable[[str, Callable, str, str], argparse.ArgumentParser]
 
@@ -225,9 +225,9 @@ def _add_exchanging(add: _Add) -> None:
 
 
 def _add_reporting(add: _Add) -> None:
-    command = add("report", models.report, "write a page from the results of a run",
+    command = add("report", jobs.report, "write a page from the results of a run or a sweep",
                   "tfkd report work/results.json --title Digits --out digits.md")  # fmt: skip
-    command.add_argument("results", help="results.json that tfkd run wrote")
+    command.add_argument("results", help="results.json that tfkd run or tfkd sweep wrote")
     command.add_argument("--title", required=True)
     command.add_argument("--out", required=True, help="Markdown file")
 
@@ -243,8 +243,16 @@ def _add_reporting(add: _Add) -> None:
         "--examples", type=int, default=5, help="worst utterances shown for each reason (5)"
     )
 
-    command = add("run", models.run, "do the whole job, from audio to .tflite",
+    command = add("run", jobs.run, "do the whole job, from audio to .tflite",
                   "tfkd run configs/digits.yaml --set data_dir=digits")  # fmt: skip
+    _add_job(command)
+
+    command = add("sweep", jobs.sweep, "train a grid of students on one job's labels, and compare",
+                  "tfkd sweep configs/digits.yaml --set data_dir=digits --dry-run")  # fmt: skip
+    _add_job(command)
+
+
+def _add_job(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", help="run config")
     _add_set(command, "")
     command.add_argument("--dry-run", action="store_true", help="only show the plan")

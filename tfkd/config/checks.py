@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from tfkd.config.augmentation import NoiseConfig, NonSpeechConfig
 from tfkd.config.bounds import faults
 from tfkd.config.settings import (
+    CorporaConfig,
     DecodingConfig,
     EncoderConfig,
     ExportConfig,
@@ -102,13 +103,18 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("training.ctc_weight", "needs model.ctc: true")
             if config.decoding.fusion.ctc_weight > 0 and not config.model.ctc:
                 refuse("decoding.fusion.ctc_weight", "needs model.ctc: true")
+        case CorporaConfig():
+            if not config.train and not config.untranscribed:
+                refuse("train", "names no corpus, and neither does untranscribed")
         case RunConfig():
-            check_labelling(config.labels, config.teacher, path=path)
+            if isinstance(config.teacher, SystemConfig):
+                check_labelling(config.labels, config.teacher, path=path)
+                if not config.corpora.train:
+                    refuse("corpora.train", "is empty, but the teacher is to be trained")
             takes, is_given = config.export.max_seconds, config.prepare.max_seconds
             is_for_device = any(form.startswith("tflite") for form in config.export.formats)
             if is_for_device and takes < is_given:
                 refuse("export.max_seconds", f"{takes:g} is below prepare's, {is_given:g}")
-            for role in ("teacher", "student"):
-                rate = getattr(config, role).model.frontend.sample_rate_hz
-                if rate != config.prepare.sample_rate_hz:
+            for role, system in config.systems.items():
+                if system.model.frontend.sample_rate_hz != config.prepare.sample_rate_hz:
                     refuse(f"{role}.model.frontend.sample_rate_hz", "differs from prepare's")

@@ -47,7 +47,7 @@ def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
     content = read_yaml(path)
     if _is_run(content):
         run = from_dict(RunConfig, content, path=path)
-        return {"teacher": run.teacher, "student": run.student}
+        return run.systems
     return {Path(path).stem: from_dict(SystemConfig, content, path=path)}
 
 
@@ -61,7 +61,12 @@ def load_system_config(
     Args:
       overrides: `key.path=value` settings of that system to change, whose values are YAML.
     """
+    content = read_yaml(path)
     systems = load_system_configs(path)
+    if _is_run(content) and role not in systems:
+        raise ConfigError(
+            f"{role}: is trained already, so there are no settings to train it with", path=path
+        )
     system = systems[role] if role in systems else next(iter(systems.values()))
     return with_overrides(system, overrides)
 
@@ -214,16 +219,28 @@ def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
         return from_dict(typing.cast(type, hint), value, path=path, at=at)
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        if value is None and types.NoneType in choices:
-            return None
-        given = [choice for choice in choices if choice is not types.NoneType]
+        is_name = isinstance(value, str) and str in choices  # in place of a section
+        if is_name or value is None and types.NoneType in choices:
+            return value
+        given = [each for each in choices if each not in (types.NoneType, str)] or [str]
         chosen = given[0] if len(given) == 1 else _class_of_kind(given, value, path=path, at=at)
         return _convert(chosen, value, path=path, at=at)
     if origin is Literal:
         if value not in choices:
             raise ConfigError(f"{at}: {value!r} is none of {', '.join(choices)}", path=path)
         return value
+    if hint is Any:
+        return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{at}: expected a mapping, got {value!r}", path=path)
+        return {
+            str(key): _convert(choices[1], item, path=path, at=f"{at}.{key}")
+            for key, item in value.items()
+        }
     if origin is tuple:
+        if choices[0] is str and isinstance(value, str):
+            value = [value]  # One name stands for a list of it.
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{at}: expected a list, got {value!r}", path=path)
         return tuple(_convert(choices[0], item, path=path, at=at) for item in value)

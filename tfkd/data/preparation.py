@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tfkd.audio.reading import UnusableAudio, check_waveform, encode_flac, read_audio
 from tfkd.config import PrepareConfig, TextConfig, config_digest
-from tfkd.corpora import Rejection, Utterance, read_corpus
+from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
 from tfkd.corpora.splitting import split_long
 from tfkd.errors import ManifestError, RecordError
@@ -68,15 +68,25 @@ def prepare(
         `config.max_rejected_share` is unusable.
       RecordError: if `out` holds another store, or cannot be written.
     """
-    return _prepare(source, out, config, corpus_format, is_kept=True)
+    return prepare_corpus(read_corpus(source, corpus_format), source, out, config)
 
 
-def _prepare(
-    source: str | Path, out: str | Path, config: PrepareConfig, corpus_format: str, *, is_kept: bool
+def prepare_corpus(
+    corpus: Corpus,
+    source: str | Path,
+    out: str | Path,
+    config: PrepareConfig,
+    *,
+    is_kept: bool = True,
 ) -> StoreSummary:
-    """Like `prepare`; where the store is not kept, no error refers to it."""
+    """Prepares utterances that were read already; see `prepare`.
+
+    Args:
+      source: names the corpus in errors.
+      is_kept: whether the store outlives the command, so that errors may refer to it.
+    """
     listed, remedy = (out, _MEND) if is_kept else (None, _MEND_OR_PREPARE)
-    utterances, rejections = read_corpus(source, corpus_format)
+    utterances, rejections = corpus
     total = len(utterances) + len(rejections)
     unusable = [*rejections, *filter(None, map(_missing, utterances))]
     check_rejected_share(unusable, total, config, source, remedy=remedy)
@@ -268,7 +278,7 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
         yield open_verified(data)
         return
     with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
-        _prepare(data, scratch, config, "auto", is_kept=False)
+        prepare_corpus(read_corpus(data), data, scratch, config, is_kept=False)
         store = open_verified(scratch)
         _warn_of(store.rejections, len(store.index), data)
         yield store

@@ -91,48 +91,6 @@ def profile_report(profile: Profile, sample_rate_hz: int) -> str:
     )
 
 
-def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
-    """One row a system: errors, sizes and speed, with the compression against the first."""
-    header = ["system", "WER %", "95 % interval", "CER %", "ins", "del", "sub", "parameters",
-              "ratio", "size", "RTF"]  # fmt: skip
-    largest = max(system["parameters"] for system in systems.values())
-    rows = [
-        [
-            name,
-            f"{100 * s['wer']:.2f}",
-            f"{100 * s['wer_low']:.2f} - {100 * s['wer_high']:.2f}",
-            f"{100 * s['cer']:.2f}",
-            str(s["insertions"]),
-            str(s["deletions"]),
-            str(s["substitutions"]),
-            f"{s['parameters']:,}",
-            f"{largest / s['parameters']:.1f}x",
-            human_bytes(s["bytes"]),
-            f"{s['rtf']:.4f}",
-        ]
-        for name, s in systems.items()
-    ]
-    return table(header, rows)
-
-
-def results_report(results: Mapping[str, Any]) -> str:
-    """The closing table of `tfkd run`, and what distillation gave over the baseline."""
-    systems = results["systems"]
-    first = next(iter(systems.values()))
-    gain = results["seq_kd_minus_truth"]
-    return "\n".join(
-        [
-            systems_table(systems),
-            "",
-            f"{first['utterances']} utterances, {first['words']} words. RTF: seconds of computing "
-            "per second of audio, Keras and SavedModel in batches, .tflite one by one on a thread.",
-            f"Student on pseudo labels minus student on the truth: {100 * gain['wer']:+.2f} "
-            f"points of WER (95 % interval {100 * gain['wer_low']:+.2f} to "
-            f"{100 * gain['wer_high']:+.2f}).",
-        ]
-    )
-
-
 def nbest_text(utterance_id: str, hypotheses: Sequence[Hypothesis], pieces: Sequence[str]) -> str:
     """The hypotheses of one utterance; under each its tokens, with log_prob and peak in seconds."""
     lines = [utterance_id]
@@ -152,52 +110,3 @@ def nbest_text(utterance_id: str, hypotheses: Sequence[Hypothesis], pieces: Sequ
 def human_bytes(count: int) -> str:
     """Bytes in kB or MB (powers of ten)."""
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
-
-
-def results_markdown(results: Mapping[str, Any], title: str) -> str:
-    """A page for docs/recipes: every figure of results.json that a reader compares."""
-    systems = results["systems"]
-    first = next(iter(systems.values()))
-    seconds = results["stage_seconds"]
-    gain = results["seq_kd_minus_truth"]
-    parity = [
-        [
-            row["format"],
-            human_bytes(row["bytes"]),
-            f"{row['identical']:.1%} of {row['utterances']}",
-            f"{100 * row['wer_change']:+.2f}",
-        ]
-        for row in results["parity"]
-    ]
-    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
-    seeds = {role: results["config"][role]["training"]["seed"] for role in ("teacher", "student")}
-    lines = [
-        f"# {title}",
-        "",
-        "Written by `tfkd report` from the results of a run, which lie beside this page.",
-        "",
-        "```",
-        systems_table(systems),
-        "```",
-        "",
-        f"Test set: {first['utterances']} utterances, {first['words']} words, "
-        f"{first['audio_seconds'] / 60:.1f} minutes. Intervals: bootstrap over utterances.",
-        "",
-        f"Student on pseudo labels minus student on the truth: {100 * gain['wer']:+.2f} points of "
-        f"WER (95 % interval {100 * gain['wer_low']:+.2f} to {100 * gain['wer_high']:+.2f}).",
-        "",
-        "Exports against Keras on validation utterances (WER change in points):",
-        "",
-        "```",
-        table(["form", "size", "same ids", "WER change"], parity),
-        "```",
-        "",
-        "Wall time in minutes: "
-        + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items())
-        + f"; together {sum(seconds.values()) / 60:.1f}.",
-        "",
-        f"{results['date']}; {results['hardware']}; {versions}; "
-        + ", ".join(f"{role} seed {seed}" for role, seed in seeds.items())
-        + ".",
-    ]
-    return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfkd.errors import RecordError
+from tfkd.errors import BusyError, RecordError
 
 _LOCK = ".lock"
 
@@ -23,7 +23,8 @@ def locked(directory: str | Path) -> Iterator[None]:
     The system frees the lock of a process that is killed.
 
     Raises:
-      RecordError: if another process holds the lock, or the folder cannot be made.
+      BusyError: if another process holds the lock.
+      RecordError: if the folder cannot be made.
     """
     path = Path(directory) / _LOCK
     with contextlib.ExitStack() as held:
@@ -33,7 +34,7 @@ def locked(directory: str | Path) -> Iterator[None]:
             held.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RecordError(
+            raise BusyError(
                 "another process is writing here",
                 path=directory,
                 remedy="wait until it ends, or choose another --out folder",

@@ -1,0 +1,121 @@
+"""Commands that do many steps: the whole job, a grid of students, and their pages."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfkd.errors import ConfigError, TfkdError
+
+if TYPE_CHECKING:
+    from tfkd.config import RunConfig
+
+
+def run(options: argparse.Namespace) -> None:
+    from tfkd.config import load_run_config
+
+    config = load_run_config(options.config, options.set)
+    _check_inputs(config)
+    from tfkd.pipeline.job import Job
+
+    job = Job(config)
+    if options.dry_run:
+        from tfkd.reporting.tables import table
+
+        rows = [
+            [stage.name, "done, will be verified" if job.is_done(stage) else "to do",
+             ", ".join(str(job.work / output) for output in stage.outputs)]
+            for stage in job.stages()
+        ]  # fmt: skip
+        print(table(["stage", "state", "writes"], rows))
+        return
+    from tfkd.reporting.results import results_report
+
+    results = job.run(_announce)
+    print()
+    print(results_report(results))
+    smallest = min(
+        (row for row in results["parity"] if row["format"].startswith("tflite")),
+        key=lambda row: row["bytes"],
+        default=None,
+    )
+    if smallest:
+        model = job.work / "export" / smallest["path"]
+        print(f"\nTranscribe your own recording:\n  tfkd transcribe {model} YOUR.wav")
+
+
+def sweep(options: argparse.Namespace) -> None:
+    from tfkd.config import load_run_config
+
+    config = load_run_config(options.config, options.set)
+    _check_inputs(config)
+    from tfkd.pipeline.sweep import Sweep
+
+    sweep = Sweep(config)
+    if options.dry_run:
+        from tfkd.reporting.tables import table
+
+        rows = [
+            [cell.row, str(cell.seed), sweep.state(cell), str(sweep.folder(cell))]
+            for cell in sweep.cells
+        ]
+        print(table(["student", "seed", "state", "folder"], rows))
+        return
+    from tfkd.reporting.sweeps import sweep_report
+
+    results = sweep.run(_announce)
+    print(sweep_report(results))
+    print(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
+
+
+def report(options: argparse.Namespace) -> None:
+    from tfkd.storage.files import write_text
+
+    try:
+        results = json.loads(Path(options.results).read_text(encoding="utf-8"))
+        page = _page_of(results, options.title, Path(options.out))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        remedy = "give the results.json that tfkd run or tfkd sweep wrote"
+        raise TfkdError(
+            f"not the results of a run: {error!r}", path=options.results, remedy=remedy
+        ) from error
+    write_text(options.out, page)
+    print(options.out)
+
+
+def _page_of(results: Mapping[str, Any], title: str, page: Path) -> str:
+    from tfkd.reporting.figures import save_figures
+    from tfkd.reporting.results import results_markdown
+    from tfkd.reporting.sweeps import sweep_markdown
+
+    if "rows" in results:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        return sweep_markdown(results, title, save_figures(results, page))
+    return results_markdown(results, title)
+
+
+def _announce(line: str) -> None:
+    print(line, flush=True)
+
+
+def _check_inputs(config: RunConfig) -> None:
+    """Refuses a job that cannot be done, before anything is loaded."""
+    for role, system in config.systems.items():
+        if system.training.distribution == "multi_worker":
+            raise ConfigError(
+                f"{role}.training.distribution: multi_worker is not for tfkd run",
+                remedy="run tfkd train and tfkd distill on each machine",
+            )
+    corpora = config.corpora
+    splits = {"train": corpora.train, "untranscribed": corpora.untranscribed,
+              "valid": (corpora.valid,), "test": (corpora.test,)}  # fmt: skip
+    for split, names in splits.items():
+        for name in names:
+            source = Path(config.data_dir) / name
+            if not source.exists():
+                raise ConfigError(
+                    f"the {split} corpus is missing", path=source, remedy="--set data_dir=FOLDER"
+                )

@@ -1,0 +1,66 @@
+"""Figures and transcripts of models on one store, measured once for each state of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfkd.evaluation.evaluate import Transcript, evaluate, open_model
+from tfkd.metrics import count_word_errors
+from tfkd.records import Store
+from tfkd.storage.files import sha256, write_text
+
+
+class Evaluations:
+    """Measures models of a work folder on one store and keeps what they say.
+
+    Args:
+      work: folder that the paths of models are told relative to.
+      transcripts: folder of one JSONL file a model.
+      known: what was measured before, by name.
+    """
+
+    def __init__(
+        self, store: Store, work: Path, transcripts: Path, known: Mapping[str, dict[str, Any]]
+    ) -> None:
+        self.store, self.work, self.directory, self.known = store, work, transcripts, known
+
+    def of(self, name: str, model: Path) -> dict[str, Any]:
+        """The figures of one model, taken from `known` where nothing has changed since."""
+        identity = f"{model_identity(model)} on {self.store.sha256}"
+        known = self.known.get(name, {})
+        if known.get("identity") == identity and self._path(name).exists():
+            return known
+        evaluation, transcripts = evaluate(open_model(model), self.store)
+        rows = (json.dumps(asdict(t), ensure_ascii=False) for t in transcripts)
+        write_text(self._path(name), "".join(f"{row}\n" for row in rows))
+        is_own = model.is_relative_to(self.work)
+        shown = model.relative_to(self.work) if is_own else model.name
+        return {**asdict(evaluation), "model": str(shown), "identity": identity}
+
+    def counts(self, name: str) -> np.ndarray:
+        """Word errors of each utterance, int64 [U, 4], in the order of the utterances' ids."""
+        lines = self._path(name).read_text(encoding="utf-8").splitlines()
+        rows = sorted((Transcript(**json.loads(line)) for line in lines), key=_id_of)
+        return count_word_errors([r.reference for r in rows], [r.hypothesis for r in rows])
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name.replace(' ', '-')}.jsonl"
+
+
+def _id_of(transcript: Transcript) -> str:
+    return transcript.utterance_id
+
+
+def model_identity(model: Path) -> str:
+    """Digests of the files that make a model of any form what it is."""
+    if model.is_file():
+        return sha256(model)
+    files = [model / name for name in ("model.keras", "saved_model.pb", "config.yaml")]
+    variables = sorted((model / "variables").glob("*")) if (model / "variables").exists() else []
+    return " ".join(sha256(file) for file in [*files, *variables] if file.is_file())

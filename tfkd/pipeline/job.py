@@ -1,0 +1,279 @@
+"""The whole job: prepare, train, label, distill, baselines, export, evaluate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, config_digest, to_dict
+from tfkd.decoding.runs import Run, load_run
+from tfkd.distillation.label_quality import label_quality
+from tfkd.distillation.labelling import label
+from tfkd.environment import provenance
+from tfkd.evaluation.evaluate import check_transcripts
+from tfkd.exporting.export import REPORT, export
+from tfkd.metrics import difference_of_counts
+from tfkd.pipeline.corpora import (
+    TEST,
+    TRAIN,
+    TRAIN_ALL,
+    VALID,
+    hidden_transcripts,
+    prepare_corpora,
+    prepared_stores,
+)
+from tfkd.pipeline.evaluations import Evaluations, model_identity
+from tfkd.pipeline.stages import Stage, run_stages, stage_seconds
+from tfkd.records import Store, open_verified
+from tfkd.storage.files import write_json
+from tfkd.training.callbacks import HISTORY
+from tfkd.training.loop import check_products, train
+from tfkd.training.run_folder import COMPLETE
+
+BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
+
+
+class Job:
+    """The stages of one run config."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.work = Path(config.work_dir)
+        self._student = distilled(config.student)
+
+    def stages(self) -> list[Stage]:
+        """Every stage, in order."""
+        stages = self.label_stages(1)
+        if self.config.corpora.train and "transcribed" in self.config.baselines:
+            stages.append(self._training(BASELINE, self._baseline(TRAIN), self.labels(1)))
+        if "all" in self.config.baselines:
+            stages.append(self._training(BASELINE_ALL, self._baseline(TRAIN_ALL), TRAIN_ALL))
+        stages.append(self._training(self.student(1), lambda: self._student, self.labels(1)))
+        for generation in range(2, self.config.generations + 1):
+            stages += self._generation(generation)
+        return [
+            *stages,
+            Stage("export", ("export",), (f"export/{REPORT}",), self._export),
+            Stage("evaluate", ("results.json", "transcripts"), ("results.json",), self._evaluate),
+        ]
+
+    def label_stages(self, generations: int) -> list[Stage]:
+        """The stages up to the labels of some generations."""
+        prepared = prepared_stores(self.config)
+        markers = tuple(f"{store}/complete.json" for store in prepared)
+        stages = [Stage("prepare", prepared, markers, self._prepare)]
+        if isinstance(self.config.teacher, SystemConfig):
+            teacher = self.config.teacher
+            stages.append(self._training("teacher", lambda: teacher, TRAIN))
+        stages.append(self._labelling("label", 1))
+        for generation in range(2, generations + 1):
+            stages.append(self._training(self.student(generation - 1), lambda: self._student,
+                                         self.labels(generation - 1)))  # fmt: skip
+            stages += self._generation(generation)[:-1]
+        return stages
+
+    def is_done(self, stage: Stage) -> bool:
+        """Whether the stage ended once; running it again verifies that."""
+        return stage.is_done(self.work)
+
+    def check(self) -> None:
+        """Raises ConfigError if a later stage could not do what is asked of it here."""
+        for system in self.config.systems.values():
+            check_products(system.training)
+
+    def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
+        """Runs every stage and returns the content of results.json.
+
+        Raises:
+          ConfigError: if a later stage could not do what is asked of it here.
+        """
+        self.check()
+        run_stages(self.stages(), self.work, announce)
+        return json.loads((self.work / "results.json").read_text())
+
+    # What lies where in the work folder. The first generation has no number.
+
+    def labels(self, generation: int) -> str:
+        """Folder of the labels of a generation."""
+        return f"labels{_suffix(generation)}"
+
+    def student(self, generation: int) -> str:
+        """Folder of the student of a generation."""
+        return f"student-{self._student.training.objective.kind}{_suffix(generation)}"
+
+    def teacher(self, generation: int) -> Run:
+        """Who labels in a generation."""
+        return load_run(self._teacher_folder(generation))
+
+    def store(self, name: str) -> Store:
+        """A store of the work folder, every byte of it verified."""
+        return open_verified(self.work / name)
+
+    def _teacher_folder(self, generation: int) -> Path:
+        if generation == 1:
+            given = self.config.teacher
+            return Path(given) if isinstance(given, str) else self.work / "teacher"
+        if self.config.next_teacher is None:
+            return self.work / self.student(generation - 1)
+        return self.work / f"teacher{_suffix(generation)}"
+
+    def _baseline(self, data: str) -> Callable[[], SystemConfig]:
+        return lambda: as_baseline(self.config.student, self.store(data))
+
+    def _generation(self, number: int) -> list[Stage]:
+        """The stages of a generation after the first: teacher, labels, student."""
+        stages = []
+        if self.config.next_teacher is not None:
+            name = self._teacher_folder(number).name
+            system = with_objective(self.config.next_teacher, self._student.training.objective)
+            stages.append(self._training(name, lambda: system, self.labels(number - 1)))
+        return [
+            *stages,
+            self._labelling(f"label{_suffix(number)}", number),
+            self._training(self.student(number), lambda: self._student, self.labels(number)),
+        ]
+
+    # The actions.
+
+    def _training(self, name: str, system: Callable[[], SystemConfig], data: str) -> Stage:
+        def action() -> None:
+            train(system(), self.store(data), self.store(VALID), self.work / name)
+
+        return Stage(name, (name,), (f"{name}/{COMPLETE}",), action)
+
+    def _labelling(self, name: str, generation: int) -> Stage:
+        out = self.labels(generation)
+
+        def action() -> None:
+            teacher = self.teacher(generation)
+            label(teacher, self.store(TRAIN), self.work / out, self.config.labels)
+
+        return Stage(name, (out,), (f"{out}/complete.json",), action)
+
+    def _prepare(self) -> None:
+        prepare_corpora(self.config, self.work)
+        check_transcripts(self.store(TEST))
+
+    @cached_property
+    def exported(self) -> str:
+        """The student whose validation WER is the lowest, the earliest of equal ones."""
+        names = [self.student(number) for number in range(1, self.config.generations + 1)]
+        return min(names, key=lambda name: best_validation(self.work / name))
+
+    def _export(self) -> None:
+        run = load_run(self.work / self.exported)
+        out = self.work / "export"
+        config = config_digest(self.config.export, run.system.decoding)
+        identity = {"student": run.sha256, "config": config}
+        marker = out / "identity.json"
+        earlier = json.loads(marker.read_text()) if marker.exists() else {}
+        files = earlier.pop("files", {})
+        is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
+        if is_ours and all(model_identity(out / path) == sha for path, sha in files.items()):
+            return
+        reports = export(run, out, self.config.export, self.store(VALID))
+        files = {report.path: model_identity(out / report.path) for report in reports}
+        write_json(marker, {**identity, "files": files})
+
+    def _evaluate(self) -> None:
+        path = self.work / "results.json"
+        earlier = json.loads(path.read_text())["systems"] if path.exists() else {}
+        transcripts = self.work / "transcripts"
+        evaluations = Evaluations(self.store(TEST), self.work, transcripts, earlier)
+        systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
+        # A rerun that found everything done keeps the results as they are, date included.
+        if systems != earlier:
+            write_json(path, self._results(systems, evaluations))
+
+    def _models(self) -> dict[str, Path]:
+        folders = {stage.name: self.work / stage.name for stage in self.stages()}
+        trained = {name: path for name, path in folders.items() if (path / HISTORY).exists()}
+        models = {"teacher": self._teacher_folder(1), **trained}
+        for row in json.loads((self.work / "export" / REPORT).read_text()):
+            models[f"export {row['format']}"] = self.work / "export" / row["path"]
+        return models
+
+    def _results(self, systems: dict[str, Any], evaluations: Evaluations) -> dict[str, Any]:
+        student = self.exported
+        others = [name for name in ("teacher", BASELINE, BASELINE_ALL) if name in systems]
+        counts = {name: evaluations.counts(name) for name in (student, *others)}
+        differences = {
+            name: difference_of_counts(counts[student], counts[name])._asdict() for name in others
+        }
+        return {
+            "systems": systems,
+            "student": student,
+            "differences": differences,
+            "training_data": self.training_data(),
+            "labels": self.label_qualities(self.config.generations),
+            "parity": json.loads((self.work / "export" / REPORT).read_text()),
+            "stage_seconds": stage_seconds(self.work),
+            "config": {**to_dict(self.config), "work_dir": "", "data_dir": ""},
+            **provenance(),
+        }
+
+    def training_data(self) -> dict[str, Any]:
+        """How much audio there is to learn from, and how much of it with transcripts."""
+        rows = self.store(TRAIN).index
+        rate_hz = self.config.prepare.sample_rate_hz
+        transcribed = [row for row in rows if row.get("text")]
+        return {
+            "utterances": len(rows),
+            "hours": sum(row["num_samples"] for row in rows) / rate_hz / 3600,
+            "transcribed_utterances": len(transcribed),
+            "transcribed_hours": sum(row["num_samples"] for row in transcribed) / rate_hz / 3600,
+        }
+
+    def label_qualities(self, generations: int) -> dict[str, Any]:
+        """Word errors of each generation's labels of audio whose transcript was set aside."""
+        hidden = hidden_transcripts(self.work)
+        names = [self.labels(number) for number in range(1, generations + 1)]
+        found = {name: label_quality(self.store(name), hidden) for name in names}
+        return {name: each and asdict(each) for name, each in found.items()}
+
+
+def distilled(student: SystemConfig) -> SystemConfig:
+    """The student as it learns from pseudo labels, which a config need not say."""
+    objective = student.training.objective
+    if objective.kind != "truth":
+        return student
+    return with_objective(student, dataclasses.replace(objective, kind="seq_kd"))
+
+
+def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemConfig:
+    """The system with another objective; all else is equal."""
+    training = dataclasses.replace(system.training, objective=objective)
+    return dataclasses.replace(system, training=training)
+
+
+def as_baseline(student: SystemConfig, store: Store) -> SystemConfig:
+    """The student that learns the transcripts of a store, all else being equal.
+
+    Where only a part is transcribed an epoch is shorter, so the baseline gets more of them: as many
+    optimizer steps, and as long a patience, as the student that learns from all of the audio.
+    """
+    objective = dataclasses.replace(student.training.objective, kind="truth")
+    transcribed = sum(1 for row in store.index if row.get("text"))
+    factor = len(store.index) / max(1, transcribed)
+    training = dataclasses.replace(
+        student.training,
+        objective=objective,
+        epochs=round(factor * student.training.epochs),
+        patience=round(factor * student.training.patience),
+    )
+    return dataclasses.replace(student, training=training)
+
+
+def best_validation(run: Path) -> float:
+    """The lowest WER that a training reached on the validation data."""
+    rows = map(json.loads, (run / HISTORY).read_text().splitlines())
+    return min(row["val_wer"] for row in rows)
+
+
+def _suffix(generation: int) -> str:
+    return "" if generation == 1 else f"-{generation}"

@@ -1,0 +1,106 @@
+"""What `tfkd sweep` found: a table, a sentence about the best student, and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tfkd.reporting.results import label_sentences, outcome, provenance_line
+from tfkd.reporting.tables import human_bytes, table
+
+
+def sweep_table(results: Mapping[str, Any]) -> str:
+    """One row a student, best first; figures are means over its seeds."""
+    header = ["student", "seeds", "WER %", "spread", "95 % interval", "against baseline", "p",
+              "parameters", "ratio", "size", "RTF"]  # fmt: skip
+    teacher = results["teacher"]
+    ranked = sorted(results["rows"].items(), key=lambda item: item[1]["wer"])
+    rows = [
+        [
+            name,
+            str(len(row["seeds"])),
+            f"{100 * row['wer']:.2f}",
+            _spread(row),
+            f"{100 * row['wer_low']:.2f} - {100 * row['wer_high']:.2f}",
+            *_against(row, is_baseline=name == results["baseline"]),
+            f"{row['parameters']:,}",
+            f"{teacher['parameters'] / row['parameters']:.1f}x",
+            human_bytes(row["bytes"]),
+            f"{row['rtf']:.4f}",
+        ]
+        for name, row in ranked
+    ]
+    first = ["teacher", "1", f"{100 * teacher['wer']:.2f}", "-",
+             f"{100 * teacher['wer_low']:.2f} - {100 * teacher['wer_high']:.2f}", "-", "-",
+             f"{teacher['parameters']:,}", "1.0x", human_bytes(teacher["bytes"]),
+             f"{teacher['rtf']:.4f}"]  # fmt: skip
+    return table(header, [first, *rows])
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    deviation = row["wer_deviation"]
+    return "-" if deviation is None else f"{100 * deviation:.2f}"
+
+
+def _against(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
+    if is_baseline or "difference" not in row:
+        return "-", "-"
+    difference = row["difference"]
+    return f"{100 * difference['wer']:+.2f}", f"{difference['p_value']:.3f}"
+
+
+def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
+    """What won, how much of the audio was transcribed, and how good the labels were."""
+    rows, baseline = results["rows"], results["baseline"]
+    others = {name: row for name, row in rows.items() if name != baseline}
+    data = results["training_data"]
+    yield (
+        f"{data['transcribed_utterances']} of {data['utterances']} utterances to learn from have a "
+        f"transcript ({data['transcribed_hours']:.2f} of {data['hours']:.2f} h)."
+    )
+    if others and baseline in rows:
+        name = min(others, key=lambda each: others[each]["wer"])
+        best = others[name]
+        yield (
+            f"The best student ({name}) makes {100 * best['wer']:.2f} % word errors, the baseline "
+            f"({baseline}) {100 * rows[baseline]['wer']:.2f} %: {outcome(best['difference'])}; the "
+            f"teacher {100 * results['teacher']['wer']:.2f} %."
+        )
+    yield from label_sentences(results["labels"])
+    if results["unfinished"]:
+        yield f"Not finished yet: {', '.join(results['unfinished'])}."
+
+
+def sweep_report(results: Mapping[str, Any]) -> str:
+    """The closing table of `tfkd sweep`, and what it says in sentences."""
+    return "\n".join(["", sweep_table(results), "", *sweep_sentences(results)])
+
+
+def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str, str]) -> str:
+    """A page for docs/recipes.
+
+    Args:
+      figures: names of image files beside the page, by what they show.
+    """
+    some_row = next(iter(results["rows"].values()))
+    first = some_row["seeds"][0]
+    lines = [
+        f"# {title}",
+        "",
+        "Written by `tfkd report` from the results of a sweep, which lie beside this page.",
+        "",
+        *sweep_sentences(results),
+        "",
+        "```",
+        sweep_table(results),
+        "```",
+        "",
+        f"Test set: {first['utterances']} utterances, {first['words']} words. WER is the mean over "
+        "the seeds, spread its standard deviation; interval and p-value are of the mean, by a "
+        "paired bootstrap over utterances against the baseline "
+        f"({results['baseline']}), which takes as many optimizer steps as the others.",
+        "",
+        *(f"![{what}]({name})\n" for what, name in figures.items()),
+        f"{provenance_line(results)}.",
+    ]
+    return "\n".join(lines) + "\n"
