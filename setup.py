@@ -7,6 +7,9 @@ from setuptools import find_packages, setup
 # What running a .tflite on a device needs: nothing here may pull in TensorFlow.
 DEVICE = ["numpy>=1.26,<2", "tflite-runtime>=2.14,<2.15"]
 
+# The figures of `tfkd report` on a sweep.
+REPORT = ["matplotlib>=3.8,<4"]
+
 BEAM = ["apache-beam>=2.77,<2.78"]
 
 setup(
@@ -38,9 +41,11 @@ setup(
     extras_require={
         "beam": BEAM,
         "device": DEVICE,
+        "report": REPORT,
         "demo": ["hibari-tts>=0.2.1,<0.3"],
         "dev": [
             *BEAM,
+            *REPORT,
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",

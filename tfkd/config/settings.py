@@ -383,7 +383,7 @@ class SweepConfig:
     baseline: dict[str, Any] = field(
         default_factory=lambda: {"student.training.objective.kind": "truth"}
     )
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = number((0,), at_least=0)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Job:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.work = Path(config.work_dir)
-        self._student = distilled(config.student)
+        self.distilled = distilled(config.student)
 
     def stages(self) -> list[Stage]:
         """Every stage, in order."""
@@ -53,7 +53,7 @@ class Job:
             stages.append(self._training(BASELINE, self._baseline(TRAIN), self.labels(1)))
         if "all" in self.config.baselines:
             stages.append(self._training(BASELINE_ALL, self._baseline(TRAIN_ALL), TRAIN_ALL))
-        stages.append(self._training(self.student(1), lambda: self._student, self.labels(1)))
+        stages.append(self._training(self.student(1), lambda: self.distilled, self.labels(1)))
         for generation in range(2, self.config.generations + 1):
             stages += self._generation(generation)
         return [
@@ -72,7 +72,7 @@ class Job:
             stages.append(self._training("teacher", lambda: teacher, TRAIN))
         stages.append(self._labelling("label", 1))
         for generation in range(2, generations + 1):
-            stages.append(self._training(self.student(generation - 1), lambda: self._student,
+            stages.append(self._training(self.student(generation - 1), lambda: self.distilled,
                                          self.labels(generation - 1)))  # fmt: skip
             stages += self._generation(generation)[:-1]
         return stages
@@ -104,17 +104,18 @@ class Job:
 
     def student(self, generation: int) -> str:
         """Folder of the student of a generation."""
-        return f"student-{self._student.training.objective.kind}{_suffix(generation)}"
+        return f"student-{self.distilled.training.objective.kind}{_suffix(generation)}"
 
     def teacher(self, generation: int) -> Run:
         """Who labels in a generation."""
-        return load_run(self._teacher_folder(generation))
+        return load_run(self.teacher_folder(generation))
 
     def store(self, name: str) -> Store:
         """A store of the work folder, every byte of it verified."""
         return open_verified(self.work / name)
 
-    def _teacher_folder(self, generation: int) -> Path:
+    def teacher_folder(self, generation: int) -> Path:
+        """Where the run of that teacher lies."""
         if generation == 1:
             given = self.config.teacher
             return Path(given) if isinstance(given, str) else self.work / "teacher"
@@ -122,20 +123,26 @@ class Job:
             return self.work / self.student(generation - 1)
         return self.work / f"teacher{_suffix(generation)}"
 
+    @property
+    def undistilled(self) -> SystemConfig:
+        """The student that learns the truth, all else being equal."""
+        objective = dataclasses.replace(self.config.student.training.objective, kind="truth")
+        return with_objective(self.config.student, objective)
+
     def _baseline(self, data: str) -> Callable[[], SystemConfig]:
-        return lambda: as_baseline(self.config.student, self.store(data))
+        return lambda: as_baseline(self.undistilled, self.store(data))
 
     def _generation(self, number: int) -> list[Stage]:
         """The stages of a generation after the first: teacher, labels, student."""
         stages = []
         if self.config.next_teacher is not None:
-            name = self._teacher_folder(number).name
-            system = with_objective(self.config.next_teacher, self._student.training.objective)
+            name = self.teacher_folder(number).name
+            system = with_objective(self.config.next_teacher, self.distilled.training.objective)
             stages.append(self._training(name, lambda: system, self.labels(number - 1)))
         return [
             *stages,
             self._labelling(f"label{_suffix(number)}", number),
-            self._training(self.student(number), lambda: self._student, self.labels(number)),
+            self._training(self.student(number), lambda: self.distilled, self.labels(number)),
         ]
 
     # The actions.
@@ -193,7 +200,7 @@ class Job:
     def _models(self) -> dict[str, Path]:
         folders = {stage.name: self.work / stage.name for stage in self.stages()}
         trained = {name: path for name, path in folders.items() if (path / HISTORY).exists()}
-        models = {"teacher": self._teacher_folder(1), **trained}
+        models = {"teacher": self.teacher_folder(1), **trained}
         for row in json.loads((self.work / "export" / REPORT).read_text()):
             models[f"export {row['format']}"] = self.work / "export" / row["path"]
         return models
@@ -252,17 +259,15 @@ def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemCo
 
 
 def as_baseline(student: SystemConfig, store: Store) -> SystemConfig:
-    """The student that learns the transcripts of a store, all else being equal.
+    """A student of objective `truth` with as many optimizer steps as one that has labels of all.
 
-    Where only a part is transcribed an epoch is shorter, so the baseline gets more of them: as many
-    optimizer steps, and as long a patience, as the student that learns from all of the audio.
+    Where only a part of a store is transcribed an epoch is shorter, so the baseline gets more of
+    them, and as long a patience in steps.
     """
-    objective = dataclasses.replace(student.training.objective, kind="truth")
     transcribed = sum(1 for row in store.index if row.get("text"))
     factor = len(store.index) / max(1, transcribed)
     training = dataclasses.replace(
         student.training,
-        objective=objective,
         epochs=round(factor * student.training.epochs),
         patience=round(factor * student.training.patience),
     )

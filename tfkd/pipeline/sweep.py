@@ -26,7 +26,7 @@ from tfkd.errors import BusyError, ConfigError
 from tfkd.metrics import difference_of_counts, rate_with_interval
 from tfkd.pipeline.corpora import TEST, TRAIN, VALID, hidden_transcripts
 from tfkd.pipeline.evaluations import Evaluations
-from tfkd.pipeline.job import Job, as_baseline, best_validation, distilled
+from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation, distilled
 from tfkd.pipeline.stages import run_stages
 from tfkd.storage.files import write_json
 from tfkd.training.callbacks import HISTORY
@@ -88,7 +88,7 @@ def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
 
 def _cell(config: RunConfig, settings: Mapping[str, Any], seed: int, names: dict[str, str]) -> Cell:
     settings = dict(settings)
-    row = ", ".join(f"{names[key]} {_shown(value)}" for key, value in settings.items())
+    row = ", ".join(_words(names[key], value) for key, value in settings.items())
     generation = settings.get(_GENERATION, 1)
     if generation not in range(1, config.generations + 1):
         raise ConfigError(f"sweep.grid: generation {generation} exceeds generations")
@@ -117,8 +117,11 @@ def _short_names(rows: Any) -> dict[str, str]:
     return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last)}
 
 
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _words(name: str, value: Any) -> str:
+    """A setting as a part of a row's name; a kind says itself what it is."""
+    if name == "kind":
+        return str(value)
+    return f"{name} {value if isinstance(value, str) else json.dumps(value)}"
 
 
 class Sweep:
@@ -143,7 +146,13 @@ class Sweep:
         return self.work / FOLDER / "results.json"
 
     def folder(self, cell: Cell) -> Path:
-        """The run folder of a student."""
+        """The run folder of a student; one that `tfkd run` trains, too, lies where it does."""
+        if cell.config.labels == self.config.labels:
+            if cell.config.student == self.job.distilled:
+                return self.work / self.job.student(cell.generation)
+            is_transcribed = "transcribed" in self.config.baselines and cell.generation == 1
+            if is_transcribed and cell.config.student == self.job.undistilled:
+                return self.work / BASELINE
         return self.work / FOLDER / cell.name
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
@@ -194,7 +203,7 @@ class Sweep:
         known = json.loads(path.read_text()) if path.exists() else {}
         store = self.job.store(TEST)
         evaluations = Evaluations(store, self.work, folder / "transcripts", known)
-        teacher = evaluations.of("teacher", self.job.teacher(1).directory)
+        teacher = evaluations.of("teacher", self.job.teacher_folder(1))
         systems = {cell.name: evaluations.of(cell.name, self.folder(cell)) for cell in done}
         write_json(path, {**known, "teacher": teacher, **systems})
         rows: dict[str, list[Cell]] = {}
@@ -258,7 +267,7 @@ class Sweep:
         kept = ("wer", "cer", "parameters", "bytes", "rtf", "utterances", "words")
         return {
             "seed": cell.seed,
-            "folder": f"{FOLDER}/{cell.name}",
+            "folder": str(self.folder(cell).relative_to(self.work)),
             **{key: system[key] for key in kept},
             "validation_wer": best_validation(self.folder(cell)),
             "validation_curve": curve,

@@ -1,0 +1,27 @@
+"""The word errors of pseudo labels against transcripts that lie elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfkd.distillation.label_quality import label_quality
+
+
+def test_labels_are_measured_by_the_best_and_by_the_nearest_hypothesis(labels):
+    records = list(labels.records())
+    nearest = {each.utterance_id: each.hypotheses[-1].text for each in records}
+    quality = label_quality(labels, nearest)
+    words = sum(len(text.split()) for text in nearest.values())
+    # An oracle of the last hypotheses finds them; the best ones differ from them.
+    assert quality.utterances == len(records)
+    assert quality.oracle_wer == 0.0
+    assert quality.wer * words == pytest.approx(round(quality.wer * words))
+    assert quality.wer_low <= quality.wer <= quality.wer_high
+    best = {each.utterance_id: each.hypotheses[0].text for each in records[:3]}
+    quality = label_quality(labels, best)
+    assert (quality.utterances, quality.wer, quality.oracle_wer) == (3, 0.0, 0.0)
+
+
+def test_labels_without_any_transcript_are_not_measured(labels):
+    assert label_quality(labels, {}) is None
+    assert label_quality(labels, {"elsewhere": "ba"}) is None

@@ -1,0 +1,202 @@
+"""A grid of students: what is in it, that it goes on, that processes share it, what comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tfkd import cli
+from tfkd.config import RunConfig, SweepConfig, from_dict
+from tfkd.errors import ConfigError
+from tfkd.metrics import score
+from tfkd.pipeline.sweep import Sweep, cells_of
+from tfkd.storage.locks import locked
+from tfkd.training import loop
+
+HYPOTHESES = "student.training.objective.num_hypotheses"
+WIDTH = "labels.beam_width"
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_corpus, tiny_settings, teacher, tmp_path_factory) -> dict:
+    """A run config whose teacher is trained already and whose students learn for two epochs."""
+    student = {
+        **tiny_settings,
+        "model": {**tiny_settings["model"], "ctc": False},
+        "training": {**tiny_settings["training"], "epochs": 2, "ctc_weight": 0},
+    }
+    return {
+        "data_dir": str(tiny_corpus),
+        "work_dir": str(tmp_path_factory.mktemp("sweep") / "work"),
+        "corpora": {"transcribed_share": 0.5},
+        "prepare": {"sample_rate_hz": 8000, "max_seconds": 5},
+        "teacher": str(teacher.directory),
+        "labels": {"beam_width": 3, "num_hypotheses": 2},
+        "student": student,
+        "export": {"max_seconds": 5},
+        "sweep": {"seeds": [0, 1], "grid": [{HYPOTHESES: [2]}, {HYPOTHESES: [1], WIDTH: [2]}]},
+    }
+
+
+@pytest.fixture
+def config(settings) -> RunConfig:
+    return from_dict(RunConfig, settings)
+
+
+def with_sweep(config: RunConfig, **changes) -> RunConfig:
+    return dataclasses.replace(config, sweep=SweepConfig(**changes))
+
+
+def test_the_grid_is_every_combination_with_the_baseline_first(config):
+    grid = ({HYPOTHESES: (1, 2), "student.training.batch_size": (4, 8)}, {HYPOTHESES: (1,)})
+    cells = cells_of(with_sweep(config, grid=grid, seeds=(5, 7)))
+    assert [cell.row for cell in cells[:6]] == [
+        "truth",
+        *("num_hypotheses 1, batch_size 4", "num_hypotheses 1, batch_size 8"),
+        *("num_hypotheses 2, batch_size 4", "num_hypotheses 2, batch_size 8"),
+        "num_hypotheses 1",
+    ]
+    assert [cell.seed for cell in cells] == [5] * 6 + [7] * 6
+    assert len({cell.name for cell in cells}) == 12
+    assert cells[0].config.student.training.objective.kind == "truth"
+    # A config that does not say so distils all the same.
+    assert {cell.config.student.training.objective.kind for cell in cells[1:6]} == {"seq_kd"}
+    assert cells[3].config.student.training.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ((), "holds nothing to try"),
+        (({HYPOTHESES: (3,)},), "labels hold 2 hypotheses only"),
+        (({"student.training.epoch": (3,)},), "unknown key 'student.training.epoch'"),
+        (({"teacher.training.epochs": (3,)},), "teacher.training.epochs cannot be varied"),
+        (({"student.training.seed": (3,)},), "student.training.seed cannot be varied"),
+        (({"generation": (2,)},), "generation 2 exceeds generations"),
+    ],
+)
+def test_a_grid_that_cannot_be_tried_is_refused_at_once(config, grid, message):
+    with pytest.raises(ConfigError, match=message):
+        cells_of(with_sweep(config, grid=grid))
+
+
+def test_a_student_that_the_job_trains_too_is_trained_once(config):
+    """It lies where `tfkd run` looks for it, so either command finds it done."""
+    sweep = Sweep(config)
+    names = {(cell.row, cell.seed): sweep.folder(cell).name for cell in sweep.cells}
+    assert names["truth", 0] == "student-truth"
+    assert names["truth", 1].startswith("truth-seed-1-")
+    job = dataclasses.replace(config, sweep=SweepConfig(grid=({HYPOTHESES: (1,)},)))
+    (cell,) = [each for each in cells_of(job) if each.row != "truth"]
+    assert Sweep(job).folder(cell).name == "student-seq_kd"
+
+
+@pytest.fixture(scope="module")
+def swept(settings, tmp_path_factory) -> tuple[Path, str]:
+    """The work folder after `tfkd sweep`, and what it printed."""
+    import tensorflow as tf
+
+    path = tmp_path_factory.mktemp("config") / "run.json"
+    path.write_text(json.dumps(settings))
+    printed = io.StringIO()
+    tf.config.run_functions_eagerly(True)  # Tracing graphs is most of so short a training.
+    with contextlib.redirect_stdout(printed):
+        cli.main(["sweep", str(path)])
+    tf.config.run_functions_eagerly(False)
+    return Path(settings["work_dir"]), printed.getvalue()
+
+
+def test_a_sweep_measures_every_student_and_compares_it_with_the_baseline(swept):
+    work, printed = swept
+    results = json.loads((work / "sweep" / "results.json").read_text())
+    assert list(results["rows"]) == ["truth", "num_hypotheses 2", "num_hypotheses 1, beam_width 2"]
+    assert results["baseline"] == "truth"
+    assert results["unfinished"] == []
+    for name, row in results["rows"].items():
+        rates = [seed["wer"] for seed in row["seeds"]]
+        assert [seed["seed"] for seed in row["seeds"]] == [0, 1]
+        assert row["wer"] == pytest.approx(sum(rates) / 2)
+        assert row["wer_deviation"] == pytest.approx(abs(rates[0] - rates[1]) / 2**0.5)
+        assert row["difference"]["wer"] == pytest.approx(
+            row["wer"] - results["rows"]["truth"]["wer"]
+        )
+        assert 0 < row["difference"]["p_value"] <= 1
+        curves = [seed["validation_curve"] for seed in row["seeds"]]
+        # The baseline has half of the utterances, so twice the epochs.
+        assert {len(curve) for curve in curves} == {4 if name == "truth" else 2}
+        assert f"\n{name}  " in printed
+    assert results["rows"]["num_hypotheses 1, beam_width 2"]["labels"].startswith("sweep/labels-")
+    data = results["training_data"]
+    assert (data["utterances"], data["transcribed_utterances"]) == (24, 11)
+    assert results["labels"]["labels"]["utterances"] == 13
+
+
+def test_figures_of_a_sweep_are_those_of_its_transcripts(swept):
+    work, _ = swept
+    results = json.loads((work / "sweep" / "results.json").read_text())
+    for row in results["rows"].values():
+        for seed in row["seeds"]:
+            folder = work / seed["folder"]
+            transcripts = [
+                path
+                for path in (work / "sweep" / "transcripts").iterdir()
+                if folder.name in path.name or folder.name == "student-truth"
+                and path.name.startswith("truth-seed-0")
+            ]  # fmt: skip
+            (path,) = transcripts
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            pairs = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
+            assert score(*pairs).wer == pytest.approx(seed["wer"])
+
+
+def refuse(*arguments, **settings):
+    raise AssertionError("this must not be called")
+
+
+def test_a_second_sweep_trains_nothing_and_finds_the_same(swept, config, monkeypatch):
+    work, _ = swept
+    before = json.loads((work / "sweep" / "results.json").read_text())
+    monkeypatch.setattr(loop, "_fit", refuse)
+    monkeypatch.setattr("tfkd.pipeline.evaluations.evaluate", refuse)
+    after = Sweep(config).run(lambda line: None)
+    assert after == before
+
+
+def test_a_student_that_another_process_trains_is_left_to_it(swept, config, monkeypatch):
+    more = dataclasses.replace(config.sweep, seeds=(0, 1, 2))
+    sweep = Sweep(dataclasses.replace(config, sweep=more))
+    monkeypatch.setattr(loop, "_fit", refuse)
+    said = []
+    new = [cell for cell in sweep.cells if cell.seed == 2]
+    with locked(sweep.folder(new[0])), locked(sweep.folder(new[1])), locked(sweep.folder(new[2])):
+        results = sweep.run(said.append)
+    assert said.count("  is being trained by another process") == 3
+    assert results["unfinished"] == [cell.name for cell in new]
+    assert [len(row["seeds"]) for row in results["rows"].values()] == [2, 2, 2]
+
+
+def test_a_page_of_a_sweep_has_its_table_and_its_figures(swept, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "pages" / "tones.md"
+    results = swept[0] / "sweep" / "results.json"
+    cli.main(["report", str(results), "--title", "Tones", "--out", str(page)])
+    text = page.read_text()
+    assert "The best student (" in text
+    for name in ("tones.pareto", "tones.curves"):
+        assert f"({name}.svg)" in text
+        assert (page.parent / f"{name}.svg").read_text().startswith("<?xml")
+        assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_dry_run_of_a_sweep_says_what_is_done(swept, settings, tmp_path, capsys):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(settings))
+    cli.main(["sweep", str(path), "--dry-run", "--set", "sweep.seeds=[0, 3]"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.count(" done ") for row in rows] == [1, 1, 1, 0, 0, 0]
+    assert [row.count(" to do ") for row in rows] == [0, 0, 0, 1, 1, 1]

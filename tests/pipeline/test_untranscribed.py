@@ -1,0 +1,127 @@
+"""A run on audio of which only a part has transcripts: nobody learns from those set aside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tfkd.config import RunConfig, from_dict
+from tfkd.errors import ManifestError
+from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
+from tfkd.pipeline.job import Job, as_baseline
+from tfkd.records import open_store
+
+
+@pytest.fixture
+def run_config(tiny_corpus, tiny_settings, tmp_path) -> RunConfig:
+    return from_dict(
+        RunConfig,
+        {
+            "data_dir": str(tiny_corpus),
+            "work_dir": str(tmp_path / "work"),
+            "prepare": {"sample_rate_hz": 8000, "shard_size": 8, "max_seconds": 5},
+            "teacher": tiny_settings,
+            "labels": {"beam_width": 3, "num_hypotheses": 2},
+            "student": tiny_settings,
+            "export": {"max_seconds": 5},
+        },
+    )
+
+
+def with_corpora(config: RunConfig, **corpora) -> RunConfig:
+    return dataclasses.replace(config, corpora=dataclasses.replace(config.corpora, **corpora))
+
+
+def texts_of(store: Path) -> dict[str, str | None]:
+    return {row["utterance_id"]: row.get("text") for row in open_store(store).index}
+
+
+def true_texts(corpus: Path, *splits: str) -> dict[str, str]:
+    lines = [line for name in splits for line in (corpus / f"{name}.jsonl").read_text().split("\n")]
+    rows = [json.loads(line) for line in lines if line]
+    return {row["utterance_id"]: row["text"] for row in rows}
+
+
+def test_the_store_holds_all_audio_and_only_the_transcripts_of_the_share(run_config, tiny_corpus):
+    config = with_corpora(run_config, transcribed_share=0.25, untranscribed=("test.jsonl",))
+    work = Path(config.work_dir)
+    prepare_corpora(config, work)
+    truth = true_texts(tiny_corpus, "train", "test")
+    found = texts_of(work / "data" / "train")
+    known = {name: text for name, text in found.items() if text}
+    assert found.keys() == truth.keys() - {"train-lost"}
+    assert len(known) == 6
+    assert known.items() <= truth.items()
+    assert not any(name.startswith("test") for name in known)
+    hidden = hidden_transcripts(work)
+    assert hidden.keys() | known.keys() == truth.keys()
+    assert not hidden.keys() & known.keys()
+    assert hidden.items() <= truth.items()
+
+
+def test_no_byte_of_a_hidden_transcript_reaches_what_students_read(run_config, tiny_corpus):
+    """Every text is replaced by a word that could be found anywhere in the store."""
+    corpus = Path(run_config.work_dir) / "corpus"
+    corpus.mkdir(parents=True)
+    rows = [json.loads(line) for line in (tiny_corpus / "test.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {"audio": str(tiny_corpus / row["audio"]), "text": "sibboleth"}
+    (corpus / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = with_corpora(run_config, untranscribed=(str(corpus / "pool.jsonl"),))
+    work = Path(config.work_dir)
+    prepare_corpora(config, work)
+    files = [path for path in (work / "data" / "train").rglob("*") if path.is_file()]
+    assert not [path for path in files if b"sibboleth" in path.read_bytes()]
+    assert set(hidden_transcripts(work).values()) == {"sibboleth"}
+
+
+def test_the_baseline_on_all_transcripts_has_a_store_of_its_own(run_config, tiny_corpus):
+    config = with_corpora(run_config, transcribed_share=0.25)
+    config = dataclasses.replace(config, baselines=("transcribed", "all"))
+    prepare_corpora(config, Path(config.work_dir))
+    found = texts_of(Path(config.work_dir) / "data" / "train-all")
+    assert found.items() <= true_texts(tiny_corpus, "train").items()
+    assert len(found) == 24
+
+
+def test_an_id_that_two_corpora_use_is_refused(run_config):
+    config = with_corpora(run_config, untranscribed=("train.jsonl", "./train.jsonl"))
+    with pytest.raises(ManifestError, match="uses the same id as"):
+        prepare_corpora(config, Path(config.work_dir))
+
+
+def test_the_baseline_takes_as_many_steps_as_the_student_on_labels(run_config):
+    config = with_corpora(run_config, transcribed_share=0.25)
+    prepare_corpora(config, Path(config.work_dir))
+    store = open_store(Path(config.work_dir) / "data" / "train")
+    training, given = as_baseline(config.student, store).training, config.student.training
+    assert training.epochs == 4 * given.epochs
+    assert training.patience == 4 * given.patience
+    assert dataclasses.replace(training, epochs=given.epochs, patience=given.patience) == given
+
+
+def stage_names(config: RunConfig) -> list[str]:
+    return [stage.name for stage in Job(config).stages()]
+
+
+def test_generations_label_with_the_student_before_or_with_a_teacher_of_their_own(run_config):
+    student = dataclasses.replace(run_config, generations=2)
+    assert stage_names(student)[2:-2] == [
+        *("label", "student-truth", "student-seq_kd", "label-2", "student-seq_kd-2"),
+    ]
+    larger = dataclasses.replace(student, next_teacher=run_config.teacher)
+    assert "teacher-2" in stage_names(larger)
+    job, other = Job(student), Job(larger)
+    assert job.teacher_folder(2).name == "student-seq_kd"
+    assert other.teacher_folder(2).name == "teacher-2"
+
+
+def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_config, teacher):
+    given = dataclasses.replace(run_config, teacher=str(teacher.directory))
+    config = with_corpora(given, train=(), untranscribed=("train.jsonl",))
+    names = stage_names(config)
+    assert names == ["prepare", "label", "student-seq_kd", "export", "evaluate"]
+    assert Job(config).teacher(1).sha256 == teacher.sha256
