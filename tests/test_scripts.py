@@ -1,14 +1,18 @@
-"""The scripts that show each step take no shard that was not read whole before."""
+"""The scripts that show each step run, and take no shard that was not read whole before."""
 
 from __future__ import annotations
 
+import json
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tfkd.config import PrepareConfig
+from tfkd.data.preparation import prepare
 from tfkd.errors import RecordError
 
 ROOT = Path(__file__).parent.parent
@@ -46,3 +50,53 @@ def test_a_damaged_shard_is_named_before_anything_is_written(
     with pytest.raises(RecordError, match=f"{shard.name}.*damaged record"):
         runpy.run_path(str(ROOT / script), run_name="__main__")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def digits(shared_data, tmp_path_factory) -> Path:
+    """Folder with stores of a few real recordings, `train` and `valid`."""
+    directory = tmp_path_factory.mktemp("digits")
+    for split, count in {"train": 16, "valid": 6}.items():
+        source = shared_data / "digits"
+        rows = [json.loads(line) for line in (source / f"{split}.jsonl").read_text().splitlines()]
+        manifest = directory / f"{split}.jsonl"
+        manifest.write_text(
+            "".join(
+                json.dumps(row | {"audio": str(source / row["audio"])}) + "\n"
+                for row in rows[:count]
+            )
+        )
+        prepare(manifest, directory / split, PrepareConfig())
+    return directory
+
+
+def script(name: str, *arguments: object) -> str:
+    """Runs a script as a user does, and returns what it prints."""
+    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_scripts_lead_from_real_audio_to_a_device(digits, tiny_settings, tmp_path):
+    """Each with what the one before it wrote; the teacher learns enough to end its hypotheses."""
+    settings = tiny_settings | {"tokenizer": {"alphabet": " abcdefghijklmnopqrstuvwxyz"}}
+    settings["model"]["frontend"]["sample_rate_hz"] = 16000
+    settings["training"] |= {"epochs": 1, "objective": {"kind": "seq_kd", "num_hypotheses": 2}}
+    run = {"work_dir": "work", "teacher": settings, "student": settings}
+    run["teacher"] = settings | {"training": settings["training"] | {"epochs": 25, "objective": {}}}
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(run))
+    train, valid = digits / "train", digits / "valid"
+    teacher, labels, student, out = (
+        tmp_path / name for name in ("teacher", "labels", "student", "export")
+    )
+    script("training/train_teacher.py", config, train, valid, teacher)
+    assert "16 labelled" in script("training/generate_pseudo_labels.py", teacher, train, labels)
+    script("training/train_student.py", config, labels, valid, student)
+    assert "100%" in script("export/export_savedmodel.py", student, out, valid)
+    assert "model-float32.tflite" in script("export/export_tflite.py", student, out, valid)
+    recording = json.loads((digits / "valid.jsonl").read_text().splitlines()[0])["audio"]
+    printed = script("export/transcribe_tflite.py", out / "model-float32.tflite", recording)
+    assert printed.startswith(recording)
