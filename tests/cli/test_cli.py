@@ -201,6 +201,14 @@ MISTAKES = [
      "unknown key 'width'"),
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
      "--objective seq_kd", 1, "holds no hypotheses (run tfkd label first)"),
+    ("shares of folders", "distill {dir}/good.yaml --labels {train} --transcribed {test} --valid "
+     "{test} --out {dir}/o --shares 1", 2, "has 1 numbers for 2 folders (give one for each"),
+    ("shares in words", "train {dir}/good.yaml --train {train} --valid {test} --out {dir}/o "
+     "--shares half", 2, "--shares 'half' is no list of numbers"),
+    ("data twice", "train {dir}/good.yaml --train {train} --train {train} --valid {test} "
+     "--out {dir}/o", 1, "is given twice (name it once)"),
+    ("mixture of nothing", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
+     "--objective mixture", 2, "parts: a mixture needs a list of objectives"),
     ("other run", "train {dir}/good.yaml --train {test} --valid {test} --out {teacher}",
      1, "holds a run of other settings or data: other training data; other validation"),
     ("other setting", "train {dir}/good.yaml --train {train} --valid {test} --out {teacher} "

@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from tfkd.config import ObjectiveConfig, TrainingConfig
+from tfkd import cli
+from tfkd.config import ObjectiveConfig, TrainingConfig, to_yaml
 from tfkd.data.augmentation import draw_speed
 from tfkd.data.preparation import prepare
 from tfkd.errors import CheckpointError, ConfigError, RecordError, TextError, TrainingError
@@ -201,6 +202,26 @@ def test_a_training_over_two_stores_goes_on_where_it_was_killed(
         train(system, stores, *arguments, shares=[1, 2])
     with pytest.raises(CheckpointError, match="other training data"):
         train(system, labels, *arguments)
+
+
+def test_the_command_takes_transcripts_beside_labels(
+    short_system, prepared, labels, tmp_path, eagerly
+):
+    config = tmp_path / "student.yaml"
+    config.write_text(to_yaml(short_system))
+    options = {
+        "--labels": labels.directory,
+        "--transcribed": prepared["test"].directory,
+        "--valid": prepared["valid"].directory,
+        "--out": tmp_path / "run",
+        "--shares": "0.25,0.75",
+    }
+    given = [str(word) for option in options.items() for word in option]
+    cli.main(["distill", str(config), *given])
+    stores = [prepared["test"], labels]
+    identity = json.loads((tmp_path / "run" / "identity.json").read_text())
+    training = short_system.training
+    assert identity["train"] == identity_of(sources_of(stores, training, [0.25, 0.75]))
 
 
 def test_what_gives_no_target_is_named_with_its_store(

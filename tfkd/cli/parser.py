@@ -73,9 +73,11 @@ def _add_training(add: _Add) -> None:
                   "tfkd train configs/digits.yaml --train work/data/train --valid work/data/valid "
                   "--out work/teacher --profile")  # fmt: skip
     command.add_argument("config", help="system config, or run config (its teacher)")
-    command.add_argument("--train", required=True, help="prepared folder or manifest")
+    command.add_argument("--train", required=True, action="append", metavar="DIR",
+                         help="prepared folder or manifest, as often as needed")  # fmt: skip
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
+    _add_shares(command, "as --train names them")
     _add_profile(command)
     _add_set(command, " of the recogniser, such as training.seed=2")
 
@@ -124,12 +126,19 @@ def _add_distilling(add: _Add) -> None:
                   "tfkd distill configs/digits.yaml --labels work/labels --valid work/data/valid "
                   "--out work/student-seq_kd --objective seq_kd")  # fmt: skip
     command.add_argument("config", help="system config, or run config (its student)")
-    command.add_argument("--labels", required=True, help="folder that tfkd label wrote")
+    command.add_argument("--labels", required=True, action="append", metavar="DIR",
+                         help="folder that tfkd label wrote, as often as needed")  # fmt: skip
+    command.add_argument("--transcribed", default=[], action="append", metavar="DIR",
+                         help="prepared folder or manifest that is learned by its transcripts "
+                         "beside the labels, as often as needed")  # fmt: skip
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
     command.add_argument(
-        "--objective", choices=["truth", "seq_kd"], help="instead of the config's (truth)"
+        "--objective",
+        choices=["truth", "seq_kd", "seq_inter", "mixture"],
+        help="what is learned of the labels, instead of the config's (truth)",
     )
+    _add_shares(command, "--transcribed before --labels")
     _add_profile(command)
     _add_set(command, " of the recogniser, such as training.seed=2")
 
@@ -273,6 +282,14 @@ def _add_profile(command: argparse.ArgumentParser) -> None:
         "--profile",
         action="store_true",
         help="print where the time went, and trace some steps for TensorBoard in OUT",
+    )
+
+
+def _add_shares(command: argparse.ArgumentParser, order: str) -> None:
+    command.add_argument(
+        "--shares",
+        metavar="S1,S2,...",
+        help=f"how much each folder counts in the loss, {order} (each utterance counts alike)",
     )
 
 

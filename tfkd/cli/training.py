@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfkd.cli.options import refuse_set
@@ -55,10 +57,10 @@ def distill(options: argparse.Namespace) -> None:
         refuse_set(options, _OBJECTIVE, "objective")
         overrides.append(f"{_OBJECTIVE}={options.objective}")
     system = load_system_config(options.config, "student", overrides)
-    _train_on(system, options.labels, options)
+    _train_on(system, [*options.transcribed, *options.labels], options)
 
 
-def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace) -> None:
+def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig, load_prepare_config
     from tfkd.data.preparation import utterance_store
     from tfkd.reporting.tables import profile_report
@@ -66,20 +68,36 @@ def _train_on(system: SystemConfig, train_data: str, options: argparse.Namespace
     from tfkd.training.profiling import Profile
 
     profile = Profile() if options.profile else None
+    shares = _shares(options.shares, data)
     rate_hz = system.model.frontend.sample_rate_hz
     written = load_prepare_config(options.config) or PrepareConfig()
     config = dataclasses.replace(written, sample_rate_hz=rate_hz)
-    with (
-        utterance_store(train_data, config) as train_store,
-        utterance_store(options.valid, config) as valid_store,
-    ):
-        run = train(system, train_store, valid_store, options.out, profile)
+    with contextlib.ExitStack() as opened:
+        stores = [opened.enter_context(utterance_store(each, config)) for each in data]
+        valid_store = opened.enter_context(utterance_store(options.valid, config))
+        run = train(system, stores, valid_store, options.out, profile, shares=shares)
     if run is None:
         print("this worker's share is done; the run is in the chief's folder")
     else:
         print(f"{run.model.count_params():,} parameters in {options.out}")
     if profile is not None:
         print(profile_report(profile, rate_hz))
+
+
+def _shares(text: str | None, data: Sequence[str]) -> list[float] | None:
+    """The numbers of --shares, one for each folder or manifest."""
+    if text is None:
+        return None
+    try:
+        shares = [float(each) for each in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--shares {text!r} is no list of numbers", remedy="0.3,0.7") from error
+    if len(shares) != len(data):
+        raise ConfigError(
+            f"--shares {text} has {len(shares)} numbers for {len(data)} folders",
+            remedy="give one for each, in the order of the options",
+        )
+    return shares
 
 
 def train_lm(options: argparse.Namespace) -> None:

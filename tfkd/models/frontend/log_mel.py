@@ -85,8 +85,8 @@ class LogMel(keras.layers.Layer):
         >>> noise = np.random.default_rng(0).normal(size=(2, 16000)).astype("float32")
         >>> frontend.build()
         >>> frontend.adapt([{"waveform": noise, "num_samples": np.array([16000, 8000])}])
-        >>> frontend.mean.shape
-        (80,)
+        >>> bool((frontend.mean.numpy() != 0).all())
+        True
         """
         self.set_statistics(*feature_statistics(self, batches))
 
