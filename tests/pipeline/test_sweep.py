@@ -14,7 +14,8 @@ from tfkd import cli
 from tfkd.config import RunConfig, SweepConfig, from_dict
 from tfkd.errors import ConfigError
 from tfkd.metrics import score
-from tfkd.pipeline.sweep import Sweep, cells_of
+from tfkd.pipeline.grid import cells_of
+from tfkd.pipeline.sweep import Sweep
 from tfkd.storage.locks import locked
 from tfkd.training import loop
 
@@ -57,9 +58,9 @@ def test_the_grid_is_every_combination_with_the_baseline_first(config):
     cells = cells_of(with_sweep(config, grid=grid, seeds=(5, 7)))
     assert [cell.row for cell in cells[:6]] == [
         "truth",
-        *("num_hypotheses 1, batch_size 4", "num_hypotheses 1, batch_size 8"),
-        *("num_hypotheses 2, batch_size 4", "num_hypotheses 2, batch_size 8"),
-        "num_hypotheses 1",
+        *("k 1, batch_size 4", "k 1, batch_size 8"),
+        *("k 2, batch_size 4", "k 2, batch_size 8"),
+        "k 1",
     ]
     assert [cell.seed for cell in cells] == [5] * 6 + [7] * 6
     assert len({cell.name for cell in cells}) == 12
@@ -69,15 +70,41 @@ def test_the_grid_is_every_combination_with_the_baseline_first(config):
     assert cells[3].config.student.training.batch_size == 4
 
 
+def test_a_variant_changes_settings_together_and_has_a_baseline_of_its_own(config):
+    sizes = {"small": {"student.model.encoder.units": 8, "student.model.decoder.units": 12}}
+    grid = ({HYPOTHESES: (2,)}, {"variant": ("small",), HYPOTHESES: (2,)})
+    cells = {cell.row: cell for cell in cells_of(with_sweep(config, grid=grid, variants=sizes))}
+    assert {row: cell.baseline for row, cell in cells.items()} == {
+        "truth": "truth", "k 2": "truth",
+        "small, truth": "small, truth", "small, k 2": "small, truth",
+    }
+    for row, cell in cells.items():
+        model, given = cell.config.student.model, config.student.model
+        is_small = row.startswith("small")
+        assert model.encoder.units == (8 if is_small else given.encoder.units)
+        assert model.decoder.units == (12 if is_small else given.decoder.units)
+
+
+def test_settings_are_called_by_as_little_as_tells_them_apart(config):
+    grid = (
+        {"labels.batch_size": (2,), "student.training.batch_size": (2,)},
+        {"student.training.epochs": (1,), "labels.beam_width": (2,)},
+    )
+    assert [cell.row for cell in cells_of(with_sweep(config, grid=grid))] == [
+        *("truth", "labels.batch_size 2, training.batch_size 2", "epochs 1, beam 2"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
         ((), "holds nothing to try"),
-        (({HYPOTHESES: (3,)},), "labels hold 2 hypotheses only"),
+        (({HYPOTHESES: (3,)},), "labels hold 2 hypotheses"),
         (({"student.training.epoch": (3,)},), "unknown key 'student.training.epoch'"),
         (({"teacher.training.epochs": (3,)},), "teacher.training.epochs cannot be varied"),
         (({"student.training.seed": (3,)},), "student.training.seed cannot be varied"),
         (({"generation": (2,)},), "generation 2 exceeds generations"),
+        (({"variant": ("tiny",)},), "there is no variant 'tiny'"),
     ],
 )
 def test_a_grid_that_cannot_be_tried_is_refused_at_once(config, grid, message):
@@ -114,8 +141,8 @@ def swept(settings, tmp_path_factory) -> tuple[Path, str]:
 def test_a_sweep_measures_every_student_and_compares_it_with_the_baseline(swept):
     work, printed = swept
     results = json.loads((work / "sweep" / "results.json").read_text())
-    assert list(results["rows"]) == ["truth", "num_hypotheses 2", "num_hypotheses 1, beam_width 2"]
-    assert results["baseline"] == "truth"
+    assert list(results["rows"]) == ["truth", "k 2", "k 1, beam 2"]
+    assert results["baselines"] == ["truth"]
     assert results["unfinished"] == []
     for name, row in results["rows"].items():
         rates = [seed["wer"] for seed in row["seeds"]]
@@ -130,7 +157,7 @@ def test_a_sweep_measures_every_student_and_compares_it_with_the_baseline(swept)
         # The baseline has half of the utterances, so twice the epochs.
         assert {len(curve) for curve in curves} == {4 if name == "truth" else 2}
         assert f"\n{name}  " in printed
-    assert results["rows"]["num_hypotheses 1, beam_width 2"]["labels"].startswith("sweep/labels-")
+    assert results["rows"]["k 1, beam 2"]["labels"].startswith("sweep/labels-")
     data = results["training_data"]
     assert (data["utterances"], data["transcribed_utterances"]) == (24, 11)
     assert results["labels"]["labels"]["utterances"] == 13

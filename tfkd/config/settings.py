@@ -373,13 +373,15 @@ class SweepConfig:
     """A grid of students, for `tfkd sweep`; see `tfkd.pipeline.sweep`.
 
     Attributes:
-      grid: mappings of a setting (`student.…`, `labels.…` or `generation`) to the values to try,
-        in every combination; the students of all mappings make one table.
-      baseline: settings of the student with which all others are compared.
+      grid: mappings of a setting (`student.…`, `labels.…`, `generation` or `variant`) to the values
+        to try, in every combination; the students of all mappings make one table.
+      variants: settings that change together, such as those of a size, by a name for `variant`.
+      baseline: settings of the student with which the others of its variant are compared.
       seeds: each student is trained once with each of these.
     """
 
     grid: tuple[dict[str, tuple[Any, ...]], ...] = ()
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     baseline: dict[str, Any] = field(
         default_factory=lambda: {"student.training.objective.kind": "truth"}
     )

@@ -6,27 +6,25 @@ share the work folder, each process takes the students that no other one is trai
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfkd.config import RunConfig, config_digest, to_dict, with_overrides
+from tfkd.config import RunConfig, config_digest, to_dict
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
-from tfkd.errors import BusyError, ConfigError
+from tfkd.errors import BusyError
 from tfkd.metrics import difference_of_counts, rate_with_interval
 from tfkd.pipeline.corpora import TEST, TRAIN, VALID, hidden_transcripts
 from tfkd.pipeline.evaluations import Evaluations
-from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation, distilled
+from tfkd.pipeline.grid import Cell, cells_of
+from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation
 from tfkd.pipeline.stages import run_stages
 from tfkd.storage.files import write_json
 from tfkd.training.callbacks import HISTORY
@@ -34,94 +32,6 @@ from tfkd.training.loop import train
 from tfkd.training.run_folder import COMPLETE
 
 FOLDER = "sweep"
-_GENERATION, _SEED = "generation", "student.training.seed"
-_SECTIONS = ("student", "labels")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One student of the grid.
-
-    Attributes:
-      row: what sets it apart from other students, the seed left out.
-      settings: the same as a mapping of settings to values.
-      config: the job's config with these settings and the seed.
-      generation: of the labels that it learns from.
-    """
-
-    row: str
-    settings: Mapping[str, Any]
-    seed: int
-    config: RunConfig
-    generation: int
-
-    @cached_property
-    def name(self) -> str:
-        """Name of its folder: readable, and another one for other settings."""
-        digest = config_digest(self.config.student, self.config.labels)[:8]
-        words = "".join(c if c.isalnum() or c in "._" else "-" for c in self.row)
-        return f"{words[:60]}-seed-{self.seed}-{digest}"
-
-
-def cells_of(config: RunConfig) -> list[Cell]:
-    """The students of `config.sweep`, all of the first seed before those of the second.
-
-    Raises:
-      ConfigError: if there is no grid, or a setting does not exist or does not fit.
-    """
-    if not config.sweep.grid:
-        raise ConfigError("sweep.grid: holds nothing to try", remedy="see docs/guide/sweeps.md")
-    combinations = [config.sweep.baseline, *itertools.chain(*map(_products, config.sweep.grid))]
-    distinct = {json.dumps(each, sort_keys=True): each for each in combinations}
-    names = _short_names(distinct.values())
-    return [
-        _cell(config, settings, seed, names)
-        for seed in config.sweep.seeds
-        for settings in distinct.values()
-    ]
-
-
-def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values))
-
-
-def _cell(config: RunConfig, settings: Mapping[str, Any], seed: int, names: dict[str, str]) -> Cell:
-    settings = dict(settings)
-    row = ", ".join(_words(names[key], value) for key, value in settings.items())
-    generation = settings.get(_GENERATION, 1)
-    if generation not in range(1, config.generations + 1):
-        raise ConfigError(f"sweep.grid: generation {generation} exceeds generations")
-    changes = [
-        f"{key}={json.dumps(value)}" for key, value in settings.items() if key != _GENERATION
-    ]
-    for key in settings:
-        if key != _GENERATION and key.partition(".")[0] not in _SECTIONS or key == _SEED:
-            remedy = "use settings of student and labels, generation, and sweep.seeds"
-            raise ConfigError(f"sweep.grid: {key} cannot be varied", remedy=remedy)
-    distilling = dataclasses.replace(config, student=distilled(config.student))
-    resolved = with_overrides(distilling, [*changes, f"{_SEED}={seed}"])
-    objective = resolved.student.training.objective
-    if objective.kind != "truth" and objective.num_hypotheses > resolved.labels.num_hypotheses:
-        raise ConfigError(
-            f"sweep.grid: {row}: the labels hold {resolved.labels.num_hypotheses} hypotheses only",
-            remedy="raise labels.num_hypotheses",
-        )
-    return Cell(row, settings, seed, resolved, generation)
-
-
-def _short_names(rows: Any) -> dict[str, str]:
-    """The last part of each setting's name, or all of it where two would be called the same."""
-    keys = dict.fromkeys(key for row in rows for key in row)
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: name if last.count(name) == 1 else key for key, name in zip(keys, last)}
-
-
-def _words(name: str, value: Any) -> str:
-    """A setting as a part of a row's name; a kind says itself what it is."""
-    if name == "kind":
-        return str(value)
-    return f"{name} {value if isinstance(value, str) else json.dumps(value)}"
 
 
 class Sweep:
@@ -209,7 +119,6 @@ class Sweep:
         rows: dict[str, list[Cell]] = {}
         for cell in done:
             rows.setdefault(cell.row, []).append(cell)
-        baseline = self.cells[0].row
         counts = {
             row: np.sum([evaluations.counts(c.name) for c in cells], axis=0)
             for row, cells in rows.items()
@@ -221,9 +130,9 @@ class Sweep:
         }
         return {
             "teacher": teacher,
-            "baseline": baseline,
+            "baselines": sorted({cell.baseline for cell in self.cells}),
             "rows": {
-                row: self._row(cells, systems, counts[row], counts.get(baseline))
+                row: self._row(cells, systems, counts[row], counts.get(cells[0].baseline))
                 for row, cells in rows.items()
             },
             "unfinished": [cell.name for cell in self.cells if cell not in done],
@@ -248,7 +157,8 @@ class Sweep:
         rates = [seed["wer"] for seed in seeds]
         _, low, high = rate_with_interval(counts)
         row = {
-            "settings": dict(cells[0].settings),
+            "settings": cells[0].settings,
+            "baseline": cells[0].baseline,
             "labels": self._labels(cells[0]),
             "wer": float(np.mean(rates)),
             "wer_low": low,

@@ -50,7 +50,7 @@ def pareto(results: Mapping[str, Any]) -> Figure:
     rows = {**results["rows"], "teacher": {**results["teacher"]}}
     for name, row in rows.items():
         wer, low, high = (100 * row[key] for key in ("wer", "wer_low", "wer_high"))
-        is_teacher, is_baseline = name == "teacher", name == results["baseline"]
+        is_teacher, is_baseline = name == "teacher", name in results["baselines"]
         colour = "black" if is_teacher else "tab:red" if is_baseline else "tab:blue"
         megabytes = row["bytes"] / 1e6
         axes.errorbar(megabytes, wer, [[max(0, wer - low)], [max(0, high - wer)]], fmt="o",
@@ -79,7 +79,7 @@ def curves(results: Mapping[str, Any]) -> Figure:
     figure, axes = _canvas("epoch", "validation word error rate, %")
     for name, row in results["rows"].items():
         curve = [100 * value for value in row["seeds"][0]["validation_curve"]]
-        style = "--" if name == results["baseline"] else "-"
+        style = "--" if name in results["baselines"] else "-"
         axes.plot(range(1, len(curve) + 1), curve, style, label=name, linewidth=1.2)
     axes.set_yscale("log")
     axes.set_xscale("log")

@@ -22,7 +22,7 @@ def sweep_table(results: Mapping[str, Any]) -> str:
             f"{100 * row['wer']:.2f}",
             _spread(row),
             f"{100 * row['wer_low']:.2f} - {100 * row['wer_high']:.2f}",
-            *_against(row, is_baseline=name == results["baseline"]),
+            *_against(name, row),
             f"{row['parameters']:,}",
             f"{teacher['parameters'] / row['parameters']:.1f}x",
             human_bytes(row["bytes"]),
@@ -42,8 +42,8 @@ def _spread(row: Mapping[str, Any]) -> str:
     return "-" if deviation is None else f"{100 * deviation:.2f}"
 
 
-def _against(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
-    if is_baseline or "difference" not in row:
+def _against(name: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    if name == row["baseline"] or "difference" not in row:
         return "-", "-"
     difference = row["difference"]
     return f"{100 * difference['wer']:+.2f}", f"{difference['p_value']:.3f}"
@@ -51,21 +51,23 @@ def _against(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
 
 def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     """What won, how much of the audio was transcribed, and how good the labels were."""
-    rows, baseline = results["rows"], results["baseline"]
-    others = {name: row for name, row in rows.items() if name != baseline}
+    rows = results["rows"]
+    others = {name: row for name, row in rows.items() if name not in results["baselines"]}
     data = results["training_data"]
     yield (
         f"{data['transcribed_utterances']} of {data['utterances']} utterances to learn from have a "
         f"transcript ({data['transcribed_hours']:.2f} of {data['hours']:.2f} h)."
     )
-    if others and baseline in rows:
-        name = min(others, key=lambda each: others[each]["wer"])
-        best = others[name]
-        yield (
-            f"The best student ({name}) makes {100 * best['wer']:.2f} % word errors, the baseline "
-            f"({baseline}) {100 * rows[baseline]['wer']:.2f} %: {outcome(best['difference'])}; the "
-            f"teacher {100 * results['teacher']['wer']:.2f} %."
-        )
+    for baseline in results["baselines"]:
+        rivals = {n: row for n, row in others.items() if row["baseline"] == baseline}
+        if rivals and baseline in rows:
+            name = min(rivals, key=lambda each: rivals[each]["wer"])
+            yield (
+                f"The best student ({name}) makes {100 * rivals[name]['wer']:.2f} % word errors, "
+                f"its baseline ({baseline}) {100 * rows[baseline]['wer']:.2f} %: "
+                f"{outcome(rivals[name]['difference'])}; the teacher "
+                f"{100 * results['teacher']['wer']:.2f} %."
+            )
     yield from label_sentences(results["labels"])
     if results["unfinished"]:
         yield f"Not finished yet: {', '.join(results['unfinished'])}."
@@ -97,8 +99,8 @@ def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str,
         "",
         f"Test set: {first['utterances']} utterances, {first['words']} words. WER is the mean over "
         "the seeds, spread its standard deviation; interval and p-value are of the mean, by a "
-        "paired bootstrap over utterances against the baseline "
-        f"({results['baseline']}), which takes as many optimizer steps as the others.",
+        "paired bootstrap over utterances against the baseline of the same size "
+        f"({' or '.join(results['baselines'])}), which takes as many optimizer steps.",
         "",
         *(f"![{what}]({name})\n" for what, name in figures.items()),
         f"{provenance_line(results)}.",

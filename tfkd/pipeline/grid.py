@@ -1,0 +1,137 @@
+"""The students of a sweep: what a grid stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tfkd.config import RunConfig, SweepConfig, config_digest, with_overrides
+from tfkd.errors import ConfigError, did_you_mean
+from tfkd.pipeline.job import distilled
+
+_GENERATION, _VARIANT = "generation", "variant"
+_SEED = "student.training.seed"
+_SECTIONS = ("student", "labels")
+# Names of settings in tables; others are called by as much of their end as tells them apart.
+_NAMES = {"student.training.objective.num_hypotheses": "k", "labels.beam_width": "beam"}
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One student of the grid.
+
+    Attributes:
+      row: what sets it apart from other students, the seed left out.
+      baseline: the row that it is compared with.
+      settings: what the row says, as a mapping of settings to values.
+      config: the job's config with these settings and the seed.
+      generation: of the labels that it learns from.
+    """
+
+    row: str
+    baseline: str
+    settings: Settings
+    seed: int
+    config: RunConfig
+    generation: int
+
+    @cached_property
+    def name(self) -> str:
+        """Name of its folder: readable, and another one for other settings."""
+        digest = config_digest(self.config.student, self.config.labels)[:8]
+        words = "".join(c if c.isalnum() or c in "._" else "-" for c in self.row)
+        return f"{words[:60]}-seed-{self.seed}-{digest}"
+
+
+def cells_of(config: RunConfig) -> list[Cell]:
+    """The students of `config.sweep`, all of the first seed before those of the second.
+
+    Raises:
+      ConfigError: if there is no grid, or a setting does not exist or does not fit.
+    """
+    sweep = config.sweep
+    if not sweep.grid:
+        raise ConfigError("sweep.grid: holds nothing to try", remedy="see docs/guide/sweeps.md")
+    tried = [*itertools.chain(*map(_products, sweep.grid))]
+    baselines = [_baseline_of(each, sweep) for each in tried]
+    distinct = {json.dumps(each, sort_keys=True): each for each in (*baselines, *tried)}
+    names = _short_names(distinct.values())
+    return [
+        _cell(config, settings, seed, names)
+        for seed in sweep.seeds
+        for settings in distinct.values()
+    ]
+
+
+def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values))
+
+
+def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:
+    """The baseline of the same variant."""
+    variant = {key: value for key, value in settings.items() if key == _VARIANT}
+    return {**variant, **sweep.baseline}
+
+
+def _cell(config: RunConfig, settings: Settings, seed: int, names: Mapping[str, str]) -> Cell:
+    row = _row_name(settings, names)
+    generation = settings.get(_GENERATION, 1)
+    if generation not in range(1, config.generations + 1):
+        raise ConfigError(f"sweep.grid: {_GENERATION} {generation} exceeds generations")
+    changes = _changes(settings, config.sweep.variants)
+    distilling = dataclasses.replace(config, student=distilled(config.student))
+    resolved = with_overrides(distilling, [*changes, f"{_SEED}={seed}"])
+    objective, held = resolved.student.training.objective, resolved.labels.num_hypotheses
+    if objective.kind != "truth" and objective.num_hypotheses > held:
+        remedy = "raise labels.num_hypotheses"
+        raise ConfigError(f"sweep.grid: {row}: the labels hold {held} hypotheses", remedy=remedy)
+    baseline = _row_name(_baseline_of(settings, config.sweep), names)
+    return Cell(row, baseline, dict(settings), seed, resolved, generation)
+
+
+def _changes(settings: Settings, variants: Mapping[str, Settings]) -> Iterator[str]:
+    """The `key=value` overrides that settings of a grid stand for."""
+    for key, value in settings.items():
+        if key == _VARIANT:
+            if value not in variants:
+                remedy = did_you_mean(str(value), variants) or "describe it in sweep.variants"
+                raise ConfigError(f"sweep.grid: there is no variant {value!r}", remedy=remedy)
+            yield from _changes(variants[value], {})
+        elif key != _GENERATION:
+            if key.partition(".")[0] not in _SECTIONS or key == _SEED:
+                remedy = "use settings of student and labels, generation, variant, and sweep.seeds"
+                raise ConfigError(f"sweep.grid: {key} cannot be varied", remedy=remedy)
+            yield f"{key}={json.dumps(value)}"
+
+
+def _short_names(rows: Iterable[Settings]) -> dict[str, str]:
+    """What each setting is called in the rows of a table."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: _NAMES.get(key) or _unique_end(key, keys) for key in keys}
+
+
+def _unique_end(key: str, keys: Iterable[str]) -> str:
+    """The shortest run of last parts of a setting's name that no other one ends with."""
+    parts = key.split(".")
+    ends = (".".join(parts[first:]) for first in range(len(parts) - 1, -1, -1))
+    others = [f".{other}" for other in keys if other not in (key, *_NAMES)]
+    return next(end for end in ends if not any(other.endswith(f".{end}") for other in others))
+
+
+def _row_name(settings: Settings, names: Mapping[str, str]) -> str:
+    return ", ".join(_words(names[key], value) for key, value in settings.items())
+
+
+def _words(name: str, value: Any) -> str:
+    """A setting as a part of a row's name; a kind or a variant says itself what it is."""
+    if name in ("kind", _VARIANT):
+        return str(value)
+    return f"{name} {value if isinstance(value, str) else json.dumps(value)}"
