@@ -1,10 +1,13 @@
 """N-gram models as tensors say exactly what the ARPA file says."""
 
+import bz2
 import gzip
 import io
 import itertools
+import lzma
 import math
 import re
+import time
 
 import arpa
 import numpy as np
@@ -146,6 +149,137 @@ def test_words_that_the_recogniser_cannot_say_are_left_out(tmp_path):
         load_ngram_model(written(tmp_path / "lm.arpa", text), TOKENIZER) for text in (BY_HAND, more)
     ]
     np.testing.assert_array_equal(*(spoken(model, [A, B, C, A]) for model in models))
+
+
+def test_back_off_weights_of_the_highest_order_count_for_nothing(tmp_path, caplog):
+    """A 2-gram model that was cut from one of a higher order keeps them (kenlm#380)."""
+    without = BY_HAND[: BY_HAND.index("\\3-grams:")].replace("ngram 3=1\n", "")
+    with_them = without + "\\end\\\n"
+    without = re.sub(r"(<s> a|a b)\t-\S+", r"\1", without) + "\\end\\\n"
+    assert with_them.count("-0.4") == 1
+    assert without.count("-0.4") == 0
+    models = [
+        load_ngram_model(written(tmp_path / "lm.arpa", text), TOKENIZER)
+        for text in (with_them, without)
+    ]
+    assert caplog.text.count("leaves out the back-off weights of 2 2-grams") == 1
+    np.testing.assert_array_equal(*(spoken(model, [A, B, A, A]) for model in models))
+    (said,) = spoken(models[0], [A, B]) / NATURAL
+    # a b is listed; after b nothing is, so b's own weight counts, and that of "a b" does not.
+    np.testing.assert_allclose(said[1, B], -0.6, atol=1e-6)
+    np.testing.assert_allclose(said[2, [A, EOS_ID]], [-0.2 - 0.7, -0.3], atol=1e-6)
+
+
+def test_back_off_weights_of_unigrams_alone_count_for_nothing(tmp_path):
+    text = BY_HAND[: BY_HAND.index("\\2-grams:")].replace("ngram 2=3\nngram 3=1\n", "")
+    model = load_ngram_model(written(tmp_path / "lm.arpa", text + "\\end\\\n"), TOKENIZER)
+    (said,) = spoken(model, [A]) / NATURAL
+    np.testing.assert_allclose(said[:, [A, B]], [[-0.7, -0.9]] * 2, atol=1e-6)
+
+
+def test_an_announced_order_without_n_grams_is_not_the_highest(tmp_path):
+    cut = BY_HAND.replace("ngram 3=1", "ngram 3=0").replace("-0.05\t<s> a b\n", "")
+    model = load_ngram_model(written(tmp_path / "lm.arpa", cut), TOKENIZER)
+    assert model.order == 2
+    np.testing.assert_allclose(spoken(model, [A, B])[0, 2, A] / NATURAL, -0.2 - 0.7, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("ngram 3=1\n\n", "ngram 3=1\n"),
+        lambda text: text.replace("\\data\\\n", "\\data\\\n\n"),
+        lambda text: text.replace("ngram 2=3\n", "ngram 2=3\n\n"),
+        lambda text: text.replace("\n\n", "\n"),
+        lambda text: "\ufeff" + text.removeprefix("made by hand\n"),
+        lambda text: text.replace("\n", "\r\n"),
+    ],
+)
+def test_files_that_other_tools_read_say_the_same(tmp_path, change):
+    """No blank line before the n-grams (kaldi#643), more of them, a byte order mark."""
+    texts = BY_HAND, change(BY_HAND)
+    assert texts[0] != texts[1]
+    models = [load_ngram_model(written(tmp_path / "lm.arpa", text), TOKENIZER) for text in texts]
+    np.testing.assert_array_equal(*(spoken(model, [A, B, C]) for model in models))
+
+
+def test_gzip_is_told_by_its_content_not_by_its_name(tmp_path):
+    written(tmp_path / "plain.arpa.gz", BY_HAND)
+    (tmp_path / "packed.arpa").write_bytes(gzip.compress(BY_HAND.encode()))
+    models = [load_ngram_model(tmp_path / n, TOKENIZER) for n in ("plain.arpa.gz", "packed.arpa")]
+    np.testing.assert_array_equal(*(spoken(model, [A, B]) for model in models))
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"mmap lm http://kheafield.com/code format version 5\n\0", "is a KenLM binary"),
+        (b"SRILM_BINARY_NGRAM_002\n", "is an SRILM binary"),
+        (b"Qblmt 3 1000\n", "is a quantised IRSTLM binary"),
+        (b"iARPA\n\n\\data\\\n", "is an intermediate IRSTLM file"),
+        (bz2.compress(BY_HAND.encode()), "is a bzip2 file"),
+        (lzma.compress(BY_HAND.encode()), "is an xz file"),
+        (BY_HAND.encode("utf-16"), "is a UTF-16 file"),
+    ],
+)
+def test_other_formats_are_named(tmp_path, start, name):
+    (tmp_path / "lm.bin").write_bytes(start)
+    with pytest.raises(LanguageModelError, match=rf"lm\.bin: {name}, not an ARPA file \(\w"):
+        load_ngram_model(tmp_path / "lm.bin", TOKENIZER)
+
+
+@pytest.mark.parametrize("spelt", ["|", "<space>", "_"])
+def test_another_spelling_of_the_space_is_named(tmp_path, spelt):
+    text = BY_HAND.replace("1=5", "1=6").replace("-0.7\ta", f"-0.5\t{spelt}\n-0.7\ta")
+    path = written(tmp_path / "lm.arpa", text)
+    with pytest.raises(LanguageModelError, match=re.escape(f"the space {spelt!r}, not '\u2581'")):
+        load_ngram_model(path, TOKENIZER)
+    both = text.replace("1=6", "1=7").replace("-0.7\ta", "-0.5\t\u2581\n-0.7\ta")
+    load_ngram_model(written(path, both), TOKENIZER)
+
+
+def test_a_model_without_sentence_ends_is_refused(tmp_path):
+    text = BY_HAND.replace("1=5", "1=4").replace("-1.0\t</s>\n", "")
+    text = text.replace("2=3", "2=2").replace("-0.3\tb </s>\n", "")
+    with pytest.raises(LanguageModelError, match="does not list </s>, so it cannot say where"):
+        load_ngram_model(written(tmp_path / "lm.arpa", text), TOKENIZER)
+
+
+def test_units_that_are_not_listed_are_named(tmp_path, caplog):
+    load_ngram_model(written(tmp_path / "lm.arpa", BY_HAND), TOKENIZER)
+    assert "does not list 2 of the units, which count as <unk>: \u2581 c" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("start", "block", "message"),
+    [
+        (b"", b" " * 2**20, "line 1 has more than 65,536 bytes"),
+        (b"", b"\n" * 2**20, "has more than 2,010,000 lines"),
+        (b"\\data\\\n", b"\n" * 2**20, "has more than 2,010,000 lines"),
+        (b"", (b"x" * 60_000 + b"\n") * 16, "lines or 536,"),
+        (BY_HAND.partition("\\2-grams:")[0].encode(), b" " * 2**20, "has more than 65,536 bytes"),
+    ],
+)
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path, start, block, message):
+    path = tmp_path / "lm.arpa.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(start)
+        for _ in range(2**30 // len(block)):
+            file.write(block)
+    assert path.stat().st_size < 2**23
+    begun = time.monotonic()
+    with pytest.raises(LanguageModelError, match=message):
+        load_ngram_model(path, TOKENIZER)
+    assert time.monotonic() - begun < 20
+
+
+def test_an_order_that_no_search_can_join_is_refused(tmp_path):
+    lines = ["\\data\\", *(f"ngram {n}=1" for n in range(1, 3001))]
+    for n in range(1, 3001):
+        lines += [f"\\{n}-grams:", f"-1\t{' '.join(['a'] * n)}\t-0.1"]
+    path = written(tmp_path / "lm.arpa", "\n".join([*lines, "\\end\\", ""]))
+    with pytest.raises(LanguageModelError, match="its order is above 16"):
+        load_ngram_model(path, TOKENIZER)
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import gzip
+import io
+import itertools
+import logging
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple
 
 from tfkd.errors import LanguageModelError
+
+_LOG = logging.getLogger("tfkd")
 
 # No more digits than a 64-bit number has: Python refuses to convert thousands of them.
 _COUNT = re.compile(r"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})$")
 _HEADER = re.compile(r"\\(\d{1,18})-grams:$")
 _NATURAL = math.log(10.0)
-# What toolkits write for a probability of zero.
+# Toolkits write this for a probability of zero.
 _LEAST_LOG10 = -99.0
+
+# A search takes a step of the graph for each order; toolkits stop at 6 to 9.
+_HIGHEST_ORDER = 16
+# The longest n-grams have about a hundred bytes. A compressed file of a few megabytes can unpack to
+# one line, or to line ends alone, of gigabytes.
+_LONGEST_LINE = 1 << 16
+_MOST_BYTES = 1 << 29
+_MOST_OTHER_LINES = 10_000
+
+_GZIP = b"\x1f\x8b"
+_UNPACK = "unpack it: .arpa and .arpa.gz are read"
+_WRITE_TEXT = "give the ARPA file that it was made from"
+# The first bytes of files that are taken for ARPA files -> what they are, and what to do.
+_OTHER_FORMATS = {
+    b"mmap lm http://kheafield.com/code": ("a KenLM binary", _WRITE_TEXT),
+    b"SRILM_BINARY_NGRAM": ("an SRILM binary", "write it as text: ngram -lm FILE -write-lm OUT"),
+    b"blmt": ("an IRSTLM binary", "write it as text: compile-lm --text=yes FILE OUT"),
+    b"Qblmt": ("a quantised IRSTLM binary", _WRITE_TEXT),
+    b"qARPA": ("a quantised IRSTLM file", _WRITE_TEXT),
+    b"iARPA": ("an intermediate IRSTLM file", "write it as text: compile-lm --text=yes FILE OUT"),
+    b"BZh": ("a bzip2 file", _UNPACK),
+    b"\xfd7zXZ\x00": ("an xz file", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("a zstd file", _UNPACK),
+    b"PK\x03\x04": ("a zip file", _UNPACK),
+    b"\xff\xfe": ("a UTF-16 file", "convert it to UTF-8"),
+    b"\xfe\xff": ("a UTF-16 file", "convert it to UTF-8"),
+}
+
+Lines = Iterator[tuple[int, str]]
 
 
 class Entry(NamedTuple):
-    """What an ARPA file says of one n-gram, in natural logarithms."""
+    """The values of one n-gram in an ARPA file, in natural logarithms."""
 
     log_prob: float  # of its last word after the others
     backoff: float  # added where a longer n-gram that begins with this one is not listed
@@ -35,30 +69,114 @@ class ArpaModel(NamedTuple):
 
 
 def read_arpa(path: str | Path, *, most_ngrams: int) -> ArpaModel:
-    """Reads an ARPA file, compressed where its name ends in .gz.
+    """Reads an ARPA file, plain or compressed with gzip, whatever its name.
+
+    The format gives back-off weights to no n-gram of the highest order. Files that were cut from a
+    model of a higher order keep them there; they are left out, with a warning.
 
     Raises:
-      LanguageModelError: if it is missing, is not such a file, is cut short, or announces more
-        than `most_ngrams`.
+      LanguageModelError: if it is missing, is not such a file, is cut short, announces more than
+        `most_ngrams`, or unpacks to more than any such file holds.
     """
     path = Path(path)
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            return _read(file, path, most_ngrams)
+        with open(path, "rb") as file:
+            _refuse_other_formats(file, path)
+            with _unpacked(file) as text:
+                return _read(_lines_of(text, path, most_ngrams), path, most_ngrams)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise LanguageModelError(f"cannot read the language model: {error}", path=path) from error
 
 
-def _read(file: TextIO, path: Path, most_ngrams: int) -> ArpaModel:
-    lines = enumerate((line.strip(" \t\r\n") for line in file), 1)
-    counts = _read_counts(lines, path)
+def _refuse_other_formats(file: BinaryIO, path: Path) -> None:
+    start = file.read(max(map(len, _OTHER_FORMATS)))
+    file.seek(0)
+    for prefix, (name, remedy) in _OTHER_FORMATS.items():
+        if start.startswith(prefix):
+            raise LanguageModelError(f"is {name}, not an ARPA file", path=path, remedy=remedy)
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO | gzip.GzipFile | io.BufferedReader:
+    """The bytes of the text, unpacked where the file begins as gzip files do."""
+    is_packed = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    return io.BufferedReader(gzip.GzipFile(fileobj=file)) if is_packed else file
+
+
+def _lines_of(file: BinaryIO | io.BufferedIOBase, path: Path, most_ngrams: int) -> Lines:
+    """Yields number and content of the lines that are not blank, within the limits above."""
+    num_bytes = 0
+    for number in itertools.count(1):
+        line = file.readline(_LONGEST_LINE + 1)
+        num_bytes += len(line)
+        if not line:
+            return
+        if len(line) > _LONGEST_LINE:
+            raise _far_too_large(f"line {number} has more than {_LONGEST_LINE:,} bytes", path)
+        if number > most_ngrams + _MOST_OTHER_LINES or num_bytes > _MOST_BYTES:
+            raise _far_too_large(f"has more than {number - 1:,} lines or {num_bytes:,} bytes", path)
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip(" \t\r\n")
+        if text:
+            yield number, text
+
+
+def _far_too_large(what: str, path: Path) -> LanguageModelError:
+    return LanguageModelError(f"is no ARPA file that can be read: {what}", path=path)
+
+
+def _read(lines: Lines, path: Path, most_ngrams: int) -> ArpaModel:
+    counts, rest = _read_counts(lines, path)
     if sum(counts.values()) > most_ngrams:
         raise LanguageModelError(
             f"holds {sum(counts.values()):,} n-grams, more than {most_ngrams:,}",
             path=path,
             remedy="prune it (lmplz --prune 0 1 2), or lower its order",
         )
+    entries, found = _read_entries(rest, counts, path)
+    if found != counts:
+        raise LanguageModelError(
+            f"announces {counts} n-grams by order, holds {found}",
+            path=path,
+            remedy="it was cut short or edited: write it again",
+        )
+    order = max((order for order, count in counts.items() if count), default=1)
+    return ArpaModel(order, _without_last_backoffs(entries, order, path))
+
+
+def _read_counts(lines: Lines, path: Path) -> tuple[dict[int, int], Lines]:
+    """Reads the \\data\\ section; returns its counts, and the lines from the first after it.
+
+    Whatever stands before the section is a comment.
+    """
+    counts: dict[int, int] = {}
+    rest: Iterable[tuple[int, str]] = ()
+    for _, line in lines:
+        if line == "\\data\\":
+            break
+    for number, line in lines:
+        if not (count := _COUNT.match(line)):
+            rest = [(number, line)]
+            break
+        counts[int(count[1])] = int(count[2])
+        if len(counts) > _HIGHEST_ORDER:
+            raise LanguageModelError(
+                f"its order is above {_HIGHEST_ORDER}, the highest that a search can join",
+                path=path,
+                remedy="lower its order",
+            )
+    if not counts or sorted(counts) != list(range(1, len(counts) + 1)):
+        raise LanguageModelError(
+            "is not an ARPA file: no \\data\\ section that counts its n-grams",
+            path=path,
+            remedy="give a text ARPA file (lmplz --arpa)",
+        )
+    return counts, itertools.chain(rest, lines)
+
+
+def _read_entries(
+    lines: Lines, counts: dict[int, int], path: Path
+) -> tuple[dict[tuple[str, ...], Entry], dict[int, int]]:
+    """The n-grams up to \\end\\, or to one more than was announced; and how many of each order."""
     entries: dict[tuple[str, ...], Entry] = {}
     found = dict.fromkeys(counts, 0)
     order = 0
@@ -71,44 +189,19 @@ def _read(file: TextIO, path: Path, most_ngrams: int) -> ArpaModel:
                 raise LanguageModelError(
                     f"line {number}: {order}-grams are not in \\data\\", path=path
                 )
-        elif line:
-            ngram, entry = _read_entry(line, order, f"line {number}", path)
-            if fault := _fault(ngram, entries):
-                raise LanguageModelError(f"line {number}: {line!r}{fault}", path=path)
-            entries[ngram] = entry
-            found[order] += 1
-            if found[order] > counts[order]:
-                break
-    if found != counts:
-        raise LanguageModelError(
-            f"announces {counts} n-grams by order, holds {found}",
-            path=path,
-            remedy="it was cut short or edited: write it again",
-        )
-    return ArpaModel(max(counts), entries)
-
-
-def _read_counts(lines: Iterator[tuple[int, str]], path: Path) -> dict[int, int]:
-    """The \\data\\ section, up to the empty line after it; what stands before it is a comment."""
-    counts: dict[int, int] = {}
-    for _, line in lines:
-        if line == "\\data\\":
+            continue
+        ngram, entry = _read_entry(line, order, f"line {number}", path)
+        if fault := _fault(ngram, entries):
+            raise LanguageModelError(f"line {number}: {line!r}{fault}", path=path)
+        entries[ngram] = entry
+        found[order] += 1
+        if found[order] > counts[order]:
             break
-    for _, line in lines:
-        if not (count := _COUNT.match(line)):
-            break
-        counts[int(count[1])] = int(count[2])
-    if not counts or sorted(counts) != list(range(1, len(counts) + 1)):
-        raise LanguageModelError(
-            "is not an ARPA file: no \\data\\ section that counts its n-grams",
-            path=path,
-            remedy="give a text ARPA file (lmplz --arpa), not a binary one",
-        )
-    return counts
+    return entries, found
 
 
 def _fault(ngram: tuple[str, ...], entries: dict[tuple[str, ...], Entry]) -> str:
-    """What is wrong with an n-gram after the earlier ones; empty if nothing."""
+    """Says what is wrong with an n-gram after the earlier ones; empty if nothing is."""
     if ngram in entries:
         return " occurs twice"
     strange = [word for word in ngram if (word,) not in entries] if len(ngram) > 1 else []
@@ -127,3 +220,18 @@ def _read_entry(line: str, order: int, at: str, path: Path) -> tuple[tuple[str, 
     except ValueError as error:
         raise LanguageModelError(f"{at}: {line!r}: {error}", path=path) from error
     return tuple(fields[1 : order + 1]), Entry(log10 * _NATURAL, backoff10 * _NATURAL)
+
+
+def _without_last_backoffs(
+    entries: dict[tuple[str, ...], Entry], order: int, path: Path
+) -> dict[tuple[str, ...], Entry]:
+    last = [ngram for ngram, entry in entries.items() if len(ngram) == order and entry.backoff]
+    if last:
+        _LOG.warning(
+            "%s: leaves out the back-off weights of %d %d-grams: none are longer in this file",
+            path,
+            len(last),
+            order,
+        )
+        entries.update((ngram, entries[ngram]._replace(backoff=0.0)) for ngram in last)
+    return entries

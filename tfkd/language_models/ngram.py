@@ -8,6 +8,7 @@ Nothing is approximated, and the memory grows with the n-grams, not with context
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,15 +18,20 @@ import tensorflow as tf
 
 from tfkd.beam_search import Scorer
 from tfkd.errors import LanguageModelError
-from tfkd.language_models.arpa import Entry, read_arpa
+from tfkd.language_models.arpa import ArpaModel, Entry, read_arpa
 from tfkd.text import EOS_ID, FIRST_PIECE_ID, SOS_ID, UNK_ID, Tokenizer
 
+_LOG = logging.getLogger("tfkd")
+
 _SPACE_MARK = "\u2581"
-# Reading and packing are Python: minutes for as many.
+# Other projects spell the space as one of these.
+_OTHER_SPACES = ("|", "<space>", "<SPACE>", "<sp>", "_")
+# Reading and packing are plain Python, which takes minutes for this many.
 _MOST_NGRAMS = 2_000_000
-# Of a unit that the model does not list, where it has no <unk> either; KenLM's value.
+# The value of a unit that the model does not list, where it has no <unk> either, as in KenLM.
 _UNLISTED = -100.0 * np.log(10.0)
 _LEAST_KNOWN_SHARE = 0.5
+_SHOWN_UNITS = 10
 _ROOT = 0
 # Places that are searched at once for the children of a context.
 _WINDOW = 256
@@ -111,21 +117,17 @@ def unit_names(tokenizer: Tokenizer) -> list[str]:
 def load_ngram_model(path: str | Path, tokenizer: Tokenizer) -> NgramModel:
     """Reads an ARPA model whose words are the units of `tokenizer`, spelt as `unit_names` says.
 
-    N-grams with other words are left out: the recogniser cannot say them.
+    N-grams with other words are left out: the recogniser cannot say them. Units that the model
+    does not list are named in a warning.
 
     Raises:
-      LanguageModelError: if the file is no ARPA model, is too large, or is of other units.
+      LanguageModelError: if the file is no ARPA model, is too large, is of other units, spells the
+        space in another way, or does not list the end of a sentence.
     """
     arpa = read_arpa(path, most_ngrams=_MOST_NGRAMS)
     names = unit_names(tokenizer)
+    _check_spellings(arpa, names, path)
     listed = np.array([bool(name) and (name,) in arpa.entries for name in names])
-    known = listed[FIRST_PIECE_ID:].mean()
-    if known < _LEAST_KNOWN_SHARE:
-        raise LanguageModelError(
-            f"lists {known:.0%} of the tokenizer's units",
-            path=path,
-            remedy="train it on what tfkd lm-text writes",
-        )
     ids = {name: number for number, name in enumerate(names) if name}
     entries = {
         tuple(ids[word] for word in ngram): entry
@@ -133,6 +135,37 @@ def load_ngram_model(path: str | Path, tokenizer: Tokenizer) -> NgramModel:
         if all(word in ids for word in ngram)
     }
     return NgramModel(build_tables(entries, len(names)), arpa.order, listed)
+
+
+def _check_spellings(arpa: ArpaModel, names: Sequence[str], path: str | Path) -> None:
+    """Refuses a model in which the end or the space would score as unknown; names other gaps."""
+    units = names[FIRST_PIECE_ID:]
+    unlisted = [name for name in units if (name,) not in arpa.entries]
+    if len(unlisted) > (1 - _LEAST_KNOWN_SHARE) * len(units):
+        raise LanguageModelError(
+            f"lists {1 - len(unlisted) / len(units):.0%} of the tokenizer's units",
+            path=path,
+            remedy="train it on what tfkd lm-text writes",
+        )
+    if ("</s>",) not in arpa.entries:
+        raise LanguageModelError(
+            "does not list </s>, so it cannot say where a sentence ends",
+            path=path,
+            remedy="write it with sentence ends, as lmplz does",
+        )
+    foreign = [each for each in _OTHER_SPACES if each not in units and (each,) in arpa.entries]
+    if _SPACE_MARK in unlisted and foreign:
+        raise LanguageModelError(
+            f"spells the space {foreign[0]!r}, not {_SPACE_MARK!r}",
+            path=path,
+            remedy="replace it in the file, or train it on what tfkd lm-text writes",
+        )
+    missing = [*unlisted, *(["<s>"] if ("<s>",) not in arpa.entries else [])]
+    if missing:
+        shown = " ".join(missing[:_SHOWN_UNITS])
+        _LOG.warning(
+            "%s: does not list %d of the units, which count as <unk>: %s", path, len(missing), shown
+        )
 
 
 def build_tables(entries: Mapping[Ngram, Entry], vocab_size: int) -> NgramTables:
