@@ -102,7 +102,9 @@ def full(**changes: object) -> dict:
         ("{", "line 2: Expecting"),
         ("[1]", "is not an object with an utterance_id"),
         ({"hypotheses": []}, "is not an object with an utterance_id"),
-        ({"utterance_id": 7, "hypotheses": []}, "is not an object with an utterance_id"),
+        ({"utterance_id": 7.5, "hypotheses": []}, "is not an object with an utterance_id"),
+        ({"utterance_id": True, "hypotheses": []}, "is not an object with an utterance_id"),
+        ({"utterance_id": "a1", "nbest": ["x"]}, "no list of hypotheses, only utterance_id, nbest"),
         ({"utterance_id": "a1"}, "has no list of hypotheses"),
         ({"utterance_id": "a1", "hypotheses": "seven"}, "has no list of hypotheses"),
         (line("x", utterance_id="first"), "line 2: utterance 'first' is there twice"),
@@ -110,7 +112,17 @@ def full(**changes: object) -> dict:
         (line({"log_prob": -1}), "hypothesis 0: has no text"),
         (line({"text": 7}), "text is not a text"),
         (line({"text": "x", "logprob": -1}), "unknown field 'logprob', did you mean 'log_prob'"),
+        (line({"text": "x", "tokenLogProbs": [1]}), "did you mean 'token_log_probs'"),
         (line({"text": "x", "am": -1}), "unknown field 'am', known are text, token_ids, log"),
+        (line({"text": "x", "log_prob": 12.5}), "log_prob is 12.5, but the natural logarithm of a"),
+        (line({"text": "x", "log_prob": -1}, {"text": "y", "log_prob": 0.7}), "hypothesis 1: log"),
+        (full(token_log_probs=[-1, 0.5, 0]), "one of token_log_probs is 0.5, but the natural log"),
+        (line({"text": "x", "prob": 0.7}), "'prob', give its natural logarithm as log_prob"),
+        (line({"text": "x", "confidence": 0.7}), "'confidence', give its natural logarithm"),
+        (line({"text": "x", "avg_logprob": -0.3}), "'avg_logprob', a mean is no log_prob: multip"),
+        (line({"text": "x", "total_cost": 9}), "'total_cost', a cost is no log_prob: give its neg"),
+        (line({"text": "x", "lm_score": 9}), "'lm_score', a part is no score"),
+        (line({"text": "x", "transcript": "y"}), "'transcript', did you mean 'text'"),
         (line({"text": "x", "log_prob": "-1"}), "log_prob is not a number"),
         (line({"text": "x", "log_prob": True}), "log_prob is not a number"),
         (line({"text": "x", "coverage": [1]}), "coverage is not a number"),
@@ -139,6 +151,19 @@ def test_a_malformed_line_is_named(tmp_path, bad, words):
     assert message.startswith(f"{path}: line 2: ")
     assert words in message
     message.encode()
+
+
+def test_ids_are_read_as_in_manifests(tmp_path):
+    path = tmp_path / "nbest.jsonl"
+    rows = [{"utterance_id": 7, "hypotheses": ["x"]}, {"id": "b", "hypotheses": ["y"]}]
+    text = "\ufeff" + "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    assert read(path, "b", "7") == [(Hypothesis("y"),), (Hypothesis("x"),)]
+
+
+def test_a_log_prob_that_rounding_made_positive_is_one(tmp_path):
+    path = written(tmp_path / "nbest.jsonl", line({"text": "x", "log_prob": 1e-6}))
+    assert read(path, "a1") == [(Hypothesis("x", log_prob=1e-6),)]
 
 
 def test_bytes_that_are_not_text_are_named(tmp_path):

@@ -190,10 +190,22 @@ def test_utterances_that_the_store_does_not_know_are_refused(prepared, tmp_path)
     path = foreign_list(tmp_path / "list.jsonl", prepared["test"])
     with open(path, "a") as file:
         file.write('{"utterance_id": "tset-03", "hypotheses": ["ba"]}\n')
-    with pytest.raises(ManifestError, match="1 of its utterances are not in .*'tset-03'") as raised:
+    with pytest.raises(
+        ManifestError, match="1 of its 7 utterances are not among .*'tset-03'"
+    ) as raised:
         jsonl_to_labels(path, prepared["test"], tmp_path / "labels", PrepareConfig())
     assert "did you mean 'test-03'" in str(raised.value)
     assert not (tmp_path / "labels").exists()
+
+
+def test_ids_that_are_file_names_are_told_what_the_data_calls_them(prepared, tmp_path):
+    rows = [{"utterance_id": f"clips/test-{number:02d}.wav", "hypotheses": ["ba"]}
+            for number in range(6)]  # fmt: skip
+    with pytest.raises(ManifestError, match="the data calls it 'test-00'") as raised:
+        jsonl_to_labels(
+            write_rows(tmp_path / "list.jsonl", rows), prepared["test"], tmp_path / "o", ANY_SHARE
+        )
+    assert str(prepared["test"].directory) not in str(raised.value)
 
 
 def test_utterances_that_the_store_rejected_are_passed_over(prepared, tmp_path):

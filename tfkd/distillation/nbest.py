@@ -5,7 +5,8 @@ One utterance a line, its hypotheses best first:
     {"utterance_id": "a1", "hypotheses": [{"text": "seven four", "log_prob": -1.5}, ...]}
 
 A hypothesis is an object with the fields of `tfkd.records.Hypothesis`, of which all but the text
-may be absent or null, or only its text. What else a line holds is not read.
+may be absent or null, or only its text. Other keys of a line are not read. As in manifests, the id
+may stand under `id`, may be a whole number, and the file may begin with a byte order mark.
 """
 
 from __future__ import annotations
@@ -108,11 +109,10 @@ def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse(line: bytes, extra_characters: str) -> tuple[str, Hypotheses]:
-    row = json.loads(line.decode(), parse_constant=_refuse_constant)
-    if not isinstance(row, dict) or not isinstance(row.get("utterance_id"), str):
-        raise ValueError("is not an object with an utterance_id")
+    row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    utterance_id = _utterance_id(row)
     if not isinstance(row.get("hypotheses"), list):
-        raise ValueError("has no list of hypotheses")
+        raise ValueError(f"has no list of hypotheses, only {', '.join(row)}")
     hypotheses = []
     for rank, value in enumerate(row["hypotheses"]):
         try:
@@ -122,7 +122,16 @@ def _parse(line: bytes, extra_characters: str) -> tuple[str, Hypotheses]:
     contradiction = next(hypotheses_faults(hypotheses), None)
     if contradiction is not None:
         raise ValueError(contradiction)
-    return row["utterance_id"], tuple(hypotheses)
+    return utterance_id, tuple(hypotheses)
+
+
+def _utterance_id(row: Any) -> str:
+    """The id of a line; a whole number is read as in a manifest."""
+    if isinstance(row, dict):
+        value = row.get("utterance_id", row.get("id"))
+        if isinstance(value, str) or _is_whole_number(value):
+            return str(value)
+    raise ValueError("is not an object with an utterance_id")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -137,8 +146,7 @@ def _hypothesis(value: Any, extra_characters: str) -> Hypothesis:
     known: dict[str, Any] = {n: entry for n, entry in value.items() if entry not in (None, [])}
     for name, entry in known.items():
         if name not in _FIELDS:
-            advice = did_you_mean(name, _FIELDS) or f"known are {', '.join(_FIELDS)}"
-            raise ValueError(f"unknown field {name!r}, {advice}")
+            raise ValueError(f"unknown field {name!r}, {_advice(name)}")
         expected, is_expected = _FIELDS[name]
         if not is_expected(entry):
             raise ValueError(f"{name} is not {expected}")
@@ -148,6 +156,35 @@ def _hypothesis(value: Any, extra_characters: str) -> Hypothesis:
         known["text"] = normalise(known["text"], extra_characters=extra_characters)
     lists = {name: tuple(entry) for name, entry in known.items() if isinstance(entry, list)}
     return Hypothesis(**(known | lists))
+
+
+def _advice(name: str) -> str:
+    """What to write instead of a field of another project; never a field of another meaning."""
+    for known in _FIELDS:
+        if known.replace("_", "") == name.lower().replace("_", ""):
+            return f"did you mean {known!r}?"
+    for words, advice in _FOREIGN:
+        if any(word in name.lower() for word in words):
+            return advice
+    return did_you_mean(name, _FIELDS) or f"known are {', '.join(_FIELDS)}"
+
+
+# Parts of the names that other recognisers use -> what to do with such values; the first counts.
+_FOREIGN = (
+    (
+        ("avg", "mean"),
+        "a mean is no log_prob: multiply it by the number of tokens",
+    ),
+    (("log10",), "log_prob is a natural logarithm: multiply it by 2.302585"),
+    (("cost", "nll", "loss", "neg"), "a cost is no log_prob: give its negative as log_prob"),
+    (("am_", "lm_", "acoustic", "graph"), "a part is no score: give the sum as score"),
+    (
+        ("log",),
+        "did you mean 'log_prob', a natural logarithm of the whole text?",
+    ),
+    (("prob", "conf", "posterior"), "give its natural logarithm as log_prob"),
+    (("transcript", "sentence", "hyp"), "did you mean 'text'?"),
+)
 
 
 def _is_text(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tqdm import tqdm
@@ -101,11 +101,16 @@ def _check_ids(nbest: NBestList, store: Store, planned: Sequence[str]) -> None:
     known = {*planned, *(rejection.utterance_id for rejection in store.rejections)}
     unknown = [utterance_id for utterance_id in nbest.offsets if utterance_id not in known]
     if unknown:
+        example = unknown[0]
+        stem = PurePosixPath(example).stem
         raise ManifestError(
-            f"{len(unknown)} of its utterances are not in {store.directory}, for example "
-            f"{printable(unknown[0])!r}",
+            f"{len(unknown)} of its {len(nbest.offsets)} utterances are not among the "
+            f"{len(planned)} of the data, for example {printable(example)!r}",
             path=nbest.path,
-            remedy=did_you_mean(unknown[0], planned) or "give the data that was recognised",
+            remedy=f"the data calls it {printable(stem)!r}"
+            if stem in known
+            else did_you_mean(example, planned)
+            or f"the data has ids like {planned[0]!r}: give the data that was recognised",
         )
 
 

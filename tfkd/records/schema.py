@@ -62,6 +62,9 @@ OPTIONAL_VALUES = (
 
 _FLOAT32_MAX = 3.4028234663852886e38
 _INT64_MAX = 2**63 - 1
+# Sums of logarithms that others rounded may exceed zero by this much.
+_ROUNDING = 1e-3
+_NO_LOG_PROB = "but the natural logarithm of a probability is at most 0: a cost has the other sign"
 _FLAC_HEADER_BYTES = 42  # marker 4, block header 4, STREAMINFO 34
 
 Item = TypeVar("Item")
@@ -352,6 +355,10 @@ def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
         value = getattr(hypothesis, name)
         if value is not None and not _is_float32(value):
             yield f"{name} is {value}, not a finite float32"
+    if hypothesis.log_prob is not None and hypothesis.log_prob > _ROUNDING:
+        yield f"log_prob is {hypothesis.log_prob}, {_NO_LOG_PROB}"
+    if hypothesis.token_log_probs and max(hypothesis.token_log_probs) > _ROUNDING:
+        yield f"one of token_log_probs is {max(hypothesis.token_log_probs)}, {_NO_LOG_PROB}"
     for name in ("token_log_probs", "token_seconds"):
         values = getattr(hypothesis, name)
         # Without a call per value, of which a store has hundreds an utterance.
