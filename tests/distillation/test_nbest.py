@@ -99,7 +99,7 @@ def full(**changes: object) -> dict:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ("{", "line 2: Expecting"),
+        ("{", "line 2: is not JSON: Expecting"),
         ("[1]", "is not an object with an utterance_id"),
         ({"hypotheses": []}, "is not an object with an utterance_id"),
         ({"utterance_id": 7.5, "hypotheses": []}, "is not an object with an utterance_id"),
@@ -140,7 +140,7 @@ def full(**changes: object) -> dict:
         ('{"utterance_id": "a", "hypotheses": [{"text": "x", "score": 1e39}]}', "score is 1e+39"),
         ('{"utterance_id": "a", "hypotheses": [{"text": "x", "score": ' + "9" * 5001, "5001"),
         (line({**FULL, "text": "\ud800"}), "text holds characters that UTF-8 cannot express"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )  # fmt: skip
 def test_a_malformed_line_is_named(tmp_path, bad, words):

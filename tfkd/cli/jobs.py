@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +72,10 @@ def sweep(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     from tfkd.storage.files import write_text
+    from tfkd.storage.json_files import read_json_object
 
     try:
-        results = json.loads(Path(options.results).read_text(encoding="utf-8"))
+        results = read_json_object(options.results)
         page = _page_of(results, options.title, Path(options.out))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         remedy = "give the results.json that tfkd run or tfkd sweep wrote"

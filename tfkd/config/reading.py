@@ -30,6 +30,7 @@ from tfkd.config.settings import ObjectiveConfig, PrepareConfig, RunConfig, Syst
 from tfkd.config.strict_yaml import parse_yaml, read_yaml
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.storage.files import sha256_of_text
+from tfkd.storage.json_files import parse_json
 
 # No setting has a use for more; the product of two such numbers still fits 64 bits.
 _LARGEST = 2**31 - 1
@@ -155,7 +156,7 @@ def _with_moved_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The config as plain mappings and lists, which YAML and JSON can write."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return parse_json(json.dumps(dataclasses.asdict(config)))
 
 
 def to_yaml(config: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from tfkd.corpora.lines import Line, audio_path, check_span, collect, lines_of, parse_seconds
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
+from tfkd.storage.json_files import parse_json
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -24,9 +24,9 @@ def read_jsonl(path: Path) -> Corpus:
 
 def _jsonl_utterance(directory: Path, line: Line) -> Utterance:
     try:
-        fields = json.loads(line.text())
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"not JSON: {error}") from error
+        fields = parse_json(line.text())
+    except ValueError as error:
+        raise ManifestError(str(error)) from error
     if not isinstance(fields, dict):
         raise ManifestError("not a JSON object")
     name = _string(fields, "audio", "audio_filepath")

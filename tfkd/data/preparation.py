@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from tfkd.records import (
     open_verified,
 )
 from tfkd.storage.files import sha256_of_text
+from tfkd.storage.scratch import scratch_folder
 from tfkd.text import extra_characters_of, normalise
 
 _LOG = logging.getLogger("tfkd")
@@ -277,7 +277,7 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
     if is_store(data):
         yield open_verified(data)
         return
-    with tempfile.TemporaryDirectory(prefix="tfkd-") as scratch:
+    with scratch_folder() as scratch:
         prepare_corpus(read_corpus(data), data, scratch, config, is_kept=False)
         store = open_verified(scratch)
         _warn_of(store.rejections, len(store.index), data)

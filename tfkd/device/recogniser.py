@@ -24,6 +24,7 @@ import numpy as np
 
 from tfkd.audio.reading import read_audio
 from tfkd.errors import AudioError, CheckpointError, TfkdError
+from tfkd.storage.json_files import parse_json
 from tfkd.text import join_pieces
 
 METADATA_NAME = "tfkd.json"
@@ -130,7 +131,7 @@ def read_metadata(path: str | Path) -> DeviceMetadata:
             if head[IDENTIFIER[0]] != IDENTIFIER[1]:
                 raise _foreign(path, "is not a TFLite model")
             with zipfile.ZipFile(file) as archive:
-                content = json.loads(archive.read(METADATA_NAME))
+                content = parse_json(archive.read(METADATA_NAME))
                 graph_size = _graph_size(archive)
             metadata = _parse(content, path)
             _check_graph(file, graph_size, content.get("tflite_sha256"), path)
@@ -139,7 +140,7 @@ def read_metadata(path: str | Path) -> DeviceMetadata:
     except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError) as error:
         raise _foreign(path, "is a TFLite model without tfkd's metadata, or cut short") from error
     except ValueError as error:
-        raise _foreign(path, f"holds metadata that is not JSON: {error}") from error
+        raise _foreign(path, f"holds metadata that {error}") from error
     return metadata
 
 

@@ -11,7 +11,6 @@ may stand under `id`, may be a whole number, and the file may begin with a byte 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tfkd.errors import ManifestError, did_you_mean
 from tfkd.records import Hypothesis, hypotheses_faults
 from tfkd.records.plan import printable
 from tfkd.storage.files import sha256
+from tfkd.storage.json_files import parse_json
 from tfkd.text import normalise
 
 Hypotheses = tuple[Hypothesis, ...]
@@ -60,7 +60,7 @@ class NBestList:
                     utterance_id, hypotheses = _parse(line, extra_characters)
                     if utterance_id in offsets:
                         raise ValueError(f"utterance {utterance_id!r} is there twice")
-                except (ValueError, RecursionError) as fault:
+                except ValueError as fault:
                     raise ManifestError(printable(f"line {number}: {fault}"), path=path) from fault
                 offsets[utterance_id] = offset if hypotheses else None
         except OSError as error:
@@ -89,7 +89,7 @@ class NBestList:
                 file.seek(offset)
                 try:
                     found, hypotheses = _parse(file.readline(), self.extra_characters)
-                except (ValueError, RecursionError):
+                except ValueError:
                     found = None
                 if found != utterance_id:
                     raise ManifestError("was changed while it was read", path=self.path)
@@ -109,7 +109,7 @@ def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse(line: bytes, extra_characters: str) -> tuple[str, Hypotheses]:
-    row = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    row = parse_json(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
     utterance_id = _utterance_id(row)
     if not isinstance(row.get("hypotheses"), list):
         raise ValueError(f"has no list of hypotheses, only {', '.join(row)}")

@@ -10,6 +10,7 @@ from tfkd.corpora import Corpus, read_corpus
 from tfkd.corpora.joining import join_corpora, without_transcripts
 from tfkd.data.preparation import prepare, prepare_corpus
 from tfkd.storage.files import write_text
+from tfkd.storage.json_files import read_json_lines
 from tfkd.text import normalise
 
 TRAIN, VALID, TEST, TRAIN_ALL = "data/train", "data/valid", "data/test", "data/train-all"
@@ -43,8 +44,8 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
 
 def hidden_transcripts(work: Path) -> dict[str, str]:
     """Transcripts that nobody may learn from, by utterance; as normalised as those of stores."""
-    lines = (work / _HIDDEN).read_text(encoding="utf-8").splitlines()
-    return {row["utterance_id"]: row["text"] for row in map(json.loads, lines)}
+    rows = read_json_lines(work / _HIDDEN, {"utterance_id": str, "text": str})
+    return {row["utterance_id"]: row["text"] for row in rows}
 
 
 def _training_corpora(config: RunConfig) -> tuple[Corpus, Corpus]:

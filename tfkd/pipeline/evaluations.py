@@ -14,6 +14,7 @@ from tfkd.evaluation.evaluate import Transcript, evaluate, open_model
 from tfkd.metrics import count_word_errors
 from tfkd.records import Store
 from tfkd.storage.files import sha256, write_text
+from tfkd.storage.json_files import read_dataclass_lines
 
 
 class Evaluations:
@@ -45,8 +46,7 @@ class Evaluations:
 
     def counts(self, name: str) -> np.ndarray:
         """Word errors of each utterance, int64 [U, 4], in the order of the utterances' ids."""
-        lines = self._path(name).read_text(encoding="utf-8").splitlines()
-        rows = sorted((Transcript(**json.loads(line)) for line in lines), key=_id_of)
+        rows = sorted(read_dataclass_lines(self._path(name), Transcript), key=_id_of)
         return count_word_errors([r.reference for r in rows], [r.hypothesis for r in rows])
 
     def _path(self, name: str) -> Path:

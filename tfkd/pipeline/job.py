@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -28,9 +27,10 @@ from tfkd.pipeline.corpora import (
     prepared_stores,
 )
 from tfkd.pipeline.evaluations import Evaluations, model_identity
-from tfkd.pipeline.stages import Stage, run_stages, stage_seconds
+from tfkd.pipeline.stages import RESULTS, Stage, run_stages, stage_seconds
 from tfkd.records import Store, open_verified
 from tfkd.storage.files import write_json
+from tfkd.storage.json_files import read_json_lines, read_json_object, read_json_rows
 from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_products, train
 from tfkd.training.run_folder import COMPLETE
@@ -59,7 +59,7 @@ class Job:
         return [
             *stages,
             Stage("export", ("export",), (f"export/{REPORT}",), self._export),
-            Stage("evaluate", ("results.json", "transcripts"), ("results.json",), self._evaluate),
+            Stage("evaluate", (RESULTS, "transcripts"), (RESULTS,), self._evaluate),
         ]
 
     def label_stages(self, generations: int) -> list[Stage]:
@@ -94,7 +94,7 @@ class Job:
         """
         self.check()
         run_stages(self.stages(), self.work, announce)
-        return json.loads((self.work / "results.json").read_text())
+        return read_json_object(self.work / RESULTS)
 
     # What lies where in the work folder. The first generation has no number.
 
@@ -178,7 +178,7 @@ class Job:
         config = config_digest(self.config.export, run.system.decoding)
         identity = {"student": run.sha256, "config": config}
         marker = out / "identity.json"
-        earlier = json.loads(marker.read_text()) if marker.exists() else {}
+        earlier = read_json_object(marker) if marker.exists() else {}
         files = earlier.pop("files", {})
         is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
         if is_ours and all(model_identity(out / path) == sha for path, sha in files.items()):
@@ -188,8 +188,8 @@ class Job:
         write_json(marker, {**identity, "files": files})
 
     def _evaluate(self) -> None:
-        path = self.work / "results.json"
-        earlier = json.loads(path.read_text())["systems"] if path.exists() else {}
+        path = self.work / RESULTS
+        earlier = read_json_object(path, {"systems": dict})["systems"] if path.exists() else {}
         transcripts = self.work / "transcripts"
         evaluations = Evaluations(self.store(TEST), self.work, transcripts, earlier)
         systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
@@ -201,7 +201,7 @@ class Job:
         folders = {stage.name: self.work / stage.name for stage in self.stages()}
         trained = {name: path for name, path in folders.items() if (path / HISTORY).exists()}
         models = {"teacher": self.teacher_folder(1), **trained}
-        for row in json.loads((self.work / "export" / REPORT).read_text()):
+        for row in self._parity():
             models[f"export {row['format']}"] = self.work / "export" / row["path"]
         return models
 
@@ -218,11 +218,14 @@ class Job:
             "differences": differences,
             "training_data": self.training_data(),
             "labels": self.label_qualities(self.config.generations),
-            "parity": json.loads((self.work / "export" / REPORT).read_text()),
+            "parity": self._parity(),
             "stage_seconds": stage_seconds(self.work),
             "config": {**to_dict(self.config), "work_dir": "", "data_dir": ""},
             **provenance(),
         }
+
+    def _parity(self) -> list[dict[str, Any]]:
+        return read_json_rows(self.work / "export" / REPORT, {"format": str, "path": str})
 
     def training_data(self) -> dict[str, Any]:
         """How much audio there is to learn from, and how much of it with transcripts."""
@@ -276,7 +279,7 @@ def as_baseline(student: SystemConfig, store: Store) -> SystemConfig:
 
 def best_validation(run: Path) -> float:
     """The lowest WER that a training reached on the validation data."""
-    rows = map(json.loads, (run / HISTORY).read_text().splitlines())
+    rows = read_json_lines(run / HISTORY, {"val_wer": float})
     return min(row["val_wer"] for row in rows)
 
 

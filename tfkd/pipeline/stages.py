@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tfkd.storage.files import write_json
+from tfkd.storage.json_files import read_json_object
 
 _SECONDS = "seconds.json"
+RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ def run_stages(stages: Sequence[Stage], work: Path, announce: Callable[[str], No
 def stage_seconds(work: Path) -> dict[str, float]:
     """Seconds of each stage that ran in this work folder."""
     path = work / _SECONDS
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json_object(path) if path.exists() else {}

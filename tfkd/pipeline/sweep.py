@@ -25,8 +25,9 @@ from tfkd.pipeline.corpora import TEST, TRAIN, VALID, hidden_transcripts
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation
-from tfkd.pipeline.stages import run_stages
+from tfkd.pipeline.stages import RESULTS, run_stages
 from tfkd.storage.files import write_json
+from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import train
 from tfkd.training.run_folder import COMPLETE
@@ -53,7 +54,7 @@ class Sweep:
     @property
     def results(self) -> Path:
         """The file that all figures are written to."""
-        return self.work / FOLDER / "results.json"
+        return self.work / FOLDER / RESULTS
 
     def folder(self, cell: Cell) -> Path:
         """The run folder of a student; one that `tfkd run` trains, too, lies where it does."""
@@ -110,7 +111,7 @@ class Sweep:
     def _results(self, done: list[Cell]) -> dict[str, Any]:
         folder = self.work / FOLDER
         path = folder / "systems.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = read_json_object(path) if path.exists() else {}
         store = self.job.store(TEST)
         evaluations = Evaluations(store, self.work, folder / "transcripts", known)
         teacher = evaluations.of("teacher", self.job.teacher_folder(1))
@@ -186,4 +187,4 @@ class Sweep:
 
 def _history(run: Path) -> list[dict[str, float]]:
     path = run / HISTORY
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list(read_json_lines(path, {"val_wer": float})) if path.exists() else []

@@ -13,6 +13,7 @@ from typing import Any
 
 from tfkd.errors import RecordError
 from tfkd.records.schema import KINDS
+from tfkd.storage.json_files import checked_object, refusing
 from tfkd.storage.sealed_json import read_sealed, seal_of, write_sealed
 
 FORMAT = 2  # Raised when the layout of a store changes: an older store is then refused.
@@ -94,8 +95,8 @@ class Plan:
                 path=path,
                 remedy="make the store anew",
             )
-        shards = tuple(tuple(ids) for ids in value["shards"])
-        return cls(value["kind"], value["digest"], value["sources"], shards)
+        with refusing(path, "make the store anew"):
+            return cls._from_json(value)
 
     def check_same(self, existing: Plan, path: Path) -> None:
         """Refuses to go on with a store that was begun under another plan.
@@ -109,6 +110,21 @@ class Plan:
                 path=path,
                 remedy=OTHER_FOLDER,
             )
+
+    @classmethod
+    def _from_json(cls, value: dict[str, Any]) -> Plan:
+        """Reads what `_to_json` wrote; ValueError if it is of another form."""
+        fields = {"kind": str, "digest": str, "sources": dict, "shards": list}
+        value = checked_object(value, fields)
+        if value["kind"] not in KINDS:
+            raise ValueError(f"plans a store of unknown kind {value['kind']!r}")
+        shards = value["shards"]
+        lists = [ids for ids in shards if isinstance(ids, list)]
+        if len(lists) != len(shards) or not all(isinstance(i, str) for ids in lists for i in ids):
+            raise ValueError("plans shards that are no lists of ids")
+        if not all(isinstance(digest, str) for digest in value["sources"].values()):
+            raise ValueError("names a source without a digest")
+        return cls(value["kind"], value["digest"], value["sources"], tuple(map(tuple, shards)))
 
     def _to_json(self) -> dict[str, Any]:
         return {

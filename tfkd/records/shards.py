@@ -13,7 +13,11 @@ from tfkd.records.plan import Plan, printable
 from tfkd.records.schema import RECORD_TYPES, PseudoLabelRecord, Record
 from tfkd.records.tfrecord import read_records
 from tfkd.storage.files import REDO, reading, sha256
+from tfkd.storage.json_files import checked_object, dataclass_of, refusing
 from tfkd.storage.sealed_json import read_sealed, write_sealed
+
+# What every row of the index has.
+INDEX_ROW = {"utterance_id": str, "shard": str, "num_samples": int, "duration_seconds": float}
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,11 @@ class Sidecar:
     @classmethod
     def read(cls, path: Path) -> Sidecar:
         """Reads what `write` wrote; RecordError if it is missing or was changed."""
-        value = read_sealed(path)
-        value["entries"] = tuple(value["entries"])
-        value["rejections"] = tuple(Rejection(**row) for row in value["rejections"])
-        return cls(**value)
+        value = read_sealed(path, {"entries": list, "rejections": list})
+        with refusing(path, REDO):
+            value["entries"] = tuple(checked_object(row, INDEX_ROW) for row in value["entries"])
+            value["rejections"] = tuple(dataclass_of(Rejection, r) for r in value["rejections"])
+            return dataclass_of(cls, value)
 
 
 def sidecar_path(shard: Path) -> Path:

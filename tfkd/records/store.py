@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from tfkd.errors import RecordError, did_you_mean
 from tfkd.records.plan import Plan, printable
 from tfkd.records.schema import Record
 from tfkd.records.shards import (
+    INDEX_ROW,
     Sidecar,
     inspect_shard,
     ordered_records,
@@ -22,7 +22,14 @@ from tfkd.records.shards import (
     sidecar_path,
 )
 from tfkd.storage.files import REDO, reading, sha256
-from tfkd.storage.sealed_json import read_sealed
+from tfkd.storage.json_files import (
+    checked_object,
+    dataclass_of,
+    read_dataclass_lines,
+    read_json_lines,
+    refusing,
+)
+from tfkd.storage.sealed_json import read_sealed, seal_of
 
 PLAN = "plan.json"
 INDEX = "index.jsonl"
@@ -30,6 +37,17 @@ REJECTED = "rejected.jsonl"
 PIECES = "pieces.jsonl"
 COMPLETE = "complete.json"
 SHARDS = "shards"
+
+# The fields of the marker, and of what it says of a shard.
+_MARKER = {"plan_sha256": str, "summary": dict, "shards": list, "files": dict}
+_MARKER_SHARD = {
+    "name": str,
+    "sha256": str,
+    "size_bytes": int,
+    "records": int,
+    "rejected": int,
+    "sidecar_sha256": str,
+}
 
 _NUM_SUGGESTIONS = 3
 
@@ -86,19 +104,19 @@ class Store:
     @cached_property
     def index(self) -> list[dict[str, Any]]:
         """One row a record, in the plan's order; see `index_row` for the keys."""
-        return list(_read_lines(self.directory / INDEX))
+        return list(read_json_lines(self.directory / INDEX, INDEX_ROW, remedy=REDO))
 
     @cached_property
     def rejections(self) -> list[Rejection]:
         """Every utterance that was refused, those refused before planning first."""
-        return [Rejection(**row) for row in _read_lines(self.directory / REJECTED)]
+        return list(read_dataclass_lines(self.directory / REJECTED, Rejection, remedy=REDO))
 
     @cached_property
     def pieces(self) -> list[Piece]:
         """Where the pieces of long recordings come from; empty if none was cut."""
         if PIECES not in self.marker["files"]:
             return []
-        return [Piece(**row) for row in _read_lines(self.directory / PIECES)]
+        return list(read_dataclass_lines(self.directory / PIECES, Piece, remedy=REDO))
 
     def records(self) -> Iterator[Record]:
         """Yields the records in the plan's order, each verified as it is read.
@@ -151,11 +169,23 @@ class Store:
             raise RecordError("belongs to another plan", path=self.directory / PLAN, remedy=REDO)
         for name, expected in self.marker["files"].items():
             _check_sha256(self.directory / name, expected)
+        self._check_no_other_shards()
         for number, row in enumerate(self.marker["shards"]):
             self._check_size(number, row["size_bytes"])
             _check_sha256(sidecar_path(self.shard_paths[number]), row["sidecar_sha256"])
             if deep:
                 self._check_content(number)
+
+    def _check_no_other_shards(self) -> None:
+        """Refuses shards that the store does not plan: whoever lists the folder would read them."""
+        planned = {path.name for path in self.shard_paths}
+        others = {path.name for path in (self.directory / SHARDS).glob("*.tfrecord")} - planned
+        if others:
+            raise RecordError(
+                f"holds {len(others)} shards that the plan does not know, such as {min(others)}",
+                path=self.directory / SHARDS,
+                remedy="move them away",
+            )
 
     def _check_size(self, number: int, expected: int) -> None:
         path = self.shard_paths[number]
@@ -192,7 +222,7 @@ def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
     """
     directory = Path(directory)
     _check_finished(directory)
-    marker = read_sealed(directory / COMPLETE)
+    marker = read_sealed(directory / COMPLETE, _MARKER)
     plan = Plan.read(directory / PLAN)
     if kind is not None and plan.kind != kind:
         raise RecordError(
@@ -200,7 +230,10 @@ def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
             path=directory,
             remedy=f"give a folder of {kind}",
         )
-    store = Store(directory, plan, StoreSummary(**marker["summary"]), marker)
+    with refusing(directory / COMPLETE, REDO):
+        summary = dataclass_of(StoreSummary, marker["summary"])
+        _check_marker(marker, summary, plan)
+    store = Store(directory, plan, summary, marker)
     store.verify(deep=False)
     return store
 
@@ -218,6 +251,29 @@ def open_verified(directory: str | Path) -> Store:
     if not store.summary.records:
         raise RecordError("holds no utterances", path=store.directory)
     return store
+
+
+def _check_marker(marker: dict[str, Any], summary: StoreSummary, plan: Plan) -> None:
+    """Raises ValueError where the parts of a marker contradict each other or the plan."""
+    rows = [checked_object(row, _MARKER_SHARD) for row in marker["shards"]]
+    if [row["name"] for row in rows] != list(map(plan.shard_name, range(len(plan.shards)))):
+        raise ValueError("does not name the shards of the plan")
+    small_files = {INDEX, REJECTED, *([PIECES] if summary.pieces else [])}
+    if not small_files <= marker["files"].keys():
+        raise ValueError(f"does not seal {', '.join(sorted(small_files - marker['files'].keys()))}")
+    counted = {
+        "kind": plan.kind,
+        "num_shards": len(rows),
+        "records": sum(row["records"] for row in rows),
+        "rejected": sum(row["rejected"] for row in rows),
+        "sha256": seal_of({row["name"]: row["sha256"] for row in rows}),
+    }
+    for name, value in counted.items():
+        if getattr(summary, name) != value:
+            raise ValueError(f"says that {name} is {getattr(summary, name)}, its shards {value}")
+    for row, planned in zip(rows, plan.shards):
+        if row["records"] + row["rejected"] != len(planned):
+            raise ValueError(f"does not account for every utterance of {row['name']}")
 
 
 def _check_finished(directory: Path) -> None:
@@ -240,12 +296,3 @@ def _check_sha256(path: Path, expected: str) -> None:
         found = sha256(path)
     if found != expected:
         raise RecordError("was changed after the store was finished", path=path, remedy=REDO)
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with reading(path), open(path, "rb") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise RecordError("is not JSON Lines", path=path, remedy=REDO) from error

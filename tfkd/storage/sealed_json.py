@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfkd.errors import RecordError
-from tfkd.storage.files import REDO, reading, sha256_of_text, write_json
+from tfkd.storage.files import REDO, sha256_of_text, write_json
+from tfkd.storage.json_files import checked_object, read_json_object, refusing
 
 _SEAL = "seal"
 
@@ -22,15 +24,17 @@ def write_sealed(path: Path, value: dict[str, Any]) -> None:
     write_json(path, value | {_SEAL: seal_of(value)})
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """Reads what `write_sealed` wrote; RecordError if the file is missing or was changed."""
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        value = json.loads(data)
-        is_sealed = isinstance(value, dict) and value.pop(_SEAL, None) == seal_of(value)
-    except (ValueError, RecursionError) as error:  # The latter: a thousand brackets in each other.
-        raise RecordError("is not JSON", path=path, remedy=REDO) from error
-    if not is_sealed:
+def read_sealed(path: Path, fields: Mapping[str, type] | None = None) -> dict[str, Any]:
+    """Reads what `write_sealed` wrote.
+
+    Args:
+      fields: names that it must have, with the types of their values.
+    Raises:
+      RecordError: if the file is missing, was changed, or lacks a field.
+    """
+    value = read_json_object(path, remedy=REDO)
+    if value.pop(_SEAL, None) != seal_of(value):
         raise RecordError("was changed: its own sha256 disagrees", path=path, remedy=REDO)
-    return value
+    # A seal is no signature: whoever changes a file can seal it again.
+    with refusing(path, REDO):
+        return checked_object(value, fields or {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tfkd.errors import CheckpointError, TextError
 from tfkd.storage.files import atomic_write, write_json
+from tfkd.storage.json_files import parse_json
 
 if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
     from tfkd.config import TokenizerConfig
@@ -229,13 +229,13 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     """
     path = Path(directory) / _DESCRIPTION_NAME
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json(path.read_bytes())
         return _load_described(Path(directory), description)
     except OSError as error:
         reason: str = error.strerror or str(error)
         path = Path(error.filename or path)
         cause: Exception = error
-    except (ValueError, KeyError, TypeError, RecursionError, TextError) as error:
+    except (ValueError, KeyError, TypeError, TextError) as error:
         reason, cause = str(error), error
     raise CheckpointError(
         f"cannot read the tokenizer: {reason}",

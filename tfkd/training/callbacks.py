@@ -138,7 +138,7 @@ class KeepProgress(keras.callbacks.Callback):
         if self.progress.batches:
             self.metrics_so_far = [np.array(v) for v in model.metrics_variables]
         history = self.out / HISTORY
-        if not history.exists() or history.read_text() != self._history_lines():
+        if not history.exists() or history.read_bytes() != self._history_lines().encode():
             self._write_results()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

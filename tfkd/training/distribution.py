@@ -25,6 +25,7 @@ import tensorflow as tf
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.replicas import sum_over_replicas
 from tfkd.objectives import Signature
+from tfkd.storage.json_files import parse_json
 from tfkd.training.padding import Batch, filled
 
 Distribution = Literal["none", "mirrored", "multi_worker"]
@@ -161,7 +162,7 @@ class Replicas:
         content = np.frombuffer(json.dumps(value).encode(), np.uint8)
         length = int(self.from_chief(np.array(len(content))))
         mine = content if self.is_chief else np.zeros(length)
-        return json.loads(self.from_chief(mine).astype(np.uint8).tobytes())
+        return parse_json(self.from_chief(mine).astype(np.uint8).tobytes())
 
     def take_chiefs(self, variables: Sequence[keras.Variable]) -> None:
         """Gives variables the values that they have on the chief."""
@@ -211,7 +212,7 @@ def _is_chief() -> bool:
     if not content:
         raise ConfigError("multi_worker needs TF_CONFIG", remedy=f"for example {_EXAMPLE}")
     try:
-        settings = json.loads(content)
+        settings = parse_json(content)
         cluster, task = settings["cluster"], settings["task"]
         kind, index = task["type"], int(task["index"])
         if set(cluster) - _JOBS:

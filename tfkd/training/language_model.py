@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from tfkd.decoding.runs import CONFIG
 from tfkd.language_models.rnn import RecurrentLanguageModel, load_recurrent_model
 from tfkd.language_models.sentences import Sentences, read_sentences
 from tfkd.storage.files import sha256_of_text, write_json, write_text
+from tfkd.storage.json_files import read_json_lines
 from tfkd.storage.keras_files import write_model
 from tfkd.text import PAD_ID, Tokenizer
 from tfkd.training.callbacks import CHECKPOINTS, HISTORY, KeepProgress, StopOnNonFiniteLoss
@@ -111,7 +111,7 @@ def train_language_model(
         with claim(out, identity, config):
             progress = _train(config, tokenizer, sentences, valid, out)
             write_json(out / COMPLETE, {**identity, "epochs": progress.epochs})
-    history = [json.loads(line) for line in (out / HISTORY).read_text().splitlines()]
+    history = list(read_json_lines(out / HISTORY, {_MONITOR: float, "val_bits_per_token": float}))
     best = history[Progress(history).best_epoch(_MONITOR)]
     return LanguageModelSummary(
         parameters=load_recurrent_model(out, tokenizer).count_params(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tfkd.decoding.runs import CONFIG
 from tfkd.errors import CheckpointError
 from tfkd.records.store import PLAN
 from tfkd.storage.files import write_json
+from tfkd.storage.json_files import read_json_object
 from tfkd.storage.locks import locked
 
 COMPLETE = "complete.json"
@@ -38,7 +38,7 @@ def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
             raise CheckpointError(
                 "holds prepared audio or pseudo labels", path=out, remedy="choose another --out"
             )
-        earlier = json.loads(path.read_text()) if path.exists() else identity
+        earlier = _read_identity(path) if path.exists() else identity
         if earlier != identity:
             raise CheckpointError(
                 "holds a run of other settings or data: "
@@ -50,12 +50,18 @@ def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
         yield
 
 
+def _read_identity(path: Path) -> dict[str, Any]:
+    # Without it nobody knows which settings and data the checkpoints beside it belong to.
+    remedy = "choose another --out, or delete this folder"
+    return read_json_object(path, remedy=remedy, error=CheckpointError)
+
+
 def is_finished(out: Path, identity: dict[str, str]) -> bool:
     """Whether `out` holds the finished training of this identity."""
     marker = out / COMPLETE
     if not marker.exists():
         return False
-    content = json.loads(marker.read_text())
+    content = read_json_object(marker, error=CheckpointError)
     return all(content.get(key) == value for key, value in identity.items())
 
 

@@ -1,0 +1,174 @@
+"""Parses JSON: the one place that does, so that an empty, cut or foreign file is always named."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tfkd.errors import RecordError, TfkdError
+
+T = TypeVar("T")
+
+# For files that a rerun makes anew.
+DELETE = "delete it and run the command that wrote it again"
+
+
+def parse_json(data: bytes | str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """The value that `data` spells.
+
+    Args:
+      parse_constant: takes the names NaN, Infinity and -Infinity, which JSON does not know, where
+        they are not to become floats.
+    Raises:
+      ValueError: if it is no JSON, not UTF-8, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(data, parse_constant=parse_constant)
+    except RecursionError as error:
+        raise ValueError("is not JSON: nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+
+
+def read_json_object(
+    path: str | Path,
+    fields: Mapping[str, type] | None = None,
+    *,
+    remedy: str = DELETE,
+    error: type[TfkdError] = RecordError,
+) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+      fields: names that it must have, with the types of their values; a whole number is a float,
+        too, and True is no number.
+      remedy: told where the file is damaged.
+      error: the class that is raised.
+    Raises:
+      TfkdError: names the file if it cannot be read, is no JSON, or is not such an object.
+    """
+    with refusing(path, remedy, error):
+        return checked_object(parse_json(Path(path).read_bytes()), fields or {})
+
+
+def read_json_rows(
+    path: str | Path, fields: Mapping[str, type] | None = None, *, remedy: str = DELETE
+) -> list[dict[str, Any]]:
+    """Reads a JSON array of objects; arguments and errors are those of `read_json_object`."""
+    with refusing(path, remedy):
+        value = parse_json(Path(path).read_bytes())
+        if not isinstance(value, list):
+            raise ValueError(f"holds {_kind_of(value)}, not an array")
+        return [checked_object(row, fields or {}) for row in value]
+
+
+def read_json_lines(
+    path: str | Path, fields: Mapping[str, type] | None = None, *, remedy: str = DELETE
+) -> Iterator[dict[str, Any]]:
+    """Yields the objects of JSON Lines; arguments and errors are those of `read_json_object`."""
+    return _read_lines(path, lambda row: checked_object(row, fields or {}), remedy)
+
+
+def read_dataclass_lines(path: str | Path, kind: type[T], *, remedy: str = DELETE) -> Iterator[T]:
+    """Yields the objects of JSON Lines as flat dataclasses, which must fit as in `dataclass_of`.
+
+    Raises:
+      RecordError: names the file and the line.
+    """
+    return _read_lines(path, lambda row: dataclass_of(kind, row), remedy)
+
+
+def _read_lines(path: str | Path, build: Callable[[Any], T], remedy: str) -> Iterator[T]:
+    with refusing(path, remedy), open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = build(parse_json(line))
+            except ValueError as fault:
+                raise ValueError(f"line {number} {fault}") from fault
+            yield row
+
+
+def dataclass_of(kind: type[T], value: Any) -> T:
+    """Builds a flat dataclass from a JSON object.
+
+    Raises:
+      ValueError: if a field is missing, unknown, or of another type.
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass
+    ... class Span:
+    ...     start: float
+    ...     name: str | None = None
+    >>> dataclass_of(Span, {"start": 3})
+    Span(start=3, name=None)
+    >>> dataclass_of(Span, {"begin": 3})
+    Traceback (most recent call last):
+    ...
+    ValueError: lacks start
+    """
+    hints, needed = _fields_of(typing.cast(Any, kind))
+    row = checked_object(value, needed)
+    for name, each in row.items():
+        if name not in hints:
+            raise ValueError(f"has an unknown field {name}")
+        if not _is_of(each, hints[name]):
+            raise ValueError(f"holds {_kind_of(each)} as {name}")
+    return kind(**row)
+
+
+@functools.cache
+def _fields_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The types of all fields of a dataclass, and of those without a default."""
+    hints = typing.get_type_hints(kind)
+    needed = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    return hints, {name: hints[name] for name in needed}
+
+
+@contextlib.contextmanager
+def refusing(
+    path: str | Path, remedy: str = DELETE, error: type[TfkdError] = RecordError
+) -> Iterator[None]:
+    """Turns an OSError or ValueError of the block into an `error` that names the file."""
+    try:
+        yield
+    except OSError as fault:
+        raise error(f"cannot read: {fault.strerror or fault}", path=path, remedy=remedy) from fault
+    except ValueError as fault:
+        raise error(str(fault), path=path, remedy=remedy) from fault
+
+
+def checked_object(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`value`, if it is an object with these fields of these types; ValueError if it is not."""
+    if not isinstance(value, dict):
+        raise ValueError(f"holds {_kind_of(value)}, not an object")
+    for name, kind in fields.items():
+        if name not in value:
+            raise ValueError(f"lacks {name}")
+        if not _is_of(value[name], kind):
+            raise ValueError(f"holds {_kind_of(value[name])} as {name}")
+    return value
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(value, each) for each in typing.get_args(hint))
+    kind = typing.get_origin(hint) or hint
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _kind_of(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a text", type(None): "null"}
+    return names.get(type(value), repr(value))

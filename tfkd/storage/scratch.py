@@ -1,0 +1,47 @@
+"""Temporary folders that do not stay behind where a process is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfkd.errors import RecordError
+from tfkd.storage.locks import locked
+
+_PREFIX = "tfkd-"
+_CONTENT = "content"
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yields an empty folder that is removed when the block ends.
+
+    Removes those of earlier processes first that were killed: nobody holds their locks.
+
+    Raises:
+      RecordError: if the folder cannot be made.
+    """
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    with contextlib.ExitStack() as held:
+        try:
+            outer = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        except OSError as error:
+            raise RecordError(f"cannot make a temporary folder: {error.strerror}") from error
+        held.callback(shutil.rmtree, outer, ignore_errors=True)
+        held.enter_context(locked(outer))
+        content = outer / _CONTENT
+        content.mkdir()
+        yield content
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for outer in parent.glob(f"{_PREFIX}*"):
+        # Only what this module made, and this user: temporary folders are shared.
+        with contextlib.suppress(OSError, RecordError):  # Another process works there, or ended.
+            if (outer / _CONTENT).stat().st_uid == os.getuid():
+                with locked(outer):
+                    shutil.rmtree(outer, ignore_errors=True)
