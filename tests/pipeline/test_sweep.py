@@ -75,8 +75,10 @@ def test_a_variant_changes_settings_together_and_has_a_baseline_of_its_own(confi
     grid = ({HYPOTHESES: (2,)}, {"variant": ("small",), HYPOTHESES: (2,)})
     cells = {cell.row: cell for cell in cells_of(with_sweep(config, grid=grid, variants=sizes))}
     assert {row: cell.baseline for row, cell in cells.items()} == {
-        "truth": "truth", "k 2": "truth",
-        "small, truth": "small, truth", "small, k 2": "small, truth",
+        "truth": "truth",
+        "k 2": "truth",
+        "small, truth": "small, truth",
+        "small, k 2": "small, truth",
     }
     for row, cell in cells.items():
         model, given = cell.config.student.model, config.student.model

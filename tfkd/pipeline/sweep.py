@@ -6,7 +6,6 @@ share the work folder, each process takes the students that no other one is trai
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
