@@ -49,6 +49,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
+            "miniaudio>=1.60,<2",  # a second opinion on audio
             "arpa>=0.1.0b4,<0.2",  # a second opinion on n-gram models
             "mypy>=1.10",
             "ruff>=0.6",

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfkd.audio.reading import encode_flac
+from tfkd.audio.flac import encode_flac
 from tfkd.config import SystemConfig
 from tfkd.decoding.runs import MODEL, Run, load_run, save_description, save_model
 from tfkd.environment import provenance

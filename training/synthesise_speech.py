@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tfkd.audio.reading import decode_audio, encode_flac
+from tfkd.audio.flac import encode_flac
+from tfkd.audio.reading import decode_audio
 from tfkd.audio.resampling import resample
 from tfkd.errors import AudioError, ConfigError, TfkdError
 from tfkd.storage.files import atomic_write, sha256, write_json, write_text

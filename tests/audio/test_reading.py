@@ -17,46 +17,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from audio_files import encoded, noise, refusal, tone
 
-from tfkd.audio import reading as audio
-from tfkd.audio import resampling
-from tfkd.audio.reading import (
-    UnusableAudio,
-    check_waveform,
-    decode_audio,
-    encode_flac,
-    read_audio,
-)
+from tfkd.audio import decoders, resampling
+from tfkd.audio.flac import encode_flac
+from tfkd.audio.reading import decode_audio, read_audio
 from tfkd.audio.resampling import resample
+from tfkd.audio.unusable import UnusableAudio
+from tfkd.audio.waveforms import check_waveform
 from tfkd.errors import AudioError
 
 RATES_HZ = (8000, 16000, 44100)
 WAV_ENCODINGS = {"PCM_U8": 2**-7, "PCM_16": 2**-15, "PCM_24": 2**-23, "PCM_32": 2**-24, "FLOAT": 0}
-
-
-def tone(rate_hz: int, seconds: float = 0.5, hz: float = 440.0, channels: int = 1) -> np.ndarray:
-    """Sines, [N] or [N, channels]; each channel is quieter than the one before."""
-    time = np.arange(round(rate_hz * seconds)) / rate_hz
-    wave = 0.5 * np.sin(2 * np.pi * hz * time)
-    return wave if channels == 1 else np.stack([wave / (i + 1) for i in range(channels)], 1)
-
-
-def noise(num_samples: int) -> np.ndarray:
-    return np.random.default_rng(0).uniform(-0.5, 0.5, num_samples)
-
-
-def encoded(samples: np.ndarray, rate_hz: int, format: str, subtype: str | None = None) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate_hz, format=format, subtype=subtype)
-    return buffer.getvalue()
-
-
-def refusal(data: bytes, name: str = "clip.xyz") -> UnusableAudio:
-    with pytest.raises(AudioError, match=f"^{name}: ") as caught:
-        decode_audio(data, name=name)
-    assert isinstance(caught.value, UnusableAudio)
-    assert "\n" not in str(caught.value)
-    return caught.value
 
 
 def frequency_hz(waveform: np.ndarray, rate_hz: int) -> float:
@@ -147,11 +119,6 @@ def test_hundredth_of_a_second_is_decoded():
         assert decode_audio(encoded(tone(16000, 0.01), 16000, format), name="clip")[0].size == 160
 
 
-def test_opposite_channels_cancel():
-    stereo = np.stack([tone(8000), -tone(8000)], 1)
-    assert not decode_audio(encoded(stereo, 8000, "WAV", "FLOAT"), name="clip")[0].any()
-
-
 def test_floats_a_little_over_full_scale_are_clipped():
     waveform, _ = decode_audio(encoded(3 * tone(8000), 8000, "WAV", "FLOAT"), name="clip")
     assert np.abs(waveform).max() == 1.0
@@ -213,14 +180,7 @@ def test_a_header_that_declares_too_much_needs_no_memory():
     refusal(bytes(data))
 
 
-def test_a_flac_without_a_length_says_so():
-    data = bytearray(encoded(noise(16000), 16000, "FLAC", "PCM_16"))
-    data[21] &= 0xF0
-    data[22:26] = bytes(4)
-    assert "gives no length" in str(refusal(bytes(data)))
-
-
-@pytest.mark.parametrize("end", [20, 43, 44, 45, 1000, -1])
+@pytest.mark.parametrize("end", [20, 43, 44, 45, 1000, -322])
 def test_a_truncated_wav_is_refused(end):
     assert refusal(encoded(tone(8000), 8000, "WAV", "PCM_16")[:end]).reason == "truncated_audio"
 
@@ -241,19 +201,6 @@ def test_joined_files_are_not_read_as_the_first_of_them(format, rate_hz):
     assert "more audio than its header declares" in str(error)
 
 
-def test_an_mp3_longer_than_its_bit_rate_lets_expect_is_refused():
-    samples = noise(160_000)
-    samples[16_000:] /= 1000  # Few bits a second after a first one of many.
-    buffer = io.BytesIO()
-    soundfile.write(
-        buffer, samples, 16_000, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE"
-    )
-    data = buffer.getvalue()
-    declared = data.index(b"Xing")
-    second_frame = data.index(data[:2], declared)
-    assert "more audio than its header declares" in str(refusal(data[second_frame:]))
-
-
 @pytest.mark.parametrize("tag", [b"TAG" + b"x" * 125, bytes(50_000), noise(6000).tobytes()])
 def test_what_follows_the_frames_of_an_mp3_is_no_audio(tag):
     data = encoded(noise(48_000), 16_000, "MP3")
@@ -268,7 +215,7 @@ def test_what_is_far_too_long_is_not_decoded(format, tmp_path, monkeypatch):
     part = read_audio(path, sample_rate_hz=16_000, end_seconds=0.5, max_seconds=1.0)
     assert part.size == 8_000
     monkeypatch.setattr(soundfile.SoundFile, "read", None)
-    monkeypatch.setattr(audio, "_wav_samples", None)
+    monkeypatch.setattr(decoders, "_pcm_samples", None)
     with pytest.raises(UnusableAudio, match="3.000 s of audio, longer than 1.9 s") as caught:
         read_audio(path, sample_rate_hz=16_000, max_seconds=1.9)
     assert caught.value.reason == "too_long"
@@ -291,7 +238,7 @@ def test_a_file_without_samples_is_refused():
 
 
 def test_errors_name_no_memory_address():
-    message = str(refusal(b"this is no audio\n" * 100))
+    message = str(refusal(bytes(range(256)) * 100))
     assert "0x" not in message
     assert "not recognised" in message
 
@@ -538,7 +485,7 @@ def test_flac_rounds_and_clips():
 
 def test_flac_bytes_are_the_same_in_another_process():
     code = (
-        "import hashlib, numpy; from tfkd.audio.reading import encode_flac;"
+        "import hashlib, numpy; from tfkd.audio.flac import encode_flac;"
         "x = numpy.random.default_rng(3).uniform(-1, 1, 20000).astype('float32');"
         "print(hashlib.sha256(encode_flac(x, 16000)).hexdigest())"
     )

@@ -14,10 +14,11 @@ import pytest
 import soundfile
 
 from tfkd import cli
+from tfkd.audio.activity import cut_points
 from tfkd.audio.reading import read_audio
 from tfkd.config import PrepareConfig
 from tfkd.corpora import Utterance
-from tfkd.corpora.splitting import cut_points, split_long
+from tfkd.corpora.splitting import split_long
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.preparation import prepare
 from tfkd.distillation.labelling import label

@@ -10,8 +10,10 @@ import numpy as np
 import soundfile
 from mutation import mutate
 
-from tfkd.audio.reading import check_waveform, decode_audio, encode_flac
+from tfkd.audio.flac import encode_flac
+from tfkd.audio.reading import decode_audio
 from tfkd.audio.resampling import resample
+from tfkd.audio.waveforms import check_waveform
 
 RATE_HZ = 16000
 _FORMS = [

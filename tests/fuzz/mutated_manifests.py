@@ -10,7 +10,8 @@ import numpy as np
 import soundfile
 from mutation import mutate
 
-from tfkd.audio.reading import UnusableAudio, read_audio
+from tfkd.audio.reading import read_audio
+from tfkd.audio.unusable import UnusableAudio
 from tfkd.corpora import read_corpus
 from tfkd.text import normalise
 

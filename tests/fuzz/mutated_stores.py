@@ -11,7 +11,7 @@ import numpy as np
 from mutation import mutate
 from test_records import hypothesis, rejection
 
-from tfkd.audio.reading import encode_flac
+from tfkd.audio.flac import encode_flac
 from tfkd.config import FilterConfig
 from tfkd.corpora.pieces import Piece
 from tfkd.distillation.filter_page import filter_page

@@ -11,14 +11,12 @@ from itertools import pairwise
 import numpy as np
 from tqdm import tqdm
 
-from tfkd.audio.reading import UnusableAudio, read_part
+from tfkd.audio.activity import cut_points
+from tfkd.audio.reading import read_recording
+from tfkd.audio.unusable import UnusableAudio
 from tfkd.corpora import Utterance
 from tfkd.corpora.pieces import Piece
 from tfkd.errors import ManifestError
-
-# A cut lies in the middle of the quietest stretch of this length: shorter ones lie inside words.
-_PAUSE_SECONDS = 0.3
-_STEP_SECONDS = 0.01
 
 
 def split_long(
@@ -52,37 +50,14 @@ def split_long(
     return kept, pieces
 
 
-def cut_points(waveform: np.ndarray, rate_hz: int, max_samples: int) -> list[int]:
-    """Where to cut waveform [N] into pieces of at most `max_samples`, in rising order.
-
-    Each cut is at the quietest place of what may follow the last one, in the second half of a full
-    piece. No piece is shorter than a quarter of `max_samples`, lest a last one holds half a word.
-    """
-    cuts: list[int] = []
-    start = 0
-    while (remaining := len(waveform) - start) > max_samples:
-        latest = min(max_samples, remaining - max_samples // 4)
-        start += _quietest(waveform[start : start + max_samples], latest // 2, latest, rate_hz)
-        cuts.append(start)
-    return cuts
-
-
-def _quietest(waveform: np.ndarray, first: int, last: int, rate_hz: int) -> int:
-    """The middle of the stretch of least mean energy, among middles `first` to `last`."""
-    half = max(1, round(_PAUSE_SECONDS * rate_hz / 2))
-    middles = np.arange(max(first, 1), last + 1, max(1, round(_STEP_SECONDS * rate_hz)))
-    begins, ends = np.maximum(middles - half, 0), np.minimum(middles + half, len(waveform))
-    energy = np.append(0.0, np.cumsum(np.square(waveform, dtype=np.float64)))
-    return int(middles[np.argmin((energy[ends] - energy[begins]) / (ends - begins))])
-
-
 def _pieces(utterance: Utterance, sample_rate_hz: int, max_seconds: float) -> list[Piece]:
     """The pieces of an utterance; none if it is short enough, or cannot be used."""
     start, end = utterance.start_seconds, utterance.end_seconds
     try:
-        waveform, rate_hz = read_part(utterance.audio, start_seconds=start, end_seconds=end)
+        recording = read_recording(utterance.audio, start_seconds=start, end_seconds=end)
     except UnusableAudio:
         return []  # Preparation meets the same error, and names it.
+    waveform, rate_hz = recording.waveform, recording.sample_rate_hz
     # Whole samples at the later rate, so that rounding up by one cannot make a piece too long.
     max_samples = math.floor(max_seconds * sample_rate_hz) * rate_hz // sample_rate_hz
     if len(waveform) <= max_samples or not np.isfinite(waveform).all():

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tfkd.audio.reading import UnusableAudio, check_waveform, encode_flac, read_audio
+from tfkd.audio.flac import encode_flac
+from tfkd.audio.reading import read_audio
+from tfkd.audio.unusable import UnusableAudio
+from tfkd.audio.waveforms import check_waveform
 from tfkd.config import PrepareConfig, TextConfig, config_digest
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece

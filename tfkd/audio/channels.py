@@ -1,0 +1,66 @@
+"""One waveform out of the channels of a recording, and what is to be said of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd.audio.unusable import UnusableAudio
+
+# Of channels that are further apart, each may hold a speaker of its own.
+_ALIKE = 0.5
+# Channels that are so alike but for the sign are one signal, of which one wire was swapped.
+_OPPOSITE = -0.9
+# A channel that is quieter than the loudest by more than 40 dB cannot drown it.
+_QUIET = 1e-4
+_AS_LOUD = 0.99
+
+
+def one_channel(
+    frames: np.ndarray, channel: int | None, name: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Takes one channel of frames [N, channels], or their mean if none is asked for.
+
+    The mean of channels of opposite phase would be silence: of those the loudest is taken.
+
+    Returns:
+      The waveform, float32 [N], and remarks: that channels differ, or cancel each other.
+    Raises:
+      UnusableAudio: bad_channel, if there is no such channel.
+    """
+    count = frames.shape[1]
+    if channel is not None:
+        if not 0 <= channel < count:
+            what = f"channel {channel} is asked for, the recording has {count}, counted from 0"
+            raise UnusableAudio("bad_channel", what, path=name, remedy="correct the manifest")
+        return np.ascontiguousarray(frames[:, channel]), ()
+    mean = frames.mean(axis=1, dtype=np.float32)
+    if count == 1:
+        return mean, ()
+    loudest, correlation = _least_alike(frames)
+    if correlation <= _OPPOSITE:
+        remark = f"its channels cancel each other, and channel {loudest} alone is read"
+        return np.ascontiguousarray(frames[:, loudest]), (remark,)
+    if correlation < _ALIKE:
+        remark = (
+            f"its channels differ (correlation {correlation:.2f}), and their mean is read; if each "
+            "holds a speaker of its own, name one with `channel` in the manifest"
+        )
+        return mean, (remark,)
+    return mean, ()
+
+
+def _least_alike(frames: np.ndarray) -> tuple[int, float]:
+    """The loudest channel, and the least correlation of another one with it; 1 for silence."""
+    centred = frames - frames.mean(axis=0, dtype=np.float64).astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        products = centred.T @ centred
+    energy = np.diag(products)
+    if not np.isfinite(products).all():  # For check_waveform to report.
+        return 0, 1.0
+    # Of equally loud ones the first.
+    loudest = int((energy >= _AS_LOUD * energy.max()).argmax())
+    others = energy > _QUIET * energy[loudest]
+    if not energy[loudest] > 0 or others.sum() < 2:
+        return loudest, 1.0
+    alike = products[loudest, others] / np.sqrt(energy[loudest] * energy[others])
+    return loudest, float(alike.min())

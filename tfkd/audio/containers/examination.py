@@ -1,0 +1,64 @@
+"""Chooses the container that a file's first bytes name, and lets it check the file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+from tfkd.audio.containers.flac_frames import examine_flac
+from tfkd.audio.containers.mp3_frames import examine_mp3
+from tfkd.audio.containers.ogg_pages import examine_ogg
+from tfkd.audio.containers.riff import examine_riff
+from tfkd.audio.containers.sound_headers import (
+    examine_aiff,
+    examine_au,
+    examine_caf,
+    examine_sphere,
+)
+from tfkd.audio.containers.view import Container, FileView
+
+# MP3 comes last: it alone has no first bytes of its own.
+_EXAMINERS = (
+    *(examine_riff, examine_flac, examine_ogg),
+    *(examine_au, examine_caf, examine_aiff, examine_sphere),
+    examine_mp3,
+)
+
+
+def examine(file: BinaryIO, name: str) -> Container:
+    """Checks a file of audio by its own lengths, counters and checksums, without decoding it.
+
+    Returns:
+      What to hand to a decoder. A file of a kind that is not known here is left to the decoder.
+    Raises:
+      UnusableAudio: truncated_audio, if audio that the file declares is missing;
+        undecodable_audio, if a part is damaged, missing or repeated, or audio follows the end that
+        the file declares.
+    """
+    start = _after_id3(file)
+    seen = cast(BinaryIO, FileView(file, skip=start)) if start else file
+    for examiner in _EXAMINERS:
+        container = examiner(seen, name)
+        if container is not None:
+            return _moved(container, start)
+    return Container()
+
+
+def _after_id3(file: BinaryIO) -> int:
+    """Where ID3v2 tags before the audio end: their sizes are four times seven bits."""
+    position = 0
+    while True:
+        file.seek(position)
+        head = file.read(10)
+        if len(head) < 10 or head[:3] != b"ID3" or max(head[6:]) > 0x7F:
+            return position
+        size = sum(octet << 7 * (3 - place) for place, octet in enumerate(head[6:]))
+        position += 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def _moved(container: Container, start: int) -> Container:
+    if not start:
+        return container
+    pcm = container.pcm and replace(container.pcm, offset=container.pcm.offset + start)
+    end = None if container.end is None else container.end + start
+    return replace(container, pcm=pcm, skip=container.skip + start, end=end)

@@ -1,0 +1,218 @@
+"""Samples out of a file whose container was examined: uncompressed WAV by numpy, else libsndfile.
+
+A device has numpy alone, so soundfile is imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tfkd.audio.containers import Container, FileView, PcmLayout
+from tfkd.audio.signatures import signature_of
+from tfkd.audio.unusable import UNDECODABLE, UnusableAudio, damaged, truncated
+
+_RATES_HZ = range(1000, 384_001)
+# Above the rates of speech all that are in use are round; others are those of damaged headers, and
+# cost gigabytes to resample.
+_MAX_ODD_RATE_HZ, _ROUND_RATE_HZ = 48_000, 100
+# As Kaldi does, forgive segments that end a little after the recording.
+_END_OVERSHOOT_SECONDS = 0.5
+# Audio that is longer than allowed by less is decoded, which gives its exact length.
+_LENGTH_OVERSHOOT_SECONDS = 1.0
+_BLOCK_FRAMES = 1 << 18
+# libsndfile reports this many frames or more where a header gives no length.
+_UNKNOWN_FRAMES = 1 << 62
+_WAV_FLOAT = 3
+# Bits of the samples that the MD5 of a FLAC was made of, by libsndfile's names for them.
+_FLAC_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Part of a recording, in seconds; None: from its start, to its end."""
+
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    max_seconds: float = math.inf
+
+    def frames(self, num_frames: int, rate_hz: int, name: str) -> tuple[int, int]:
+        """First frame and number of frames of this part.
+
+        Raises:
+          UnusableAudio: bad_segment, if the part is empty or outside the recording; too_long, if it
+            is far longer than `max_seconds`.
+        """
+        seconds = num_frames / rate_hz
+        start = 0.0 if self.start_seconds is None else self.start_seconds
+        end = seconds if self.end_seconds is None else self.end_seconds
+        inside = 0 <= start < min(end, seconds) and end <= seconds + _END_OVERSHOOT_SECONDS
+        first = round(start * rate_hz) if inside else 0
+        count = min(round(end * rate_hz), num_frames) - first if inside else 0
+        if count < 1:
+            raise UnusableAudio(
+                "bad_segment",
+                f"segment {start:g} to {end:g} s does not lie in a recording of {seconds:.3f} s",
+                path=name,
+                remedy="correct its start and end",
+            )
+        if count / rate_hz > self.max_seconds + _LENGTH_OVERSHOOT_SECONDS:
+            what = f"{count / rate_hz:.3f} s of audio, longer than {self.max_seconds:g} s"
+            raise UnusableAudio("too_long", what, path=name, remedy="split the recording")
+        return first, count
+
+
+def decode(file: BinaryIO, container: Container, name: str, span: Span) -> tuple[np.ndarray, int]:
+    """Decodes a part of an examined file: samples float32 [N, channels], and the rate in Hz.
+
+    Raises:
+      UnusableAudio: if it cannot be decoded, holds no samples, or is not what its own length or
+        checksum says.
+    """
+    if container.pcm is not None:
+        frames, rate_hz = _read_pcm(file, container.pcm, name, span), container.pcm.rate_hz
+    else:
+        frames, rate_hz = _read_with_soundfile(file, container, name, span)
+    if not frames.size:
+        raise UnusableAudio(UNDECODABLE, "the file holds no samples", path=name)
+    return frames, rate_hz
+
+
+def soundfile_for(purpose: str) -> ModuleType:
+    """The soundfile package, imported late because devices do without it."""
+    try:
+        return importlib.import_module("soundfile")
+    except (ImportError, OSError) as error:  # OSError: the package is there, libsndfile is not.
+        raise UnusableAudio(
+            UNDECODABLE,
+            f"{purpose} needs soundfile: only uncompressed WAV is read without it",
+            remedy="pip install soundfile",
+        ) from error
+
+
+def _check_rate(rate_hz: int, name: str) -> None:
+    is_odd = rate_hz > _MAX_ODD_RATE_HZ and rate_hz % _ROUND_RATE_HZ
+    if rate_hz not in _RATES_HZ or is_odd:
+        raise UnusableAudio(UNDECODABLE, f"implausible sample rate {rate_hz} Hz", path=name)
+
+
+def _read_pcm(file: BinaryIO, pcm: PcmLayout, name: str, span: Span) -> np.ndarray:
+    """Samples of the part, float32 [N, channels]."""
+    _check_rate(pcm.rate_hz, name)
+    num_frames = pcm.num_bytes // pcm.frame_bytes
+    if num_frames == 0:
+        return np.empty((0, pcm.channels), np.float32)
+    first, count = span.frames(num_frames, pcm.rate_hz, name)
+    file.seek(pcm.offset + first * pcm.frame_bytes)
+    samples = _pcm_samples(file.read(count * pcm.frame_bytes), pcm)
+    return samples.reshape(-1, pcm.channels)
+
+
+def _pcm_samples(data: bytes, pcm: PcmLayout) -> np.ndarray:
+    if pcm.encoding == _WAV_FLOAT:
+        return np.frombuffer(data, "<f4").astype(np.float32)
+    if pcm.bits == 8:  # The only unsigned width.
+        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+    if pcm.bits == 24:
+        widened = np.zeros((len(data) // 3, 4), np.uint8)
+        widened[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        return widened.reshape(-1).view("<i4").astype(np.float32) / 2**31
+    width = pcm.bits // 8
+    return np.frombuffer(data, f"<i{width}").astype(np.float32) / 2 ** (pcm.bits - 1)
+
+
+def _read_with_soundfile(
+    file: BinaryIO, container: Container, name: str, span: Span
+) -> tuple[np.ndarray, int]:
+    """Samples of the part, float32 [N, channels], and the rate in Hz."""
+    try:
+        soundfile = soundfile_for("this file")
+    except UnusableAudio as error:
+        raise UnusableAudio(error.reason, error.message, path=name, remedy=error.remedy) from error
+    view = FileView(file, container.head, container.skip, container.end)
+    try:
+        with soundfile.SoundFile(view) as source:
+            _check_rate(source.samplerate, name)
+            return _read_frames(source, container, name, span), source.samplerate
+    # TypeError: a file whose name ends in .raw has no header to read.
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise _undecodable(file, name, str(error)) from error
+
+
+def _undecodable(file: BinaryIO, name: str, why: str) -> UnusableAudio:
+    """Names what the first bytes say; else gives the decoder's own words."""
+    file.seek(0)
+    signature = signature_of(file.read(512))
+    if signature is not None:
+        what = f"cannot be decoded as audio: it is {signature.what}"
+        return UnusableAudio(UNDECODABLE, what, path=name, remedy=signature.remedy)
+    # libsndfile puts the memory address of the stream before its own words.
+    reason = why.rpartition("Error opening")[2].rpartition(">: ")[2]
+    what = f"cannot be decoded as audio: {reason}"
+    return UnusableAudio(UNDECODABLE, what, path=name, remedy="fetch or write the file again")
+
+
+def _read_frames(source: Any, container: Container, name: str, span: Span) -> np.ndarray:
+    """Reads block by block: a damaged header may declare more frames than there is memory for."""
+    if source.frames >= _UNKNOWN_FRAMES:
+        raise UnusableAudio(
+            UNDECODABLE, "the header gives no length", path=name, remedy="write the file again"
+        )
+    if container.num_samples is not None and source.frames < container.num_samples:
+        what = f"a decoder sees {source.frames} of its {container.num_samples} samples"
+        raise UnusableAudio(
+            UNDECODABLE, what, path=name, remedy="decode it into one WAV or FLAC file"
+        )
+    if source.frames == 0:
+        return np.empty((0, source.channels), np.float32)
+    first, count = span.frames(source.frames, source.samplerate, name)
+    if first:
+        source.seek(first)
+    bits = _FLAC_BITS.get(source.subtype, 0)
+    if container.md5 is not None and count == source.frames and bits:
+        return _read_checked(source, container.md5, count, bits, name)
+    blocks = _blocks(source, count, "float32")
+    _check_count(count, sum(map(len, blocks)), container.may_lack, name)
+    return np.concatenate(blocks)
+
+
+def _blocks(source: Any, count: int, dtype: str) -> list[np.ndarray]:
+    """Up to `count` frames. A block that is short is the last.
+
+    soundfile would otherwise seek back to where the frames that it got end, and a decoder that left
+    out a damaged part would repeat what came after it.
+    """
+    blocks: list[np.ndarray] = []
+    missing = count
+    while missing > 0:
+        wanted = min(missing, _BLOCK_FRAMES)
+        block = source.read(wanted, dtype=dtype, always_2d=True)
+        blocks.append(block)
+        missing -= len(block)
+        if len(block) < wanted:
+            break
+    return blocks
+
+
+def _check_count(declared: int, found: int, may_lack: int, name: str) -> None:
+    if declared - found > may_lack:
+        raise truncated(name, f"the header declares {declared} samples, {found} follow")
+
+
+def _read_checked(source: Any, md5: bytes, count: int, bits: int, name: str) -> np.ndarray:
+    """All samples of a FLAC, compared with the MD5 that its encoder made of them."""
+    blocks = _blocks(source, count, "int32")
+    _check_count(count, sum(map(len, blocks)), 0, name)
+    digest = hashlib.md5(usedforsecurity=False)
+    for block in blocks:
+        octets = (block >> (32 - bits)).astype("<i4").view(np.uint8).reshape(-1, 4)
+        digest.update(np.ascontiguousarray(octets[:, : bits // 8]).tobytes())
+    if digest.digest() != md5:
+        raise damaged(name, "its samples are not those that its own MD5 is of")
+    return np.concatenate(blocks).astype(np.float32) / 2**31

@@ -1,0 +1,75 @@
+"""Checks of waveforms, whatever they were read from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tfkd.audio.unusable import UnusableAudio
+
+# Lossy codecs overshoot full scale a little; floats beyond this are samples that were never scaled.
+_UNSCALED_PEAK = 4.0
+# Records hold 16 bits: a waveform that is nowhere louder is stored as silence.
+_LEAST_STORED = 0.5 / 32768
+
+
+def check_waveform(
+    waveform: np.ndarray, sample_rate_hz: int, *, min_seconds: float, max_seconds: float
+) -> None:
+    """Refuses a waveform [N] that no recogniser can learn from.
+
+    Raises:
+      AudioError: (as `UnusableAudio`) not_finite (NaN or infinity), too_short, too_long, or silent
+        (every sample rounds to zero in 16 bits, which is how records hold them).
+
+    >>> import numpy as np
+    >>> from tfkd.audio.waveforms import check_waveform
+    >>> check_waveform(np.zeros(8000), 8000, min_seconds=0.1, max_seconds=30.0)
+    Traceback (most recent call last):
+        ...
+    tfkd.audio.unusable.UnusableAudio: 1.000 s of audio, nothing but zeros
+    """
+    check_finite(waveform)
+    seconds = waveform.size / sample_rate_hz
+    if seconds < min_seconds:
+        reason, limit = "too_short", f"shorter than min_seconds {min_seconds:g}"
+    elif seconds > max_seconds:
+        reason, limit = "too_long", f"longer than max_seconds {max_seconds:g}"
+    elif not waveform.any():
+        reason, limit = "silent", "nothing but zeros"
+    elif np.abs(waveform).max() <= _LEAST_STORED:
+        reason, limit = "silent", "too quiet for 16 bits: it would be stored as zeros"
+    else:
+        return
+    raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}")
+
+
+def check_finite(waveform: np.ndarray) -> None:
+    """Refuses NaN and infinity, as UnusableAudio of the reason not_finite."""
+    bad = waveform.size - np.count_nonzero(np.isfinite(waveform))
+    if bad:
+        raise UnusableAudio(
+            "not_finite",
+            f"{bad} of {waveform.size} samples are NaN or infinite",
+            remedy="write the file again from its source",
+        )
+
+
+def within_full_scale(waveform: np.ndarray, name: str) -> np.ndarray:
+    """Clips what overshoots; NaN and infinity stay, for `check_waveform` to report.
+
+    Raises:
+      UnusableAudio: unscaled_audio, if samples go so far beyond 1 that they were never scaled.
+    """
+    peak = float(np.abs(waveform).max(initial=0.0))
+    if not math.isfinite(peak) or peak <= 1:
+        return waveform
+    if peak > _UNSCALED_PEAK:
+        raise UnusableAudio(
+            "unscaled_audio",
+            f"float samples reach {peak:g}, full scale is 1",
+            path=name,
+            remedy="scale the samples to [-1, 1]",
+        )
+    return np.clip(waveform, -1.0, 1.0)
