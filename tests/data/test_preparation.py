@@ -21,7 +21,7 @@ from tfkd.records import Store, UtteranceRecord, open_store
 
 RATE_HZ = 8000
 REASONS = {
-    "cut-short": "undecodable_audio",
+    "cut-short": "truncated_audio",
     "no-audio": "undecodable_audio",
     "empty": "undecodable_audio",
     "wordless": "empty_transcript",
@@ -126,7 +126,7 @@ def test_too_large_a_share_fails_with_one_line(bad_manifest, tmp_path, share):
 
 def test_what_makes_the_share_too_large_can_be_looked_up(bad_manifest, tmp_path):
     config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.7)
-    with pytest.raises(ManifestError, match="11 of 15.*3 undecodable_audio") as raised:
+    with pytest.raises(ManifestError, match="11 of 15.*2 undecodable_audio") as raised:
         prepare(bad_manifest, tmp_path / "out", config)
     report = tmp_path / "out" / "rejected.jsonl"
     assert str(report) in str(raised.value)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tfkd.audio.flac import decode_flac
 from tfkd.distillation.filter_report import Distribution, Example, FilterReport
 from tfkd.distillation.filters import FILTERS, Filter, Judged
 from tfkd.records import UtteranceRecord
@@ -282,7 +281,7 @@ def _token_name(token_id: int, pieces: Sequence[str] | None) -> str:
 
 def _envelope(utterance: UtteranceRecord, height: float) -> str:
     """Path data: the loudest sample of each column, up and down from the middle."""
-    samples, _ = soundfile.read(io.BytesIO(utterance.audio), dtype="float32")
+    samples = decode_flac(utterance.audio)
     columns = np.array_split(np.abs(samples), min(_ENVELOPE_COLUMNS, len(samples)))
     peaks = np.array([column.max() for column in columns])
     peaks *= 0.48 * height / max(float(peaks.max()), 1e-4)

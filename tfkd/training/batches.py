@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import tensorflow as tf
 
+from tfkd.audio.flac import decode_flac
 from tfkd.config import TrainingConfig
 from tfkd.data.audio_batches import without_autotuning
 from tfkd.data.augmentation import SpeedChange, draw_speed
@@ -75,7 +74,7 @@ class Examples:
         targets = self.sources[number].objective.targets(record, self.tokenizer)
         if isinstance(targets, Dropped):
             raise RecordError("gives no target", utterance_id=record.utterance_id)
-        waveform, _ = soundfile.read(io.BytesIO(record.utterance.audio), dtype="int16")
+        waveform = decode_flac(record.utterance.audio, "int16")
         return Example(waveform, targets.arrays)
 
 
