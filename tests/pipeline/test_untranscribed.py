@@ -115,8 +115,8 @@ def test_generations_label_with_the_student_before_or_with_a_teacher_of_their_ow
     larger = dataclasses.replace(student, next_teacher=run_config.teacher)
     assert "teacher-2" in stage_names(larger)
     job, other = Job(student), Job(larger)
-    assert job.teacher_folder(2).name == "student-seq_kd"
-    assert other.teacher_folder(2).name == "teacher-2"
+    assert Path(job.teacher_spec(2)).name == "student-seq_kd"
+    assert Path(other.teacher_spec(2)).name == "teacher-2"
 
 
 def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_config, teacher):
@@ -124,4 +124,4 @@ def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_conf
     config = with_corpora(given, train=(), untranscribed=("train.jsonl",))
     names = stage_names(config)
     assert names == ["prepare", "label", "student-seq_kd", "export", "evaluate"]
-    assert Job(config).teacher(1).sha256 == teacher.sha256
+    assert Job(config).teacher(1).identity == teacher.sha256

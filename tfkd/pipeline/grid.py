@@ -12,7 +12,7 @@ from typing import Any
 
 from tfkd.config import RunConfig, SweepConfig, config_digest, with_overrides
 from tfkd.errors import ConfigError, did_you_mean
-from tfkd.pipeline.job import distilled
+from tfkd.pipeline.job import distilled, undistilled, with_objective
 
 _GENERATION, _VARIANT = "generation", "variant"
 _SEED = "student.training.seed"
@@ -60,13 +60,21 @@ def cells_of(config: RunConfig) -> list[Cell]:
     if not sweep.grid:
         raise ConfigError("sweep.grid: holds nothing to try", remedy="see docs/guide/sweeps.md")
     tried = [*itertools.chain(*map(_products, sweep.grid))]
-    baselines = [_baseline_of(each, sweep) for each in tried]
-    distinct = {json.dumps(each, sort_keys=True): each for each in (*baselines, *tried)}
-    names = _short_names(distinct.values())
+    paired = [(_baseline_of(each, sweep), each) for each in tried]
+    names = _short_names(itertools.chain(*paired))
+    students: dict[str, _Student] = {}
+
+    def student(settings: Settings) -> _Student:
+        """The student of these settings, or that of other words that mean the same."""
+        found = _student(config, settings, names)
+        return students.setdefault(found.identity, found)
+
+    baselines = [student(settings) for settings, _ in paired]
+    baseline_of = {each.row: each.row for each in baselines}
+    for baseline, (_, settings) in zip(baselines, paired):
+        baseline_of.setdefault(student(settings).row, baseline.row)
     return [
-        _cell(config, settings, seed, names)
-        for seed in sweep.seeds
-        for settings in distinct.values()
+        each.cell(seed, baseline_of[each.row]) for seed in sweep.seeds for each in students.values()
     ]
 
 
@@ -81,20 +89,41 @@ def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:
     return {**variant, **sweep.baseline}
 
 
-def _cell(config: RunConfig, settings: Settings, seed: int, names: Mapping[str, str]) -> Cell:
+@dataclass(frozen=True)
+class _Student:
+    """A cell without its seed."""
+
+    row: str
+    settings: Settings
+    config: RunConfig
+    generation: int
+
+    @property
+    def identity(self) -> str:
+        return f"{config_digest(self.config.student, self.config.labels)} {self.generation}"
+
+    def cell(self, seed: int, baseline: str) -> Cell:
+        config = with_overrides(self.config, [f"{_SEED}={seed}"])
+        return Cell(self.row, baseline, self.settings, seed, config, self.generation)
+
+
+def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) -> _Student:
     row = _row_name(settings, names)
     generation = settings.get(_GENERATION, 1)
     if generation not in range(1, config.generations + 1):
         raise ConfigError(f"sweep.grid: {_GENERATION} {generation} exceeds generations")
-    changes = _changes(settings, config.sweep.variants)
     distilling = dataclasses.replace(config, student=distilled(config.student))
-    resolved = with_overrides(distilling, [*changes, f"{_SEED}={seed}"])
+    resolved = with_overrides(distilling, [*_changes(settings, config.sweep.variants)])
     objective, held = resolved.student.training.objective, resolved.labels.num_hypotheses
-    if objective.kind != "truth" and objective.num_hypotheses > held:
+    if objective.kind == "truth":
+        student = resolved.student
+        if objective.truth_audio == "all":  # Nothing else that labels are chosen by matters to it.
+            student = with_objective(student, config.student.training.objective)
+        resolved = dataclasses.replace(resolved, student=undistilled(student))
+    elif objective.num_hypotheses > held:
         remedy = "raise labels.num_hypotheses"
         raise ConfigError(f"sweep.grid: {row}: the labels hold {held} hypotheses", remedy=remedy)
-    baseline = _row_name(_baseline_of(settings, config.sweep), names)
-    return Cell(row, baseline, dict(settings), seed, resolved, generation)
+    return _Student(row, dict(settings), resolved, generation)
 
 
 def _changes(settings: Settings, variants: Mapping[str, Settings]) -> Iterator[str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, config_digest, to_dict
-from tfkd.decoding.runs import Run, load_run
+from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
+from tfkd.distillation.teachers import Teacher, load_teacher
 from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.exporting.export import REPORT, export
@@ -45,6 +46,7 @@ class Job:
         self.config = config
         self.work = Path(config.work_dir)
         self.distilled = distilled(config.student)
+        self.undistilled = undistilled(config.student)
 
     def stages(self) -> list[Stage]:
         """Every stage, in order."""
@@ -106,28 +108,21 @@ class Job:
         """Folder of the student of a generation."""
         return f"student-{self.distilled.training.objective.kind}{_suffix(generation)}"
 
-    def teacher(self, generation: int) -> Run:
+    def teacher(self, generation: int) -> Teacher:
         """Who labels in a generation."""
-        return load_run(self.teacher_folder(generation))
+        return load_teacher(self.teacher_spec(generation))
 
     def store(self, name: str) -> Store:
         """A store of the work folder, every byte of it verified."""
         return open_verified(self.work / name)
 
-    def teacher_folder(self, generation: int) -> Path:
-        """Where the run of that teacher lies."""
-        if generation == 1:
-            given = self.config.teacher
-            return Path(given) if isinstance(given, str) else self.work / "teacher"
-        if self.config.next_teacher is None:
-            return self.work / self.student(generation - 1)
-        return self.work / f"teacher{_suffix(generation)}"
-
-    @property
-    def undistilled(self) -> SystemConfig:
-        """The student that learns the truth, all else being equal."""
-        objective = dataclasses.replace(self.config.student.training.objective, kind="truth")
-        return with_objective(self.config.student, objective)
+    def teacher_spec(self, generation: int) -> str:
+        """Names the teacher of a generation as `load_teacher` wants it."""
+        if generation == 1 and isinstance(self.config.teacher, str):
+            return self.config.teacher
+        if generation > 1 and self.config.next_teacher is None:
+            return str(self.work / self.student(generation - 1))
+        return str(self.work / f"teacher{_suffix(generation)}")
 
     def _baseline(self, data: str) -> Callable[[], SystemConfig]:
         return lambda: as_baseline(self.undistilled, self.store(data))
@@ -136,7 +131,7 @@ class Job:
         """The stages of a generation after the first: teacher, labels, student."""
         stages = []
         if self.config.next_teacher is not None:
-            name = self.teacher_folder(number).name
+            name = f"teacher{_suffix(number)}"
             system = with_objective(self.config.next_teacher, self.distilled.training.objective)
             stages.append(self._training(name, lambda: system, self.labels(number - 1)))
         return [
@@ -200,7 +195,7 @@ class Job:
     def _models(self) -> dict[str, Path]:
         folders = {stage.name: self.work / stage.name for stage in self.stages()}
         trained = {name: path for name, path in folders.items() if (path / HISTORY).exists()}
-        models = {"teacher": self.teacher_folder(1), **trained}
+        models = {**self.given_teacher(), **trained}
         for row in self._parity():
             models[f"export {row['format']}"] = self.work / "export" / row["path"]
         return models
@@ -226,6 +221,11 @@ class Job:
 
     def _parity(self) -> list[dict[str, Any]]:
         return read_json_rows(self.work / "export" / REPORT, {"format": str, "path": str})
+
+    def given_teacher(self) -> dict[str, Path]:
+        """The first teacher, if it is a run, whose speed and size can be measured."""
+        folder = Path(self.teacher_spec(1))
+        return {"teacher": folder} if (folder / MODEL).exists() else {}
 
     def training_data(self) -> dict[str, Any]:
         """How much audio there is to learn from, and how much of it with transcripts."""
@@ -253,6 +253,12 @@ def distilled(student: SystemConfig) -> SystemConfig:
     if objective.kind != "truth":
         return student
     return with_objective(student, dataclasses.replace(objective, kind="seq_kd"))
+
+
+def undistilled(student: SystemConfig) -> SystemConfig:
+    """The student that learns the truth, all else being equal."""
+    objective = dataclasses.replace(student.training.objective, kind="truth", parts=())
+    return with_objective(student, objective)
 
 
 def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemConfig:

@@ -113,9 +113,9 @@ class Sweep:
         known = read_json_object(path) if path.exists() else {}
         store = self.job.store(TEST)
         evaluations = Evaluations(store, self.work, folder / "transcripts", known)
-        teacher = evaluations.of("teacher", self.job.teacher_folder(1))
-        systems = {cell.name: evaluations.of(cell.name, self.folder(cell)) for cell in done}
-        write_json(path, {**known, "teacher": teacher, **systems})
+        models = {**self.job.given_teacher(), **{c.name: self.folder(c) for c in done}}
+        systems = {name: evaluations.of(name, model) for name, model in models.items()}
+        write_json(path, {**known, **systems})
         rows: dict[str, list[Cell]] = {}
         for cell in done:
             rows.setdefault(cell.row, []).append(cell)
@@ -129,7 +129,7 @@ class Sweep:
             for name in sorted({self._labels(cell) for cell in done})
         }
         return {
-            "teacher": teacher,
+            "teacher": systems.get("teacher"),
             "baselines": sorted({cell.baseline for cell in self.cells}),
             "rows": {
                 row: self._row(cells, systems, counts[row], counts.get(cells[0].baseline))

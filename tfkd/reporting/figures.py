@@ -47,7 +47,8 @@ def save_figures(results: Mapping[str, Any], page: Path) -> dict[str, str]:
 def pareto(results: Mapping[str, Any]) -> Figure:
     """WER over bytes: each student with its interval, the teacher, and the best for each size."""
     figure, axes = _canvas("size of the weights file, MB", "word error rate, %")
-    rows = {**results["rows"], "teacher": {**results["teacher"]}}
+    teacher = {"teacher": results["teacher"]} if results["teacher"] else {}
+    rows = {**results["rows"], **teacher}
     for name, row in rows.items():
         wer, low, high = (100 * row[key] for key in ("wer", "wer_low", "wer_high"))
         is_teacher, is_baseline = name == "teacher", name in results["baselines"]

@@ -15,26 +15,32 @@ def sweep_table(results: Mapping[str, Any]) -> str:
               "parameters", "ratio", "size", "RTF"]  # fmt: skip
     teacher = results["teacher"]
     ranked = sorted(results["rows"].items(), key=lambda item: item[1]["wer"])
-    rows = [
-        [
+    largest = max(
+        row["parameters"] for row in (*results["rows"].values(), teacher or {"parameters": 0})
+    )
+
+    def line(name: str, row: Mapping[str, Any], *seeds_and_comparison: str) -> list[str]:
+        seeds, spread, difference, p_value = seeds_and_comparison
+        return [
             name,
-            str(len(row["seeds"])),
+            seeds,
             f"{100 * row['wer']:.2f}",
-            _spread(row),
+            spread,
             f"{100 * row['wer_low']:.2f} - {100 * row['wer_high']:.2f}",
-            *_against(name, row),
+            difference,
+            p_value,
             f"{row['parameters']:,}",
-            f"{teacher['parameters'] / row['parameters']:.1f}x",
+            f"{largest / row['parameters']:.1f}x",
             human_bytes(row["bytes"]),
             f"{row['rtf']:.4f}",
         ]
+
+    first = [line("teacher", teacher, "1", "-", "-", "-")] if teacher else []
+    rows = [
+        line(name, row, str(len(row["seeds"])), _spread(row), *_against(name, row))
         for name, row in ranked
     ]
-    first = ["teacher", "1", f"{100 * teacher['wer']:.2f}", "-",
-             f"{100 * teacher['wer_low']:.2f} - {100 * teacher['wer_high']:.2f}", "-", "-",
-             f"{teacher['parameters']:,}", "1.0x", human_bytes(teacher["bytes"]),
-             f"{teacher['rtf']:.4f}"]  # fmt: skip
-    return table(header, [first, *rows])
+    return table(header, [*first, *rows])
 
 
 def _spread(row: Mapping[str, Any]) -> str:
@@ -65,12 +71,16 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"The best student ({name}) makes {100 * rivals[name]['wer']:.2f} % word errors, "
                 f"its baseline ({baseline}) {100 * rows[baseline]['wer']:.2f} %: "
-                f"{outcome(rivals[name]['difference'])}; the teacher "
-                f"{100 * results['teacher']['wer']:.2f} %."
+                f"{outcome(rivals[name]['difference'])}{_teacher_rate(results)}."
             )
     yield from label_sentences(results["labels"])
     if results["unfinished"]:
         yield f"Not finished yet: {', '.join(results['unfinished'])}."
+
+
+def _teacher_rate(results: Mapping[str, Any]) -> str:
+    teacher = results["teacher"]
+    return f"; the teacher {100 * teacher['wer']:.2f} %" if teacher else ""
 
 
 def sweep_report(results: Mapping[str, Any]) -> str:
