@@ -52,7 +52,7 @@ def test_it_is_part_of_the_digest_once_it_is_on():
         ({"noise": {"kinds": []}}, "noise.kinds: needs at least one kind of sound"),
         ({"noise": {"kinds": ["silence"]}}, "'silence' is none of white"),
         ({"non_speech": {"share": 1.5}}, "non_speech.share: 1.5 is above 1"),
-        ({"joining": {"max_utterances": 1}}, "joining.max_utterances: 1 is below 2"),
+        ({"joining": {"pause_seconds": [-1, 1]}}, "joining.pause_seconds: -1.0 is below 0"),
         ({"silence": {"shares": 0.5}}, "did you mean 'share'"),
     ],
 )

@@ -67,13 +67,12 @@ class JoiningConfig:
     """Utterances that follow upon one another in one example, and their texts likewise.
 
     Attributes:
-      share: of the utterances, to which others are joined.
-      max_utterances: in one example; from two to so many are equally frequent.
+      share: of the utterances, to which others are joined until the example is as long as was
+        drawn: `max_seconds` of all times the square of a uniform number.
       pause_seconds: between one and the next.
     """
 
     share: float = number(0.2, at_least=0, at_most=1)
-    max_utterances: int = number(4, at_least=2, at_most=50)
     pause_seconds: tuple[float, float] = interval((0.0, 1.0), at_least=0, at_most=60)
 
 
@@ -87,7 +86,7 @@ class NonSpeechConfig:
       seconds: length of an example.
     """
 
-    share: float = number(0.05, at_least=0, at_most=1)
+    share: float = number(0.1, at_least=0, at_most=1)
     kinds: tuple[NonSpeech, ...] = (
         "silence", "white", "pink", "brown", "hum", "music", "babble"
     )  # fmt: skip
@@ -114,7 +113,7 @@ class AugmentationConfig:
     silence: SilenceConfig = field(default_factory=SilenceConfig)
     joining: JoiningConfig = field(default_factory=JoiningConfig)
     non_speech: NonSpeechConfig = field(default_factory=NonSpeechConfig)
-    max_seconds: float = number(20.0, above=0, at_most=600)
+    max_seconds: float = number(30.0, above=0, at_most=600)
 
     @classmethod
     def off(cls) -> AugmentationConfig:

@@ -12,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.audio.flac import decode_flac
-from tfkd.config import TrainingConfig
+from tfkd.config import AugmentationConfig, TrainingConfig
 from tfkd.data.audio_batches import without_autotuning
-from tfkd.data.augmentation import SpeedChange, draw_speed
+from tfkd.data.augmentation import Augmenter, Scene, Scenes, SpeedChange, draw_speed
 from tfkd.data.batch_plan import plan_batches
 from tfkd.errors import RecordError
+from tfkd.objectives.joining import join_targets, nothing_said
 from tfkd.objectives.objective import Arrays, Dropped, most_tokens, widest
 from tfkd.records import RandomAccess, Store
 from tfkd.text import Tokenizer
@@ -123,11 +124,17 @@ class TrainingEpochs:
         longest = int(self._num_samples.max())
         self._error: Exception | None = None
         self._speeds = [SpeedChange(factor, longest) for factor in training.speed_factors]
+        self._augmenter = Augmenter(
+            training.augmentation or AugmentationConfig.off(),
+            _rate_hz(sources[0].store),
+            [self._keys[place] for place in self._places],
+            training.seed,
+        )
 
     @property
     def num_batches(self) -> int:
         """Batches of one epoch; all epochs have as many."""
-        return -(-len(self._places) // self.training.batch_size)
+        return -(-self._augmenter.num_examples // self.training.batch_size)
 
     @property
     def total_batches(self) -> int:
@@ -135,16 +142,18 @@ class TrainingEpochs:
         return self.training.epochs * self.num_batches
 
     def batches(self, epoch: int, first: int = 0) -> tf.data.Dataset:
-        """Batches of one epoch from number `first` on: each utterance once, in random order.
+        """Batches of one epoch from number `first` on, in random order: an example an utterance.
 
-        An epoch gives the same batches each time that it is read, so that a killed one can go on
-        in its middle; nothing before `first` is loaded.
+        `training.augmentation` decides what else is heard in them, and how many examples without
+        speech come on top. An epoch gives the same batches each time that it is read, so that a
+        killed one can go on in its middle; nothing before `first` is loaded.
 
         Returns:
           Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32, and
           the fields of `signature`, each with a batch axis in front.
         """
         speeds = self._speeds_of(epoch)
+        scenes = self._scenes(epoch, speeds)
         fields = {
             "utterance_id": (tf.string, [None]),
             "waveform": (tf.float32, [None, None]),
@@ -153,18 +162,18 @@ class TrainingEpochs:
         }
         dtypes, shapes = zip(*fields.values())
 
-        def load(places: np.ndarray) -> tuple[np.ndarray, ...]:
+        def load(numbers: np.ndarray) -> tuple[np.ndarray, ...]:
             try:
-                return self._load(places, [speeds[place] for place in places])
+                return self._load([scenes[number] for number in numbers], speeds)
             except Exception as error:
                 self._error = error
                 raise
 
-        def load_tensors(places: tf.Tensor) -> dict[str, tf.Tensor]:
-            found = tf.numpy_function(load, [places], dtypes)
+        def load_tensors(numbers: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = tf.numpy_function(load, [numbers], dtypes)
             return dict(zip(fields, map(tf.ensure_shape, found, shapes)))
 
-        dataset = tf.data.Dataset.from_tensor_slices(self._plan(epoch, speeds)[first:])
+        dataset = tf.data.Dataset.from_tensor_slices(self._plan(epoch, scenes)[first:])
         dataset = dataset.map(
             load_tensors, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
         )
@@ -185,13 +194,8 @@ class TrainingEpochs:
 
         An utterance that several stores hold is named with its store.
         """
-        places = self._plan(epoch, self._speeds_of(epoch))[batch].numpy()
-        return [self._full_name(place) for place in places]
-
-    def _full_name(self, place: int) -> str:
-        name = self._utterance_ids[place]
-        store = self._examples.sources[self._examples.source_number(place)].store
-        return f"{name} of {store.directory}" if self._counts[name] > 1 else name
+        scenes = self._scenes(epoch, self._speeds_of(epoch))
+        return [self._name(scenes[number]) for number in self._plan(epoch, scenes)[batch].numpy()]
 
     def _speeds_of(self, epoch: int) -> list[SpeedChange]:
         """The speed of each utterance of the stores in an epoch."""
@@ -199,39 +203,71 @@ class TrainingEpochs:
         drawn = draw_speed(self._keys, self.training.speed_factors, seed)
         return [self._speeds[number] for number in drawn]
 
-    def _plan(self, epoch: int, speeds: list[SpeedChange]) -> tf.RaggedTensor:
-        """The places of the utterances of each batch of an epoch."""
-        lengths = np.array([speed.length(n) for speed, n in zip(speeds, self._num_samples)])
-        generator = np.random.default_rng(self.training.seed + epoch)
-        batches = plan_batches(lengths[self._places], self.training.batch_size, generator)
-        places = self._places[np.concatenate(batches)]
-        return tf.RaggedTensor.from_row_lengths(places, [len(batch) for batch in batches])
+    def _scenes(self, epoch: int, speeds: Sequence[SpeedChange]) -> Scenes:
+        """The examples of an epoch; their places count the utterances that give a target."""
+        lengths = [speeds[place].length(self._num_samples[place]) for place in self._places]
+        return self._augmenter.plan(epoch, np.array(lengths))
 
-    def _load(self, places: np.ndarray, speeds: list[SpeedChange]) -> tuple[np.ndarray, ...]:
-        examples = [self._examples[int(place)] for place in places]
-        num_samples = [speed.length(each.waveform.size) for speed, each in zip(speeds, examples)]
-        waveform = np.zeros((len(examples), max(num_samples)), np.float32)
-        for row, length, speed, each in zip(waveform, num_samples, speeds, examples):
-            row[:length] = speed(each.waveform * np.float32(1 / _FULL_SCALE))
-        arrays = self._arrays_of(places, examples)
+    def _plan(self, epoch: int, scenes: Scenes) -> tf.RaggedTensor:
+        """The numbers of the examples of each batch of an epoch."""
+        generator = np.random.default_rng(self.training.seed + epoch)
+        batches = plan_batches(scenes.num_samples, self.training.batch_size, generator)
+        return tf.RaggedTensor.from_row_lengths(np.concatenate(batches), list(map(len, batches)))
+
+    def _name(self, scene: Scene) -> str:
+        """Whose example it is, and who follows."""
+        names = [self._utterance_ids[self._places[number]] for number in scene.places]
+        return " + ".join(names) or "(an example without speech)"
+
+    def _load(
+        self, scenes: Sequence[Scene], speeds: Sequence[SpeedChange]
+    ) -> tuple[np.ndarray, ...]:
+        num_samples = [scene.num_samples for scene in scenes]
+        waveform = np.zeros((len(scenes), max(num_samples)), np.float32)
+        for row, scene in zip(waveform, scenes):
+            row[: scene.num_samples] = self._augmenter.waveform(
+                scene, lambda number: self._played(self._places[number], speeds)
+            )
         return (
-            np.array([self._utterance_ids[place].encode() for place in places], object),
+            np.array([self._name(scene).encode() for scene in scenes], object),
             waveform,
             np.array(num_samples, np.int32),
-            *arrays,
+            *self._arrays_of(scenes),
         )
 
-    def _arrays_of(self, places: np.ndarray, examples: Sequence[Example]) -> list[np.ndarray]:
+    def _played(self, place: int, speeds: Sequence[SpeedChange]) -> np.ndarray:
+        """The utterance of a place at its speed, [N] float32."""
+        return speeds[place](self._examples[place].waveform * np.float32(1 / _FULL_SCALE))
+
+    def _arrays_of(self, scenes: Sequence[Scene]) -> list[np.ndarray]:
         """The fields of the signature, in its order."""
-        longest = most_tokens(self.signature, (each.arrays for each in examples))
+        targets = [self._targets_of(scene) for scene in scenes]
+        factors = [self._factor_of(scene) for scene in scenes]
+        longest = most_tokens(self.signature, targets)
         arrays = []
         for name, field in self.signature.items():
-            rows = np.stack([field.fill(each.arrays.get(name), longest) for each in examples])
+            rows = np.stack([field.fill(each.get(name), longest) for each in targets])
             if field.is_weight:
-                factors = [self._factors[self._examples.source_number(place)] for place in places]
                 rows *= np.reshape(factors, [-1] + [1] * (rows.ndim - 1))
             arrays.append(rows)
         return arrays
+
+    def _targets_of(self, scene: Scene) -> Arrays:
+        if not scene.places:
+            return nothing_said(self.tokenizer)
+        parts = [self._examples[self._places[number]].arrays for number in scene.places]
+        return join_targets(parts, self.signature, self.tokenizer)
+
+    def _factor_of(self, scene: Scene) -> np.float32:
+        """What weights are multiplied with: as the source of the first utterance has it."""
+        if not scene.places:
+            return np.float32(1)
+        return self._factors[self._examples.source_number(self._places[scene.places[0]])]
+
+
+def _rate_hz(store: Store) -> int:
+    row = store.index[0]
+    return round(row["num_samples"] / row["duration_seconds"])
 
 
 def num_samples_of(sources: Sequence[Source]) -> list[int]:

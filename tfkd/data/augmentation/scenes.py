@@ -74,7 +74,7 @@ def plan_scenes(
     """Plans the examples of an epoch: one for each utterance, then those without speech.
 
     The example of an utterance begins with that utterance. Where it is joined, others that are
-    drawn from the whole corpus follow after pauses, as far as `config.max_seconds` allows; they
+    drawn from the whole corpus follow after pauses, until it is as long as was drawn for it; they
     have examples of their own besides. Silence may come before and after.
 
     Args:
@@ -99,22 +99,18 @@ def _joined(
     """Places [N, J], starts [N, J] before silence is put in front, and ends [N]."""
     joining, count = config.joining, len(num_samples)
     places, starts, ends = [np.arange(count)], [np.zeros(count, np.int64)], num_samples.copy()
-    wanted = np.ones(count, np.int64)
-    wanted += np.where(
-        draws.happens("joining", joining.share),
-        1 + (draws.uniform("joined utterances") * (joining.max_utterances - 1)).astype(np.int64),
-        0,
-    )
-    for number in range(1, wanted.max(initial=1)):
+    wanted = longest * draws.uniform("joined length") ** 2
+    goes_on = draws.happens("joining", joining.share)
+    while goes_on.any():
+        number = len(places)
         place = (draws.uniform(f"utterance {number}") * count).astype(np.int64)
         pause = _samples(draws.between(f"pause {number}", joining.pause_seconds), rate_hz)
         start = ends + pause
-        # Once one did not fit, none follows, so that those that do stand side by side.
-        wanted = np.where(start + num_samples[place] <= longest, wanted, np.minimum(wanted, number))
-        is_said = number < wanted
-        places.append(np.where(is_said, place, _NOBODY))
+        goes_on = goes_on & (start + num_samples[place] <= longest)
+        places.append(np.where(goes_on, place, _NOBODY))
         starts.append(start)
-        ends = np.where(is_said, start + num_samples[place], ends)
+        ends = np.where(goes_on, start + num_samples[place], ends)
+        goes_on = goes_on & (ends < wanted)
     return np.stack(places, 1), np.stack(starts, 1), ends
 
 

@@ -77,20 +77,30 @@ def _hum(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.n
 
 
 def _music(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.ndarray:
-    """Chords of one to four decaying tones on a scale of twelve steps, at a tempo."""
-    cycle = _cycle(generator.uniform(size=8) / np.arange(1, 9) ** generator.uniform(0.5, 2))
+    """Chords of one to four decaying tones on a scale of twelve steps, at a tempo, with a drum."""
+    cycle = _modulated(_cycle(generator.uniform(size=8) / np.arange(1, 9) ** 1.5), generator)
     beat = round(rate_hz * generator.uniform(0.15, 0.6))
     decay = generator.uniform(0.5, 6.0) / rate_hz
-    lowest_hz = generator.uniform(80.0, 300.0)
+    lowest_hz = generator.uniform(60.0, 300.0)
+    drum = _drum(beat, rate_hz, generator)
     waveform = np.zeros(num_samples, np.float32)
     for start in range(0, num_samples, beat):
         length = min(beat * int(generator.integers(1, 4)), num_samples - start)
         envelope = np.exp(-decay * np.arange(length, dtype=np.float32))
-        for step in generator.integers(0, 25, int(generator.integers(1, 5))):
+        for step in generator.integers(0, 37, int(generator.integers(1, 5))):
             frequency = lowest_hz * 2 ** (step / 12)
             note = _tone(cycle, frequency, length, rate_hz)
             waveform[start : start + length] += envelope * note
+        waveform[start : start + beat] += drum[: num_samples - start]
     return waveform
+
+
+def _drum(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.ndarray:
+    """A burst of noise that dies away; a third of the music has none."""
+    strength = max(0.0, generator.uniform(-1.0, 2.0))
+    fall = np.exp(-generator.uniform(10.0, 60.0) / rate_hz * np.arange(num_samples))
+    noise = _noise(_EXPONENTS["white"], rate_hz)[:num_samples]
+    return (strength * fall).astype(np.float32) * noise
 
 
 def _babble(num_samples: int, generator: np.random.Generator, speech: Speech) -> np.ndarray:
@@ -109,6 +119,16 @@ def _cycle(strengths: np.ndarray) -> np.ndarray:
     phase = 2 * np.pi * np.arange(_TABLE_SIZE) / _TABLE_SIZE
     overtones = np.arange(1, len(strengths) + 1)
     return (strengths @ np.sin(np.outer(overtones, phase))).astype(np.float32)
+
+
+def _modulated(cycle: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A period whose phase swings with it, which is what synthesisers and bells sound like."""
+    phase = np.arange(_TABLE_SIZE)
+    swing = generator.uniform(0.0, 4.0) * np.sin(
+        2 * np.pi * int(generator.integers(1, 5)) * phase / _TABLE_SIZE
+    )
+    places = phase + (swing * _TABLE_SIZE / (2 * np.pi)).astype(np.int64)
+    return cycle.take(places, mode="wrap")
 
 
 def _tone(cycle: np.ndarray, frequency: float, num_samples: int, rate_hz: int) -> np.ndarray:
