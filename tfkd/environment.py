@@ -1,4 +1,4 @@
-"""Where and when figures were made: what every file of results says of itself."""
+"""Versions and hardware: what every file of results says of the machine that made it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ _PACKAGES = (
     "ai-edge-litert",
     "sentencepiece",
     "jiwer",
+)
+
+# Version 2 and version 1 of Linux' control groups.
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 
 
@@ -46,3 +52,18 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+def memory_bytes() -> int | None:
+    """Memory that this process may use: that of the machine, or of its container if less.
+
+    None where the system does not tell.
+    """
+    limits = []
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in _CONTAINER_LIMITS:
+        # A container without a limit says "max", or a number beyond any memory.
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(path.read_text()))
+    return min(limits, default=None)

@@ -13,6 +13,7 @@ import yaml
 
 from tfkd.config import (
     DecodingConfig,
+    ExportConfig,
     FilterConfig,
     LabelConfig,
     LanguageModelConfig,
@@ -147,7 +148,7 @@ def test_an_optional_value_may_be_null():
         (RunConfig, {"export": {"formats": ["tflite-int4"]}}, "'tflite-int4' is none of"),
         (RunConfig, {"prepare": {"max_seconds": 31}}, "export.max_seconds: 30 is below prepare's"),
         (PrepareConfig, {"sample_rate_hz": 65_541}, "FLAC, which keeps the audio, has no 65541"),
-        (PrepareConfig, {"sample_rate_hz": 655_360}, "FLAC, which keeps the audio, has no 655360"),
+        (PrepareConfig, {"sample_rate_hz": 655_360}, "sample_rate_hz: 655360 is above 655350"),
         (RunConfig, {"labels": {"beam_width": 65}}, "labels.beam_width: 65 is above 64"),
         (DecodingConfig, {"max_tokens": 3, "min_tokens": 4}, "min_tokens: cannot exceed"),
         (DecodingConfig, {"eos_threshold": -1}, "eos_threshold: -1.0 is below 0"),
@@ -179,6 +180,8 @@ def test_an_optional_value_may_be_null():
         (TrainingConfig, {"label_smoothing": 1}, "label_smoothing: 1.0 is not below 1"),
         (ModelConfig, {"encoder": {"dropout": 1.0}}, "encoder.dropout: 1.0 is not below 1"),
         (ModelConfig, {"encoder": {"dropout": -0.1}}, "encoder.dropout: -0.1 is below 0"),
+        (ModelConfig, {"encoder": {"layers": 200_000}}, "encoder.layers: 200000 is above 1000"),
+        (ModelConfig, {"frontend": {"window_ms": 1e6}}, "window_ms: 1000000.0 is above 1000"),
         (FilterConfig, {"min_mean_log_prob": 5}, "min_mean_log_prob: 5.0 is above 0"),
         (FilterConfig, {"min_coverage": 1.5}, "min_coverage: 1.5 is above 1"),
         (LanguageModelConfig, {"training": {"learning_rate": 0}}, "0.0 is not above 0"),
@@ -471,8 +474,10 @@ def test_a_setting_that_was_added_later_is_part_of_the_digest_where_it_is_used()
 
 def test_digests_of_the_first_settings_are_what_they_were():
     """Runs, stores and labels that exist hold these digests: a change would redo them all."""
-    digests = {kind.__name__: config_digest(kind())[:12] for kind in (SystemConfig, LabelConfig)}
-    assert digests == {
+    kinds = (SystemConfig, LabelConfig, PrepareConfig, ExportConfig)
+    assert {kind.__name__: config_digest(kind())[:12] for kind in kinds} == {
         "SystemConfig": "85cdbe31de84",
         "LabelConfig": "22c663871502",
+        "PrepareConfig": "f0a4a29657af",
+        "ExportConfig": "22750e374bb5",
     }

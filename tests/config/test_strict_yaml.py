@@ -23,6 +23,7 @@ MERGES = "[&a {k: 1}, " + ", ".join(
     [
         ("", None),
         ("a: [1, 2.5, yes, ~, '']", {"a": [1, 2.5, True, None, ""]}),
+        ("a: ['1:30', '0256', 0, 00.5, 1_000, 0x10]", {"a": ["1:30", "0256", 0, 0.5, 1000, 16]}),
         ("a: &x {k: 1}\nb: *x", {"a": {"k": 1}, "b": {"k": 1}}),
         ("a: &x {k: 1, m: 2}\nb: {<<: *x, k: 3}", {"a": {"k": 1, "m": 2}, "b": {"k": 3, "m": 2}}),
     ],
@@ -47,6 +48,10 @@ def test_plain_yaml_and_aliases_are_read(text, value):
         ("a: 0x" + "f" * 5000, "a number of 5002 digits"),
         ("a: 2001-99-99", "no setting's value"),
         ("a: !!int ''", "not valid YAML"),
+        ("units: 1:30:00", "line 1: '1:30:00' would be a number to the base of 60"),
+        ("a: 1\nb: -1:30.5", "line 2: '-1:30.5' would be a number to the base of 60"),
+        ("a: 0256", "'0256' would be octal: leave out the leading zero"),
+        ("a: [1, -0_10]", "'-0_10' would be octal"),
         ("a: !!timestamp x", "no setting's value"),
         ("a: !!bool x", "not valid YAML"),
         ("a: !!python/object:os.system x", "no setting's value"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ _OBJECTIVE = "training.objective.kind"
 
 def params(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_configs
+    from tfkd.layers.model_size import count_parameters
     from tfkd.models.recogniser import Recogniser
     from tfkd.reporting.tables import table
     from tfkd.text import vocab_size_of
@@ -36,7 +38,7 @@ def params(options: argparse.Namespace) -> None:
                 f"{name}: the vocabulary is learned from the text, so its size is not known yet",
                 remedy="give tokenizer.alphabet",
             )
-        counts[name] = Recogniser(system.model, size).count_params()
+        counts[name] = count_parameters(functools.partial(Recogniser, system.model, size))
     largest = max(counts.values())
     rows = [[name, f"{n:,}", f"{largest / n:.2f}x"] for name, n in counts.items()]
     print(table(["model", "parameters", "ratio"], rows))

@@ -27,13 +27,13 @@ class Bounds:
     def fault(self, value: float) -> str | None:
         """Says which limit `value` breaks; None if it breaks none."""
         if self.at_least is not None and value < self.at_least:
-            return f"{value} is below {self.at_least:g}"
+            return f"{value} is below {self.at_least}"
         if self.above is not None and value <= self.above:
-            return f"{value} is not above {self.above:g}"
+            return f"{value} is not above {self.above}"
         if self.at_most is not None and value > self.at_most:
-            return f"{value} is above {self.at_most:g}"
+            return f"{value} is above {self.at_most}"
         if self.below is not None and value >= self.below:
-            return f"{value} is not below {self.below:g}"
+            return f"{value} is not below {self.below}"
         return None
 
 

@@ -25,8 +25,8 @@ from tfkd.config.settings import (
 )
 from tfkd.errors import ConfigError
 
-# FLAC writes rates above the second number in tens of hertz (RFC 9639, 9.1.2).
-_MOST_FLAC_HZ, _MOST_ODD_FLAC_HZ = 655_350, 65_535
+# FLAC writes rates above this in tens of hertz (RFC 9639, 9.1.2).
+_MOST_ODD_FLAC_HZ = 65_535
 
 
 def check_labelling(
@@ -91,7 +91,7 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("xla", "needs distribution: none")
         case PrepareConfig():
             rate_hz = config.sample_rate_hz
-            if rate_hz > _MOST_FLAC_HZ or rate_hz > _MOST_ODD_FLAC_HZ and rate_hz % 10:
+            if rate_hz > _MOST_ODD_FLAC_HZ and rate_hz % 10:
                 refuse("sample_rate_hz", f"FLAC, which keeps the audio, has no {rate_hz} Hz")
             if config.min_seconds >= config.max_seconds:
                 refuse("min_seconds", "must be below max_seconds")

@@ -9,8 +9,15 @@ from typing import Any, Literal
 from tfkd.config.augmentation import AugmentationConfig
 from tfkd.config.bounds import LATER, number
 
+# RFC 9639, 9.1.2: FLAC, which keeps the audio, has no higher rates.
+MOST_FLAC_HZ = 655_350
+
 # A step of the search costs as many decoder steps an utterance.
 WIDEST_BEAM = 64
+# Building a model takes milliseconds a layer; its memory is counted where it is trained.
+DEEPEST = 1000
+# A search holds arrays of as many steps.
+MOST_TOKENS = 100_000
 
 ENGLISH_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
 
@@ -31,7 +38,7 @@ class PrepareConfig:
         has no text, and rejects it where it has.
     """
 
-    sample_rate_hz: int = number(16000, at_least=1000)
+    sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
     min_seconds: float = number(0.1, at_least=0)
     max_seconds: float = number(30.0, at_least=0.01)
     too_long: Literal["reject", "split"] = "reject"
@@ -46,7 +53,7 @@ class TokenizerConfig:
 
     kind: Literal["characters", "sentencepiece"] = "characters"
     alphabet: str | None = ENGLISH_ALPHABET
-    vocab_size: int | None = number(None, at_least=5)
+    vocab_size: int | None = number(None, at_least=5, at_most=1_000_000)
     model_type: Literal["unigram", "bpe"] = "unigram"
 
 
@@ -54,10 +61,10 @@ class TokenizerConfig:
 class FrontendConfig:
     """Log-mel filterbank inside the model."""
 
-    sample_rate_hz: int = number(16000, at_least=1000)
-    num_mels: int = number(80, at_least=1)
-    window_ms: float = number(25.0, at_least=1)
-    hop_ms: float = number(10.0, at_least=1)
+    sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
+    num_mels: int = number(80, at_least=1, at_most=1024)
+    window_ms: float = number(25.0, at_least=1, at_most=1000)
+    hop_ms: float = number(10.0, at_least=1, at_most=1000)
     min_hz: float = number(20.0, at_least=0)
     max_hz: float = number(7600.0, above=0)
     delta_orders: int = number(0, at_least=0, at_most=2)
@@ -79,10 +86,10 @@ class EncoderConfig:
     layers 2, 3, ..., and before layer 1 as often as is still needed."""
 
     reduction: Literal["pyramid", "conv"] = "conv"
-    time_reduction: int = number(4, at_least=1)
+    time_reduction: int = number(4, at_least=1, at_most=256)
     conv_units: int = number(128, at_least=1)
     cell: Literal["lstm", "gru"] = "lstm"
-    layers: int = number(3, at_least=1)
+    layers: int = number(3, at_least=1, at_most=DEEPEST)
     units: int = number(256, at_least=1)
     dropout: float = number(0.0, at_least=0, below=1)
 
@@ -174,7 +181,7 @@ class DecodingConfig(SearchControls):
 
     beam_width: int = number(4, at_least=1, at_most=WIDEST_BEAM)
     num_hypotheses: int = number(1, at_least=1)
-    max_tokens: int = number(200, at_least=1)
+    max_tokens: int = number(200, at_least=1, at_most=MOST_TOKENS)
     max_tokens_per_second: float | None = number(None, at_least=0.1)
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
@@ -280,7 +287,7 @@ class LabelConfig(SearchControls):
 
     beam_width: int = number(8, at_least=1, at_most=WIDEST_BEAM)
     num_hypotheses: int = number(4, at_least=1)
-    max_tokens: int | None = number(None, at_least=1)
+    max_tokens: int | None = number(None, at_least=1, at_most=MOST_TOKENS)
     max_tokens_per_second: float | None = number(None, at_least=0.1)
     batch_size: int = number(16, at_least=1)
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -302,7 +309,7 @@ class RecurrentConfig:
     """A recurrent language model, but for its vocabulary."""
 
     cell: Literal["lstm", "gru"] = "lstm"
-    layers: int = number(1, at_least=1)
+    layers: int = number(1, at_least=1, at_most=DEEPEST)
     units: int = number(256, at_least=1)
     embedding_units: int = number(64, at_least=1)
     dropout: float = number(0.0, at_least=0, below=1)

@@ -20,6 +20,7 @@ _MAX_DIGITS = 100
 # Not dates, sets and what else YAML tells by its looks: they cannot be written as JSON.
 _SCALARS = {"str", "int", "float", "bool", "null", "merge"}
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_OCTAL = re.compile("[-+]?0[0-7_]+")
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -115,11 +116,22 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 def _check_scalar(node: yaml.ScalarNode) -> None:
     if node.tag.rpartition(":")[2] not in _SCALARS:
         raise ConfigError(f"line {node.start_mark.line + 1}: {node.value!r} is no setting's value")
+    if node.tag in _NUMBERS and (other := _other_reading(node.value)):
+        raise ConfigError(f"line {node.start_mark.line + 1}: {node.value!r} {other}")
     # Python prints no integer of thousands of digits, so no message could name it.
     if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
         raise ConfigError(f"line {node.start_mark.line + 1}: a number of {len(node.value)} digits")
     if _UNWRITABLE.search(node.value):
         raise ConfigError(f"{node.value!r} holds a character that cannot be written")
+
+
+def _other_reading(number: str) -> str | None:
+    """Says what YAML 1.1 makes of a number that people read otherwise; None for other numbers."""
+    if ":" in number:
+        return "would be a number to the base of 60: write out seconds, or quote it as text"
+    if _OCTAL.fullmatch(number):
+        return "would be octal: leave out the leading zero, or quote it as text"
+    return None
 
 
 def _check_keys(node: yaml.MappingNode) -> None:

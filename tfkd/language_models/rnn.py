@@ -23,6 +23,7 @@ from tfkd.layers.cells import (
 )
 from tfkd.layers.emission import emission_bias
 from tfkd.layers.matmul import widened
+from tfkd.layers.model_size import check_loadable
 from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
 from tfkd.storage.keras_files import MODEL, read_model
 from tfkd.text import Tokenizer, load_tokenizer
@@ -141,6 +142,14 @@ class RecurrentLanguageModel(keras.Model):
 
     def _log_probs(self, outputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.log_softmax(self.output_layer(outputs) + emission_bias(self.vocab_size))
+
+    @classmethod
+    def from_config(
+        cls, config: dict, custom_objects: dict | None = None
+    ) -> RecurrentLanguageModel:
+        """Builds the model of a saved file; ConfigError if this machine cannot hold its weights."""
+        check_loadable(lambda: cls(**config))
+        return cls(**config)
 
     def get_config(self) -> dict:
         return {"config": to_dict(self.config), "vocab_size": self.vocab_size, "name": self.name}

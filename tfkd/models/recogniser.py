@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfkd.config import ModelConfig, from_dict, to_dict
 from tfkd.layers.emission import emission_bias
+from tfkd.layers.model_size import check_loadable
 from tfkd.models.decoders import make_decoder
 from tfkd.models.encoders import make_encoder
 from tfkd.models.frontend import make_frontend
@@ -118,6 +119,12 @@ class Recogniser(ObjectiveModel):
         logits = self.decoder(previous[:, :, :-1], encoded, encoded_lengths, training=training)
         logits += emission_bias(self.vocab_size)
         return RecogniserOutput(logits, self.ctc_logits(encoded), encoded_lengths)
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> Recogniser:
+        """Builds the model of a saved file; ConfigError if this machine cannot hold its weights."""
+        check_loadable(lambda: cls(**config))
+        return cls(**config)
 
     def get_config(self) -> dict:
         return {"config": to_dict(self.config), "vocab_size": self.vocab_size, "name": self.name}

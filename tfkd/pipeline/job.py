@@ -33,7 +33,7 @@ from tfkd.records import Store, open_verified
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object, read_json_rows
 from tfkd.training.callbacks import HISTORY
-from tfkd.training.loop import check_products, train
+from tfkd.training.loop import check_system, train
 from tfkd.training.run_folder import COMPLETE
 
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
@@ -86,7 +86,7 @@ class Job:
     def check(self) -> None:
         """Raises ConfigError if a later stage could not do what is asked of it here."""
         for system in self.config.systems.values():
-            check_products(system.training)
+            check_system(system)
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
         """Runs every stage and returns the content of results.json.

@@ -14,6 +14,9 @@ from tfkd.storage.files import atomic_write
 # The name of the model in the folder of a run or of a language model.
 MODEL = "model.keras"
 
+# Somebody may have compressed a file again, but weights are noise.
+_MOST_UNPACKED, _HARMLESS_BYTES = 4, 1 << 24
+
 Model = TypeVar("Model", bound=keras.Model)
 
 
@@ -35,11 +38,11 @@ def read_model(path: Path, kind: type[Model]) -> Model:
     Raises:
       CheckpointError: if it is not one, is damaged, or holds another kind of model.
     """
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError("is not a .keras file, or is damaged", path=path)
+    _check_archive(path)
     try:
         model = keras.saving.load_model(path, compile=False)
-    except TfkdError:
+    except TfkdError as error:
+        error.path = error.path or path
         raise
     except Exception as error:  # Keras raises whatever the damaged part happens to break.
         raise CheckpointError(f"cannot be loaded: {error}", path=path) from error
@@ -47,3 +50,22 @@ def read_model(path: Path, kind: type[Model]) -> Model:
         held = type(model).__name__
         raise CheckpointError(f"holds a {held}, not a {kind.__name__}", path=path)
     return model
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses what is no archive, and small ones that unpack to more than any model of their size.
+
+    Keras itself stores weights as they are.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        packed = path.stat().st_size
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CheckpointError("is not a .keras file, or is damaged", path=path) from error
+    if unpacked > max(_HARMLESS_BYTES, _MOST_UNPACKED * packed):
+        raise CheckpointError(
+            f"has {packed:,} bytes, which unpack to {unpacked:,}: no model does",
+            path=path,
+            remedy="ask for the file again where it comes from",
+        )

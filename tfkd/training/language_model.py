@@ -19,6 +19,7 @@ from tfkd.data.batch_plan import plan_batches
 from tfkd.decoding.runs import CONFIG
 from tfkd.language_models.rnn import RecurrentLanguageModel, load_recurrent_model
 from tfkd.language_models.sentences import Sentences, read_sentences
+from tfkd.layers.model_size import check_trainable
 from tfkd.storage.files import sha256_of_text, write_json, write_text
 from tfkd.storage.json_files import read_json_lines
 from tfkd.storage.keras_files import write_model
@@ -98,6 +99,7 @@ def train_language_model(
       TextError: if a text cannot be read, or no sentence of it can be spelt.
       TrainingError: if the loss is not finite.
     """
+    check_trainable(lambda: RecurrentLanguageModel(config.model, tokenizer.vocab_size))
     out = Path(out)
     sentences = read_sentences(train_text, tokenizer)
     valid = read_sentences(valid_text, tokenizer)

@@ -21,11 +21,12 @@ from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.runs import Run, keep_parity_sample, load_run, save_description
 from tfkd.errors import ConfigError, TrainingError
+from tfkd.layers.model_size import check_trainable
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Survey
 from tfkd.records import PSEUDO_LABELS, Store
 from tfkd.storage.files import write_json, write_text
-from tfkd.text import Tokenizer
+from tfkd.text import FIRST_PIECE_ID, Tokenizer, vocab_size_of
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.callbacks import (
     CHECKPOINTS,
@@ -100,7 +101,7 @@ def train(
     Raises:
       CheckpointError: if `out` holds a run of other settings or data (it says which).
       ConfigError: if the settings of several workers are wrong, the shares do not fit the stores,
-        or XLA cannot compile the products of that precision.
+        XLA cannot compile the products of that precision, or the model is too large for the memory.
       RecordError: if another process trains into `out`, or a record can no longer be read.
       TextError: if no utterance gives a target, or validation has no transcript.
       TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
@@ -111,13 +112,23 @@ def train(
     >>> tfkd.train(system, train, valid, "work/teacher").tokenizer.kind  # it is finished already
     'characters'
     """
-    check_products(system.training)
+    check_system(system)
     out, replicas = Path(out), Replicas(system.training.distribution)
     replicas.check_batch_size(system.training.batch_size)
     sources = sources_of(train_store, system.training, shares)
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
         _train(_Job(system, sources, valid_store, folder, replicas, profile))
     return load_run(out) if replicas.is_chief else None
+
+
+def check_system(system: SystemConfig) -> None:
+    """Raises ConfigError for what this machine could never train.
+
+    Where the training text decides the size of the vocabulary, it counts as empty here.
+    """
+    check_products(system.training)
+    size = vocab_size_of(system.tokenizer) or FIRST_PIECE_ID
+    check_trainable(lambda: Recogniser(system.model, size))
 
 
 def check_products(training: TrainingConfig) -> None:
