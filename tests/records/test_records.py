@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import random
 import signal
@@ -244,7 +245,11 @@ UNKNOWN = {
     "token_seconds": (),
     "finish_reason": None,
     "coverage": None,
+    "top_token_ids": (),
+    "top_log_probs": (),
 }
+# Those whose features are there in every record, known or not.
+ALWAYS = [n for n in records.OPTIONAL_VALUES if not n.startswith("top_")]
 
 
 def test_the_optional_values_are_all_but_the_text() -> None:
@@ -256,7 +261,7 @@ def test_the_optional_values_are_all_but_the_text() -> None:
 @pytest.mark.parametrize(
     "unknown",
     [
-        *({name: UNKNOWN[name]} for name in records.OPTIONAL_VALUES if name != "token_ids"),
+        *({name: UNKNOWN[name]} for name in ALWAYS if name != "token_ids"),
         {name: UNKNOWN[name] for name in ("token_ids", "token_log_probs", "token_seconds")},
         UNKNOWN,
     ],
@@ -269,7 +274,7 @@ def test_what_is_unknown_is_an_empty_list(unknown: dict) -> None:
     data = record.to_example_bytes()
     assert PseudoLabelRecord.from_example_bytes(data) == record
     features = tf.train.Example.FromString(data).features.feature
-    for name in records.OPTIONAL_VALUES:
+    for name in ALWAYS:
         list_type = records.PSEUDO_LABEL_FEATURES[f"hypotheses/{name}"]
         stored = getattr(features[f"hypotheses/{name}"], f"{list_type}_list").value
         assert (len(stored) == 0) == (name in unknown)
@@ -277,11 +282,63 @@ def test_what_is_unknown_is_an_empty_list(unknown: dict) -> None:
     assert num_tokens == ([0, 0] if "token_ids" in unknown else [3, 3])
 
 
-@pytest.mark.parametrize("name", [n for n in records.OPTIONAL_VALUES if n != "token_ids"])
+@pytest.mark.parametrize("name", [n for n in ALWAYS if n != "token_ids"])
 def test_what_is_known_of_some_hypotheses_only_is_refused(name: str) -> None:
     partly = (hypothesis(), hypothesis(**{name: UNKNOWN[name]}), hypothesis())
     with pytest.raises(RecordError, match=f"{name} is missing in 1 of 3 hypotheses"):
         PseudoLabelRecord(utterance(), partly).to_example_bytes()
+
+
+POSTERIORS = {
+    "top_token_ids": ((7, 1), (5, 65535), (3, 0)),
+    "top_log_probs": ((-0.5, -1.5), (-0.75, -65504.0), (-0.25, -3.140625)),
+}
+
+
+def test_posteriors_come_back_and_leave_other_records_as_they_were() -> None:
+    record = PseudoLabelRecord(utterance(), (hypothesis(**POSTERIORS),))
+    data = record.to_example_bytes()
+    assert PseudoLabelRecord.from_example_bytes(data) == record
+    features = tf.train.Example.FromString(data).features.feature
+    (ids,) = features["hypotheses/top_token_ids"].bytes_list.value
+    (log_probs,) = features["hypotheses/top_log_probs"].bytes_list.value
+    assert np.frombuffer(ids, "<u2").reshape(3, 2).tolist() == [[7, 1], [5, 65535], [3, 0]]
+    found = np.frombuffer(log_probs, "<f2").reshape(3, 2)
+    assert found.tolist() == [list(row) for row in POSTERIORS["top_log_probs"]]
+    bare = tf.train.Example.FromString(pseudo_label().to_example_bytes()).features.feature
+    assert not set(records.POSTERIOR_FEATURES) & set(bare)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"top_log_probs": ()}, "not M numbers for each"),
+        ({"top_token_ids": POSTERIORS["top_token_ids"][:2]}, "not M numbers for each"),
+        ({"top_token_ids": ((7,), (5, 6), (3, 0))}, "not M numbers for each"),
+        ({"top_token_ids": ((7, 65536), (5, 6), (3, 0))}, "not between 0 and 65535"),
+        ({"top_log_probs": ((-0.5, 0.5), (-1.0, -2.0), (-1.0, -2.0))}, "not between -65504 and 0"),
+        ({"top_log_probs": ((-0.5, math.nan), (-1.0, -2.0), (-1.0, -2.0))}, "not between -65504"),
+    ],
+)
+def test_faulty_posteriors_are_refused(changes: dict, words: str) -> None:
+    faulty = hypothesis(**{**POSTERIORS, **changes})
+    with pytest.raises(RecordError, match=words):
+        PseudoLabelRecord(utterance(), (faulty,)).to_example_bytes()
+
+
+def test_posteriors_of_some_hypotheses_only_are_refused() -> None:
+    partly = (hypothesis(**POSTERIORS), hypothesis())
+    with pytest.raises(RecordError, match="top_token_ids is missing in 1 of 2 hypotheses"):
+        PseudoLabelRecord(utterance(), partly).to_example_bytes()
+
+
+def test_posteriors_that_were_cut_are_refused() -> None:
+    data = PseudoLabelRecord(utterance(), (hypothesis(**POSTERIORS),)).to_example_bytes()
+    example = tf.train.Example.FromString(data)
+    stored = example.features.feature["hypotheses/top_log_probs"].bytes_list
+    stored.value[0] = stored.value[0][:-1]
+    with pytest.raises(RecordError, match="11 bytes of posteriors do not fit 3 tokens"):
+        PseudoLabelRecord.from_example_bytes(example.SerializeToString())
 
 
 def test_pseudo_label_without_hypothesis_is_refused() -> None:

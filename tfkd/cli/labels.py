@@ -34,7 +34,9 @@ def _label_config(options: argparse.Namespace) -> LabelConfig:
     """What --decoding and --set say, and what the command's own options say, which win."""
     from tfkd.config import LabelConfig, with_overrides
 
-    own = own_options(options, "beam_width", "num_hypotheses", "length_penalty", "batch_size")
+    own = own_options(
+        options, "beam_width", "num_hypotheses", "length_penalty", "batch_size", "top_m"
+    )
     overrides = [*search_overrides(options), *(f"{key}={value}" for key, value in own.items())]
     return with_overrides(LabelConfig(), overrides)
 

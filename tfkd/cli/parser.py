@@ -112,6 +112,8 @@ def _add_distilling(add: _Add) -> None:
     command.add_argument("--num-hypotheses", type=int, required=True)
     command.add_argument("--length-penalty", type=float, help="alpha (0)")
     command.add_argument("--batch-size", type=int, help="utterances decoded together (16)")
+    command.add_argument("--top-m", type=int, metavar="M",
+                         help="most probable tokens kept a step, for word_kd (0)")  # fmt: skip
     command.add_argument(
         "--runner",
         default="local",
@@ -135,7 +137,7 @@ def _add_distilling(add: _Add) -> None:
     command.add_argument("--out", required=True, help="folder of the run")
     command.add_argument(
         "--objective",
-        choices=["truth", "seq_kd", "seq_inter", "mixture"],
+        choices=["truth", "seq_kd", "seq_inter", "word_kd", "mixture"],
         help="what is learned of the labels, instead of the config's (truth)",
     )
     _add_shares(command, "--transcribed before --labels")

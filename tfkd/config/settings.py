@@ -215,17 +215,22 @@ class ObjectiveConfig:
     Attributes:
       truth_audio: what `truth` learns from of a store of labels: "all" that has a reference, or
         what is left of it after `filters`, as for `seq_kd`.
+      top_m: of `word_kd`: how many tokens of each step it learns, of those that the labels keep.
+      token_temperature: of `word_kd`: evens out the posteriors of teacher and student; of a
+        mixture, that of the whole.
       parts: of a `mixture`: objectives, each with its `share`.
       share: of a part of a mixture; shares count over their sum.
     """
 
-    kind: Literal["truth", "seq_kd", "seq_inter", "mixture"] = "truth"
+    kind: Literal["truth", "seq_kd", "seq_inter", "word_kd", "mixture"] = "truth"
     num_hypotheses: int = number(1, at_least=1)
     choice: Literal["best", "nearest_to_reference"] = "best"
     weights: Literal["uniform", "posterior", "rank"] = "posterior"
     temperature: float = number(1.0, at_least=1e-3)
     truth_audio: Literal["all", "filtered"] = "all"
     filters: FilterConfig = field(default_factory=FilterConfig)
+    top_m: int = number(8, at_least=1, is_later=True)
+    token_temperature: float = number(1.0, at_least=1e-3, is_later=True)
     parts: tuple[ObjectiveConfig, ...] = field(default=(), metadata=LATER)
     share: float = number(1.0, above=0, is_later=True)
 
@@ -283,6 +288,8 @@ class LabelConfig(SearchControls):
 
     Attributes:
       max_tokens, max_tokens_per_second: null for what the teacher itself decodes with.
+      top_m: how many of the teacher's most probable tokens are kept at each step of a hypothesis,
+        for the objective `word_kd`.
     """
 
     beam_width: int = number(8, at_least=1, at_most=WIDEST_BEAM)
@@ -290,6 +297,7 @@ class LabelConfig(SearchControls):
     max_tokens: int | None = number(None, at_least=1, at_most=MOST_TOKENS)
     max_tokens_per_second: float | None = number(None, at_least=0.1)
     batch_size: int = number(16, at_least=1)
+    top_m: int = number(0, at_least=0, is_later=True)
     fusion: FusionConfig = field(default_factory=FusionConfig)
 
     def decoding(self, teacher: DecodingConfig) -> DecodingConfig:

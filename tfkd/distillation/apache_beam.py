@@ -20,7 +20,7 @@ from apache_beam.utils.shared import Shared
 
 from tfkd.config import LabelConfig
 from tfkd.decoding.runs import Run
-from tfkd.distillation.labelling import ShardLabeller, label_plan
+from tfkd.distillation.labelling import ShardLabeller, keep_units, label_plan
 from tfkd.distillation.teachers import Teacher, as_teacher, load_teacher
 from tfkd.errors import ClusterError, ConfigError, TfkdError
 from tfkd.records import Plan, Store, StoreSummary, StoreWriter, is_written, open_store, write_shard
@@ -56,6 +56,7 @@ def label_with_beam(
     teacher = as_teacher(teacher)
     plan = label_plan(teacher, store, config)
     with StoreWriter(out, plan) as writer:
+        keep_units(teacher, plan, out)
         pending = writer.pending_shards()
         if pending:
             writer.reopen()

@@ -19,6 +19,8 @@ from tfkd.corpora import Rejection
 from tfkd.data.audio_batches import audio_batches, by_shard
 from tfkd.decoding.runs import Run
 from tfkd.distillation.teachers import Batch, Labeller, Teacher, as_teacher
+from tfkd.distillation.units import UNITS, units_sha256, write_units
+from tfkd.errors import ConfigError
 from tfkd.language_models import language_model_sha256
 from tfkd.records import (
     PSEUDO_LABELS,
@@ -59,6 +61,7 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
     """Labels in this process what `out` does not hold yet; see `label`."""
     plan = labeller.plan
     with StoreWriter(out, plan) as writer:
+        keep_units(labeller.teacher, plan, out)
         pending = writer.pending_shards()
         total = sum(len(plan.shards[number]) for number in pending)
         with tqdm(total=total, desc="label", unit="utt", disable=None) as bar:
@@ -78,12 +81,23 @@ def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Pla
     sources = {"teacher": teacher.identity, "utterances": store.sha256}
     if config.fusion.lm:
         sources["language_model"] = language_model_sha256(config.fusion.lm)
+    if config.top_m:
+        if teacher.tokenizer is None:
+            raise ConfigError(f"labels.top_m: {teacher.spec} gives no posteriors, so it must be 0")
+        sources[UNITS] = units_sha256(teacher.tokenizer)
     return Plan(
         kind=PSEUDO_LABELS,
         digest=digest,
         sources=sources,
         shards=tuple(map(shard_ids, store.shard_paths)),
     )
+
+
+def keep_units(teacher: Teacher | Run, plan: Plan, out: str | Path) -> None:
+    """Writes the teacher's tokenizer beside labels whose tokens a student is to take."""
+    tokenizer = as_teacher(teacher).tokenizer
+    if UNITS in plan.sources and tokenizer is not None:
+        write_units(tokenizer, out)
 
 
 class ShardLabeller:
@@ -94,7 +108,7 @@ class ShardLabeller:
     """
 
     def __init__(self, teacher: Teacher | Run, store: Store, config: LabelConfig) -> None:
-        self.store = store
+        self.teacher, self.store = teacher, store
         self.plan = label_plan(teacher, store, config)
         self._batch_size = config.batch_size
         self._labeller = as_teacher(teacher).labeller(config)

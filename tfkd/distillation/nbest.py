@@ -154,8 +154,11 @@ def _hypothesis(value: Any, extra_characters: str) -> Hypothesis:
         raise ValueError("has no text")
     if "token_ids" not in known:
         known["text"] = normalise(known["text"], extra_characters=extra_characters)
-    lists = {name: tuple(entry) for name, entry in known.items() if isinstance(entry, list)}
-    return Hypothesis(**(known | lists))
+    return Hypothesis(**{name: _as_tuples(entry) for name, entry in known.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def _advice(name: str) -> str:
@@ -207,6 +210,14 @@ def _are_whole_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_whole_number, value))
 
 
+def _are_rows_of_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_are_numbers, value))
+
+
+def _are_rows_of_whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_are_whole_numbers, value))
+
+
 _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "text": ("a text", _is_text),
     "token_ids": ("a list of whole numbers", _are_whole_numbers),
@@ -216,4 +227,6 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "token_seconds": ("a list of numbers", _are_numbers),
     "finish_reason": ("a text", _is_text),
     "coverage": ("a number", _is_number),
+    "top_token_ids": ("a list of lists of whole numbers", _are_rows_of_whole_numbers),
+    "top_log_probs": ("a list of lists of numbers", _are_rows_of_numbers),
 }

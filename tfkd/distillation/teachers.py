@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 from tfkd.config import LabelConfig, PrepareConfig, check_labelling, config_digest
 from tfkd.data.preparation import preparation_for
 from tfkd.decoding.decoder import Decoder, decode_dataset
+from tfkd.decoding.posteriors import TopPosteriors
 from tfkd.decoding.results import hypotheses_of
 from tfkd.decoding.runs import Run, load_run
 from tfkd.records import Hypothesis
+from tfkd.text import Tokenizer
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,6 +43,10 @@ class Teacher(Protocol):
     @property
     def sample_rate_hz(self) -> int:
         """The rate of the audio that it hears."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What its token ids mean, where its labels can keep posteriors (`labels.top_m`)."""
 
     @property
     def preparation(self) -> PrepareConfig:
@@ -94,6 +100,10 @@ class RunTeacher:
         return self.run.system.model.frontend.sample_rate_hz
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        return self.run.tokenizer
+
+    @property
     def preparation(self) -> PrepareConfig:
         return preparation_for(self.sample_rate_hz, self.run.tokenizer.pieces)
 
@@ -105,9 +115,13 @@ class RunTeacher:
     def labeller(self, config: LabelConfig) -> Labeller:
         run = self.run
         decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
+        posteriors = TopPosteriors(run.model, config.top_m) if config.top_m else None
 
         def label(batch: Batch) -> list[tuple[Hypothesis, ...]]:
             decoded = decode_dataset(decoder, [dict(batch)])
-            return [hypotheses_of(each, run.model.frame_seconds) for each in decoded]
+            hypotheses = [hypotheses_of(each, run.model.frame_seconds) for each in decoded]
+            if posteriors is None:
+                return hypotheses
+            return posteriors.add_to(batch["waveform"], batch["num_samples"], hypotheses)
 
         return label

@@ -7,6 +7,7 @@ Read `objective` for the interface; each objective is one file and names its pap
 | `truth` | Truth | the transcript |
 | `seq_kd` | SequenceKD | the teacher's k best, weighted |
 | `seq_inter` | SequenceInterpolation | those of the k best that are nearest to the transcript |
+| `word_kd` | WordKD | the teacher's posteriors at each step of its k best |
 | `mixture` | Mixture | several of these, each with a share |
 """
 
@@ -16,6 +17,7 @@ from tfkd.objectives.objective import Dropped, Field, Objective, Signature, Targ
 from tfkd.objectives.sequence_kd import SequenceInterpolation, SequenceKD
 from tfkd.objectives.survey import Survey, survey
 from tfkd.objectives.truth import Truth
+from tfkd.objectives.word_kd import WordKD
 
 __all__ = [
     "Dropped",
@@ -28,6 +30,7 @@ __all__ = [
     "Survey",
     "Targets",
     "Truth",
+    "WordKD",
     "make_objective",
     "survey",
 ]

@@ -9,6 +9,7 @@ from tfkd.objectives.mixture import Mixture
 from tfkd.objectives.objective import Objective
 from tfkd.objectives.sequence_kd import SequenceInterpolation, SequenceKD
 from tfkd.objectives.truth import Truth
+from tfkd.objectives.word_kd import WordKD
 
 
 def make_objective(training: TrainingConfig) -> Objective:
@@ -22,6 +23,7 @@ def make_objective(training: TrainingConfig) -> Objective:
         training.objective,
         label_smoothing=training.label_smoothing,
         ctc_weight=training.ctc_weight,
+        token_temperature=training.objective.token_temperature,
         for_xla=training.xla,
     )
 
@@ -39,6 +41,8 @@ def _objective(config: ObjectiveConfig, **loss: Any) -> Objective:
             return SequenceKD(choice=config.choice, **hypotheses)
         case "seq_inter":
             return SequenceInterpolation(**hypotheses)
+        case "word_kd":
+            return WordKD(choice=config.choice, top_m=config.top_m, **hypotheses)
         case "mixture":
             parts = tuple((part.share, _objective(part, **loss)) for part in config.parts)
             return Mixture(parts=parts, **loss)

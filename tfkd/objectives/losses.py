@@ -6,6 +6,8 @@ the global batch.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from tfkd.layers.replicas import share_of_mean
@@ -15,8 +17,23 @@ from tfkd.text import EOS_ID, PAD_ID, UNK_ID
 _NEVER_EMITTED = -1e8
 
 
+class SoftTargets(NamedTuple):
+    """Distributions over the M tokens that a teacher holds most probable at each step.
+
+    A step without any, whose probabilities are all zero, is learned from its token instead.
+    """
+
+    token_ids: tf.Tensor  # [B, K, U, M] int32
+    probs: tf.Tensor  # [B, K, U, M] float32, which sum to one
+
+
 def sequence_cross_entropy(
-    logits: tf.Tensor, token_ids: tf.Tensor, weights: tf.Tensor, label_smoothing: float = 0.0
+    logits: tf.Tensor,
+    token_ids: tf.Tensor,
+    weights: tf.Tensor,
+    label_smoothing: float = 0.0,
+    soft: SoftTargets | None = None,
+    temperature: float = 1.0,
 ) -> tf.Tensor:
     """Cross-entropy of weighted target sequences, per token.
 
@@ -27,7 +44,10 @@ def sequence_cross_entropy(
       logits: [B, K, U, V] float32.
       token_ids: [B, K, U] int32, padded with pad.
       weights: [B, K] float32, of each hypothesis; zero where a place is empty.
-      label_smoothing: share of the target spread evenly over the tokens that can be emitted.
+      label_smoothing: share of the target spread evenly over the tokens that can be emitted;
+        soft targets are taken as they are.
+      soft: what is learned of each step in the place of its token, where it is known.
+      temperature: of soft targets.
     Returns:
       Scalar: the weighted sum over tokens over the sum of their weights.
     References:
@@ -39,9 +59,28 @@ def sequence_cross_entropy(
         evenly = can_be_emitted / tf.reduce_sum(can_be_emitted, -1, keepdims=True)
         spread = tf.nn.softmax_cross_entropy_with_logits(evenly, logits)
         per_token = (1.0 - label_smoothing) * per_token + label_smoothing * spread
+    if soft is not None:
+        is_soft = tf.reduce_any(soft.probs > 0, -1)
+        per_token = tf.where(is_soft, soft_cross_entropy(logits, soft, temperature), per_token)
     is_token = tf.cast(tf.not_equal(token_ids, PAD_ID), logits.dtype)
     token_weights = is_token * tf.expand_dims(weights, -1)
     return share_of_mean(tf.reduce_sum(per_token * token_weights), tf.reduce_sum(token_weights))
+
+
+def soft_cross_entropy(logits: tf.Tensor, soft: SoftTargets, temperature: float = 1.0) -> tf.Tensor:
+    """Cross-entropy [B, K, U] of the teacher's distributions, times the temperature squared.
+
+    With p the teacher's probabilities and q = softmax(logits / T), it is -T^2 sum(p log q): so its
+    gradient keeps its size at every temperature.
+
+    References:
+      Kim and Rush 2016, arXiv:1606.07947, section 3.1, L_WORD-KD; Hinton et al. 2015,
+      arXiv:1503.02531, section 2.
+    """
+    log_probs = tf.gather(
+        tf.nn.log_softmax(logits / temperature), soft.token_ids, axis=3, batch_dims=3
+    )
+    return -(temperature**2) * tf.reduce_sum(soft.probs * log_probs, -1)
 
 
 def ctc(

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfkd.distillation.filters import Fault
 from tfkd.errors import ConfigError, TextError
-from tfkd.objectives.losses import ctc, sequence_cross_entropy
+from tfkd.objectives.losses import SoftTargets, ctc, sequence_cross_entropy
 from tfkd.records import Record, Store
 from tfkd.text import PAD_ID, Tokenizer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tfkd.models.recogniser import RecogniserOutput
 
 TOKEN_IDS, WEIGHTS = "token_ids", "weights"
+TOP_TOKEN_IDS, TOP_PROBS = "top_token_ids", "top_probs"
 NO_REFERENCE = Fault("no_reference")
 UNTOKENISABLE = Fault("untokenisable_text")
 
@@ -104,6 +105,7 @@ class Objective(abc.ABC):
     Attributes:
       label_smoothing: share of each target that is spread evenly over the tokens (0 to below 1).
       ctc_weight: share of CTC in the loss (0 to 1); above 0 the model needs a CTC head.
+      token_temperature: evens out the posteriors that `word_kd` learns, on both sides.
       for_xla: whether CTC takes operations that XLA can compile; TensorFlow's own are faster.
     """
 
@@ -115,6 +117,7 @@ class Objective(abc.ABC):
 
     label_smoothing: float = 0.1
     ctc_weight: float = 0.3
+    token_temperature: float = 1.0
     for_xla: bool = False
 
     @property
@@ -147,6 +150,9 @@ class Objective(abc.ABC):
     ) -> dict[str, tf.Tensor]:
         """The loss of a batch, and its parts.
 
+        A batch whose rows are of several objectives may hold soft targets that this one does not
+        know of; they are learned all the same.
+
         Inside a step of several replicas each gives the share of its rows: they add up to the loss
         of the global batch.
 
@@ -158,8 +164,12 @@ class Objective(abc.ABC):
         Raises:
           ConfigError: if CTC is to be learned and the model has no CTC head.
         """
-        sequences = batch[TOKEN_IDS], batch[WEIGHTS]
-        attention = sequence_cross_entropy(output.logits, *sequences, self.label_smoothing)
+        sequences, soft = (batch[TOKEN_IDS], batch[WEIGHTS]), None
+        if TOP_PROBS in batch:
+            soft = SoftTargets(batch[TOP_TOKEN_IDS], batch[TOP_PROBS])
+        attention = sequence_cross_entropy(
+            output.logits, *sequences, self.label_smoothing, soft, self.token_temperature
+        )
         alignment = tf.zeros_like(attention)
         if self.ctc_weight:
             if output.ctc_logits is None:

@@ -13,6 +13,7 @@ from tfkd.metrics import word_error_rate
 from tfkd.objectives.objective import (
     NO_REFERENCE,
     UNTOKENISABLE,
+    Arrays,
     Dropped,
     Objective,
     Signature,
@@ -84,13 +85,16 @@ class SequenceKD(Objective):
         chosen, struck = self.chosen(record, tokenizer)
         if not chosen:
             return Dropped(record.utterance_id, struck, struck)
-        sequences, weights = [c.token_ids for c in chosen], [c.weight for c in chosen]
-        return Targets(sequence_arrays(sequences, weights, self.num_hypotheses), struck)
+        return Targets(self._arrays(chosen), struck)
 
     def texts(self, record: Record) -> Iterable[str]:
         if not isinstance(record, PseudoLabelRecord):
             return []
         return [hypothesis.text for hypothesis in record.hypotheses]
+
+    def _arrays(self, chosen: Sequence[Chosen]) -> Arrays:
+        sequences, weights = [c.token_ids for c in chosen], [c.weight for c in chosen]
+        return sequence_arrays(sequences, weights, self.num_hypotheses)
 
     def chosen(
         self, record: Record, tokenizer: Tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ HYPOTHESES_TOKEN_LOG_PROBS = "hypotheses/token_log_probs"
 HYPOTHESES_TOKEN_SECONDS = "hypotheses/token_seconds"
 HYPOTHESES_FINISH_REASON = "hypotheses/finish_reason"
 HYPOTHESES_COVERAGE = "hypotheses/coverage"
+HYPOTHESES_TOP_TOKEN_IDS = "hypotheses/top_token_ids"
+HYPOTHESES_TOP_LOG_PROBS = "hypotheses/top_log_probs"
 
 # Name of each feature -> which list of tf.train.Feature holds it.
 UTTERANCE_FEATURES: Mapping[str, str] = {
@@ -51,13 +54,19 @@ PSEUDO_LABEL_FEATURES: Mapping[str, str] = {
     HYPOTHESES_FINISH_REASON: "bytes",
     HYPOTHESES_COVERAGE: "float",
 }
+# Only records that know posteriors have these features, so that all others keep their bytes. One
+# value a hypothesis: [num_tokens, M] little-endian uint16 and float16.
+POSTERIOR_FEATURES: Mapping[str, str] = {
+    HYPOTHESES_TOP_TOKEN_IDS: "bytes",
+    HYPOTHESES_TOP_LOG_PROBS: "bytes",
+}
 # These hold exactly one value; every other feature is a list, empty where nothing is known.
 SINGLE_VALUES = frozenset({UTTERANCE_ID, AUDIO, NUM_SAMPLES, SAMPLE_RATE_HZ})
 FINISH_REASONS = ("eos", "max_steps")
 # What another recogniser may not tell of its hypotheses.
 OPTIONAL_VALUES = (
     *("token_ids", "log_prob", "score", "token_log_probs", "token_seconds"),
-    *("finish_reason", "coverage"),
+    *("finish_reason", "coverage", "top_token_ids", "top_log_probs"),
 )
 
 _FLOAT32_MAX = 3.4028234663852886e38
@@ -65,7 +74,14 @@ _INT64_MAX = 2**63 - 1
 # Sums of logarithms that others rounded may exceed zero by this much.
 _ROUNDING = 1e-3
 _NO_LOG_PROB = "but the natural logarithm of a probability is at most 0: a cost has the other sign"
+_UINT16_MAX, _FLOAT16_MAX = 2**16 - 1, 65504.0
 _FLAC_HEADER_BYTES = 42  # marker 4, block header 4, STREAMINFO 34
+
+# Field of a hypothesis, its feature, and the code of `struct` for its numbers.
+_POSTERIORS = (
+    ("top_token_ids", HYPOTHESES_TOP_TOKEN_IDS, "H"),
+    ("top_log_probs", HYPOTHESES_TOP_LOG_PROBS, "e"),
+)
 
 Item = TypeVar("Item")
 
@@ -121,6 +137,8 @@ class Hypothesis:
       token_seconds: [num_tokens] where in the audio attention looked most for each token.
       finish_reason: "eos" or "max_steps".
       coverage: share of the encoder's frames that attention looked at.
+      top_token_ids: [num_tokens][M] the M most probable tokens of each step.
+      top_log_probs: [num_tokens][M] their natural logs, stored as float16.
     """
 
     text: str
@@ -131,6 +149,8 @@ class Hypothesis:
     token_seconds: tuple[float, ...] = ()
     finish_reason: str | None = None
     coverage: float | None = None
+    top_token_ids: tuple[tuple[int, ...], ...] = ()
+    top_log_probs: tuple[tuple[float, ...], ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -158,12 +178,16 @@ class PseudoLabelRecord:
         """
         _refuse(_pseudo_label_faults(self), self.utterance_id)
         values = _utterance_values(self.utterance) | _hypotheses_values(self)
-        return serialise(values, PSEUDO_LABEL_FEATURES)
+        features = {**PSEUDO_LABEL_FEATURES}
+        if any(each.top_token_ids for each in self.hypotheses):
+            values |= _posterior_values(self)
+            features |= POSTERIOR_FEATURES
+        return serialise(values, features)
 
     @classmethod
     def from_example_bytes(cls, data: bytes) -> PseudoLabelRecord:
         """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
-        values = deserialise(data, PSEUDO_LABEL_FEATURES)
+        values = deserialise(data, PSEUDO_LABEL_FEATURES, POSTERIOR_FEATURES)
         utterance = _utterance_of(values)
         record = cls(utterance, tuple(_hypotheses_of(values, utterance.utterance_id)))
         _refuse(_pseudo_label_faults(record), record.utterance_id)
@@ -227,6 +251,27 @@ def _hypotheses_values(record: PseudoLabelRecord) -> Values:
     }
 
 
+def _posterior_values(record: PseudoLabelRecord) -> Values:
+    return {
+        HYPOTHESES_TOP_TOKEN_IDS: [_packed(each.top_token_ids, "H") for each in record.hypotheses],
+        HYPOTHESES_TOP_LOG_PROBS: [_packed(each.top_log_probs, "e") for each in record.hypotheses],
+    }
+
+
+def _packed(rows: Sequence[Sequence[Any]], code: str) -> bytes:
+    """Rows of numbers as two bytes each, little-endian; `code` is that of `struct`."""
+    flat = list(itertools.chain.from_iterable(rows))
+    return struct.pack(f"<{len(flat)}{code}", *flat)
+
+
+def _unpacked(data: bytes, num_rows: int, code: str) -> tuple[tuple[Any, ...], ...]:
+    width = len(data) // 2 // max(num_rows, 1)
+    if len(data) != 2 * width * num_rows:
+        raise RecordError(f"{len(data)} bytes of posteriors do not fit {num_rows} tokens")
+    flat = struct.unpack(f"<{width * num_rows}{code}", data)
+    return tuple(_split(flat, [width] * num_rows))
+
+
 def _hypotheses_of(values: Values, utterance_id: str) -> Iterator[Hypothesis]:
     _refuse(_length_faults(values), utterance_id)
     num_tokens = values[HYPOTHESES_NUM_TOKENS]
@@ -244,6 +289,9 @@ def _hypotheses_of(values: Values, utterance_id: str) -> Iterator[Hypothesis]:
         "finish_reason": reasons or unknown,
         "coverage": values[HYPOTHESES_COVERAGE] or unknown,
     }
+    for name, feature, code in _POSTERIORS:
+        if stored := values.get(feature):
+            columns[name] = [_unpacked(data, n, code) for data, n in zip(stored, num_tokens)]
     for row in zip(*columns.values()):
         yield Hypothesis(**dict(zip(columns, row)))
 
@@ -345,9 +393,23 @@ def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
     ids = hypothesis.token_ids or (0,)
     if not (min(ids) >= 0 and max(ids) <= _INT64_MAX):
         yield "a token id is negative or too large"
+    yield from _posterior_faults(hypothesis)
     if hypothesis.finish_reason not in (None, *FINISH_REASONS):
         yield f"finish_reason is {hypothesis.finish_reason!r}, not {' or '.join(FINISH_REASONS)}"
     yield from _float_faults(hypothesis)
+
+
+def _posterior_faults(hypothesis: Hypothesis) -> Iterator[str]:
+    ids, log_probs = hypothesis.top_token_ids, hypothesis.top_log_probs
+    if not ids and not log_probs:
+        return
+    widths = {len(row) for row in (*ids, *log_probs)}
+    if {len(ids), len(log_probs)} != {len(hypothesis.token_ids)} or len(widths) != 1:
+        yield "top_token_ids and top_log_probs are not M numbers for each of its tokens"
+    if any(not 0 <= token <= _UINT16_MAX for row in ids for token in row):
+        yield f"one of top_token_ids is not between 0 and {_UINT16_MAX}"
+    if any(not -_FLOAT16_MAX <= value <= 0 for row in log_probs for value in row):
+        yield f"one of top_log_probs is not between -{_FLOAT16_MAX:g} and 0"
 
 
 def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
@@ -394,6 +456,7 @@ def _length_faults(values: Values) -> Iterator[str]:
         HYPOTHESES_TOKEN_SECONDS: {0, total_tokens},
         HYPOTHESES_FINISH_REASON: {0, num_hypotheses},
         HYPOTHESES_COVERAGE: {0, num_hypotheses},
+        **{name: {num_hypotheses} for name in POSTERIOR_FEATURES if name in values},
     }
     for name, lengths in expected.items():
         if len(values[name]) not in lengths:

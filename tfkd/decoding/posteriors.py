@@ -1,0 +1,99 @@
+"""What a recogniser holds probable at each step of sequences that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.errors import ConfigError
+from tfkd.models.recogniser import Recogniser
+from tfkd.records import Hypothesis
+from tfkd.text import PAD_ID
+
+# A record keeps log-probs as float16, which holds no smaller ones; e^-100 is as good as zero.
+_LEAST_LOG_PROB = -100.0
+
+
+class TopPosteriors:
+    """The M most probable tokens at each step of hypotheses, by one pass of teacher forcing.
+
+    Args:
+      model: the recogniser; its current weights are used at each call.
+      top_m: M.
+    Raises:
+      ConfigError: if the model has fewer tokens.
+    """
+
+    def __init__(self, model: Recogniser, top_m: int) -> None:
+        if top_m > model.vocab_size:
+            raise ConfigError(
+                f"labels.top_m: {top_m} is above the {model.vocab_size} tokens of the teacher"
+            )
+        self._model, self._top_m = model, top_m
+        self._top = tf.function(
+            self._of_sequences,
+            input_signature=[
+                tf.TensorSpec([None, None], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None, None, None], tf.int32),
+            ],
+            autograph=False,
+        )
+
+    def add_to(
+        self,
+        waveform: tf.Tensor,
+        num_samples: tf.Tensor,
+        hypotheses: Sequence[tuple[Hypothesis, ...]],
+    ) -> list[tuple[Hypothesis, ...]]:
+        """Adds `top_token_ids` and `top_log_probs` to the hypotheses of a batch.
+
+        Args:
+          waveform: [B, N] float32.
+          num_samples: [B] int32.
+          hypotheses: of each utterance; their token_ids are known.
+        """
+        sequences = _padded([[each.token_ids for each in own] for own in hypotheses])
+        if not sequences.size:
+            return list(hypotheses)
+        top = self._top(waveform, num_samples, sequences)
+        token_ids, log_probs = (values.numpy() for values in top)
+        return [
+            tuple(
+                replace(
+                    each,
+                    top_token_ids=_rows(token_ids[row, rank, : each.num_tokens]),
+                    top_log_probs=_rows(log_probs[row, rank, : each.num_tokens]),
+                )
+                for rank, each in enumerate(own)
+            )
+            for row, own in enumerate(hypotheses)
+        ]
+
+    def _of_sequences(
+        self, waveform: tf.Tensor, num_samples: tf.Tensor, token_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = {"waveform": waveform, "num_samples": num_samples, "token_ids": token_ids}
+        log_probs = tf.nn.log_softmax(self._model(batch).logits)
+        top = tf.math.top_k(log_probs, self._top_m)
+        # Rounding may lift the logarithm of a certainty above zero.
+        kept = tf.clip_by_value(top.values, _LEAST_LOG_PROB, 0.0)
+        return top.indices, tf.cast(kept, tf.float16)
+
+
+def _padded(sequences: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
+    """[B, K, U] int32 of ragged sequences."""
+    most = max((len(own) for own in sequences), default=0)
+    longest = max((len(ids) for own in sequences for ids in own), default=0)
+    padded = np.full((len(sequences), most, longest), PAD_ID, np.int32)
+    for row, own in enumerate(sequences):
+        for rank, ids in enumerate(own):
+            padded[row, rank, : len(ids)] = ids
+    return padded
+
+
+def _rows(values: np.ndarray) -> tuple[tuple, ...]:
+    return tuple(map(tuple, values.tolist()))
