@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -16,12 +17,25 @@ from tfkd.language_models import load_language_model
 from tfkd.models.recogniser import Recogniser
 from tfkd.text import Tokenizer
 
+_LOG = logging.getLogger("tfkd")
+
 
 class FusionWeights(NamedTuple):
     """Weights of the scorers that join the search; scalars, and a plain 0 leaves one out."""
 
     lm: float | tf.Tensor
     ctc: float | tf.Tensor
+
+
+def _warn_of_short_hypotheses(config: DecodingConfig) -> None:
+    """Each token costs a language model's log-probability, and nothing here makes up for it."""
+    weighs_length = config.normalisation == "mean" or config.length_penalty > 0
+    if config.fusion.lm_weight > 0 and not weighs_length and config.fusion.ctc_weight == 0:
+        _LOG.warning(
+            "a language model of weight %g without a length penalty leaves words out: set "
+            "length_penalty (0.5 to 1) or fusion.ctc_weight, and measure with tfkd tune-decoding",
+            config.fusion.lm_weight,
+        )
 
 
 class Decoder:
@@ -51,6 +65,7 @@ class Decoder:
             raise ConfigError("fusion.ctc_weight: the model has no CTC head")
         self.language_model = load_language_model(fusion.lm, tokenizer) if fusion.lm else None
         self._weights = FusionWeights(fusion.lm_weight, fusion.ctc_weight)
+        _warn_of_short_hypotheses(config)
         self.decode = tf.function(
             self._decode,
             input_signature=[

@@ -36,6 +36,7 @@ from tfkd.training.callbacks import (
     ValidationErrorRate,
 )
 from tfkd.training.checkpoints import Progress, restore_checkpoint, state_of
+from tfkd.training.ctc_lengths import report_unaligned
 from tfkd.training.distribution import Replicas
 from tfkd.training.padding import in_few_shapes
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
@@ -104,8 +105,8 @@ def train(
         XLA cannot compile the products of that precision, or the model is too large for the memory.
       RecordError: if another process trains into `out`, or a record can no longer be read.
       TextError: if no utterance gives a target, or validation has no transcript.
-      TrainingError: if the loss is not finite (it names the utterances), another worker is gone, or
-        workers have different data or settings.
+      TrainingError: if the loss is not finite (it names the utterances), nearly every utterance is
+        too short for CTC, another worker is gone, or workers have different data or settings.
 
     >>> system = tfkd.load_run("work/teacher").system
     >>> train, valid = tfkd.open_store("work/data/train"), tfkd.open_store("work/data/valid")
@@ -168,6 +169,8 @@ def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
         model = Recogniser(system.model, tokenizer.vocab_size, precision=training.precision)
     compile_for(model, training, epochs.total_batches)
     progress = restore_checkpoint(job.out / CHECKPOINTS, model)
+    if progress == Progress() and training.ctc_weight:
+        report_unaligned(job.sources, tokenizer, model, job.out)
     if progress == Progress() and replicas.is_chief:
         model.frontend.adapt(_audio_of(job.sources))
     progress = Progress(**replicas.json_from_chief(asdict(progress)))
