@@ -7,7 +7,8 @@ import tensorflow as tf
 from helpers import FRONTEND, random_batch
 
 from tfkd.config import FrontendConfig, SpecAugmentConfig
-from tfkd.models.frontend.log_mel import _MAX_RELATIVE_SCALE, LogMel, _deltas
+from tfkd.models.frontend.log_mel import LogMel, _deltas
+from tfkd.models.frontend.standardised import _MAX_RELATIVE_SCALE
 from tfkd.models.spec_augment import SpecAugment
 
 WIDE = FrontendConfig()  # 16 kHz, 80 filters

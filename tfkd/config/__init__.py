@@ -17,6 +17,7 @@ from tfkd.config.augmentation import (
     Sound,
 )
 from tfkd.config.checks import check_labelling, validate
+from tfkd.config.families import Conv2dRecurrentConfig, StftConfig
 from tfkd.config.reading import (
     apply_overrides,
     config_digest,
@@ -62,6 +63,7 @@ __all__ = [
     "ENGLISH_ALPHABET",
     "AttentionConfig",
     "AugmentationConfig",
+    "Conv2dRecurrentConfig",
     "CorporaConfig",
     "DecoderConfig",
     "DecodingConfig",
@@ -87,6 +89,7 @@ __all__ = [
     "Sound",
     "SpecAugmentConfig",
     "SweepConfig",
+    "StftConfig",
     "SystemConfig",
     "TextConfig",
     "TokenizerConfig",

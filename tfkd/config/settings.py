@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tfkd.config.augmentation import AugmentationConfig
 from tfkd.config.bounds import LATER, number
+from tfkd.config.families import Conv2dRecurrentConfig, StftConfig
 
 # RFC 9639, 9.1.2: FLAC, which keeps the audio, has no higher rates.
 MOST_FLAC_HZ = 655_350
@@ -68,6 +69,7 @@ class FrontendConfig:
     min_hz: float = number(20.0, at_least=0)
     max_hz: float = number(7600.0, above=0)
     delta_orders: int = number(0, at_least=0, at_most=2)
+    kind: Literal["log_mel"] = field(default="log_mel", metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,11 @@ class SpecAugmentConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The listener. `conv` halves time before layer 1; `pyramid` joins pairs of frames once before
-    layers 2, 3, ..., and before layer 1 as often as is still needed."""
+    """Time reduction and bidirectional recurrent layers.
+
+    `conv` halves time before layer 1; `pyramid` joins pairs of frames once before layers 2, 3, ...,
+    and before layer 1 as often as is still needed.
+    """
 
     reduction: Literal["pyramid", "conv"] = "conv"
     time_reduction: int = number(4, at_least=1, at_most=256)
@@ -92,11 +97,15 @@ class EncoderConfig:
     layers: int = number(3, at_least=1, at_most=DEEPEST)
     units: int = number(256, at_least=1)
     dropout: float = number(0.0, at_least=0, below=1)
+    kind: Literal["recurrent"] = field(default="recurrent", metadata=LATER)
 
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015) attention."""
+    """Attention of recurrent decoders.
+
+    Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015).
+    """
 
     kind: Literal["additive", "location"] = "additive"
     units: int = number(128, at_least=1)
@@ -106,21 +115,34 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The speller: one recurrent layer with input feeding."""
+    """A recurrent decoder with attention.
+
+    Attributes:
+      layers: recurrent layers. One with input feeding and without sampling has a gradient written
+        by hand; others are differentiated by TensorFlow, and take longer to train.
+      input_feeding: whether the first layer reads the last context beside the last token.
+      teacher_forcing_rate: share of the training steps that read the token of the target; the
+        others read one that is drawn from what the model predicted (Bengio et al. 2015,
+        arXiv:1506.03099).
+    """
 
     cell: Literal["lstm", "gru"] = "lstm"
     units: int = number(256, at_least=1)
     embedding_units: int = number(64, at_least=1)
     dropout: float = number(0.0, at_least=0, below=1)
+    layers: int = number(1, at_least=1, is_later=True)
+    input_feeding: bool = field(default=True, metadata=LATER)
+    teacher_forcing_rate: float = number(1.0, at_least=0, at_most=1, is_later=True)
+    kind: Literal["attention_rnn"] = field(default="attention_rnn", metadata=LATER)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """A Recogniser, but for its vocabulary."""
 
-    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    frontend: FrontendConfig | StftConfig = field(default_factory=FrontendConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: EncoderConfig | Conv2dRecurrentConfig = field(default_factory=EncoderConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     ctc: bool = True
@@ -250,6 +272,8 @@ class TrainingConfig:
       xla: whether steps are compiled, once for each shape of a batch.
       augmentation: what else than clean audio is heard: null is that alone, and `{}` what is best
         known for a recogniser that has to survive pauses, silence and noise.
+      schedule: "cosine" goes from a linear warm-up to `final_learning_rate`; "exponential"
+        multiplies by `epoch_decay` after each epoch. See `tfkd.training.schedules`.
     """
 
     epochs: int = number(30, at_least=1)
@@ -268,6 +292,8 @@ class TrainingConfig:
     distribution: Literal["none", "mirrored", "multi_worker"] = "none"
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
+    schedule: Literal["cosine", "exponential"] = field(default="cosine", metadata=LATER)
+    epoch_decay: float = number(0.99, above=0, at_most=1, is_later=True)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: AugmentationConfig | None = field(default=None, metadata=LATER)
 

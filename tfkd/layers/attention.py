@@ -236,6 +236,12 @@ class AdditiveAttention(keras.layers.Layer):
         if self.config.kind == "additive":
             return tf.zeros([steps, 0], dtype), tf.zeros([0, self.config.units], dtype)
         filters, kernel = map(tf.convert_to_tensor, (self.filters, self.filter_kernel))
+        width, _, count = filters.shape
+        if count > width:
+            # No nonlinearity lies between filters and kernel: their product reads each place of the
+            # window by itself, and a step reads `width` numbers a place instead of `count`.
+            kernel = tf.matmul(filters[:, 0], kernel)
+            filters = tf.eye(width, dtype=filters.dtype)[:, None]
         return location_matrix(filters, steps), kernel
 
     def call(

@@ -8,6 +8,7 @@ from tfkd.config import TrainingConfig
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Objective, make_objective
 from tfkd.training.optimizers import Adam
+from tfkd.training.schedules import learning_rate_schedule
 
 
 def compile_for(
@@ -16,20 +17,13 @@ def compile_for(
     total_steps: int,
     objective: Objective | None = None,
 ) -> None:
-    """Compiles with Adam, clipping, and a linear warm-up into a cosine decay.
+    """Compiles with Adam, clipping, and the schedule of the settings.
 
     Args:
-      total_steps: optimizer steps of the whole training, at which the decay ends.
+      total_steps: optimizer steps of the whole training, over which the learning rate falls.
       objective: what is learned; that of `training` by default.
     """
-    warmup = min(training.warmup_steps, total_steps // 4)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=training.learning_rate / 100,
-        warmup_target=training.learning_rate,
-        warmup_steps=max(1, warmup),
-        decay_steps=max(1, total_steps - warmup),
-        alpha=training.final_learning_rate / training.learning_rate,
-    )
+    schedule = learning_rate_schedule(training, total_steps)
     with model.distribute_strategy.scope():
         optimizer = Adam(schedule, global_clipnorm=training.clip_norm or None)
         if training.precision == "mixed_float16":

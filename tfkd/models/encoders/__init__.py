@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from tfkd.config import EncoderConfig
+from collections.abc import Callable
+
+from tfkd.config import Conv2dRecurrentConfig, EncoderConfig
+from tfkd.models.encoders.conv2d_recurrent import Conv2dRecurrentEncoder
 from tfkd.models.encoders.recurrent import Encoder
 from tfkd.models.interface import EncoderLayer
 
-_LAYERS = {EncoderConfig: Encoder}
+_LAYERS: dict[type, Callable[..., EncoderLayer]] = {
+    EncoderConfig: Encoder,
+    Conv2dRecurrentConfig: Conv2dRecurrentEncoder,
+}
 
 
-def make_encoder(config: EncoderConfig, **kwargs) -> EncoderLayer:
+def make_encoder(config: EncoderConfig | Conv2dRecurrentConfig, **kwargs) -> EncoderLayer:
     """The encoder that `config.kind` names.
 
     Args:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from tfkd.config import FrontendConfig
+from collections.abc import Callable
+
+from tfkd.config import FrontendConfig, StftConfig
 from tfkd.models.frontend.log_mel import LogMel
+from tfkd.models.frontend.stft import Stft
 from tfkd.models.interface import FrontendLayer
 
-_LAYERS = {FrontendConfig: LogMel}
+_LAYERS: dict[type, Callable[..., FrontendLayer]] = {FrontendConfig: LogMel, StftConfig: Stft}
 
 
-def make_frontend(config: FrontendConfig, **kwargs) -> FrontendLayer:
+def make_frontend(config: FrontendConfig | StftConfig, **kwargs) -> FrontendLayer:
     """The frontend that `config.kind` names.
 
     Args:

@@ -1,0 +1,285 @@
+"""The recurrent decoder of several layers, with or without input feeding and sampling."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfkd.beam_search import Readout
+from tfkd.config import AttentionConfig, DecoderConfig, from_dict
+from tfkd.layers.attention import AdditiveAttention, AttentionMemory
+from tfkd.layers.cells import (
+    GATES,
+    Cell,
+    forget_gate_bias,
+    gru_gates,
+    gru_state,
+    lstm_gates,
+    lstm_states,
+    state_units,
+)
+from tfkd.layers.dropout import Dropout
+from tfkd.layers.emission import emission_bias
+from tfkd.layers.matmul import project
+from tfkd.layers.replicas import ReplicaSeeds
+from tfkd.layers.static_shape import dimensions
+from tfkd.models.decoders.coverage import coverage_readout
+
+
+class StackedState(NamedTuple):
+    """What one hypothesis carries from step to step; L layers."""
+
+    hidden: tuple[tf.Tensor, ...]  # L times [N, H]
+    cell: tuple[tf.Tensor, ...]  # L times [N, H]; [N, 0] for a GRU
+    context: tf.Tensor  # [N, D]
+    attention_sum: tf.Tensor  # [N, S]: the sum of the alignments so far
+    peak_frame: tf.Tensor  # [N] int32: where the last alignment was greatest
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class StackedCell(keras.layers.Layer):
+    """One step of an LSTM or a GRU, as in `keras.layers.LSTMCell` and `keras.layers.GRUCell`."""
+
+    def __init__(self, cell: Cell, units: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.cell, self.units = cell, units
+
+    def build(self, input_shape) -> None:
+        """Creates the weights for inputs of shape (None, F)."""
+        width = GATES[self.cell] * self.units
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], width))
+        self.recurrent_kernel = self.add_weight(
+            name="recurrent_kernel", shape=(self.units, width), initializer="orthogonal"
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(width,), initializer=forget_gate_bias(self.cell)
+        )
+        if self.cell == "gru":
+            self.recurrent_bias = self.add_weight(
+                name="recurrent_bias", shape=(width,), initializer="zeros"
+            )
+        self.built = True
+
+    def call(
+        self, inputs: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps inputs [N, F] and the state, [N, H] each, to the next hidden state and cell."""
+        projected = tf.matmul(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
+        recurrent = tf.matmul(hidden, tf.convert_to_tensor(self.recurrent_kernel))
+        if self.cell == "lstm":
+            return lstm_states(lstm_gates(projected + recurrent, self.units), cell)
+        gates = gru_gates(projected, recurrent + self.recurrent_bias, self.units)
+        return gru_state(gates, hidden), cell
+
+    def get_config(self) -> dict:
+        """Holds the arguments, from which the layer is built again."""
+        return {**super().get_config(), "cell": self.cell, "units": self.units}
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class StackedDecoder(keras.layers.Layer):
+    """Maps the last token and the state to logits of the next token, through several layers.
+
+    Attention is queried with the output of the last layer; logits come from that output and the
+    context. With input feeding the first layer reads the last context beside the token. While
+    training, a share of the steps may read tokens drawn from the model's own prediction.
+
+    Steps are differentiated by TensorFlow, one after the other; `AttentionDecoder`, of one layer,
+    is faster to train.
+
+    References:
+      Mun'im et al. 2019, arXiv:1811.04531, table 1; Bengio et al. 2015, arXiv:1506.03099,
+      section 2.4 (scheduled sampling).
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig | dict,
+        attention: AttentionConfig | dict,
+        vocab_size: int,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = from_dict(DecoderConfig, config) if isinstance(config, dict) else config
+        dtype = self.dtype_policy
+        self.attention = AdditiveAttention(attention, name="attention", dtype=dtype)
+        self.vocab_size = vocab_size
+        self.cells = [
+            StackedCell(self.config.cell, self.config.units, name=f"cell_{i}", dtype=dtype)
+            for i in range(self.config.layers)
+        ]
+        self.dropout = Dropout(self.config.dropout, dtype=dtype)
+        if self.config.teacher_forcing_rate < 1:
+            self.seed_generator = ReplicaSeeds()
+
+    def build(self, encoded_units: int) -> None:
+        """Creates every weight for encodings of `encoded_units`."""
+        units = self.config.units
+        self.encoded_units = encoded_units
+        self.embedding = self.add_weight(
+            name="embedding",
+            shape=(self.vocab_size, self.config.embedding_units),
+            initializer=keras.initializers.RandomNormal(stddev=0.1),
+        )
+        width = self.config.embedding_units + encoded_units * self.config.input_feeding
+        for cell in self.cells:
+            cell.build((None, width))
+            width = units
+        self.attention.build(encoded_units, units)
+        self.output_kernel = self.add_weight(
+            name="output_kernel", shape=(units + encoded_units, self.vocab_size)
+        )
+        self.output_bias = self.add_weight(
+            name="output_bias", shape=(self.vocab_size,), initializer="zeros"
+        )
+        self.built = True
+
+    def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
+        """What attention reads at every step, of encoded [B, S, D] and its lengths [B]."""
+        return self.attention.memory(encoded, encoded_lengths)
+
+    def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> StackedState:
+        """The zero state of one hypothesis of each utterance of encoded [B, S, D]."""
+        return self._zero_state(encoded, dimensions(encoded)[0])
+
+    def _zero_state(self, encoded: tf.Tensor, count: int | tf.Tensor) -> StackedState:
+        def zeros(*shape: int | tf.Tensor) -> tf.Tensor:
+            return tf.zeros([count, *shape], encoded.dtype)
+
+        units, layers = self.config.units, range(self.config.layers)
+        return StackedState(
+            hidden=tuple(zeros(units) for _ in layers),
+            cell=tuple(zeros(state_units(self.config.cell, units)) for _ in layers),
+            context=zeros(self.encoded_units),
+            attention_sum=zeros(dimensions(encoded)[1]),
+            peak_frame=tf.zeros([count], tf.int32),
+        )
+
+    def readout(self, state: StackedState, encoded_lengths: tf.Tensor) -> Readout:
+        """Where each hypothesis looked last, and what it has covered of encoded_lengths [B]."""
+        return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
+
+    def step(
+        self, token_ids: tf.Tensor, state: StackedState, memory: AttentionMemory
+    ) -> tuple[tf.Tensor, StackedState]:
+        """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
+        outputs, state = self._outputs(token_ids, state, memory, self._kept(None))
+        return self._logits(outputs), state
+
+    def _kept(self, count: int | tf.Tensor | None, training: bool = False) -> list[tf.Tensor]:
+        """What dropout leaves of each layer's outputs: factors [N, H], the same at all steps."""
+        if not training or not self.config.dropout:
+            return [tf.ones([], self.compute_dtype)] * self.config.layers
+        ones = tf.ones([count, self.config.units], self.compute_dtype)
+        return [self.dropout(ones, training=True) for _ in self.cells]
+
+    def _outputs(
+        self,
+        token_ids: tf.Tensor,
+        state: StackedState,
+        memory: AttentionMemory,
+        kept: list[tf.Tensor],
+    ) -> tuple[tf.Tensor, StackedState]:
+        """Output and context [N, H + D] of one step, and the next state."""
+        inputs = tf.cast(
+            tf.gather(tf.convert_to_tensor(self.embedding), token_ids), memory.encoded.dtype
+        )
+        if self.config.input_feeding:
+            inputs = tf.concat([inputs, state.context], -1)
+        hiddens, cells = [], []
+        for layer, factors, hidden, cell in zip(self.cells, kept, state.hidden, state.cell):
+            # `call` and not `__call__`, which would cast to the precision of training in a search.
+            hidden, cell = layer.call(inputs, hidden, cell)
+            inputs = hidden * tf.cast(factors, hidden.dtype)
+            hiddens.append(hidden)
+            cells.append(cell)
+        context, alignment = self.attention.call(inputs, state.attention_sum, memory)
+        state = StackedState(
+            tuple(hiddens),
+            tuple(cells),
+            context,
+            state.attention_sum + alignment,
+            tf.argmax(alignment, -1, tf.int32),
+        )
+        return tf.concat([inputs, context], -1), state
+
+    def _logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Projects outputs [..., H + D] to the vocabulary."""
+        return project(outputs, tf.convert_to_tensor(self.output_kernel)) + self.output_bias
+
+    def call(
+        self,
+        token_ids: tf.Tensor,
+        encoded: tf.Tensor,
+        encoded_lengths: tf.Tensor,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Teacher forcing, or scheduled sampling while training.
+
+        Args:
+          token_ids: [B, K, U] int32, the inputs of each step (starting with sos).
+        Returns:
+          Logits [B, K, U, V] float32.
+        """
+        batch, hypotheses, steps = dimensions(token_ids)
+        memory = self.memory(encoded, encoded_lengths)
+        by_step = tf.transpose(tf.reshape(token_ids, [-1, steps]))
+        count = dimensions(by_step)[1]
+        kept = self._kept(count, training)
+        inputs_of = self._sampled_inputs(by_step, count) if self._samples(training) else None
+
+        def body(t, state, outputs, last):
+            tokens = by_step[t] if inputs_of is None else inputs_of(t, last)
+            of_step, state = self._outputs(tokens, state, memory, kept)
+            return t + 1, state, outputs.write(t, of_step), of_step
+
+        width = self.config.units + self.encoded_units
+        loop = (
+            0,
+            self._zero_state(encoded, count),
+            tf.TensorArray(encoded.dtype, steps, element_shape=[None, width]),
+            tf.zeros([count, width], encoded.dtype),
+        )
+        _, _, outputs, _ = tf.while_loop(lambda t, *_: t < steps, body, loop, parallel_iterations=1)
+        logits = self._logits(tf.transpose(outputs.stack(), [1, 0, 2]))
+        logits = tf.reshape(logits, [batch, hypotheses, steps, self.vocab_size])
+        return tf.cast(logits, tf.float32)
+
+    def _samples(self, training: bool) -> bool:
+        return training and self.config.teacher_forcing_rate < 1
+
+    def _sampled_inputs(self, by_step: tf.Tensor, count: int | tf.Tensor):
+        """What a step reads: the target's token, or one drawn from the last step's prediction.
+
+        Args:
+          by_step: [U, N] int32, the inputs of teacher forcing.
+        Returns:
+          A function of the step and the last outputs [N, H + D], which gives token ids [N].
+        """
+        seed = self.seed_generator.next()
+        steps = dimensions(by_step)[0]
+        is_forced = self.config.teacher_forcing_rate > tf.random.stateless_uniform(
+            tf.stack([steps, count]), seed
+        )
+
+        def inputs_of(t: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+            logits = tf.cast(self._logits(tf.stop_gradient(last)), tf.float32)
+            logits += emission_bias(self.vocab_size)
+            own_seed = tf.cast(seed, tf.int32) + tf.stack([0, 1 + t])
+            drawn = tf.random.stateless_categorical(logits, 1, own_seed, tf.int32)[:, 0]
+            # The first step reads sos, of which nothing was predicted.
+            return tf.where(is_forced[t] | tf.equal(t, 0), by_step[t], drawn)
+
+        return inputs_of
+
+    def get_config(self) -> dict:
+        """Holds the arguments, from which the layer is built again."""
+        return {
+            **super().get_config(),
+            "config": dataclasses.asdict(self.config),
+            "attention": dataclasses.asdict(self.attention.config),
+            "vocab_size": self.vocab_size,
+        }

@@ -1,0 +1,71 @@
+"""Waveform to magnitudes of the short-time Fourier transform, inside the model."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfkd.config import StftConfig
+from tfkd.models.frontend.standardised import StandardisedFrontend
+
+# Keeps the logarithm of silence finite; magnitudes of speech are far above it.
+_MAGNITUDE_FLOOR = 1e-3
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class Stft(StandardisedFrontend):
+    """Linear magnitude spectrogram with a Hann window, or its logarithm, standardised.
+
+    The transform is as long as the window: 161 bins for 20 ms at 16 kHz.
+
+    References:
+      Mun'im et al. 2019, arXiv:1811.04531, section 4.
+    """
+
+    config_class = StftConfig
+
+    def __init__(self, config: StftConfig | dict, **kwargs) -> None:
+        super().__init__(config, **kwargs)
+        self.num_features = self.window_samples // 2 + 1
+
+    def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
+        """Magnitudes [B, T, F] of waveform [B, N], or their logarithms."""
+        # Pad by a window, so that the shortest waveform has a frame. The padding is a constant,
+        # because TFLite loses the shape behind a computed one.
+        waveform = tf.pad(waveform, [[0, 0], [0, self.window_samples]])
+        windows = tf.signal.frame(waveform, self.window_samples, self.hop_samples)
+        windows *= tf.signal.hann_window(self.window_samples)
+        magnitudes = _magnitudes(windows, self.window_samples)
+        return tf.math.log(magnitudes + _MAGNITUDE_FLOOR) if self.config.log else magnitudes
+
+
+def _magnitudes(windows: tf.Tensor, length: int) -> tf.Tensor:
+    """Magnitudes [B, T, length // 2 + 1] of the discrete Fourier transform of [B, T, length].
+
+    TFLite transforms powers of two alone. With length = 2^a m, m odd, the m sequences of every m-th
+    sample are transformed by themselves and summed with twiddle factors (decimation in time). The
+    factors are few enough that TFLite's quantiser leaves them alone: a quantised transform would
+    drown quiet bins.
+    """
+    odd = length // (length & -length)
+    if odd == 1:
+        return tf.abs(tf.signal.rfft(windows))
+    short, bins = length // odd, np.arange(length // 2 + 1)
+    batch, frames = tf.shape(windows)[0], tf.shape(windows)[1]
+    decimated = tf.reshape(windows, tf.stack([batch, frames, short, odd]))
+    spectra = tf.signal.rfft(tf.transpose(decimated, [0, 1, 3, 2]))
+    # A short spectrum repeats; its second half is the conjugate of the first.
+    place = bins % short
+    is_mirrored = place > short // 2
+    place = np.where(is_mirrored, short - place, place)
+    sign = np.where(is_mirrored, -1.0, 1.0).astype(np.float32)
+    real = tf.gather(tf.math.real(spectra), place, axis=-1)
+    imaginary = tf.gather(tf.math.imag(spectra), place, axis=-1) * sign
+    angle = -2.0 * np.pi * np.arange(odd)[:, None] * bins / length
+    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    real, imaginary = (
+        tf.reduce_sum(real * cos - imaginary * sin, -2),
+        tf.reduce_sum(real * sin + imaginary * cos, -2),
+    )
+    return tf.sqrt(tf.square(real) + tf.square(imaginary))
