@@ -28,6 +28,8 @@ class Stft(StandardisedFrontend):
     def __init__(self, config: StftConfig | dict, **kwargs) -> None:
         super().__init__(config, **kwargs)
         self.num_features = self.window_samples // 2 + 1
+        # tf.signal's window is symmetric where its length is odd; this one is periodic for any.
+        self._hann = np.hanning(self.window_samples + 1)[:-1].astype(np.float32)
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Magnitudes [B, T, F] of waveform [B, N], or their logarithms."""
@@ -35,8 +37,7 @@ class Stft(StandardisedFrontend):
         # because TFLite loses the shape behind a computed one.
         waveform = tf.pad(waveform, [[0, 0], [0, self.window_samples]])
         windows = tf.signal.frame(waveform, self.window_samples, self.hop_samples)
-        windows *= tf.signal.hann_window(self.window_samples)
-        magnitudes = _magnitudes(windows, self.window_samples)
+        magnitudes = _magnitudes(windows * self._hann, self.window_samples)
         return tf.math.log(magnitudes + _MAGNITUDE_FLOOR) if self.config.log else magnitudes
 
 

@@ -1,0 +1,37 @@
+"""Every family converts to built-in operators, and its `.tflite` says what Keras says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from families import FAMILIES, family_model
+from helpers import tokenizer
+
+from tfkd.data.audio_batches import audio_batches
+from tfkd.decoding.decoder import decode_dataset
+from tfkd.decoding.runs import MODEL, Run, save_model
+from tfkd.device.recogniser import DeviceRecogniser
+from tfkd.exporting.export import decoder_for, export
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_converts(name, tiny_system, prepared, export_config, tmp_path):
+    """The gate of `export` compares token ids; here the k best and their log_probs besides."""
+    system = dataclasses.replace(tiny_system, model=FAMILIES[name])
+    # Its weights are random: left alone, it would say next to nothing.
+    run = Run(tmp_path, system, tokenizer(), family_model(name)).with_decoding(["min_tokens=4"])
+    save_model(run.model, tmp_path / MODEL)
+    config = dataclasses.replace(export_config, formats=("tflite-float32",))
+    (exact,) = export(run, tmp_path / "export", config, prepared["valid"])
+    assert exact.identical == 1.0
+    recogniser = DeviceRecogniser(tmp_path / "export" / exact.path)
+    decoder, said = decoder_for(run, config), set()
+    for batch in audio_batches(prepared["test"], 1):
+        expected = next(decode_dataset(decoder, [batch]))
+        found = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
+        assert tuple(hypothesis.text for hypothesis in found) == expected.texts
+        log_probs = [hypothesis.log_prob for hypothesis in found]
+        assert log_probs == pytest.approx(expected.result.log_prob.tolist(), abs=2e-3)
+        said.update(expected.texts)
+    assert len(said) > 2

@@ -1,0 +1,65 @@
+"""A tiny model of each family, for the tests that all of them must pass."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from helpers import VOCAB_SIZE, randomise
+
+from tfkd.config import (
+    AttentionConfig,
+    Conv2dRecurrentConfig,
+    DecoderConfig,
+    EncoderConfig,
+    FrontendConfig,
+    ModelConfig,
+    SpecAugmentConfig,
+    StftConfig,
+)
+from tfkd.models.recogniser import Recogniser
+
+_MEL = FrontendConfig(sample_rate_hz=8000, num_mels=8, max_hz=4000.0)
+_RECURRENT = EncoderConfig(time_reduction=4, conv_units=7, layers=1, units=5)
+_CONV2D = Conv2dRecurrentConfig(
+    convolutions=2, filters=3, kernel_frames=5, kernel_bins=8, layers=2, units=5
+)
+_PLAIN = ModelConfig(
+    frontend=_MEL,
+    spec_augment=SpecAugmentConfig(max_frequency_width=2),
+    encoder=_RECURRENT,
+    attention=AttentionConfig(kind="location", units=6, location_filters=8, location_width=5),
+    ctc=False,
+)
+_RNN = DecoderConfig(cell="gru", units=9, embedding_units=4)
+
+FAMILIES: dict[str, ModelConfig] = {
+    "paper": dataclasses.replace(
+        _PLAIN,
+        frontend=StftConfig(sample_rate_hz=8000),
+        encoder=_CONV2D,
+        decoder=dataclasses.replace(_RNN, layers=2, input_feeding=False, teacher_forcing_rate=0.4),
+    ),
+    "deep-lstm-decoder": dataclasses.replace(
+        _PLAIN,
+        encoder=dataclasses.replace(_RECURRENT, cell="gru"),
+        decoder=dataclasses.replace(_RNN, cell="lstm", layers=2),
+        ctc=True,
+    ),
+    "concatenated": dataclasses.replace(
+        _PLAIN,
+        frontend=StftConfig(sample_rate_hz=8000, window_ms=32.0, log=False),
+        encoder=dataclasses.replace(_CONV2D, cell="lstm", directions="concatenated"),
+        decoder=_RNN,
+    ),
+}
+
+
+def family_model(name: str, seed: int = 0, gain: float = 2.0) -> Recogniser:
+    """A random Recogniser of a family whose every weight matters."""
+    model = Recogniser(FAMILIES[name], VOCAB_SIZE)
+    randomise(model.trainable_variables, seed=seed, gain=gain)
+    rng = np.random.default_rng(seed)
+    features = model.frontend.num_features
+    model.frontend.adapt(rng.normal(size=features), rng.uniform(2.0, 3.0, features))
+    return model
