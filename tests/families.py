@@ -10,12 +10,17 @@ from helpers import VOCAB_SIZE, randomise
 from tfkd.config import (
     AttentionConfig,
     Conv2dRecurrentConfig,
+    ConvolutionalDecoderConfig,
+    ConvolutionalEncoderConfig,
     DecoderConfig,
     EncoderConfig,
     FrontendConfig,
     ModelConfig,
+    NoDecoderConfig,
     SpecAugmentConfig,
     StftConfig,
+    TransformerDecoderConfig,
+    TransformerEncoderConfig,
 )
 from tfkd.models.recogniser import Recogniser
 
@@ -30,6 +35,18 @@ _PLAIN = ModelConfig(
     encoder=_RECURRENT,
     attention=AttentionConfig(kind="location", units=6, location_filters=8, location_width=5),
     ctc=False,
+)
+_CONFORMER = TransformerEncoderConfig(
+    conv_units=7,
+    layers=2,
+    units=8,
+    heads=2,
+    feed_forward_units=12,
+    convolution_width=5,
+    dropout=0.0,
+)
+_TRANSFORMER = TransformerDecoderConfig(
+    layers=2, units=8, heads=2, feed_forward_units=12, dropout=0.0
 )
 _RNN = DecoderConfig(cell="gru", units=9, embedding_units=4)
 
@@ -52,7 +69,25 @@ FAMILIES: dict[str, ModelConfig] = {
         encoder=dataclasses.replace(_CONV2D, cell="lstm", directions="concatenated"),
         decoder=_RNN,
     ),
+    "conformer-transformer": dataclasses.replace(
+        _PLAIN, encoder=_CONFORMER, decoder=_TRANSFORMER, ctc=True
+    ),
+    "transformer-rnn": dataclasses.replace(
+        _PLAIN, encoder=dataclasses.replace(_CONFORMER, kind="transformer"), decoder=_RNN
+    ),
+    "convolutional": dataclasses.replace(
+        _PLAIN,
+        encoder=ConvolutionalEncoderConfig(conv_units=7, layers=2, units=8, width=3, dropout=0.0),
+        decoder=ConvolutionalDecoderConfig(layers=2, units=6, width=3, dropout=0.0),
+    ),
+    "ctc": dataclasses.replace(
+        _PLAIN,
+        encoder=dataclasses.replace(_RECURRENT, time_reduction=2),
+        decoder=NoDecoderConfig(),
+        ctc=True,
+    ),
 }
+WITH_DECODER = [name for name, config in FAMILIES.items() if config.decoder.kind != "none"]
 
 
 def family_model(name: str, seed: int = 0, gain: float = 2.0) -> Recogniser:
@@ -61,5 +96,5 @@ def family_model(name: str, seed: int = 0, gain: float = 2.0) -> Recogniser:
     randomise(model.trainable_variables, seed=seed, gain=gain)
     rng = np.random.default_rng(seed)
     features = model.frontend.num_features
-    model.frontend.adapt(rng.normal(size=features), rng.uniform(2.0, 3.0, features))
+    model.frontend.set_statistics(rng.normal(size=features), rng.uniform(2.0, 3.0, features))
     return model

@@ -18,10 +18,11 @@ from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder, decode_dataset
 from tfkd.decoding.runs import load_run
 from tfkd.evaluation.evaluate import evaluate, open_model
+from tfkd.models.recogniser import Recogniser
 from tfkd.records import open_store
 from tfkd.training.callbacks import CHECKPOINTS
 from tfkd.training.checkpoints import restore_checkpoint
-from tfkd.training.trainable import TrainableRecogniser
+from tfkd.training.trainable import compile_for
 
 HERE = Path(__file__).parent / "earlier_versions" / "861bfce"
 EXPECTED = json.loads((HERE / "expected.json").read_text())
@@ -64,8 +65,8 @@ def test_its_config_gets_the_kinds_of_that_time(run):
 
 def test_a_checkpoint_is_restored(run, tmp_path):
     folder = shutil.copytree(HERE / "run" / CHECKPOINTS, tmp_path / CHECKPOINTS)
-    model = TrainableRecogniser(run.system.model, run.tokenizer.vocab_size)
-    model.configure(run.system.training, total_steps=108)
+    model = Recogniser(run.system.model, run.tokenizer.vocab_size)
+    compile_for(model, run.system.training, total_steps=108)
     progress = restore_checkpoint(folder, model)
     assert progress.epochs == 18
     assert int(model.optimizer.iterations.numpy()) == 108

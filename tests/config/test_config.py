@@ -31,6 +31,7 @@ from tfkd.config import (
     to_yaml,
     with_overrides,
 )
+from tfkd.config import model as model_module
 from tfkd.config import settings as settings_module
 from tfkd.config.bounds import LATER, Bounds, bounds_of, number
 from tfkd.config.strict_yaml import read_yaml
@@ -352,7 +353,8 @@ def test_overrides_of_one_section():
 
 
 def config_classes() -> list[type]:
-    found = [each for each in vars(settings_module).values() if dataclasses.is_dataclass(each)]
+    named = {**vars(model_module), **vars(settings_module)}
+    found = [each for each in named.values() if dataclasses.is_dataclass(each)]
     assert len(found) > 20
     return found
 

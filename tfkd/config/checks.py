@@ -7,13 +7,20 @@ from typing import Any, NoReturn
 
 from tfkd.config.augmentation import NoiseConfig, NonSpeechConfig
 from tfkd.config.bounds import faults
+from tfkd.config.model import (
+    ConvolutionalDecoderConfig,
+    ConvolutionalEncoderConfig,
+    FrontendConfig,
+    ModelConfig,
+    NoDecoderConfig,
+    TransformerDecoderConfig,
+    TransformerEncoderConfig,
+)
 from tfkd.config.settings import (
     CorporaConfig,
     DecodingConfig,
-    EncoderConfig,
     ExportConfig,
     FilterConfig,
-    FrontendConfig,
     FusionConfig,
     LabelConfig,
     ObjectiveConfig,
@@ -54,6 +61,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
 
     for key, fault in faults(config):
         refuse(key, fault)
+    reduction = getattr(config, "time_reduction", 1)
+    if reduction & (reduction - 1):
+        refuse("time_reduction", "must be a power of two")
     is_mean = getattr(config, "normalisation", None) == "mean"
     if is_mean and config.length_penalty:
         refuse("length_penalty", "has no meaning beside normalisation: mean")
@@ -69,9 +79,15 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
         case FrontendConfig():
             if not config.min_hz < config.max_hz <= config.sample_rate_hz / 2:
                 refuse("max_hz", "must lie above min_hz and at most at half the sample rate")
-        case EncoderConfig():
-            if config.time_reduction & (config.time_reduction - 1):
-                refuse("time_reduction", "must be a power of two")
+        case TransformerEncoderConfig() | TransformerDecoderConfig():
+            if config.units % (2 * config.heads):
+                refuse("units", f"must be a multiple of twice the heads, {2 * config.heads}")
+        case ConvolutionalEncoderConfig() | ConvolutionalDecoderConfig():
+            if config.units % 2:
+                refuse("units", "must be even")
+        case ModelConfig():
+            if isinstance(config.decoder, NoDecoderConfig) and not config.ctc:
+                refuse("ctc", "must be true where decoder.kind is none")
         case FilterConfig():
             slowest, fastest = config.min_characters_per_second, config.max_characters_per_second
             if slowest is not None and fastest is not None and slowest > fastest:
@@ -99,6 +115,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if config.share and not config.kinds:
                 refuse("kinds", "needs at least one kind of sound")
         case SystemConfig():
+            is_ctc_alone = isinstance(config.model.decoder, NoDecoderConfig)
+            if is_ctc_alone and config.training.ctc_weight != 1:
+                refuse("training.ctc_weight", "must be 1 where model.decoder.kind is none")
             if config.training.ctc_weight > 0 and not config.model.ctc:
                 refuse("training.ctc_weight", "needs model.ctc: true")
             if config.decoding.fusion.ctc_weight > 0 and not config.model.ctc:

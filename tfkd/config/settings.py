@@ -8,15 +8,10 @@ from typing import Any, Literal
 
 from tfkd.config.augmentation import AugmentationConfig
 from tfkd.config.bounds import LATER, number
-from tfkd.config.families import Conv2dRecurrentConfig, StftConfig
-
-# RFC 9639, 9.1.2: FLAC, which keeps the audio, has no higher rates.
-MOST_FLAC_HZ = 655_350
+from tfkd.config.model import DEEPEST, MOST_FLAC_HZ, ModelConfig
 
 # A step of the search costs as many decoder steps an utterance.
 WIDEST_BEAM = 64
-# Building a model takes milliseconds a layer; its memory is counted where it is trained.
-DEEPEST = 1000
 # A search holds arrays of as many steps.
 MOST_TOKENS = 100_000
 
@@ -56,96 +51,6 @@ class TokenizerConfig:
     alphabet: str | None = ENGLISH_ALPHABET
     vocab_size: int | None = number(None, at_least=5, at_most=1_000_000)
     model_type: Literal["unigram", "bpe"] = "unigram"
-
-
-@dataclass(frozen=True)
-class FrontendConfig:
-    """Log-mel filterbank inside the model."""
-
-    sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
-    num_mels: int = number(80, at_least=1, at_most=1024)
-    window_ms: float = number(25.0, at_least=1, at_most=1000)
-    hop_ms: float = number(10.0, at_least=1, at_most=1000)
-    min_hz: float = number(20.0, at_least=0)
-    max_hz: float = number(7600.0, above=0)
-    delta_orders: int = number(0, at_least=0, at_most=2)
-    kind: Literal["log_mel"] = field(default="log_mel", metadata=LATER)
-
-
-@dataclass(frozen=True)
-class SpecAugmentConfig:
-    """Park et al. 2019 (arXiv:1904.08779): masks on the log-mel features while training."""
-
-    frequency_masks: int = number(2, at_least=0)
-    max_frequency_width: int = number(15, at_least=0)
-    time_masks: int = number(2, at_least=0)
-    max_time_share: float = number(0.05, at_least=0, at_most=1)
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Time reduction and bidirectional recurrent layers.
-
-    `conv` halves time before layer 1; `pyramid` joins pairs of frames once before layers 2, 3, ...,
-    and before layer 1 as often as is still needed.
-    """
-
-    reduction: Literal["pyramid", "conv"] = "conv"
-    time_reduction: int = number(4, at_least=1, at_most=256)
-    conv_units: int = number(128, at_least=1)
-    cell: Literal["lstm", "gru"] = "lstm"
-    layers: int = number(3, at_least=1, at_most=DEEPEST)
-    units: int = number(256, at_least=1)
-    dropout: float = number(0.0, at_least=0, below=1)
-    kind: Literal["recurrent"] = field(default="recurrent", metadata=LATER)
-
-
-@dataclass(frozen=True)
-class AttentionConfig:
-    """Attention of recurrent decoders.
-
-    Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015).
-    """
-
-    kind: Literal["additive", "location"] = "additive"
-    units: int = number(128, at_least=1)
-    location_filters: int = number(10, at_least=1)
-    location_width: int = number(31, at_least=1)
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """A recurrent decoder with attention.
-
-    Attributes:
-      layers: recurrent layers. One with input feeding and without sampling has a gradient written
-        by hand; others are differentiated by TensorFlow, and take longer to train.
-      input_feeding: whether the first layer reads the last context beside the last token.
-      teacher_forcing_rate: share of the training steps that read the token of the target; the
-        others read one that is drawn from what the model predicted (Bengio et al. 2015,
-        arXiv:1506.03099).
-    """
-
-    cell: Literal["lstm", "gru"] = "lstm"
-    units: int = number(256, at_least=1)
-    embedding_units: int = number(64, at_least=1)
-    dropout: float = number(0.0, at_least=0, below=1)
-    layers: int = number(1, at_least=1, is_later=True)
-    input_feeding: bool = field(default=True, metadata=LATER)
-    teacher_forcing_rate: float = number(1.0, at_least=0, at_most=1, is_later=True)
-    kind: Literal["attention_rnn"] = field(default="attention_rnn", metadata=LATER)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A Recogniser, but for its vocabulary."""
-
-    frontend: FrontendConfig | StftConfig = field(default_factory=FrontendConfig)
-    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
-    encoder: EncoderConfig | Conv2dRecurrentConfig = field(default_factory=EncoderConfig)
-    attention: AttentionConfig = field(default_factory=AttentionConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    ctc: bool = True
 
 
 @dataclass(frozen=True)

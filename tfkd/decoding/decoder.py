@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from tfkd.beam_search import BeamResult, Scorer, beam_search
 from tfkd.config import DecodingConfig
-from tfkd.decoding.ctc_prefix import ctc_prefix_scorer
 from tfkd.decoding.results import Decoded, unbatch
 from tfkd.errors import ConfigError
 from tfkd.language_models import load_language_model
+from tfkd.models.decoders.ctc_prefix import ctc_prefix_scorer
 from tfkd.models.recogniser import Recogniser
 from tfkd.text import Tokenizer
 
@@ -111,7 +111,8 @@ class Decoder:
         scorers = []
         if self.language_model is not None and _joins(weights.lm):
             scorers.append(self.language_model.scorer(weights.lm, batch_size))
-        if self.model.config.ctc and _joins(weights.ctc):
+        is_ctc_alone = self.model.config.decoder.kind == "none"
+        if self.model.config.ctc and _joins(weights.ctc) and not is_ctc_alone:
             logits = self.model.ctc_logits(encoded)
             scorers.append(ctc_prefix_scorer(logits, encoded_lengths, weights.ctc))
         return scorers

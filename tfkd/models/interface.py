@@ -109,5 +109,8 @@ class DecoderLayer(Protocol):
         encoded: tf.Tensor,
         encoded_lengths: tf.Tensor,
         training: bool = False,
-    ) -> tf.Tensor:
-        """Teacher forcing: maps inputs [B, K, U] that begin with sos to logits [B, K, U, V]."""
+    ) -> tf.Tensor | None:
+        """Teacher forcing: maps inputs [B, K, U] that begin with sos to logits [B, K, U, V].
+
+        None from a decoder that is not trained so, being CTC alone.
+        """

@@ -1,4 +1,4 @@
-"""The recogniser: an attention encoder-decoder from waveform to token log-probabilities."""
+"""The recogniser: an encoder-decoder from waveform to token log-probabilities."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from tfkd.text import SOS_ID
 class RecogniserOutput(NamedTuple):
     """What teacher forcing yields; K hypotheses of U tokens for each utterance."""
 
-    logits: tf.Tensor  # [B, K, U, V]; very negative for tokens that are never emitted
+    # [B, K, U, V]; very negative for tokens that are never emitted; None without a decoder.
+    logits: tf.Tensor | None
     ctc_logits: tf.Tensor | None  # [B, S, V], class 0 (pad) is the blank; None without CTC
     encoded_lengths: tf.Tensor  # [B]
 
 
 @keras.saving.register_keras_serializable("tfkd")
 class Recogniser(ObjectiveModel):
-    """Log-mel frontend, encoder, attention decoder and, for training, a CTC head.
+    """Frontend, encoder, decoder and a CTC head, of the families that the config names.
 
     Args:
       config: a ModelConfig, or the mapping that `get_config` gives.
@@ -48,10 +49,12 @@ class Recogniser(ObjectiveModel):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.config = from_dict(ModelConfig, config) if isinstance(config, dict) else config
         self.vocab_size = vocab_size
-        self.frontend = make_frontend(self.config.frontend, name="frontend")
+        self.frontend = make_frontend(self.config, name="frontend")
         self.spec_augment = SpecAugment(self.config.spec_augment, name="spec_augment")
-        self.encoder = make_encoder(self.config.encoder, name="encoder", dtype=precision)
-        self.decoder = make_decoder(self.config, vocab_size, name="decoder", dtype=precision)
+        self.encoder = make_encoder(self.config, name="encoder", dtype=precision)
+        self.decoder = make_decoder(
+            self.config, vocab_size, self.ctc_logits, name="decoder", dtype=precision
+        )
         self.ctc_head = keras.layers.Dense(vocab_size, name="ctc") if self.config.ctc else None
         if not getattr(self, "built", False):
             self.build()
@@ -117,7 +120,8 @@ class Recogniser(ObjectiveModel):
         targets = inputs["token_ids"]
         previous = tf.concat([tf.fill(tf.shape(targets[:, :, :1]), SOS_ID), targets], -1)
         logits = self.decoder(previous[:, :, :-1], encoded, encoded_lengths, training=training)
-        logits += emission_bias(self.vocab_size)
+        if logits is not None:
+            logits += emission_bias(self.vocab_size)
         return RecogniserOutput(logits, self.ctc_logits(encoded), encoded_lengths)
 
     @classmethod

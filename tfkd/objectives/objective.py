@@ -167,10 +167,11 @@ class Objective(abc.ABC):
         sequences, soft = (batch[TOKEN_IDS], batch[WEIGHTS]), None
         if TOP_PROBS in batch:
             soft = SoftTargets(batch[TOP_TOKEN_IDS], batch[TOP_PROBS])
-        attention = sequence_cross_entropy(
-            output.logits, *sequences, self.label_smoothing, soft, self.token_temperature
-        )
-        alignment = tf.zeros_like(attention)
+        attention = alignment = tf.zeros([])
+        if output.logits is not None:
+            attention = sequence_cross_entropy(
+                output.logits, *sequences, self.label_smoothing, soft, self.token_temperature
+            )
         if self.ctc_weight:
             if output.ctc_logits is None:
                 raise ConfigError(

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from tfkd.config import ModelConfig
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfkd.config import (
+    ConvolutionalDecoderConfig,
+    ModelConfig,
+    NoDecoderConfig,
+    TransformerDecoderConfig,
+)
 from tfkd.models.decoders.attention_rnn import AttentionDecoder
+from tfkd.models.decoders.convolutional import ConvolutionalDecoder
+from tfkd.models.decoders.ctc import CtcDecoder
 from tfkd.models.decoders.stacked_rnn import StackedDecoder
+from tfkd.models.decoders.transformer import TransformerDecoder
 from tfkd.models.interface import DecoderLayer
 
 
-def make_decoder(config: ModelConfig, vocab_size: int, **kwargs) -> DecoderLayer:
+def make_decoder(
+    config: ModelConfig,
+    vocab_size: int,
+    ctc_logits: Callable[[tf.Tensor], tf.Tensor | None],
+    **kwargs,
+) -> DecoderLayer:
     """The decoder that `config.decoder.kind` names.
 
     Args:
       vocab_size: size of the tokenizer's vocabulary, special tokens included.
+      ctc_logits: maps encoded [B, S, D] to the logits of the model's CTC head; the decoder of kind
+        "none" reads them.
       kwargs: those of every Keras layer, such as `name` and `dtype`.
     """
     decoder = config.decoder
+    if isinstance(decoder, NoDecoderConfig):
+        return CtcDecoder(ctc_logits)
+    if isinstance(decoder, TransformerDecoderConfig):
+        return TransformerDecoder(decoder, vocab_size, **kwargs)
+    if isinstance(decoder, ConvolutionalDecoderConfig):
+        return ConvolutionalDecoder(decoder, vocab_size, **kwargs)
     is_plain = decoder.layers == 1 and decoder.input_feeding and decoder.teacher_forcing_rate == 1
     layer = AttentionDecoder if is_plain else StackedDecoder
     return layer(decoder, config.attention, vocab_size, **kwargs)

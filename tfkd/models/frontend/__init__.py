@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfkd.config import FrontendConfig, StftConfig
+from tfkd.config import FrontendConfig, ModelConfig, StftConfig
 from tfkd.models.frontend.log_mel import LogMel
 from tfkd.models.frontend.stft import Stft
 from tfkd.models.interface import FrontendLayer
@@ -12,10 +12,10 @@ from tfkd.models.interface import FrontendLayer
 _LAYERS: dict[type, Callable[..., FrontendLayer]] = {FrontendConfig: LogMel, StftConfig: Stft}
 
 
-def make_frontend(config: FrontendConfig | StftConfig, **kwargs) -> FrontendLayer:
-    """The frontend that `config.kind` names.
+def make_frontend(config: ModelConfig, **kwargs) -> FrontendLayer:
+    """The frontend that `config.frontend.kind` names.
 
     Args:
       kwargs: those of every Keras layer, such as `name` and `dtype`.
     """
-    return _LAYERS[type(config)](config, **kwargs)
+    return _LAYERS[type(config.frontend)](config.frontend, **kwargs)

@@ -27,6 +27,7 @@ class CtcState(NamedTuple):
     ends_in_token: tf.Tensor  # [N, S + 1]: alignments whose last frame is the last token
     ends_in_blank: tf.Tensor  # [N, S + 1]: alignments whose last frame is a blank
     last: tf.Tensor  # [N] int32: the last token; sos before the first
+    frame: tf.Tensor  # [N] int32: where the last token most likely starts
 
 
 def ctc_prefix_scorer(
@@ -47,22 +48,41 @@ def ctc_prefix_scorer(
       Hori et al. 2017, arXiv:1706.02737, section 2.3; Watanabe et al. 2017, "Hybrid CTC/attention
       architecture for end-to-end speech recognition", algorithm 2.
     """
-    log_probs = _certain_blanks_beyond(encoded_lengths, tf.nn.log_softmax(ctc_logits))
+    log_probs = frame_log_probs(ctc_logits, encoded_lengths)
+    return Scorer(
+        weight,
+        empty_prefix(log_probs),
+        lambda token_ids, state: next_log_probs(token_ids, state, log_probs),
+    )
 
-    def step(token_ids: tf.Tensor, state: CtcState) -> tuple[tf.Tensor, CtcState]:
-        prefix_log_prob, state = _read(token_ids, state, log_probs)
-        extended = _extended(state, log_probs)
-        complete = _log_add(state.ends_in_token[:, -1], state.ends_in_blank[:, -1])
-        ids = tf.range(log_probs.shape[-1])
-        totals = tf.where(tf.equal(ids, EOS_ID), tf.expand_dims(complete, 1), extended)
-        conditional = totals - tf.expand_dims(prefix_log_prob, 1)
-        never = tf.equal(ids, PAD_ID) | tf.equal(ids, SOS_ID)
-        # Where no alignment is left, 0 - 0 in logarithms would be certainty.
-        impossible = never | (totals < _LOG_ZERO / 2)
-        bounded = tf.clip_by_value(conditional, _LEAST_LOG_PROB, 0.0)
-        return tf.where(impossible, _LEAST_LOG_PROB, bounded), state
 
-    return Scorer(weight, _initial_state(log_probs), step)
+def next_log_probs(
+    token_ids: tf.Tensor, state: CtcState, log_probs: tf.Tensor
+) -> tuple[tf.Tensor, CtcState]:
+    """Appends a token to each prefix and says what may follow.
+
+    Args:
+      token_ids: [N] int32; sos, as the first, changes nothing.
+      log_probs: [B, S, V], see `frame_log_probs`; N is a multiple of B.
+    Returns:
+      log psi(h c) - log psi(h) for each c, [N, V], see `ctc_prefix_scorer`; and the state of h.
+    """
+    prefix_log_prob, state = _read(token_ids, state, log_probs)
+    extended = _extended(state, log_probs)
+    complete = _log_add(state.ends_in_token[:, -1], state.ends_in_blank[:, -1])
+    ids = tf.range(log_probs.shape[-1])
+    totals = tf.where(tf.equal(ids, EOS_ID), tf.expand_dims(complete, 1), extended)
+    conditional = totals - tf.expand_dims(prefix_log_prob, 1)
+    never = tf.equal(ids, PAD_ID) | tf.equal(ids, SOS_ID)
+    # Where no alignment is left, 0 - 0 in logarithms would be certainty.
+    impossible = never | (totals < _LOG_ZERO / 2)
+    bounded = tf.clip_by_value(conditional, _LEAST_LOG_PROB, 0.0)
+    return tf.where(impossible, _LEAST_LOG_PROB, bounded), state
+
+
+def frame_log_probs(ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor) -> tf.Tensor:
+    """Log-probabilities [B, S, V] of ctc_logits, with certain blanks beyond encoded_lengths [B]."""
+    return _certain_blanks_beyond(encoded_lengths, tf.nn.log_softmax(ctc_logits))
 
 
 def _certain_blanks_beyond(lengths: tf.Tensor, log_probs: tf.Tensor) -> tf.Tensor:
@@ -72,8 +92,8 @@ def _certain_blanks_beyond(lengths: tf.Tensor, log_probs: tf.Tensor) -> tf.Tenso
     return tf.where(inside, log_probs, blank)
 
 
-def _initial_state(log_probs: tf.Tensor) -> CtcState:
-    """The empty prefix: its only alignments are blanks."""
+def empty_prefix(log_probs: tf.Tensor) -> CtcState:
+    """The state of the empty prefix, [B, ...]: its only alignments are blanks."""
     blanks = tf.cumsum(log_probs[:, :, PAD_ID], 1)
     none_yet = tf.zeros_like(blanks[:, :1])
     ends_in_blank = tf.concat([none_yet, blanks], 1)
@@ -81,6 +101,7 @@ def _initial_state(log_probs: tf.Tensor) -> CtcState:
         ends_in_token=tf.fill(tf.shape(ends_in_blank), _LOG_ZERO),
         ends_in_blank=ends_in_blank,
         last=tf.fill(tf.shape(none_yet)[:1], SOS_ID),
+        frame=tf.zeros(tf.shape(none_yet)[:1], tf.int32),
     )
 
 
@@ -111,6 +132,7 @@ def _read(
         tf.where(kept, state.ends_in_token, ends_in_token),
         tf.where(kept, state.ends_in_blank, ends_in_blank),
         token_ids,
+        tf.where(is_start, 0, tf.argmax(starts, 1, tf.int32)),
     )
     return tf.where(is_start, 0.0, tf.reduce_logsumexp(starts, 1)), state
 

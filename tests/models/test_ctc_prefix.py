@@ -9,7 +9,7 @@ from helpers import random_batch, tiny_model
 
 from tfkd.beam_search import beam_search
 from tfkd.config import SearchControls
-from tfkd.decoding.ctc_prefix import ctc_prefix_scorer
+from tfkd.models.decoders.ctc_prefix import ctc_prefix_scorer
 from tfkd.objectives.losses import ctc
 from tfkd.text import EOS_ID, PAD_ID, SOS_ID
 

@@ -1,0 +1,216 @@
+"""The settings of a recogniser: its frontend, encoder and decoder, of any family.
+
+Each class has a `kind`, by which a config file chooses it; see `tfkd.config.reading`. Without one
+the first class of a union is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tfkd.config.bounds import LATER, number
+
+# RFC 9639, 9.1.2: FLAC, which keeps the audio, has no higher rates.
+MOST_FLAC_HZ = 655_350
+# Building a model takes milliseconds a layer; its memory is counted where it is trained.
+DEEPEST = 1000
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """Log-mel filterbank inside the model."""
+
+    sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
+    num_mels: int = number(80, at_least=1, at_most=1024)
+    window_ms: float = number(25.0, at_least=1, at_most=1000)
+    hop_ms: float = number(10.0, at_least=1, at_most=1000)
+    min_hz: float = number(20.0, at_least=0)
+    max_hz: float = number(7600.0, above=0)
+    delta_orders: int = number(0, at_least=0, at_most=2)
+    kind: Literal["log_mel"] = field(default="log_mel", metadata=LATER)
+
+
+@dataclass(frozen=True)
+class StftConfig:
+    """Magnitudes of the short-time Fourier transform, with bins as far apart as the window allows.
+
+    A window of 20 ms at 16 kHz has 320 samples, and so 161 bins.
+
+    Attributes:
+      log: whether the model reads the logarithm of the magnitudes.
+    """
+
+    kind: Literal["stft"] = "stft"
+    sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
+    window_ms: float = number(20.0, at_least=1, at_most=1000)
+    hop_ms: float = number(10.0, at_least=1, at_most=1000)
+    log: bool = True
+
+
+@dataclass(frozen=True)
+class SpecAugmentConfig:
+    """Park et al. 2019 (arXiv:1904.08779): masks on the log-mel features while training."""
+
+    frequency_masks: int = number(2, at_least=0)
+    max_frequency_width: int = number(15, at_least=0)
+    time_masks: int = number(2, at_least=0)
+    max_time_share: float = number(0.05, at_least=0, at_most=1)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Time reduction and bidirectional recurrent layers.
+
+    `conv` halves time before layer 1; `pyramid` joins pairs of frames once before layers 2, 3, ...,
+    and before layer 1 as often as is still needed.
+    """
+
+    reduction: Literal["pyramid", "conv"] = "conv"
+    time_reduction: int = number(4, at_least=1, at_most=256)
+    conv_units: int = number(128, at_least=1)
+    cell: Literal["lstm", "gru"] = "lstm"
+    layers: int = number(3, at_least=1, at_most=DEEPEST)
+    units: int = number(256, at_least=1)
+    dropout: float = number(0.0, at_least=0, below=1)
+    kind: Literal["recurrent"] = field(default="recurrent", metadata=LATER)
+
+
+@dataclass(frozen=True)
+class Conv2dRecurrentConfig:
+    """Two-dimensional convolutions of stride 2 in time and frequency, then a stacked recurrent net.
+
+    Attributes:
+      kernel_frames, kernel_bins: size of each kernel in time and in frequency.
+      directions: whether the two directions of the last layer are summed or concatenated. Between
+        layers they are concatenated, as in the stacked networks of the common libraries.
+    """
+
+    kind: Literal["conv2d_recurrent"] = "conv2d_recurrent"
+    convolutions: int = number(2, at_least=1, at_most=4)
+    filters: int = number(32, at_least=1)
+    kernel_frames: int = number(5, at_least=1)
+    kernel_bins: int = number(8, at_least=1)
+    cell: Literal["lstm", "gru"] = "gru"
+    layers: int = number(3, at_least=1, at_most=DEEPEST)
+    units: int = number(128, at_least=1)
+    directions: Literal["summed", "concatenated"] = "summed"
+    dropout: float = number(0.0, at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class TransformerEncoderConfig:
+    """Convolutions that halve time, then blocks of self-attention.
+
+    Attributes:
+      kind: a "conformer" has convolution in its blocks and two half feed-forward layers.
+      heads: they divide `units` into parts of an even size.
+    """
+
+    kind: Literal["conformer", "transformer"] = "conformer"
+    time_reduction: int = number(4, at_least=1, at_most=256)
+    conv_units: int = number(128, at_least=1)
+    layers: int = number(4, at_least=1, at_most=DEEPEST)
+    units: int = number(144, at_least=2)
+    heads: int = number(4, at_least=1)
+    feed_forward_units: int = number(576, at_least=1)
+    convolution_width: int = number(15, at_least=1)
+    dropout: float = number(0.1, at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class ConvolutionalEncoderConfig:
+    """Convolutions that halve time, then gated convolutions; each sees `width` places."""
+
+    kind: Literal["convolutional"] = "convolutional"
+    time_reduction: int = number(4, at_least=1, at_most=256)
+    conv_units: int = number(128, at_least=1)
+    layers: int = number(6, at_least=1, at_most=DEEPEST)
+    units: int = number(128, at_least=2)
+    width: int = number(5, at_least=1)
+    dropout: float = number(0.1, at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Attention of recurrent decoders.
+
+    Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015).
+    """
+
+    kind: Literal["additive", "location"] = "additive"
+    units: int = number(128, at_least=1)
+    location_filters: int = number(10, at_least=1)
+    location_width: int = number(31, at_least=1)
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """A recurrent decoder with attention.
+
+    Attributes:
+      layers: recurrent layers. One with input feeding and without sampling has a gradient written
+        by hand; others are differentiated by TensorFlow, and take longer to train.
+      input_feeding: whether the first layer reads the last context beside the last token.
+      teacher_forcing_rate: share of the training steps that read the token of the target; the
+        others read one that is drawn from what the model predicted (Bengio et al. 2015,
+        arXiv:1506.03099).
+    """
+
+    cell: Literal["lstm", "gru"] = "lstm"
+    units: int = number(256, at_least=1)
+    embedding_units: int = number(64, at_least=1)
+    dropout: float = number(0.0, at_least=0, below=1)
+    layers: int = number(1, at_least=1, at_most=DEEPEST, is_later=True)
+    input_feeding: bool = field(default=True, metadata=LATER)
+    teacher_forcing_rate: float = number(1.0, at_least=0, at_most=1, is_later=True)
+    kind: Literal["attention_rnn"] = field(default="attention_rnn", metadata=LATER)
+
+
+@dataclass(frozen=True)
+class TransformerDecoderConfig:
+    """Blocks of self-attention and attention to the encodings."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: int = number(2, at_least=1, at_most=DEEPEST)
+    units: int = number(144, at_least=2)
+    heads: int = number(4, at_least=1)
+    feed_forward_units: int = number(576, at_least=1)
+    dropout: float = number(0.1, at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class ConvolutionalDecoderConfig:
+    """Causal gated convolutions over the last `width` tokens of each layer, with attention."""
+
+    kind: Literal["convolutional"] = "convolutional"
+    layers: int = number(3, at_least=1, at_most=DEEPEST)
+    units: int = number(128, at_least=2)
+    width: int = number(3, at_least=2)
+    dropout: float = number(0.1, at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class NoDecoderConfig:
+    """No decoder: the CTC head alone says what was said."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A Recogniser, but for its vocabulary."""
+
+    frontend: FrontendConfig | StftConfig = field(default_factory=FrontendConfig)
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    encoder: (
+        EncoderConfig
+        | Conv2dRecurrentConfig
+        | TransformerEncoderConfig
+        | ConvolutionalEncoderConfig
+    ) = field(default_factory=EncoderConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    decoder: (
+        DecoderConfig | TransformerDecoderConfig | ConvolutionalDecoderConfig | NoDecoderConfig
+    ) = field(default_factory=DecoderConfig)
+    ctc: bool = True

@@ -1,0 +1,96 @@
+"""Decoding by the CTC head alone, with the search of all other recognisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfkd.beam_search import Readout
+from tfkd.layers.static_shape import dimensions
+from tfkd.models.decoders.ctc_prefix import (
+    CtcState,
+    empty_prefix,
+    frame_log_probs,
+    next_log_probs,
+)
+from tfkd.text import FIRST_PIECE_ID, PAD_ID, SOS_ID
+
+_NEVER = -1e9
+
+
+class CtcMemory(NamedTuple):
+    """What every step reads and none changes."""
+
+    log_probs: tf.Tensor  # [B, S, V]; class 0 (pad) is the blank
+    empty: CtcState  # of the empty prefix, [B, ...]
+
+
+class CtcDecoder:
+    """Prefix search: a step gives log P(prefix and token) - log P(prefix), each summed over all
+    alignments.
+
+    The log-probability of a finished hypothesis is then exactly that of CTC, and everything that a
+    search can do (k best, limits, language models) is there. It has no weights of its own. Special
+    tokens are impossible, so that the log-probabilities of a step sum to one.
+
+    Args:
+      ctc_logits: maps encoded [B, S, D] to logits [B, S, V] of the CTC head.
+    References:
+      Graves 2008, "Supervised sequence labelling with recurrent neural networks", algorithm 1 of
+      chapter 7 (prefix search decoding); Takashima et al. 2018 (distillation of its k best).
+    """
+
+    def __init__(self, ctc_logits: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        self._ctc_logits = ctc_logits
+
+    def build(self, encoded_units: int) -> None:
+        """Does nothing: there are no weights."""
+
+    def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> CtcMemory:
+        """Log-probabilities of each encoding, and the state of the empty prefix."""
+        logits = self._ctc_logits(encoded)
+        ids = tf.range(logits.shape[-1])
+        is_possible = tf.equal(ids, PAD_ID) | (ids >= FIRST_PIECE_ID)
+        log_probs = frame_log_probs(logits + tf.where(is_possible, 0.0, _NEVER), encoded_lengths)
+        return CtcMemory(log_probs, empty_prefix(log_probs))
+
+    def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> CtcState:
+        """A state that the first step, which reads sos, replaces by that of the empty prefix."""
+        batch, frames, _ = dimensions(encoded)
+        unknown = tf.zeros([batch, frames + 1])
+        start = tf.fill([batch], SOS_ID)
+        return CtcState(unknown, unknown, start, tf.zeros([batch], tf.int32))
+
+    def step(
+        self, token_ids: tf.Tensor, state: CtcState, memory: CtcMemory
+    ) -> tuple[tf.Tensor, CtcState]:
+        """One step: token_ids [N] int32 and state to log-probabilities [N, V] and next state."""
+        batch = dimensions(memory.log_probs)[0]
+        is_first = tf.reshape(tf.equal(token_ids, SOS_ID), [batch, -1, 1])
+
+        def started(empty: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+            by_utterance = tf.reshape(values, [batch, -1, dimensions(values)[1]])
+            chosen = tf.where(is_first, tf.expand_dims(empty, 1), by_utterance)
+            return tf.reshape(chosen, tf.shape(values))
+
+        state = state._replace(
+            ends_in_token=started(memory.empty.ends_in_token, state.ends_in_token),
+            ends_in_blank=started(memory.empty.ends_in_blank, state.ends_in_blank),
+        )
+        return next_log_probs(token_ids, state, memory.log_probs)
+
+    def readout(self, state: CtcState, encoded_lengths: tf.Tensor) -> Readout:
+        """Where the last token most likely starts; an alignment covers every encoding."""
+        covered = tf.ones(tf.shape(state.frame))
+        return Readout(state.frame, covered, tf.zeros_like(covered))
+
+    def __call__(
+        self,
+        token_ids: tf.Tensor,
+        encoded: tf.Tensor,
+        encoded_lengths: tf.Tensor,
+        training: bool = False,
+    ) -> None:
+        """Nothing: CTC learns from whole sequences, so there is no teacher forcing."""

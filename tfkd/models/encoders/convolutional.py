@@ -1,0 +1,79 @@
+"""The convolutional encoder: features to a shorter sequence of encodings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from tfkd.config import ConvolutionalEncoderConfig, from_dict
+from tfkd.layers.convolution import GatedConvolution
+from tfkd.layers.dropout import Dropout
+from tfkd.layers.layer_norm import LayerNormalization
+from tfkd.layers.recurrent import zero_beyond
+from tfkd.layers.static_shape import dimensions
+from tfkd.layers.transformer import Linear, layer_norm, sinusoids
+from tfkd.models.encoders.recurrent import HalvingConv
+
+
+@keras.saving.register_keras_serializable("tfkd")
+class ConvolutionalEncoder(keras.layers.Layer):
+    """Convolutions that halve time, and gated convolutions that are added to what they read.
+
+    Each block normalises its input, where Gehring et al. normalise weights.
+
+    References:
+      Gehring et al. 2017, arXiv:1705.03122, section 3.2.
+    """
+
+    def __init__(self, config: ConvolutionalEncoderConfig | dict, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if isinstance(config, dict):
+            config = from_dict(ConvolutionalEncoderConfig, config)
+        self.config, dtype = config, self.dtype_policy
+        self.time_reduction, self.output_units = config.time_reduction, config.units
+        self.convs = [
+            HalvingConv(config.conv_units, name=f"conv_{i}", dtype=dtype)
+            for i in range(config.time_reduction.bit_length() - 1)
+        ]
+        self.inputs_layer = Linear(config.units, name="inputs", dtype=dtype)
+        self.blocks = [
+            GatedConvolution(config.units, config.width, False, name=f"block_{i}", dtype=dtype)
+            for i in range(config.layers)
+        ]
+        self.norms = [
+            LayerNormalization(name=f"norm_{i}", dtype=dtype) for i in range(config.layers + 1)
+        ]
+        self.dropout = Dropout(config.dropout, dtype=dtype)
+
+    def build(self, input_shape) -> None:
+        """Creates every weight for features of shape (None, None, F)."""
+        width = input_shape[-1]
+        for conv in self.convs:
+            conv.build((None, None, width))
+            width = self.config.conv_units
+        self.inputs_layer.build((None, width))
+        for block in self.blocks:
+            block.build()
+        for norm in self.norms:
+            norm.build((None, None, self.config.units))
+        self.built = True
+
+    def call(
+        self, features: tf.Tensor, lengths: tf.Tensor, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B]."""
+        for conv in self.convs:
+            features, lengths = conv(features, lengths)
+        x = self.inputs_layer.call(features)
+        x += tf.cast(sinusoids(tf.range(dimensions(x)[1]), self.config.units), x.dtype)
+        for block, norm in zip(self.blocks, self.norms):
+            # Beyond the end there is nothing, as where the batch is no longer than the utterance.
+            seen = zero_beyond(layer_norm(norm, x), lengths)
+            x += self.dropout.call(block.call(seen), training=training)
+        return zero_beyond(layer_norm(self.norms[-1], x), lengths), lengths
+
+    def get_config(self) -> dict:
+        """Holds the config, from which the layer is built again."""
+        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
