@@ -70,7 +70,7 @@ def extend(
     if token_ids.shape[-1]:
         token_ids = write_column(tf.gather(token_ids, parent, batch_dims=1), step, token)
     extended = Alive(
-        total=chosen(totals, going_on),
+        total=gather_continuations(totals, going_on),
         token_ids=token_ids,
         last=token,
         states=tf.nest.map_structure(lambda x: tf.gather(x, parent_row), alive.states),
@@ -78,13 +78,13 @@ def extend(
     return extended, parent
 
 
-def chosen(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+def gather_continuations(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
     """The values [B, W, V] whose indices into [W * V] are `indices` [B, W]."""
     flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2]])
     return tf.gather(flat, indices, batch_dims=1)
 
 
-def hold(is_held: tf.Tensor, before: Alive, after: Alive) -> Alive:
+def keep_held(is_held: tf.Tensor, before: Alive, after: Alive) -> Alive:
     """The hypotheses before a step for the utterances of is_held [B], and after it for others."""
     width = before.total.shape[1]
     by_row = tf.reshape(tf.tile(tf.expand_dims(is_held, 1), [1, width]), [-1])
@@ -112,7 +112,7 @@ def best(hypotheses: Hypotheses, count: int) -> Hypotheses:
     return Hypotheses(*(tf.gather(x, chosen, batch_dims=1) for x in hypotheses))
 
 
-def fill(finished: Hypotheses, cut_off: Hypotheses, count: int) -> Hypotheses:
+def fill_with_cut_off(finished: Hypotheses, cut_off: Hypotheses, count: int) -> Hypotheses:
     """Gives the places that no finished hypothesis takes to those that were cut off."""
     taken = tf.reduce_sum(tf.cast(finished.is_finished, tf.int32), 1, keepdims=True)
     place = tf.expand_dims(tf.range(count), 0)

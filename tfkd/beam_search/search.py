@@ -21,11 +21,11 @@ from tfkd.beam_search.hypotheses import (
     Hypotheses,
     best,
     choose,
-    chosen,
     concat,
     extend,
-    fill,
-    hold,
+    fill_with_cut_off,
+    gather_continuations,
+    keep_held,
 )
 from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn
 from tfkd.beam_search.ranking import IMPOSSIBLE, is_possible, score_of, tempered, usable
@@ -129,7 +129,9 @@ def beam_search(
         (tf.constant(0), first, search.none(), history),
         maximum_iterations=max_tokens,
     )
-    ranked = fill(finished, best(search.cut_off(step, alive), num_hypotheses), num_hypotheses)
+    ranked = fill_with_cut_off(
+        finished, best(search.cut_off(step, alive), num_hypotheses), num_hypotheses
+    )
     result = _result(ranked, read_back(history, step, ranked, eos_id), pad_id)
     if scorers or controls.temperature != 1:
         result = result._replace(log_prob=_sum_of_tokens(result))
@@ -218,9 +220,9 @@ class _Search:
         ended = self._ended(step, eos_total, log_probs[:, :, self.eos_id], seen)
         extended, parent = extend(alive._replace(states=states), totals, going_on, step)
         if self.token_limits is not None:
-            extended = hold(is_held, alive, extended)
+            extended = keep_held(is_held, alive, extended)
             parent = tf.where(tf.expand_dims(is_held, -1), self._places(), parent)
-        noted = Step(parent, extended.last, chosen(log_probs, going_on), seen.frame)
+        noted = Step(parent, extended.last, gather_continuations(log_probs, going_on), seen.frame)
         finished = best(concat(finished, ended), self.num_hypotheses)
         return step + 1, extended, finished, append(history, step, noted)
 

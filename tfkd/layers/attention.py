@@ -19,15 +19,15 @@ from tfkd.layers.matmul import project, rows_of
 from tfkd.layers.static_shape import dimensions
 
 _MASKED = -1e9
-# Of utterances whose energies a search computes one after another.
+# A search computes energies for so many groups of utterances, one after another.
 _GROUPS = 16
-# Keys and queries count up to here, so that odds hold them: exp(2 (21.5 + 21.5)) is a float32. Only
-# a key and a query that oppose each other, one of them beyond it, would tell the difference.
+# Keys and queries are clipped here, so that their odds stay finite: exp(2 (21.5 + 21.5)) is a
+# float32. The result changes only where a clipped key meets a query of the opposite sign.
 LIMIT = 21.5
 
 
 class AttentionWeights(NamedTuple):
-    """What turns a query into energies."""
+    """Weights that turn a query into energies."""
 
     query: tf.Tensor  # [Q, A]
     energy: tf.Tensor  # [A]
@@ -35,7 +35,7 @@ class AttentionWeights(NamedTuple):
 
 
 class AttentionMemory(NamedTuple):
-    """What every step of attention reads, computed once an utterance."""
+    """Tensors that every step of attention reads, computed once an utterance."""
 
     encoded: tf.Tensor  # [B, S, D]
     keys: tf.Tensor  # [B, 1, S, A], `limited`
@@ -46,7 +46,7 @@ class AttentionMemory(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """What one step of attention yields for N = B * K queries."""
+    """Result of one step of attention for N = B * K queries."""
 
     context: tf.Tensor  # [N, D]
     alignment: tf.Tensor  # [B, K, S], which sums to one over S
@@ -70,7 +70,7 @@ def attend(
     encoded, weights = memory.encoded, memory.weights
     queries, located = tf.matmul(query, weights.query), tf.matmul(attention_sum, memory.location)
     queries = limited(tf.reshape(queries, [dimensions(encoded)[0], -1, queries.shape[-1]]))
-    # In float32, whatever the rest: float16 cannot hold the mask.
+    # Energies are float32 at any precision, because float16 cannot hold the mask.
     energies = tf.cast(energies_of(queries, located), tf.float32)
     alignment = tf.cast(tf.nn.softmax(energies + memory.mask_bias), encoded.dtype)
     context = tf.reshape(tf.matmul(alignment, encoded), [-1, encoded.shape[-1]])
@@ -78,7 +78,7 @@ def attend(
 
 
 def limited(values: tf.Tensor) -> tf.Tensor:
-    """Keys or queries as far as they count."""
+    """Clips keys or queries to the range whose odds are finite."""
     return tf.clip_by_value(values, -LIMIT, LIMIT)
 
 
@@ -92,10 +92,10 @@ def odds_of(values: tf.Tensor) -> tf.Tensor:
     return tf.exp(2.0 * values)
 
 
-def of_hypotheses(
+def hypothesis_terms(
     queries: tf.Tensor, located: tf.Tensor, weights: AttentionWeights
 ) -> tuple[tf.Tensor, ...]:
-    """What hypotheses add to the keys: one value, or two whose product it is.
+    """The terms that hypotheses add to the keys: one value, or two whose product it is.
 
     Args:
       queries: [B, K, A], after their kernel.
@@ -118,7 +118,7 @@ def of_hypotheses(
 def tanh_activations(
     keys: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """What energies are read from, [B, K, S, A], given keys [B, 1, S, A] and `of_hypotheses`."""
+    """The activations [B, K, S, A] behind energies: keys [B, 1, S, A] and `hypothesis_terms`."""
     return tf.tanh(keys + (values if kernel is None else tf.matmul(values, kernel)))
 
 
@@ -134,13 +134,13 @@ def _energies(
         return tf.linalg.matvec(rows_of(tanh_activations(*arguments)), weights.energy)
 
     def by_odds(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-        # As a product of matrices they meet faster than by broadcasting.
+        # A product of matrices is faster here than broadcasting.
         shares = tf.nn.softsign(tf.matmul(queries, keys))  # x / (1 + x), [B, A, K, S]
         kernel = 2.0 * weights.energy[None, None]
         return tf.matmul(kernel, tf.reshape(shares, [-1, units, shape[1] * steps]))
 
     if memory.odds is None:
-        values = of_hypotheses(queries, located, weights)
+        values = hypothesis_terms(queries, located, weights)
         return tf.reshape(_grouped(by_tanh, groups, memory.keys, *values), shape)
     of_queries = tf.expand_dims(tf.transpose(odds_of(queries), [0, 2, 1]), -1)
     return tf.reshape(_grouped(by_odds, groups, of_queries, memory.odds), shape)
@@ -149,9 +149,8 @@ def _energies(
 def _grouped(of_group: Callable[..., tf.Tensor], groups: int, *arguments: tf.Tensor) -> tf.Tensor:
     """The energies of_group(*arguments), made for a group of utterances at a time.
 
-    What they are read from, [B, K, S, A], is by far the largest of a step; that of all utterances
-    would go to main memory and back between the operations, that of some stays in the cache
-    (docs/decisions/0014).
+    The activations [B, K, S, A] are the largest tensor of a step; those of a few utterances at a
+    time stay in cache (docs/decisions/0014).
 
     Args:
       arguments: what each utterance has, [B, *].
@@ -248,7 +247,7 @@ class AdditiveAttention(keras.layers.Layer):
         self, query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Context [N, D] and alignment [N, S]; see `attend`."""
-        # A single utterance, as on a device, has nothing to divide.
+        # A device decodes one utterance, which cannot be divided into groups.
         groups = 1 if memory.keys.shape[0] == 1 else _GROUPS
         energies_of = functools.partial(_energies, memory=memory, groups=groups)
         attended = attend(query, attention_sum, memory, energies_of)

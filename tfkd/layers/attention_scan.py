@@ -16,9 +16,9 @@ from tfkd.layers.attention import (
     AttentionMemory,
     AttentionWeights,
     attend,
+    hypothesis_terms,
     limited,
     odds_of,
-    of_hypotheses,
     tanh_activations,
 )
 from tfkd.layers.cells import (
@@ -31,12 +31,12 @@ from tfkd.layers.cells import (
     state_units,
 )
 from tfkd.layers.matmul import outer_sum, project, rows_of, transposed
-from tfkd.layers.recurrent import Steps, one_by_one, unstack
+from tfkd.layers.recurrent import Steps, sequential_while_loop, unstack
 from tfkd.layers.static_shape import dimensions
 
 
 class _Tape(NamedTuple):
-    """What the backward loop needs of the U forward steps."""
+    """Values of the U forward steps that the backward loop reads."""
 
     hiddens: tf.Tensor  # [U, N, H]
     contexts: tf.Tensor  # [U, N, D]
@@ -54,7 +54,7 @@ class _Sums(NamedTuple):
     filters: tf.Tensor  # [F, A]
 
 
-class _OfAttention(NamedTuple):
+class _AttentionGradients(NamedTuple):
     """Gradients of one step of attention."""
 
     query: tf.Tensor  # [N, A]
@@ -63,7 +63,7 @@ class _OfAttention(NamedTuple):
 
 
 class _Activations:
-    """What energies are read from: y = tanh(query + key), or its share of two by odds.
+    """The activations behind energies: y = tanh(query + key), or the equivalent form by odds.
 
     With w for `energy`, energies are w . y, and
 
@@ -76,7 +76,7 @@ class _Activations:
     def __init__(self, memory: AttentionMemory) -> None:
         self._weights, self._are_shares = memory.weights, memory.odds is not None
         self._keys = odds_of(memory.keys) if self._are_shares else memory.keys
-        # What w is to v, and dy/dz to `slope`.
+        # The ratio of w to v, and of dy/dz to `slope`.
         self.factor = 2.0 if self._are_shares else 1.0
         self.energy = self.factor * memory.weights.energy
         self.to_inputs = self.factor * self.energy  # from slopes times gradients of energies to z's
@@ -85,7 +85,7 @@ class _Activations:
         """y [B, K, S, A] of queries [B, K, A], `limited`, and what the location filters see."""
         if self._are_shares:
             return tf.nn.softsign(self._keys * odds_of(tf.expand_dims(queries, 2)))
-        return tanh_activations(self._keys, *of_hypotheses(queries, located, self._weights))
+        return tanh_activations(self._keys, *hypothesis_terms(queries, located, self._weights))
 
     def slope(self, y: tf.Tensor) -> tf.Tensor:
         """dy/dz, but for `factor`."""
@@ -152,16 +152,16 @@ def _forward(
         tf.zeros([count, width], token_gates.dtype)
         for width in (units, state_units(cell, units), encoded_units)
     ]
-    # In float32, whatever the rest: shares of many steps are added up.
+    # The sum of alignments is float32 at any precision, because it adds up many small shares.
     zeros.append(tf.zeros([count, frames]))
     tape = [tf.TensorArray(token_gates.dtype, steps, element_shape=shape) for shape in shapes]
-    *_, tape = one_by_one(lambda t, *_: t < steps, body, (0, *zeros, tape))
+    *_, tape = sequential_while_loop(lambda t, *_: t < steps, body, (0, *zeros, tape))
     return _Tape._make(array.stack() for array in tape)
 
 
 def _attention_backward(
     tape: _Tape, memory: AttentionMemory, activations: _Activations
-) -> Callable[..., tuple[_OfAttention, _Sums]]:
+) -> Callable[..., tuple[_AttentionGradients, _Sums]]:
     """The gradient of `attend` at one step, given those of its context and of later steps."""
     alignments, located = unstack(tape.alignments), unstack(tape.located)
     steps, batch, hypotheses, _ = dimensions(tape.alignments)
@@ -188,7 +188,7 @@ def _attention_backward(
         alignment, by_place = alignments.read(t), located.read(t)
         weighted = alignment * d_alignment
         d_energies = weighted - alignment * tf.reduce_sum(weighted, -1, keepdims=True)
-        # Computed again: kept, they would be the largest part of a training's memory.
+        # Recompute the activations: kept, they would be the largest part of a training's memory.
         y = activations.of(queries.read(t), by_place)
         d_energy = tf.matmul(tf.reshape(d_energies, [1, -1]), rows_of(y))
         slope = activations.slope(y)
@@ -203,7 +203,7 @@ def _attention_backward(
             sums.keys + tf.cast(tf.reduce_sum(d_inputs, 1, keepdims=True), tf.float32),
             sums.filters + tf.cast(d_filters, tf.float32),
         )
-        return _OfAttention(tf.reshape(d_query, [-1, units]), d_located, d_sum), sums
+        return _AttentionGradients(tf.reshape(d_query, [-1, units]), d_located, d_sum), sums
 
     return backward
 
@@ -249,16 +249,16 @@ def _backward(
     def body(t, d_hidden, d_state, d_context, d_sum, sums, gradients):
         d_hidden_out, d_context_out = tf.split(d_outputs.read(t), [units, encoded_units], -1)
         d_context += d_context_out
-        of_attention, sums = attention_backward(t, d_context, d_sum, sums)
-        d_hidden += d_hidden_out + tf.matmul(of_attention.query, to_hidden)[:, :units]
+        attention_gradients, sums = attention_backward(t, d_context, d_sum, sums)
+        d_hidden += d_hidden_out + tf.matmul(attention_gradients.query, to_hidden)[:, :units]
         d_gates, d_state, d_before = four_gate_backward(cells.at(t), d_hidden, d_state)
-        values = (tf.concat([d_gates, spare], -1), d_context, *of_attention[:2])
+        values = (tf.concat([d_gates, spare], -1), d_context, *attention_gradients[:2])
         gradients = [array.write(t, value) for array, value in zip(gradients, values)]
         d_context, d_hidden = tf.split(
             tf.matmul(d_gates, to_inputs)[:, :inputs], [encoded_units, units], -1
         )
         return (
-            t - 1, d_before + d_hidden, d_state, d_context, of_attention.attention_sum, sums,
+            t - 1, d_before + d_hidden, d_state, d_context, attention_gradients.attention_sum, sums,
             gradients,
         )  # fmt: skip
 
@@ -273,10 +273,11 @@ def _backward(
     sums = _Sums(*(tf.zeros_like(value, tf.float32) for value in summed))
     gradients = [tf.TensorArray(upstream.dtype, steps, element_shape=shape) for shape in shapes]
     loop = (steps - 1, *zeros, sums, gradients)
-    *_, sums, gradients = one_by_one(lambda t, *_: t >= 0, body, loop)
+    *_, sums, gradients = sequential_while_loop(lambda t, *_: t >= 0, body, loop)
     sums = _Sums(*(tf.cast(value, upstream.dtype) for value in sums))
     d_gates, d_contexts, d_queries, d_located = (g.stack() for g in gradients)
-    with tf.control_dependencies([d_gates]):  # Not earlier: they are as large as what they copy.
+    # Delay these copies: made earlier, they would raise peak memory.
+    with tf.control_dependencies([d_gates]):
         before = tf.concat([shifted(tape.contexts), shifted(tape.hiddens)], -1)
     d_location = tf.zeros_like(memory.location)
     if memory.weights.filters.shape[0]:

@@ -54,13 +54,13 @@ def shifted(states: tf.Tensor) -> tf.Tensor:
 
 
 def split_gates(gates: tf.Tensor, count: int, units: int) -> list[tf.Tensor]:
-    """The `count` gates of `units` each; columns beyond them are spare (`products.widened`)."""
+    """The `count` gates of `units` each; columns beyond them are spare (`matmul.widened`)."""
     spare = gates.shape[-1] - count * units
     return tf.split(gates, [units] * count + ([spare] if spare else []), -1)[:count]
 
 
 class LstmTape(NamedTuple):
-    """What an LSTM's backward recursion reads of each step, [T, B, *]."""
+    """Values of an LSTM's steps that its backward recursion reads, [T, B, *]."""
 
     to_cell: tf.Tensor
     to_gates: tf.Tensor
@@ -80,14 +80,14 @@ class LstmTape(NamedTuple):
         return cls(o * (1 - tf.square(tanh_cells)), tf.concat(to_gates, -1), f)
 
     def step(self, d_hidden: tf.Tensor, d_cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of one step: gradients [B, 4H] of the gates' inputs and [B, H] of the earlier cell."""
+        """Gradients of one step: of the gates' inputs [B, 4H] and of the earlier cell [B, H]."""
         d_cell += d_hidden * self.to_cell
         d_gates = tf.concat([d_cell, d_cell, d_cell, d_hidden], -1) * self.to_gates
         return d_gates, d_cell * self.forget
 
 
 class GruTape(NamedTuple):
-    """What a GRU's backward recursion reads of each step, [T, B, *]."""
+    """Values of a GRU's steps that its backward recursion reads, [T, B, *]."""
 
     to_recurrent: tf.Tensor
     to_candidate: tf.Tensor
@@ -106,7 +106,7 @@ class GruTape(NamedTuple):
         return cls(tf.concat(to_recurrent, -1), to_candidate, update)
 
     def step(self, d_hidden: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Of one step: gradients [B, 3H] of both projections, and of the earlier state [B, H]."""
+        """Gradients of one step: of both projections [B, 3H] and of the earlier state [B, H]."""
         d_recurrent = tf.concat([d_hidden, d_hidden, d_hidden], -1) * self.to_recurrent
         of_gates = d_recurrent[:, : -d_hidden.shape[-1]]
         d_projected = tf.concat([of_gates, d_hidden * self.to_candidate], -1)
@@ -114,7 +114,7 @@ class GruTape(NamedTuple):
 
 
 def state_units(cell: Cell, units: int) -> int:
-    """Size of what a cell carries beside its hidden state."""
+    """Size of the state that a cell carries beside its hidden state."""
     return units if cell == "lstm" else 0
 
 

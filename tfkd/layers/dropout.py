@@ -1,4 +1,4 @@
-"""What is drawn at random while training: each replica draws for its own rows."""
+"""Dropout whose replicas draw independently, each for its own rows of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer normalisation that holds few copies of its input."""
+"""Layer normalisation whose gradient keeps few copies of its input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        # In float32, whatever the rest, as Keras does.
+        # Compute in float32 at any precision, as Keras does.
         outputs = normalise(tf.cast(inputs, tf.float32), self.epsilon)
         outputs = outputs * tf.cast(self.gamma, tf.float32) + tf.cast(self.beta, tf.float32)
         return tf.cast(outputs, self.compute_dtype)

@@ -26,10 +26,10 @@ def widened(kernel: tf.Tensor) -> tf.Tensor:
     return tf.pad(kernel, [[0, 0]] * (kernel.shape.rank - 1) + [[0, _SPARE]])
 
 
-def widened_at_turn(kernels: Iterable[tf.Tensor], inputs: tf.Tensor) -> list[tf.Tensor]:
+def widen_after(kernels: Iterable[tf.Tensor], inputs: tf.Tensor) -> list[tf.Tensor]:
     """The widened kernels, made only when the inputs that they meet are there.
 
-    Otherwise the copies of all layers would be made at the start and held until their turn.
+    Without this dependency TensorFlow would copy the kernels of all layers at the start.
     """
     with tf.control_dependencies([inputs]):
         return [widened(kernel) for kernel in kernels]

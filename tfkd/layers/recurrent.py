@@ -26,7 +26,7 @@ from tfkd.layers.cells import (
     lstm_states,
     shifted,
 )
-from tfkd.layers.matmul import outer_sum, rows_of, sum_of_rows, transposed, widened_at_turn
+from tfkd.layers.matmul import outer_sum, rows_of, sum_of_rows, transposed, widen_after
 from tfkd.layers.static_shape import dimensions
 
 # How much narrower than its gates a layer's inputs are where each step projects its own.
@@ -46,11 +46,10 @@ def unstack(value: tf.Tensor) -> tf.TensorArray:
     return tf.TensorArray(value.dtype, size=dimensions(value)[0]).unstack(value)
 
 
-def one_by_one(condition: Callable, body: Callable, variables: Sequence) -> Sequence:
-    """`tf.while_loop` that ends a step before it begins the next.
+def sequential_while_loop(condition: Callable, body: Callable, variables: Sequence) -> Sequence:
+    """A `tf.while_loop` that ends each step before it begins the next.
 
-    TensorFlow would begin up to ten, as far as they do not need each other, and hold what each has
-    made until its turn comes.
+    By default TensorFlow runs ahead up to ten steps and holds their results, which costs memory.
     """
     return tf.while_loop(condition, body, variables, parallel_iterations=1)
 
@@ -112,11 +111,11 @@ def _look_up(sequence: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
 
 
 class _Projection:
-    """What the inputs [B, T, F] of a layer give to its gates, in the order of its steps.
+    """Projects the inputs [B, T, F] of a layer to its gates, in the order of its steps.
 
-    For all steps at once they are the largest values of an encoder, and one product. Where inputs
-    are much narrower, each step makes its own: that holds a fraction and takes no longer
-    (docs/decisions/0002-recurrent-layers.md).
+    Projections of all steps are one product, and the largest tensor of an encoder. Where inputs are
+    much narrower than the gates, each step projects its own inputs instead: that holds a fraction
+    of the memory and takes no longer (docs/decisions/0002-recurrent-layers.md).
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class _Projection:
     ) -> None:
         self._rows, self._kernel, self._bias = rows_of(inputs), kernel, bias
         self._by_step = by_step
-        # A single utterance, as on a device, would read the kernel for each of its frames.
+        # A device decodes one utterance, and would read the whole kernel for each of its frames.
         is_narrow = _NARROW * inputs.shape[-1] <= kernel.shape[-1] and inputs.shape[0] != 1
         self._projected = None if is_narrow else self._project(self._rows)
 
@@ -132,14 +131,14 @@ class _Projection:
         return tf.matmul(rows, self._kernel) + self._bias
 
     def at(self, step: tf.Tensor) -> tf.Tensor:
-        """Of one step, [B, G]."""
+        """The projection of one step, [B, G]."""
         places = tf.gather(self._by_step, step)
         if self._projected is None:
             return self._project(tf.gather(self._rows, places))
         return tf.gather(self._projected, places)
 
     def all(self) -> tf.Tensor:
-        """Of all steps, [T, B, G]."""
+        """The projections of all steps, [T, B, G]."""
         projected = self._project(self._rows) if self._projected is None else self._projected
         return tf.gather(projected, self._by_step)
 
@@ -147,8 +146,9 @@ class _Projection:
         self, d_gates: tf.Tensor, by_utterance: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Gradients of inputs, kernel and bias, given that of all steps [T, B, G]."""
-        # It is the inputs that change their order, not the gates, which are more in a first layer.
-        with tf.control_dependencies([d_gates]):  # Not earlier: they are copies.
+        # Reorder the inputs and not the gates, which are wider in a first layer. Delay this copy:
+        # made earlier, it would raise peak memory.
+        with tf.control_dependencies([d_gates]):
             inputs = tf.gather(self._rows, self._by_step)
         d_inputs = tf.matmul(rows_of(d_gates), self._kernel, transpose_b=True)
         d_kernel, d_bias = outer_sum(inputs, d_gates), sum_of_rows(d_gates)
@@ -187,11 +187,12 @@ def lstm_scan(
         return t + 1, hidden, cell, hiddens.write(t, hidden), cells.write(t, cell), gates
 
     loop = (0, zeros, zeros, *arrays(inputs, steps, [units, units, 4 * units]))
-    results = one_by_one(lambda t, *_: t < steps, body, loop)
+    results = sequential_while_loop(lambda t, *_: t < steps, body, loop)
     hiddens, cells, gates = (array.stack() for array in results[3:])
 
     def gradient(upstream):
-        with tf.control_dependencies([upstream]):  # Not earlier: it is as large as the gates.
+        # Delay the tape, which is as large as the gates: made earlier, it would raise peak memory.
+        with tf.control_dependencies([upstream]):
             tape = Steps(LstmTape.of(gates, cells))
         d_outputs = rows_of(upstream)
         to_hidden = transposed(recurrent_kernel[:, : 4 * units])
@@ -204,9 +205,10 @@ def lstm_scan(
             return t - 1, tf.matmul(d_gate, to_hidden)[:, :units], d_cell, d_gates
 
         loop = (steps - 1, zeros, zeros, *arrays(inputs, steps, [width]))
-        *_, d_gates = one_by_one(lambda t, *_: t >= 0, backward, loop)
+        *_, d_gates = sequential_while_loop(lambda t, *_: t >= 0, backward, loop)
         d_gates = d_gates.stack()
-        with tf.control_dependencies([d_gates]):  # Not earlier: what is shifted is a copy.
+        # Delay the shifted copy: made earlier, it would raise peak memory.
+        with tf.control_dependencies([d_gates]):
             d_recurrent_kernel = outer_sum(shifted(hiddens), d_gates)
         return *projection.gradient(d_gates, by_utterance), d_recurrent_kernel, None, None
 
@@ -246,11 +248,12 @@ def gru_scan(
         return t + 1, hidden, hiddens.write(t, hidden), recurrents.write(t, recurrent)
 
     loop = (0, zeros, *arrays(inputs, steps, [units, width]))
-    results = one_by_one(lambda t, *_: t < steps, body, loop)
+    results = sequential_while_loop(lambda t, *_: t < steps, body, loop)
     hiddens, recurrents = (array.stack() for array in results[2:])
 
     def gradient(upstream):
-        with tf.control_dependencies([upstream]):  # Not earlier: it is as large as the gates.
+        # Delay the tape, which is as large as the gates: made earlier, it would raise peak memory.
+        with tf.control_dependencies([upstream]):
             before = shifted(hiddens)
             gates = gru_gates(projection.all(), recurrents, units)
             tape = Steps(GruTape.of(gates, before))
@@ -267,7 +270,9 @@ def gru_scan(
             return t - 1, d_hidden, d_projections, d_recurrents
 
         loop = (steps - 1, zeros, *arrays(inputs, steps, [width, width]))
-        *_, d_projections, d_recurrents = one_by_one(lambda t, *_: t >= 0, backward, loop)
+        *_, d_projections, d_recurrents = sequential_while_loop(
+            lambda t, *_: t >= 0, backward, loop
+        )
         d_recurrents = d_recurrents.stack()
         return (
             *projection.gradient(d_projections.stack(), by_utterance),
@@ -326,7 +331,7 @@ class BidirectionalRNN(keras.layers.Layer):
         for weights, order in zip(
             self.directions, (Order.forward(inputs), Order.backward(inputs, lengths))
         ):
-            # One after the other, so that the projections of only one are held.
+            # Run one direction after the other, so that memory holds the projections of one.
             with tf.control_dependencies(outputs):
                 waiting = tf.identity(inputs)
             outputs.append(self._run(waiting, order, weights))
@@ -335,8 +340,8 @@ class BidirectionalRNN(keras.layers.Layer):
     def _run(self, inputs: tf.Tensor, order: Order, weights: Sequence[keras.Variable]) -> tf.Tensor:
         """Hidden states [B, T, H] of one direction."""
         tensors = [tf.convert_to_tensor(weight) for weight in weights]
-        if inputs.shape[0] != 1:  # Products with a single row, as on a device, gain nothing.
-            tensors = widened_at_turn(tensors, inputs)
+        if inputs.shape[0] != 1:  # Wider kernels do not help products of a single row.
+            tensors = widen_after(tensors, inputs)
         kernel, recurrent_kernel, bias, *recurrent_bias = tensors
         scan = lstm_scan if self.cell == "lstm" else gru_scan
         return scan(inputs, kernel, bias, recurrent_kernel, *recurrent_bias, *order)

@@ -1,4 +1,4 @@
-"""What the replicas of a training step draw for themselves, and what they add up."""
+"""Random seeds of the replicas of a training step, and sums over replicas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Between the seeds of two replicas, which their counters do not bridge.
+# Distance between the seeds of two replicas; no counter of seeds grows that far.
 _STRIDE = 1_000_003
 
 

@@ -83,7 +83,7 @@ def rotated(values: tf.Tensor) -> tf.Tensor:
 
 
 def mask_bias(is_seen: tf.Tensor) -> tf.Tensor:
-    """What is added to energies: zero where `is_seen`, very negative elsewhere; float32."""
+    """The float32 term that masks energies: zero where `is_seen`, very negative elsewhere."""
     return tf.where(is_seen, 0.0, _MASKED)
 
 

@@ -19,7 +19,7 @@ from tfkd.text import SOS_ID
 
 
 class RecogniserOutput(NamedTuple):
-    """What teacher forcing yields; K hypotheses of U tokens for each utterance."""
+    """Outputs of teacher forcing; K hypotheses of U tokens for each utterance."""
 
     # [B, K, U, V]; very negative for tokens that are never emitted; None without a decoder.
     logits: tf.Tensor | None

@@ -14,13 +14,13 @@ from tfkd.layers.attention import AdditiveAttention, AttentionMemory
 from tfkd.layers.attention_scan import attention_scan
 from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_units
 from tfkd.layers.dropout import Dropout
-from tfkd.layers.matmul import project, widened_at_turn
+from tfkd.layers.matmul import project, widen_after
 from tfkd.layers.static_shape import dimensions
 from tfkd.models.decoders.coverage import coverage_readout
 
 
 class DecoderMemory(NamedTuple):
-    """What every step reads and none changes; the layout of gates is that of `four_gate_step`."""
+    """Tensors that every step reads and none changes; gates lie as in `four_gate_step`."""
 
     attention: AttentionMemory
     token_gates: tf.Tensor  # [V, 4H or more]: the share of each token in the gates, bias included
@@ -29,7 +29,7 @@ class DecoderMemory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """What one hypothesis carries from step to step; N is utterances times hypotheses."""
+    """State that one hypothesis carries from step to step; N is utterances times hypotheses."""
 
     hidden: tf.Tensor  # [N, H]
     cell: tf.Tensor  # [N, H]; [N, 0] for a GRU
@@ -91,15 +91,15 @@ class AttentionDecoder(keras.layers.Layer):
         self.built = True
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> DecoderMemory:
-        """Everything that depends on encoded [B, S, D] and the weights alone."""
+        """Computes all that depends on encoded [B, S, D] and the weights alone."""
         token_gates = tf.matmul(self.embedding, self.token_kernel) + self.bias
         context, recurrent = map(tf.convert_to_tensor, (self.context_kernel, self.recurrent_kernel))
         if self.config.cell == "gru":
             token_gates, context, recurrent = self._as_four_gates(token_gates, context, recurrent)
         with tf.control_dependencies([encoded]):
             gate_kernel = tf.concat([context, recurrent], 0)
-        if encoded.shape[0] != 1:  # Products with few rows, as on a device, gain nothing.
-            token_gates, gate_kernel = widened_at_turn([token_gates, gate_kernel], encoded)
+        if encoded.shape[0] != 1:  # Wider kernels do not help products of few rows.
+            token_gates, gate_kernel = widen_after([token_gates, gate_kernel], encoded)
         return DecoderMemory(
             self.attention.memory(encoded, encoded_lengths),
             token_gates,
@@ -148,7 +148,7 @@ class AttentionDecoder(keras.layers.Layer):
         inputs = tf.matmul(tf.concat([state.context, state.hidden], -1), memory.gate_kernel)
         inputs += tf.gather(memory.token_gates, token_ids)
         hidden, cell, _ = four_gate_step(self.config.cell, inputs, state.hidden, state.cell)
-        # Not by __call__, which would cast to the precision of training.
+        # `__call__` would cast to the precision of training; a search computes in float32.
         context, alignment = self.attention.call(hidden, state.attention_sum, memory.attention)
         attention_sum = state.attention_sum + alignment
         peak_frame = tf.argmax(alignment, -1, tf.int32)

@@ -1,4 +1,4 @@
-"""The listener: log-mel features to a shorter sequence of encodings."""
+"""The recurrent encoder: features to a shorter sequence of encodings."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ class Encoder(keras.layers.Layer):
         for i, (layer, norm) in enumerate(zip(self.recurrent, self.norms)):
             for _ in range(self._joins_before(i)):
                 features, lengths = join_pairs(features, lengths)
-            # Without it, small initial outputs shrink from layer to layer, and training stays on
-            # the plateau where it predicts text without listening (docs/decisions/0007).
+            # Without normalisation, small initial outputs shrink from layer to layer, and training
+            # stays on the plateau where it predicts text without listening (docs/decisions/0007).
             features = zero_beyond(norm(layer(features, lengths)), lengths)
             features = self.dropout(features, training=training)
         return features, lengths

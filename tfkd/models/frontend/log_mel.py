@@ -35,8 +35,8 @@ class LogMel(StandardisedFrontend):
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Log-mel and deltas before they are standardised, [B, T, M]."""
-        # At least one frame, whatever the length. Paddings are constants throughout the model:
-        # TFLite loses the shape behind a computed one.
+        # Pad by a window, so that the shortest waveform has a frame. Paddings are constants
+        # throughout the model: TFLite loses the shape behind a computed one.
         waveform = tf.pad(waveform, [[0, 0], [0, self.window_samples]])
         spectrum = tf.signal.stft(waveform, self.window_samples, self.hop_samples, self.fft_samples)
         energy = tf.square(tf.abs(spectrum))
@@ -85,7 +85,7 @@ def _deltas(features: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
     frames = tf.expand_dims(tf.range(tf.shape(features)[1]), 0)
 
     def shifted(offset: int) -> tf.Tensor:
-        # Not tf.clip_by_value, which refuses to broadcast over the batch.
+        # tf.clip_by_value refuses to broadcast over the batch.
         index = tf.minimum(tf.maximum(frames + offset, 0), last)
         return tf.gather(features, index, batch_dims=1)
 
