@@ -36,6 +36,13 @@ class Recogniser(ObjectiveModel):
       vocab_size: size of the tokenizer's vocabulary, special tokens included.
       precision: dtype policy of encoder and decoder while training. Features, weights, logits and
         the steps of a search are float32, and so is what is saved.
+
+    >>> families = {"encoder": {"kind": "conformer"}, "decoder": {"kind": "transformer"}}
+    >>> model = tfkd.Recogniser(families, vocab_size=32)
+    >>> waveform, num_samples = np.zeros((1, 16000), "float32"), np.array([16000])
+    >>> encoded, encoded_lengths = model.encode(waveform, num_samples)
+    >>> encoded.shape.as_list(), encoded_lengths.numpy().tolist()
+    ([1, 25, 144], [25])
     """
 
     def __init__(
