@@ -26,12 +26,12 @@ def test_a_family_converts(name, tiny_system, prepared, export_config, tmp_path)
     (exact,) = export(run, tmp_path / "export", config, prepared["valid"])
     assert exact.identical == 1.0
     recogniser = DeviceRecogniser(tmp_path / "export" / exact.path)
-    decoder, said = decoder_for(run, config), set()
+    decoder, best = decoder_for(run, config), []
     for batch in audio_batches(prepared["test"], 1):
         expected = next(decode_dataset(decoder, [batch]))
         found = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
         assert tuple(hypothesis.text for hypothesis in found) == expected.texts
         log_probs = [hypothesis.log_prob for hypothesis in found]
         assert log_probs == pytest.approx(expected.result.log_prob.tolist(), abs=2e-3)
-        said.update(expected.texts)
-    assert len(said) > 2
+        best.append(log_probs[0])
+    assert max(best) - min(best) > 0.01, "the utterances hardly matter"

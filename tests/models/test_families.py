@@ -18,6 +18,7 @@ from tfkd.models.recogniser import Recogniser, RecogniserOutput
 from tfkd.objectives.losses import ctc
 from tfkd.text import PAD_ID, SOS_ID, vocab_size_of
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 each_family = pytest.mark.parametrize("name", FAMILIES)
 each_with_decoder = pytest.mark.parametrize("name", WITH_DECODER)
 
@@ -171,10 +172,18 @@ def test_the_search_gives_log_probs_of_teacher_forcing(name):
     assert (result.coverage.numpy() <= 1 + 1e-5).all()
 
 
+def test_the_families_to_compare_have_equal_budgets():
+    """About a tenth of the digits teacher's 2.75 M."""
+    for path in (CONFIGS / "families").glob("*.yaml"):
+        (system,) = load_system_configs(path).values()
+        size = Recogniser(system.model, vocab_size_of(system.tokenizer)).count_params()
+        assert 0.25e6 < size < 0.3e6, f"{path.stem}: {size}"
+
+
 def test_paper_sizes():
     """Table 1 of Mun'im et al. 2019: 16.8, 6.1 and 1.7 M; 2.7 and 9.8 times fewer."""
     sizes, recurrent = {}, {}
-    for path in sorted((Path(__file__).parents[2] / "configs" / "paper").glob("*.yaml")):
+    for path in sorted((CONFIGS / "paper").glob("*.yaml")):
         (system,) = load_system_configs(path).values()
         model = Recogniser(system.model, vocab_size_of(system.tokenizer))
         sizes[path.stem] = model.count_params()
