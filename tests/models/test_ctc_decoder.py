@@ -10,7 +10,14 @@ import tensorflow as tf
 from families import family_model
 from helpers import VOCAB_SIZE, random_batch, tokenizer
 
-from tfkd.config import DecodingConfig, ModelConfig, SystemConfig, from_dict
+from tfkd.config import (
+    DecodingConfig,
+    LabelConfig,
+    ModelConfig,
+    SystemConfig,
+    check_labelling,
+    from_dict,
+)
 from tfkd.decoding.decoder import Decoder
 from tfkd.errors import ConfigError
 from tfkd.text import EOS_ID, FIRST_PIECE_ID, PAD_ID
@@ -105,3 +112,10 @@ def test_settings_without_a_head_or_with_another_loss_are_refused():
         from_dict(ModelConfig, {"decoder": {"kind": "none"}, "ctc": False})
     with pytest.raises(ConfigError, match="training.ctc_weight: must be 1"):
         from_dict(SystemConfig, {"model": {"decoder": {"kind": "none"}}})
+    alone = {"model": {"decoder": {"kind": "none"}}, "training": {"ctc_weight": 1}}
+    with pytest.raises(ConfigError, match="word_kd needs a decoder"):
+        from_dict(
+            SystemConfig, {**alone, "training": {"ctc_weight": 1, "objective": {"kind": "word_kd"}}}
+        )
+    with pytest.raises(ConfigError, match="labels.top_m: needs a teacher with a decoder"):
+        check_labelling(LabelConfig(top_m=4), from_dict(SystemConfig, alone))

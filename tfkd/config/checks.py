@@ -47,6 +47,8 @@ def check_labelling(
     validate(labels.decoding(teacher.decoding), path=path, at="labels")
     if labels.fusion.ctc_weight > 0 and not teacher.model.ctc:
         raise ConfigError("labels.fusion.ctc_weight: needs model.ctc: true", path=path)
+    if labels.top_m and isinstance(teacher.model.decoder, NoDecoderConfig):
+        raise ConfigError("labels.top_m: needs a teacher with a decoder", path=path)
 
 
 def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> None:
@@ -118,6 +120,10 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             is_ctc_alone = isinstance(config.model.decoder, NoDecoderConfig)
             if is_ctc_alone and config.training.ctc_weight != 1:
                 refuse("training.ctc_weight", "must be 1 where model.decoder.kind is none")
+            objective = config.training.objective
+            kinds = {objective.kind, *(part.kind for part in objective.parts)}
+            if is_ctc_alone and "word_kd" in kinds:
+                refuse("training.objective.kind", "word_kd needs a decoder to learn its steps")
             if config.training.ctc_weight > 0 and not config.model.ctc:
                 refuse("training.ctc_weight", "needs model.ctc: true")
             if config.decoding.fusion.ctc_weight > 0 and not config.model.ctc:
