@@ -82,13 +82,13 @@ class NonSpeechConfig:
 
     Attributes:
       share: how many there are in an epoch for each utterance of the corpus.
-      kinds: one of them is drawn for each example.
+      kinds: one of them is drawn for each example; one that is named twice comes twice as often.
       seconds: length of an example.
     """
 
-    share: float = number(0.1, at_least=0, at_most=1)
+    share: float = number(0.2, at_least=0, at_most=1)
     kinds: tuple[NonSpeech, ...] = (
-        "silence", "white", "pink", "brown", "hum", "music", "babble"
+        "silence", "white", "pink", "brown", "hum", "music", "music", "babble", "babble", "babble"
     )  # fmt: skip
     seconds: tuple[float, float] = interval((0.3, 8.0), at_least=0.1, at_most=60)
 

@@ -92,7 +92,8 @@ class Augmenter:
             waveform = np.zeros(num_samples, np.float32)
             self._fill_pauses(waveform, np.ones(num_samples, bool), generator)
         else:
-            waveform = at_level(sound(kind, num_samples, self.rate_hz, generator, speech), level_db)
+            heard = sound(kind, num_samples, self.rate_hz, generator, speech)
+            waveform = at_level(self._in_a_room(heard, generator), level_db)
         return np.clip(waveform, -1.0, 1.0, out=waveform)
 
     def _in_a_room(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:

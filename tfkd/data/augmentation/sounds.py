@@ -19,7 +19,9 @@ _NOISE_SAMPLES = 2**20
 _EXPONENTS: dict[Sound, float] = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 _LOWEST_HZ = 20.0
 _TABLE_SIZE = 4096
-_VOICES = (3, 8)
+_VOICES = (1, 8)
+# So many voices at once hide the words of each.
+_ENOUGH_VOICES = 4
 
 # Gives some utterance of the corpus; which one, the generator decides.
 Speech = Callable[[np.random.Generator], np.ndarray]
@@ -31,8 +33,8 @@ def sound(
     """Makes `num_samples` of a kind of sound, different for each state of the generator.
 
     Args:
-      kind: white, pink or brown noise (power falls as 1, 1/f, 1/f^2); hum of the mains; music,
-        which is chords of decaying tones; babble, which is three to seven utterances at once.
+      kind: white, pink or brown noise (power falls as 1, 1/f, 1/f^2); hum of the mains; music;
+        babble, which is made of utterances of the corpus whose words cannot be heard.
       speech: where babble takes its utterances from.
     """
     match kind:
@@ -77,21 +79,33 @@ def _hum(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.n
 
 
 def _music(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.ndarray:
-    """Chords of one to four decaying tones on a scale of twelve steps, at a tempo, with a drum."""
-    cycle = _modulated(_cycle(generator.uniform(size=8) / np.arange(1, 9) ** 1.5), generator)
+    """One to three instruments at a common tempo, with or without a drum."""
     beat = round(rate_hz * generator.uniform(0.15, 0.6))
-    decay = generator.uniform(0.5, 6.0) / rate_hz
-    lowest_hz = generator.uniform(60.0, 300.0)
+    lowest_hz = generator.uniform(50.0, 250.0)
     drum = _drum(beat, rate_hz, generator)
+    waveform = np.resize(drum, num_samples)
+    for _ in range(int(generator.integers(1, 4))):
+        register_hz = lowest_hz * 2 ** int(generator.integers(0, 4))
+        waveform += _instrument(num_samples, rate_hz, beat, register_hz, generator)
+    return waveform
+
+
+def _instrument(
+    num_samples: int, rate_hz: int, beat: int, lowest_hz: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Single tones or chords of up to four, within an octave, that die away sooner or later."""
+    cycle = _modulated(_cycle(generator.uniform(size=8) / np.arange(1, 9) ** 1.5), generator)
+    decay = 10 ** generator.uniform(-1, 1) / rate_hz
+    most_tones, rest = int(generator.integers(1, 5)), generator.uniform(0.0, 0.5)
     waveform = np.zeros(num_samples, np.float32)
     for start in range(0, num_samples, beat):
+        if generator.random() < rest:
+            continue
         length = min(beat * int(generator.integers(1, 4)), num_samples - start)
         envelope = np.exp(-decay * np.arange(length, dtype=np.float32))
-        for step in generator.integers(0, 37, int(generator.integers(1, 5))):
-            frequency = lowest_hz * 2 ** (step / 12)
-            note = _tone(cycle, frequency, length, rate_hz)
+        for step in generator.integers(0, 13, int(generator.integers(1, most_tones + 1))):
+            note = _tone(cycle, lowest_hz * 2 ** (step / 12), length, rate_hz)
             waveform[start : start + length] += envelope * note
-        waveform[start : start + beat] += drum[: num_samples - start]
     return waveform
 
 
@@ -104,13 +118,20 @@ def _drum(num_samples: int, rate_hz: int, generator: np.random.Generator) -> np.
 
 
 def _babble(num_samples: int, generator: np.random.Generator, speech: Speech) -> np.ndarray:
-    """Several utterances at once, each repeated from somewhere in its middle."""
+    """One to seven voices, each repeated from somewhere in its middle, near and far.
+
+    Half of the voices are played backwards, and all of them where they are so few that their words
+    would be heard: what is left sounds like speech and says nothing.
+    """
     waveform = np.zeros(num_samples, np.float32)
-    for _ in range(int(generator.integers(*_VOICES))):
+    count = int(generator.integers(*_VOICES))
+    for _ in range(count):
         voice = speech(generator)
+        is_backwards = count < _ENOUGH_VOICES or generator.random() < 0.5
+        start, level_db = int(generator.integers(max(1, voice.size))), generator.uniform(-10, 0)
         if voice.size:
-            shifted = np.roll(voice, int(generator.integers(voice.size)))
-            waveform += _at_unit_power(np.resize(shifted, num_samples))
+            voice = np.roll(voice[::-1] if is_backwards else voice, start)
+            waveform += at_level(_at_unit_power(np.resize(voice, num_samples)), level_db)
     return waveform
 
 
