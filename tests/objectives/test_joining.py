@@ -119,6 +119,18 @@ def test_what_else_a_token_has_goes_with_it():
     assert found["top"].dtype == np.float32
 
 
+def test_parts_of_several_objectives_are_joined():
+    """A transcript before a hypothesis of which posteriors are known, and of fewer places."""
+    signature = {**sequence_signature(2), "top": Field("float32", (2, None, 2), 0.0)}
+    first = arrays(("a", 1.0), places=1)
+    second = {**arrays(("b", 0.6), ("c", 0.4), places=2), "top": np.full((2, 2, 1), 0.5, "f4")}
+    found = join_targets([first, second], signature, TOKENIZER)
+    assert found["token_ids"].tolist() == [[A, SPACE, B, EOS_ID], [A, SPACE, C, EOS_ID]]
+    assert found["top"].tolist() == [[[0, 0], [0, 0], [0.5, 0], [0.5, 0]]] * 2
+    means = np.sqrt([0.6, 0.4])
+    assert found["weights"] == pytest.approx(means / means.sum(), rel=1e-6)
+
+
 def test_nothing_said_is_the_end_alone():
     found = nothing_said(TOKENIZER)
     assert found["token_ids"].tolist() == [[EOS_ID]]

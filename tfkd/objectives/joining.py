@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfkd.errors import TextError
-from tfkd.objectives.objective import TOKEN_IDS, WEIGHTS, Arrays, Signature
+from tfkd.objectives.objective import TOKEN_IDS, WEIGHTS, Arrays, Signature, most_tokens
 from tfkd.text import PAD_ID, Tokenizer
 
 
@@ -30,15 +30,20 @@ def join_targets(parts: Sequence[Arrays], signature: Signature, tokenizer: Token
 
     Args:
       parts: at least one, each without a batch axis.
-      signature: of these arrays.
+      signature: holds the fields of all parts.
     """
     if len(parts) == 1:
         return parts[0]
     separator = _separator(tokenizer)
-    num_places = max(len(part[WEIGHTS]) for part in parts)
+    longest = most_tokens(signature, parts)
+    # Parts of several objectives have several fields, and several numbers of hypotheses.
+    parts = [
+        {name: field.fill(part.get(name), longest) for name, field in signature.items()}
+        for part in parts
+    ]
     rows: list[Arrays] = []
-    weights = np.zeros(num_places, np.float32)
-    for rank in range(num_places):
+    weights = np.zeros_like(parts[0][WEIGHTS])
+    for rank in range(len(weights)):
         places = [_place(part[WEIGHTS], rank) for part in parts]
         row = _row(parts, places, signature, separator)
         if rank in places:
@@ -52,7 +57,7 @@ def join_targets(parts: Sequence[Arrays], signature: Signature, tokenizer: Token
 
 def _place(weights: np.ndarray, rank: int) -> int:
     """The hypothesis of a part that is heard in the whole's of this rank."""
-    return rank if rank < len(weights) and weights[rank] > 0 else int(weights.argmax())
+    return rank if weights[rank] > 0 else int(weights.argmax())
 
 
 def _geometric_mean(values: Sequence[float]) -> float:
@@ -64,7 +69,7 @@ def _row(
 ) -> Arrays:
     """One hypothesis of the whole: the fields that have an axis of tokens, without padding."""
     row = {}
-    for name in (name for name in parts[0] if None in signature[name].shape):
+    for name in (name for name, field in signature.items() if None in field.shape):
         pieces: list[np.ndarray] = []
         for part, place in zip(parts, places):
             num_tokens = np.count_nonzero(part[TOKEN_IDS][place] != PAD_ID)
