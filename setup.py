@@ -1,11 +1,12 @@
 """Packaging of tfkd: bounded versions, and extras for what only some users need."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# What running a .tflite on a device needs: nothing here may pull in TensorFlow.
-DEVICE = ["numpy>=1.26,<2", "tflite-runtime>=2.14,<2.15"]
+ROOT = Path(__file__).parent
+REQUIREMENTS = runpy.run_path(str(ROOT / "packaging" / "requirements.py"))
 
 # The figures of `tfkd report` on a sweep.
 REPORT = ["matplotlib>=3.8,<4"]
@@ -14,20 +15,17 @@ BEAM = ["apache-beam>=2.77,<2.78"]
 
 setup(
     name="tfkd",
-    version="0.1.0",
+    version=REQUIREMENTS["VERSION"],
     description="Sequence-level knowledge distillation of speech recognisers, audio to .tflite",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    # tflite-runtime has no wheels above Python 3.11; see docs/decisions/0001-pins.md.
-    python_requires=">=3.11,<3.12",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["tfkd", "tfkd.*"]),
     package_data={"tfkd": ["py.typed", "distillation/templates/*.html"]},
     install_requires=[
-        *DEVICE,
-        "tensorflow>=2.16.2,<2.17",
-        "tensorflow-io>=0.37.1,<0.38",
-        "keras>=3.15,<3.16",
+        *REQUIREMENTS["DEVICE"],
+        *REQUIREMENTS["TENSORFLOW"],
         "sentencepiece>=0.2,<0.3",
         "jiwer>=4.0,<5",
         "rapidfuzz>=3.9,<4",
@@ -36,11 +34,9 @@ setup(
         "PyYAML>=6,<7",
         "jinja2>=3.1,<4",
         "tqdm>=4.60,<5",
-        "tensorboard>=2.16,<2.17",
     ],
     extras_require={
         "beam": BEAM,
-        "device": DEVICE,
         "report": REPORT,
         "demo": ["hibari-tts>=0.2.1,<0.3"],
         "dev": [
@@ -58,7 +54,7 @@ setup(
             # Proves that stores are read by it. tensorflow-metadata 1.21 needs a newer protobuf
             # than TensorFlow 2.16 takes, and pip does not know.
             "tensorflow-datasets>=4.9.10,<4.10",
-            "tensorflow-metadata>=1.17,<1.18",
+            "tensorflow-metadata>=1.17,<1.18" + REQUIREMENTS["ON_311"],
         ],
     },
     entry_points={"console_scripts": ["tfkd=tfkd.cli:main"]},

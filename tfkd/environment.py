@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from datetime import UTC, datetime
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": _versions(),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
-        "date": datetime.now(UTC).date().isoformat(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
 

@@ -39,6 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not _has_lost_its_reader():
             print(f"tfkd: error: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "tfkd":
+            raise
+        print(
+            f"tfkd: error: this command needs {error.name}, which is not installed "
+            "(pip install tfkd; tfkd doctor tells what else is missing)",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_FAILED)
     except TfkdError as error:
         print(f"tfkd: error: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)

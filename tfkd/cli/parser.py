@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tfkd import __version__
 from tfkd.cli import data, decoding, jobs, labels, models, training
+from tfkd.cli.doctor import doctor
 
 _Add = Callable[[str, Callable, str, str], argparse.ArgumentParser]
 
@@ -214,6 +215,10 @@ def _add_inspecting(add: _Add) -> None:
     command.add_argument("store", help="folder that tfkd prepare or tfkd label wrote")
     command.add_argument("--id", required=True, help="id of the utterance")
     command.add_argument("--json", action="store_true", help="a line of JSON, with every value")
+
+    command = add("doctor", doctor, "tell what this machine can do, and what is missing for it",
+                  "tfkd doctor")  # fmt: skip
+    command.add_argument("--json", action="store_true", help="JSON, with every finding")
 
 
 def _add_exchanging(add: _Add) -> None:

@@ -164,7 +164,7 @@ class DeviceRecogniser:
     ) -> None:
         self.path = Path(path)
         self.metadata = read_metadata(self.path)
-        self.runtime, interpreter_class = _find_runtime((runtime,) if runtime else RUNTIMES)
+        self.runtime, interpreter_class = find_runtime((runtime,) if runtime else RUNTIMES)
         self._run = _load(self.path, interpreter_class, num_threads)
 
     def transcribe_waveform(self, waveform: np.ndarray) -> list[DeviceHypothesis]:
@@ -286,7 +286,7 @@ def _check_graph(file: io.BufferedReader, size: int, expected: Any, path: Path) 
         )
 
 
-def _find_runtime(names: tuple[str, ...]) -> tuple[str, Callable[..., Any]]:
+def find_runtime(names: tuple[str, ...]) -> tuple[str, Callable[..., Any]]:
     """Name and Interpreter class of the first runtime that can be imported."""
     for name in names:
         if name == "tflite_runtime" and np.lib.NumpyVersion(np.__version__) >= "2.0.0":

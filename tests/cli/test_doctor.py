@@ -1,0 +1,53 @@
+"""`tfkd doctor` names what is missing, and commands without their packages end in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tfkd import cli
+from tfkd.cli.doctor import diagnose
+
+BLOCK = "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(','))); "
+
+
+def run_without(packages: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs tfkd where importing `packages`, joined by commas, fails."""
+    code = BLOCK + "from tfkd.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, packages, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_here_nothing_is_missing(capsys):
+    cli.main(["doctor", "--json"])
+    findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert findings["TensorFlow"]["found"].endswith("CPU")
+    assert not [name for name, each in findings.items() if each["needed_for"] and not each["found"]]
+
+
+def test_what_is_missing_is_named_with_its_remedy():
+    done = run_without("tensorflow,tflite_runtime,ai_edge_litert", "doctor", "--json")
+    assert done.returncode == 1
+    missing = {each["name"]: each for each in json.loads(done.stdout) if not each["found"]}
+    assert {"TFLite runtime", "TensorFlow"} <= missing.keys()
+    assert missing["TensorFlow"]["remedy"].startswith("pip install tfkd")
+
+
+TRAIN = ("train", "c.yaml", "--train", "a", "--valid", "b", "--out", "c")
+
+
+@pytest.mark.parametrize("command", [TRAIN, ("verify", "somewhere")])
+def test_a_command_without_its_packages_ends_in_one_line(command):
+    done = run_without("tensorflow,keras,yaml,google_crc32c", *command)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "is not installed (pip install tfkd;" in line
+
+
+def test_a_broken_package_is_a_finding_not_a_crash(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    (finding,) = (each for each in diagnose() if each.name == "sentencepiece")
+    assert finding.is_missing

@@ -1,0 +1,135 @@
+"""`tfkd doctor`: what this machine can do, what is missing for which command, and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from tfkd.cli.exit_codes import EXIT_FAILED
+from tfkd.environment import provenance
+
+_CPU_FEATURES = ("avx2", "avx512f", "amx_tile", "neon", "asimd")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+      found: what is there; empty if nothing is.
+      needed_for: the commands that cannot do without it; empty for what is only useful.
+      remedy: the line that installs it; empty where nothing is missing.
+    """
+
+    name: str
+    found: str
+    needed_for: str = ""
+    remedy: str = ""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether a command cannot run for want of it."""
+        return bool(self.needed_for and not self.found)
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Prints the findings; the process ends with 1 if a command lacks something."""
+    findings = list(diagnose())
+    if options.json:
+        print(json.dumps([asdict(each) for each in findings], indent=1))
+    else:
+        from tfkd.reporting.tables import table
+
+        rows = [
+            [each.name, each.found or "missing", each.needed_for, each.remedy] for each in findings
+        ]
+        print(table(["what", "found", "needed for", "how to get it"], rows))
+    if any(each.is_missing for each in findings):
+        sys.exit(EXIT_FAILED)
+
+
+def diagnose() -> Iterator[Finding]:
+    """Looks at the machine first, then at what devices need, then at all else."""
+    yield Finding("Python", platform.python_version())
+    yield Finding("machine", str(provenance()["hardware"]))
+    yield Finding("processor features", ", ".join(_cpu_features()) or "not told by this system")
+    yield _tried("numpy", "transcribe", "pip install tfkd-device", _version_of("numpy"))
+    yield _tried("TFLite runtime", "transcribe", "pip install tfkd-device", _runtime)
+    yield _tried("soundfile", "audio other than wav", "pip install soundfile", _audio_formats)
+    yield _tried("TensorFlow", "all but transcribe", "pip install tfkd", _tensorflow)
+    for module, package in (("keras", "keras"), ("sentencepiece", "sentencepiece"),
+                            ("yaml", "PyYAML"), ("jiwer", "jiwer")):  # fmt: skip
+        remedy = "pip install tfkd"
+        yield _tried(package, "all but transcribe", remedy, _version_of(module, package))
+    yield _tried("tensorflow-io kernels", "", "Python 3.11 with TensorFlow 2.16", _tensorflow_io)
+    for package, extra in (("apache-beam", "beam"), ("matplotlib", "report")):
+        yield _tried(package, "", f"pip install 'tfkd[{extra}]'", _installed(package))
+
+
+def _tried(name: str, needed_for: str, remedy: str, look: Callable[[], str]) -> Finding:
+    """A finding of `look`; whatever importing a broken package raises means that it is missing."""
+    try:
+        return Finding(name, look(), needed_for)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        return Finding(name, "", needed_for, f"{remedy} ({reason})")
+
+
+def _installed(package: str) -> Callable[[], str]:
+    """The version of a package that takes long to import."""
+    return lambda: version(package)
+
+
+def _version_of(module: str, package: str | None = None) -> Callable[[], str]:
+    """The version of a package that can be imported."""
+
+    def look() -> str:
+        importlib.import_module(module)
+        return version(package or module)
+
+    return look
+
+
+def _runtime() -> str:
+    from tfkd.device.recogniser import RUNTIMES, find_runtime
+
+    name, _ = find_runtime(RUNTIMES)
+    return f"{name} {version(name.replace('_', '-'))}"
+
+
+def _audio_formats() -> str:
+    import soundfile
+
+    formats = soundfile.available_formats()
+    named = [each for each in ("WAV", "FLAC", "OGG", "MP3") if each in formats]
+    return f"{soundfile.__libsndfile_version__}: {', '.join(named)}"
+
+
+def _tensorflow() -> str:
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices()
+    kinds = sorted({device.device_type for device in devices})
+    return f"{tf.__version__} on {', '.join(kinds)}"
+
+
+def _tensorflow_io() -> str:
+    """Runs a kernel: on a TensorFlow that it does not fit, importing succeeds and kernels fail."""
+    import tensorflow as tf
+    import tensorflow_io as tfio
+
+    tfio.audio.resample(tf.zeros([32, 1]), 16000, 8000)
+    return version("tensorflow-io")
+
+
+def _cpu_features() -> list[str]:
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text().split()) if info.exists() else set()
+    return [feature for feature in _CPU_FEATURES if feature in words]
