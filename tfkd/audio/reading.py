@@ -11,13 +11,14 @@ import io
 import logging
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from tfkd.audio.channels import one_channel
+from tfkd.audio.commands import Command, output_of
 from tfkd.audio.containers import Container, examine
 from tfkd.audio.decoders import Span, decode
 from tfkd.audio.resampling import resample
@@ -130,9 +131,33 @@ def read_recording(
     end_seconds: float | None = None,
     channel: int | None = None,
     max_seconds: float = math.inf,
+    command: Command | None = None,
 ) -> Recording:
-    """Like `read_audio`, but at the rate of the file, and with remarks instead of a log."""
+    """Like `read_audio`, but at the rate of the file, and with remarks instead of a log.
+
+    Args:
+      command: is run if it does more than decode the file, or if nothing here can decode it.
+    """
     span = Span(start_seconds, end_seconds, max_seconds)
+    if command is not None and command.is_needed:
+        return _piped(command, Path(path), span, channel)
+    try:
+        return _read_file(path, span, channel)
+    except UnusableAudio as error:
+        if command is None or error.reason != UNDECODABLE:
+            raise
+        return _piped(command, Path(path), span, channel)
+
+
+def _piped(command: Command, path: Path, span: Span, channel: int | None) -> Recording:
+    """What a command makes of a file. Into a pipe nobody can write a length: that is no fault."""
+    file = io.BytesIO(output_of(command, path))
+    own = channel if command.channel is None else None
+    recording = _recording(file, _examined(file, str(path)), str(path), span, own)
+    return replace(recording, remarks=())
+
+
+def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
     if not os.path.isfile(path):  # Path.is_file raises for names that no file can have.
         raise UnusableAudio("missing_file", "no such file", path=path, remedy="check the manifest")
     try:

@@ -32,6 +32,10 @@ class PrepareConfig:
     Attributes:
       too_long: what becomes of audio above `max_seconds`: "split" cuts it in its pauses where it
         has no text, and rejects it where it has.
+      tags: whether transcripts lose what stands in brackets for sounds and marks, such as [noise]
+        and <COMMA>: see `tfkd.text.transcript_of`.
+      allow_commands: whether commands of a Kaldi wav.scp may be run, where reading their file is
+        not enough.
     """
 
     sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
@@ -41,6 +45,8 @@ class PrepareConfig:
     max_rejected_share: float = number(0.05, at_least=0, at_most=1)
     shard_size: int = number(512, at_least=1)
     text: TextConfig = field(default_factory=TextConfig)
+    tags: Literal["drop", "keep"] = field(default="drop", metadata=LATER)
+    allow_commands: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -16,35 +16,41 @@ from tfkd.corpora.published import (
     read_ljspeech,
     transcript_files,
 )
+from tfkd.corpora.tables import has_columns, read_table
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
 
 __all__ = ["FORMATS", "Corpus", "Rejection", "Utterance", "read_corpus"]
 
-FORMATS = ("auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech")
+FORMATS = ("auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table")
 
 
 def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
     """Reads a corpus.
 
     Formats:
-      jsonl: one object a line: `audio` or `audio_filepath` (relative to the manifest);
-        `utterance_id` or `id` (default: name of the audio file without its suffix), `text`,
-        `speaker`; `start_seconds` (NeMo: `offset`) with `end_seconds`, or with
-        `duration_seconds` (NeMo: `duration`).
-      kaldi: directory with wav.scp (plain paths, relative to the directory), text, segments,
-        utt2spk; all but wav.scp may be absent.
+      jsonl: one object a line, or an array of objects, or SpeechBrain's object of objects; cuts of
+        lhotse. Fields: `audio`, `utterance_id`, `text`, `speaker`, `channel` (from 0);
+        `start_seconds` with `end_seconds` or `duration_seconds`; and the names that NeMo, lhotse,
+        Hugging Face, SpeechBrain and Common Voice have for these (`tfkd.corpora.fields`). Without
+        an id: the name of the file or, where lines share that, its path and the part.
+      kaldi: directory with wav.scp (paths, or commands of known programs), text, segments (with
+        a channel, too), utt2spk, reco2file_and_channel; all but wav.scp may be absent, and text may
+        leave utterances out.
       librispeech: tree with *.trans.txt beside the audio.
       commonvoice: TSV with the columns path and sentence, beside the folder clips.
       ljspeech: metadata.csv (id|text|normalised text) beside the folder wavs.
+      table: CSV or TSV whose first line names columns as the fields of jsonl.
+
+    Paths are relative to the manifest or, if nothing is there, to the working folder. Manifests may
+    be packed by gzip.
 
     Args:
       path: the manifest, TSV, CSV, or directory.
       format: one of `FORMATS`; "auto" tells it from the names of the files.
     Returns:
       Utterances in the order of the corpus, their ids unique; and rejections: bad_line for what
-      cannot be parsed, duplicate_id for every further use of an id, empty_transcript for what
-      a Kaldi `text` leaves out.
+      cannot be parsed, duplicate_id for every further use of an id.
     Raises:
       ManifestError: if there is no such corpus, nothing is in it, or its layout is not supported.
     """
@@ -64,13 +70,20 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
 
 def _detect_format(path: Path) -> str:
     if path.is_file():
-        by_suffix = {".jsonl": "jsonl", ".json": "jsonl", ".tsv": "commonvoice", ".csv": "ljspeech"}
-        if path.suffix.lower() in by_suffix:
-            return by_suffix[path.suffix.lower()]
+        suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+        if suffix in (".jsonl", ".json"):
+            return "jsonl"
+        if suffix == ".tsv":
+            # `path` alone is Common Voice's.
+            return "table" if has_columns(path, besides="path") else "commonvoice"
+        if suffix == ".csv":
+            return "table" if has_columns(path) else "ljspeech"
     elif (path / "wav.scp").exists():
         return "kaldi"
+    elif (path / "metadata.jsonl").exists():
+        return "jsonl"
     elif (path / "metadata.csv").exists():
-        return "ljspeech"
+        return "table" if has_columns(path / "metadata.csv") else "ljspeech"
     elif next(transcript_files(path), None) is not None:
         return "librispeech"
     raise ManifestError(
@@ -86,4 +99,5 @@ _READERS: dict[str, Callable[[Path], Corpus]] = {
     "librispeech": read_librispeech,
     "commonvoice": read_commonvoice,
     "ljspeech": read_ljspeech,
+    "table": read_table,
 }

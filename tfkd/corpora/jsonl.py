@@ -1,85 +1,117 @@
-"""Manifests of one JSON object a line, NeMo's among them."""
+"""Manifests in JSON: one object a line as NeMo has them, arrays, and SpeechBrain's objects."""
 
 from __future__ import annotations
 
-import functools
-import re
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfkd.corpora.lines import Line, audio_path, check_span, collect, lines_of, parse_seconds
+from tfkd.corpora.fields import AUDIO, FieldCount, utterance_of
+from tfkd.corpora.lhotse import is_lhotse, simple_fields
+from tfkd.corpora.lines import Line, collect, content_of, lines_of
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
 from tfkd.storage.json_files import parse_json
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Larger files are read by lines alone.
+_MAX_DOCUMENT_BYTES = 1 << 28
+_DATA_ROOT = ("{data_root}", "$data_root")
 
 
 def read_jsonl(path: Path) -> Corpus:
     """Reads a manifest; see `tfkd.corpora.read_corpus`, also for what is raised."""
     if path.is_dir():
-        raise ManifestError("a folder is no manifest", path=path, remedy="name its .jsonl file")
-    return collect(lines_of(path), functools.partial(_jsonl_utterance, path.parent))
+        path = path / "metadata.jsonl"  # Hugging Face's folders of audio.
+        if not path.is_file():
+            raise ManifestError(
+                "a folder is no manifest", path=path.parent, remedy="name its .jsonl file"
+            )
+    return read_rows(path, _documents(path) or lines_of(path))
 
 
-def _jsonl_utterance(directory: Path, line: Line) -> Utterance:
+def read_rows(path: Path, lines: Iterator[Line] | list[Line]) -> Corpus:
+    """Reads lines that each hold one object, and names the fields that were passed over."""
+    count = FieldCount()
+
+    def parse(line: Line) -> Utterance:
+        fields = _object(line)
+        return utterance_of(_plain(fields), path.parent, count)
+
+    corpus = collect(lines, parse, root=path.parent)
+    count.warn(path)
+    return corpus
+
+
+def _object(line: Line) -> dict[str, Any]:
     try:
         fields = parse_json(line.text())
     except ValueError as error:
         raise ManifestError(str(error)) from error
     if not isinstance(fields, dict):
         raise ManifestError("not a JSON object")
-    name = _string(fields, "audio", "audio_filepath")
-    if name is None:
-        raise ManifestError("no audio field", remedy="name the file in `audio`")
-    utterance_id = _string(fields, "utterance_id", "id")
-    start, end = _jsonl_span(fields)
-    return Utterance(
-        Path(name).stem if utterance_id is None else utterance_id,
-        audio_path(directory, name),
-        _text(fields, "text"),
-        _text(fields, "speaker"),
-        start,
-        end,
+    return fields
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """The row without what one toolkit alone has."""
+    if is_lhotse(fields):
+        return simple_fields(fields)
+    wav = fields.get("wav")
+    if isinstance(wav, str):
+        for root in _DATA_ROOT:
+            wav = wav.removeprefix(f"{root}/")
+        return {**fields, "wav": wav}
+    return fields
+
+
+def _documents(path: Path) -> list[Line] | None:
+    """The rows of a file that is one JSON value, or several over many lines; else None."""
+    first = next(lines_of(path), None)
+    if first is None or _is_row(first):
+        return None
+    content = content_of(path, _MAX_DOCUMENT_BYTES)
+    if content is None:
+        return None
+    try:
+        values = list(_values(content.decode("utf-8-sig")))
+    except (ValueError, RecursionError):
+        return None  # Lines tell better where it is wrong.
+    rows = [row for value in values for row in _rows(value)]
+    return [Line(path, n, json.dumps(row).encode()) for n, row in enumerate(rows, 1)]
+
+
+def _is_row(line: Line) -> bool:
+    try:
+        fields = _object(line)
+    except ManifestError:
+        return False
+    return not _is_speechbrain(fields)
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The JSON values that follow each other in a text."""
+    decoder = json.JSONDecoder()
+    position = 0
+    while rest := text[position:].lstrip() if position else text.lstrip():
+        position = len(text) - len(rest)
+        value, position = decoder.raw_decode(text, position)
+        yield value
+
+
+def _rows(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if _is_speechbrain(value):
+        return [{"ID": key, **fields} for key, fields in value.items()]
+    return [value]
+
+
+def _is_speechbrain(value: Any) -> bool:
+    """Whether it is an object of utterances, each an object, by their ids."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(fields, dict) for fields in value.values())
+        and any(name in fields for fields in value.values() for name in AUDIO)
     )
-
-
-def _jsonl_span(fields: dict[str, Any]) -> tuple[float | None, float | None]:
-    start, end = _seconds(fields, "start_seconds"), _seconds(fields, "end_seconds")
-    offset, duration = _seconds(fields, "offset"), _seconds(fields, "duration_seconds", "duration")
-    if start is not None and offset is not None:
-        raise ManifestError("start_seconds and offset are both given")
-    start = offset if start is None else start
-    if start is not None and end is None and duration is not None:
-        end = start + duration
-    check_span(start, end)
-    return start, end
-
-
-def _string(fields: dict[str, Any], *names: str) -> str | None:
-    """The first of the fields that is there, as a string; whole numbers are ids and speakers."""
-    for name in names:
-        value = fields.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        if value is not None and not isinstance(value, str):
-            raise ManifestError(f"{name} is not a string")
-        if value is not None:
-            return value
-    return None
-
-
-def _text(fields: dict[str, Any], name: str) -> str | None:
-    """A field that will be written; JSON can escape half of a character, UTF-8 cannot hold it."""
-    text = _string(fields, name)
-    if text is not None and _SURROGATE.search(text):
-        raise ManifestError(f"{name} {text!r} holds half of a character")
-    return text
-
-
-def _seconds(fields: dict[str, Any], *names: str) -> float | None:
-    for name in names:
-        value = fields.get(name)
-        if value is not None:
-            return parse_seconds(name, value)
-    return None

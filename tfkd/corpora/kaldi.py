@@ -2,107 +2,202 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfkd.corpora.lines import (
     Line,
-    audio_path,
     check_span,
     collect,
     first_word,
+    found_path,
     lines_of,
+    parse_channel,
     parse_seconds,
 )
+from tfkd.corpora.pipes import Source, source_of
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
 
-_KALDI_ARCHIVE = re.compile(r"\.(ark|scp):\d+(\[.*\])?$")
+_LOG = logging.getLogger("tfkd")
+_ARCHIVE = re.compile(r"\.(ark|scp):\d+(\[.*\])?$")
+_SIDES = {"A": 0, "B": 1}
 
-# The lines of one file by their first word, with what follows it; and the lines of no use.
-_KaldiTable = tuple[dict[str, tuple[Line, str]], list[Rejection]]
+
+@dataclass
+class _Table:
+    """The lines of one file by their first word.
+
+    Attributes:
+      rows: each line with what follows its first word.
+      faults: what is wrong with the lines of a word; an utterance that needs one of them is
+        rejected for that, once.
+    """
+
+    rows: dict[str, tuple[Line, str]] = field(default_factory=dict)
+    faults: dict[str, Rejection] = field(default_factory=dict)
+
+    def value(self, key: str) -> str | None:
+        """What follows a first word; None if no line begins with it."""
+        return self.rows[key][1] if key in self.rows else None
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A line of `segments`, without its first word."""
+
+    recording_id: str
+    start: float | None = None
+    end: float | None = None
+    channel: int | None = None
 
 
 def read_kaldi(path: Path) -> Corpus:
     """Reads a data directory; see `tfkd.corpora.read_corpus`, also for what is raised."""
     if not (path / "wav.scp").is_file():
         raise ManifestError("no wav.scp in this folder", path=path, remedy="correct the path")
-    recordings, rejections = _kaldi_table(path / "wav.scp")
-    for line, name in recordings.values():
-        _check_plain_path(line, name)
-    texts, bad_texts = _kaldi_table(path / "text")
-    speakers, bad_speakers = _kaldi_table(path / "utt2spk")
-    has_text, has_segments = (path / "text").exists(), (path / "segments").exists()
+    has_segments = (path / "segments").exists()
+    # Without segments, each recording is an utterance, and each line of wav.scp is one of these.
+    recordings = _table(path / "wav.scp") if has_segments else None
+    texts, speakers = _table(path / "text"), _table(path / "utt2spk")
+    channels = _channels(path)
+
+    def utterance(line: Line, utterance_id: str, rest: str) -> Utterance | Rejection:
+        if utterance_id in texts.faults:
+            return texts.faults[utterance_id]
+        segment = _segment(rest) if recordings else _Segment(utterance_id)
+        name = _recording(recordings, segment.recording_id) if recordings else rest
+        source = _source(name)
+        channel = source.channel
+        if channel is None:
+            channel = channels.get(segment.recording_id, segment.channel)
+        return Utterance(
+            utterance_id,
+            _audio_path(path.absolute(), source.name),
+            texts.value(utterance_id),
+            speakers.value(utterance_id) or None,
+            segment.start,
+            segment.end,
+            channel,
+            source.command,
+        )
 
     def parse(line: Line) -> Utterance | Rejection:
-        utterance_id, rest = first_word(line)
-        recording_id, start, end = _segment(rest) if has_segments else (utterance_id, None, None)
-        if recording_id not in recordings:
-            raise ManifestError(f"recording {recording_id} is not in wav.scp")
-        if has_text and utterance_id not in texts:
-            return line.rejection("empty_transcript", "it is not in the file text", utterance_id)
-        audio = _kaldi_audio_path(path.absolute(), recordings[recording_id][1])
-        text = texts[utterance_id][1] if has_text else None
-        speaker = speakers[utterance_id][1] or None if utterance_id in speakers else None
-        return Utterance(utterance_id, audio, text, speaker, start, end)
+        key = _key(line)
+        try:
+            return utterance(line, *first_word(line))
+        except ManifestError as error:
+            return line.bad(error, key)
 
-    lines = (
-        lines_of(path / "segments") if has_segments else [line for line, _ in recordings.values()]
-    )
-    utterances, unusable = collect(lines, parse)
-    rejections += bad_texts + bad_speakers + unusable
-    accounted = {item.utterance_id for item in utterances}
-    accounted |= {item.utterance_id for item in rejections}
-    rejections += [
-        line.rejection("missing_file", "its audio is not listed", utterance_id)
-        for utterance_id, (line, _) in texts.items()
-        if utterance_id not in accounted
-    ]
+    utterances, rejections = collect(lines_of(path / _driving(path)), parse)
+    _warn_of(path, speakers)
+    known = {item.utterance_id for item in [*utterances, *rejections]}
+    for key, (line, _) in texts.rows.items():
+        if key not in known and key not in texts.faults:
+            detail = "it has a text, but no audio is listed for it"
+            rejections.append(line.rejection("missing_file", detail, key))
+    rejections += [fault for key, fault in texts.faults.items() if key not in known]
     return utterances, rejections
 
 
-def _kaldi_table(path: Path) -> _KaldiTable:
+def _driving(path: Path) -> str:
+    """The file that has a line for each utterance."""
+    return "segments" if (path / "segments").exists() else "wav.scp"
+
+
+def _recording(recordings: _Table, recording_id: str) -> str:
+    fault = recordings.faults.get(recording_id)
+    if fault is not None:
+        raise ManifestError(f"recording {recording_id} of wav.scp: {fault.detail}")
+    name = recordings.value(recording_id)
+    if name is None:
+        raise ManifestError(f"recording {recording_id} is not in wav.scp")
+    return name
+
+
+def _table(path: Path) -> _Table:
     """Reads a file of `id value` lines; an absent file is an empty one."""
-    rows: dict[str, tuple[Line, str]] = {}
-    rejections: list[Rejection] = []
+    table = _Table()
     for line in lines_of(path) if path.exists() else ():
         try:
             key, value = first_word(line)
         except ManifestError as error:
-            rejections.append(line.bad(error))
+            fault = line.bad(error, _key(line))
+            table.faults[fault.utterance_id] = fault
             continue
-        if key in rows:
-            detail = f"id {key} is used before in {path.name}"
-            rejections.append(line.rejection("duplicate_id", detail, key))
-        else:
-            rows[key] = line, value
-    return rows, rejections
+        if table.value(key) not in (None, value):
+            detail = f"{path.name} says two things of {key}"
+            table.faults[key] = line.rejection("duplicate_id", detail, key)
+        table.rows.setdefault(key, (line, value))
+    return table
 
 
-def _kaldi_audio_path(directory: Path, name: str) -> Path:
-    if not name:
-        raise ManifestError("no path after the id")
-    # The directories of one corpus often share a folder beside them: ../audio/x.wav.
-    return audio_path(directory.parent, str(Path(directory.name, name)))
+def _key(line: Line) -> str | None:
+    """The first word of a line that may be damaged further on."""
+    try:
+        return line.content.split()[0].decode()
+    except UnicodeDecodeError:
+        return None
 
 
-def _check_plain_path(line: Line, name: str) -> None:
-    if "|" in name or _KALDI_ARCHIVE.search(name):
-        kind = "command" if "|" in name else "place in an archive"
-        raise ManifestError(
-            f"line {line.number} of wav.scp is a {kind}, not a file: {name}",
-            path=line.path,
-            remedy="convert the audio to files and name those",
+def _channels(path: Path) -> dict[str, int]:
+    """Channels of recordings that share a file, by `reco2file_and_channel`.
+
+    Where each recording has a file of its own, the channel was taken out of it already.
+    """
+    sides = _table(path / "reco2file_and_channel")
+    words = {key: value.split() for key, (_, value) in sides.rows.items()}
+    rows = {key: value for key, value in words.items() if len(value) == 2 and value[1] in _SIDES}
+    recordings = _table(path / "wav.scp")
+    users = Counter(value for _, value in recordings.rows.values())
+    return {
+        key: _SIDES[side]
+        for key, (_, side) in rows.items()
+        if users[recordings.value(key) or ""] > 1
+    }
+
+
+def _warn_of(path: Path, speakers: _Table) -> None:
+    """A line of utt2spk that is of no use costs no utterance."""
+    if speakers.faults:
+        first = next(iter(speakers.faults.values()))
+        _LOG.warning(
+            "%s: %d lines are of no use, for example %s: %s",
+            *(path / "utt2spk", len(speakers.faults), first.source, first.detail),
         )
 
 
-def _segment(text: str) -> tuple[str, float, float | None]:
-    """Recording, start and end of a line of `segments`; an end of -1 is that of the recording."""
+def _source(name: str) -> Source:
+    if not name:
+        raise ManifestError("no path after the id")
+    if _ARCHIVE.search(name):
+        raise ManifestError(
+            f"a place in an archive, not a file: {name}",
+            remedy="convert the audio to files and name those",
+        )
+    return source_of(name)
+
+
+def _audio_path(directory: Path, name: str) -> Path:
+    # The directories of one corpus often share a folder beside them: ../audio/x.wav.
+    return found_path(directory.parent, str(Path(directory.name, name)), name)
+
+
+def _segment(text: str) -> _Segment:
+    """A line of `segments` after its id; an end of -1 is that of the recording."""
     words = text.split()
-    if len(words) != 3:
-        raise ManifestError("not `utterance recording start end`")
-    recording_id, start_word, end_word = words
+    if len(words) not in (3, 4):
+        raise ManifestError("not `utterance recording start end` or, after these, a channel")
+    recording_id, start_word, end_word, *channel_word = words
     start = parse_seconds("start", start_word)
-    end = None if end_word in ("-1", "-1.0") else parse_seconds("end", end_word)
+    end = None if _is_minus_one(end_word) else parse_seconds("end", end_word)
     check_span(start, end)
-    return recording_id, start, end
+    channel = parse_channel(channel_word[0]) if channel_word else None
+    return _Segment(recording_id, start, end, channel)
+
+
+def _is_minus_one(word: str) -> bool:
+    return re.fullmatch(r"-1(\.0*)?", word) is not None

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import math
 import os
 import re
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
 from tfkd.storage.files import contained_path
+
+_GZIP = b"\x1f\x8b"
+# No line of a manifest is longer; a file without line ends, such as audio, is one line.
+_MAX_LINE_BYTES = 1 << 24
+# A part of a file: its path, start and end in seconds, and channel.
+_Place = tuple[Path, float | None, float | None, int | None]
 
 _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 # In ids and paths: control characters, line ends, and surrogates, which UTF-8 cannot hold.
@@ -49,49 +59,125 @@ class Line:
             utterance_id or f"{self.path.name}:{self.number}", reason, detail, self.source
         )
 
-    def bad(self, error: ManifestError) -> Rejection:
-        """This line as one that cannot be parsed."""
+    def bad(self, error: ManifestError, utterance_id: str | None = None) -> Rejection:
+        """This line as one that cannot be parsed, under the id that it begins with, if it does."""
         advice = f" ({error.remedy})" if error.remedy else ""
-        return self.rejection("bad_line", f"{error.message}{advice}")
+        return self.rejection("bad_line", f"{error.message}{advice}", utterance_id)
 
 
 def lines_of(path: Path) -> Iterator[Line]:
-    """The lines of a file that are not blank.
+    """The lines of a file that are not blank; of a gzip file, those of what it holds.
+
+    Raises:
+      ManifestError: if the file cannot be read, or a line is longer than 16 MiB.
+    """
+    try:
+        with _opened(path) as file:
+            for number in itertools.count(1):
+                content = file.readline(_MAX_LINE_BYTES)
+                if not content:
+                    return
+                if len(content) == _MAX_LINE_BYTES:
+                    raise ManifestError(
+                        f"line {number} is longer than {_MAX_LINE_BYTES} bytes",
+                        path=path,
+                        remedy="name a manifest",
+                    )
+                if content.strip():
+                    yield Line(path, number, content.rstrip(b"\r\n"))
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ManifestError(f"cannot read: {reason}", path=path) from error
+
+
+def content_of(path: Path, most: int) -> bytes | None:
+    """What a file, or a gzip file, holds; None if that is more than `most` bytes.
 
     Raises:
       ManifestError: if the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            for number, content in enumerate(file, 1):
-                if content.strip():
-                    yield Line(path, number, content.rstrip(b"\r\n"))
-    except OSError as error:
-        raise ManifestError(f"cannot read: {error.strerror or error}", path=path) from error
+        with _opened(path) as file:
+            content = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ManifestError(f"cannot read: {reason}", path=path) from error
+    return content if len(content) <= most else None
 
 
-def collect(lines: Iterable[Line], parse: Callable[[Line], Utterance | Rejection]) -> Corpus:
-    """Parses each line into one of the two lists; `parse` raises ManifestError for a bad line."""
+def _opened(path: Path) -> IO[bytes]:
+    with open(path, "rb") as file:
+        is_packed = file.read(2) == _GZIP
+    return gzip.open(path, "rb") if is_packed else open(path, "rb")
+
+
+def collect(
+    lines: Iterable[Line],
+    parse: Callable[[Line], Utterance | Rejection],
+    root: Path | None = None,
+) -> Corpus:
+    """Parses each line into one of the two lists.
+
+    Args:
+      parse: raises ManifestError for a bad line; an utterance whose id is "" gets one of its file:
+        its name without the suffix or, where several files or parts would share that, its path
+        from `root` and the part.
+    """
+    parsed = [(line, _parsed(line, parse)) for line in lines]
+    made = _made_ids([item for _, item in parsed if isinstance(item, Utterance)], root)
     utterances: dict[str, Utterance] = {}
     rejections: list[Rejection] = []
-    for line in lines:
-        try:
-            parsed = parse(line)
-            if isinstance(parsed, Utterance):
-                _check_id(parsed.utterance_id)
-        except ManifestError as error:
-            parsed = line.bad(error)
-        if isinstance(parsed, Utterance) and parsed.utterance_id in utterances:
-            detail = f"id {parsed.utterance_id} is used before"
-            parsed = line.rejection("duplicate_id", detail, parsed.utterance_id)
-        if isinstance(parsed, Rejection):
-            rejections.append(parsed)
-        else:
-            utterances[parsed.utterance_id] = parsed
+    for line, item in parsed:
+        if isinstance(item, Utterance):
+            utterance_id = item.utterance_id or made[_place(item)]
+            if utterance_id in utterances:
+                detail = f"id {utterance_id} is used before"
+                item = line.rejection("duplicate_id", detail, utterance_id)
+            else:
+                utterances[utterance_id] = replace(item, utterance_id=utterance_id)
+        if isinstance(item, Rejection):
+            rejections.append(item)
     return list(utterances.values()), rejections
 
 
-def _check_id(utterance_id: str) -> None:
+def _parsed(line: Line, parse: Callable[[Line], Utterance | Rejection]) -> Utterance | Rejection:
+    try:
+        item = parse(line)
+        if isinstance(item, Utterance):
+            check_id(item.utterance_id or item.audio.stem)
+    except ManifestError as error:
+        return line.bad(error)
+    return item
+
+
+def _place(utterance: Utterance) -> _Place:
+    return utterance.audio, utterance.start_seconds, utterance.end_seconds, utterance.channel
+
+
+def _made_ids(utterances: Iterable[Utterance], root: Path | None) -> dict[_Place, str]:
+    """An id for each part of a file of which an utterance without id consists."""
+    places = dict.fromkeys(_place(each) for each in utterances if not each.utterance_id)
+    sharing = Counter(path.stem for path, *_ in places)
+    return {
+        place: place[0].stem if sharing[place[0].stem] == 1 else _long_id(place, root)
+        for place in places
+    }
+
+
+def _long_id(place: _Place, root: Path | None) -> str:
+    path, start, end, channel = place
+    is_inside = root is not None and path.is_relative_to(root)
+    name = str((path.relative_to(root) if is_inside and root else path).with_suffix(""))
+    parts = [name.lstrip("/")]
+    if start is not None or end is not None:
+        parts.append(f"{start or 0.0:.2f}" + ("" if end is None else f"-{end:.2f}"))
+    if channel is not None:
+        parts.append(f"channel{channel}")
+    return "-".join(parts)
+
+
+def check_id(utterance_id: str) -> None:
+    """Raises ManifestError for an id that could not be printed or stored."""
     if not utterance_id or _UNUSABLE.search(utterance_id):
         raise ManifestError(f"{utterance_id!r} is no usable id")
 
@@ -101,6 +187,25 @@ def audio_path(directory: Path, name: str) -> Path:
     if not name or _UNUSABLE.search(name):
         raise ManifestError(f"{name!r} is no usable path")
     return contained_path(directory, name)
+
+
+def found_path(directory: Path, name: str, plain: str | None = None) -> Path:
+    """Path of an audio file that lies where its line says, seen from one of two folders.
+
+    Args:
+      name: seen from `directory`.
+      plain: seen from the working folder, which Kaldi and lhotse mean; None: as `name`.
+    Returns:
+      The first of the two that is there; if none is, that in `directory`.
+    """
+    path = audio_path(directory, name)
+    if os.path.isabs(name) or os.path.exists(path):
+        return path
+    try:
+        here = audio_path(Path.cwd(), name if plain is None else plain)
+    except ManifestError:
+        return path
+    return here if os.path.exists(here) else path
 
 
 def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
@@ -127,6 +232,14 @@ def parse_seconds(name: str, value: Any) -> float:
     if not 0 <= seconds < math.inf:
         raise ManifestError(f"{name} {value!r} is not a number of seconds")
     return seconds
+
+
+def parse_channel(value: Any) -> int:
+    """A channel, counted from 0; raises ManifestError for what is none."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
+        raise ManifestError(f"channel {value!r} is not a whole number from 0 on")
+    return int(text[:9])
 
 
 def check_span(start: float | None, end: float | None) -> None:

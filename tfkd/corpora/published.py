@@ -72,7 +72,8 @@ def read_commonvoice(path: Path) -> Corpus:
             path=path,
             remedy="use a Common Voice TSV, fields parted by tabs",
         )
-    return collect(lines, functools.partial(_commonvoice_utterance, path.parent / "clips", header))
+    clips = path.parent / "clips"
+    return collect(lines, functools.partial(_commonvoice_utterance, clips, header), root=clips)
 
 
 def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Utterance:
@@ -85,9 +86,9 @@ def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Uttera
         raise ManifestError("the path is empty")
     # The first releases left the suffix out.
     name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
-    return Utterance(
-        Path(name).stem, audio_path(clips, name), row["sentence"], row.get("client_id") or None
-    )
+    # An empty cell is one that nobody filled in.
+    text, speaker = row["sentence"] or None, row.get("client_id") or None
+    return Utterance("", audio_path(clips, name), text, speaker)
 
 
 def read_ljspeech(path: Path) -> Corpus:

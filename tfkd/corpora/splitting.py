@@ -54,7 +54,13 @@ def _pieces(utterance: Utterance, sample_rate_hz: int, max_seconds: float) -> li
     """The pieces of an utterance; none if it is short enough, or cannot be used."""
     start, end = utterance.start_seconds, utterance.end_seconds
     try:
-        recording = read_recording(utterance.audio, start_seconds=start, end_seconds=end)
+        recording = read_recording(
+            utterance.audio,
+            start_seconds=start,
+            end_seconds=end,
+            channel=utterance.channel,
+            command=utterance.command,
+        )
     except UnusableAudio:
         return []  # Preparation meets the same error, and names it.
     waveform, rate_hz = recording.waveform, recording.sample_rate_hz
@@ -83,6 +89,8 @@ def _utterance(whole: Utterance, piece: Piece) -> Utterance:
         speaker=whole.speaker,
         start_seconds=piece.start_seconds,
         end_seconds=piece.start_seconds + piece.duration_seconds,
+        channel=whole.channel,
+        command=whole.command,
     )
 
 

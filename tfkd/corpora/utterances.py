@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfkd.audio.commands import Command
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -12,9 +14,17 @@ class Utterance:
 
     Attributes:
       audio: file of the recording; it may be missing.
-      text: transcript as the corpus has it, not normalised; None if there is none.
+      text: transcript as the corpus has it, not normalised. None: nobody wrote down what is said;
+        "": somebody wrote down that nothing is said.
       start_seconds: where the utterance begins in the recording; None: at its start.
       end_seconds: where it ends; None: at its end.
+      channel: of the recording, counted from 0; None: the mean of all.
+      command: writes the audio, where `audio` alone is not it, or may not be readable.
+
+    >>> from pathlib import Path
+    >>> from tfkd.corpora import Utterance
+    >>> Utterance("call-7", Path("call.wav"), "hello", channel=1).start_seconds is None
+    True
     """
 
     utterance_id: str
@@ -23,6 +33,8 @@ class Utterance:
     speaker: str | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    channel: int | None = None
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -31,9 +43,9 @@ class Rejection:
 
     Attributes:
       utterance_id: its id, or file:line where a line has none.
-      reason: slug: missing_file, undecodable_audio, empty_transcript, duplicate_id, too_short,
-        too_long, not_finite, silent, bad_line, untokenisable_text ...
-      detail: what is wrong, in words.
+      reason: slug: missing_file, undecodable_audio, truncated_audio, duplicate_id, too_short,
+        too_long, not_finite, silent, bad_line, bad_channel, untokenisable_text ...
+      detail: what is wrong and what to do about it, in words.
       source: file and line it comes from.
     """
 

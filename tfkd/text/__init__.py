@@ -1,6 +1,8 @@
 """Transcripts in one form, and the tokenizers that spell them."""
 
 from tfkd.text.normalisation import extra_characters_of, normalise
+from tfkd.text.tags import without_tags
+from tfkd.text.transcripts import Transcript, transcript_of
 from tfkd.text.tokenizers import (
     EOS_ID,
     FIRST_PIECE_ID,
@@ -25,10 +27,13 @@ __all__ = [
     "CharacterTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
+    "Transcript",
     "extra_characters_of",
     "join_pieces",
     "load_tokenizer",
     "normalise",
     "train_tokenizer",
+    "transcript_of",
     "vocab_size_of",
+    "without_tags",
 ]

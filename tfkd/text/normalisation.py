@@ -15,28 +15,56 @@ if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
 _APOSTROPHES = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201b\u02b9\u02bb\u02bc\u2032\u00b4\u0060\u055a\ua78c", "'")
 )
+# Besides category Cf (soft hyphen, joiners, marks of direction, BOM), what Unicode calls default
+# ignorable: it is not seen, and must not part or tell apart words.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_DOTTED_I = re.compile("i\u0307+")
 
 
 def normalise(text: str, *, extra_characters: str = "") -> str:
     """Brings a transcript into the one form that is trained on and scored.
 
-    The rule: Unicode NFKC, lower case, typographic apostrophes to '. Any character that is not a
+    The rule: characters that are not seen (category Cf, such as the soft hyphen, joiners and BOM)
+    vanish. Unicode NFKC, lower case, typographic apostrophes to '. Any character that is not a
     letter (with the combining marks that follow it), a digit, or ' becomes a space, and so does an
     apostrophe that is not inside a word. White space is folded. Applying the rule again changes
     nothing.
 
+    The letter I becomes i in every language, and so does the Turkish \u0130; \u0131 stays as it is. Who
+    writes Turkish or Azeri in capitals lowers it by its own rule first.
+
     Args:
-      extra_characters: kept too, as they stand after NFKC and lower case.
+      extra_characters: kept too, as they stand after NFKC and lower case; U+200C and U+200D among
+        them keep the joiners that Persian and Sinhala are written with.
+
+    >>> from tfkd.text import normalise
+    >>> normalise("Don\u2019t STOP: micro\u00adphone, \u0130zmir!")
+    "don't stop microphone izmir"
     """
+    text = _visible(text, extra_characters)
     # The accent that stands for an apostrophe would fall apart in NFKC, so apostrophes come first;
     # some come out of NFKC, so they come again. Lower case can undo NFKC.
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
+    text = _DOTTED_I.sub("i", text)
     text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
     text = _keep_words(text, extra_characters)
     if "'" not in extra_characters:
         outside = r"\s'" + re.escape(extra_characters)
         text = re.sub(f"(?<![^{outside}])'|'(?![^{outside}])", " ", text)
     return " ".join(text.split())
+
+
+def _visible(text: str, kept: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(
+        character
+        for character in text
+        if character in kept
+        or not (unicodedata.category(character) == "Cf" or _INVISIBLE.match(character))
+    )
 
 
 def extra_characters_of(pieces: Iterable[str]) -> str:

@@ -1,0 +1,114 @@
+"""Runs the known programs that write a recording into a pipe, as lines of Kaldi's wav.scp name them.
+
+No shell takes part: arguments are a list, a program is found by its name in PATH alone, and time
+and output are limited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tfkd.audio.unusable import UNDECODABLE, UnusableAudio
+
+FILE = "{}"
+MAX_SECONDS = 600.0
+MAX_BYTES = 1 << 30
+_BLOCK_BYTES = 1 << 20
+_SIGPIPE = -13
+
+
+@dataclass(frozen=True)
+class Command:
+    """Programs that read a file and write its audio.
+
+    Attributes:
+      stages: the words of each program, whose output the next one reads; the word `{}` stands for
+        the file.
+      is_needed: whether the file is not that audio itself.
+      channel: the one that they take out of the file, counted from 0; None if they take all.
+    """
+
+    stages: tuple[tuple[str, ...], ...]
+    is_needed: bool
+    channel: int | None = None
+
+    def __str__(self) -> str:
+        return " | ".join(" ".join(words) for words in self.stages)
+
+
+# Segments of one recording follow each other: its audio is kept for the next of them.
+@functools.lru_cache(maxsize=2)
+def output_of(command: Command, path: Path) -> bytes:
+    """Runs a command on a file, and returns what it writes.
+
+    Raises:
+      UnusableAudio: undecodable_audio, if a program is not installed or fails, or writes more than
+        MAX_BYTES, or takes longer than MAX_SECONDS.
+    """
+    stages = [
+        [_installed(words[0], path), *(str(path) if word == FILE else word for word in words[1:])]
+        for words in command.stages
+    ]
+    with tempfile.TemporaryFile() as said:
+        output, codes = _run(stages, said, path)
+        for words, code in zip(command.stages, codes):
+            if code not in (0, _SIGPIPE):
+                said.seek(0)
+                last = said.read()[-500:].decode(errors="replace").strip().rpartition("\n")[2]
+                what = f"{words[0]} failed with code {code}{f': {last}' if last else ''}"
+                raise UnusableAudio(UNDECODABLE, what, path=path, remedy="run the command by hand")
+    return output
+
+
+def _installed(program: str, path: Path) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise UnusableAudio(
+            UNDECODABLE,
+            f"needs {program}, which is not installed",
+            path=path,
+            remedy=f"install {program}, or convert the audio to FLAC or WAV",
+        )
+    return found
+
+
+def _run(stages: Sequence[list[str]], said: IO[bytes], path: Path) -> tuple[bytes, list[int]]:
+    """What the last program writes, and the exit codes of all."""
+    processes: list[subprocess.Popen] = []
+    with contextlib.ExitStack() as cleanup:
+        for arguments in stages:
+            source = processes[-1].stdout if processes else subprocess.DEVNULL
+            process = subprocess.Popen(arguments, stdin=source, stdout=subprocess.PIPE, stderr=said)
+            cleanup.enter_context(process)
+            cleanup.callback(process.kill)
+            if processes:
+                processes[-1].stdout.close()  # So that the earlier one learns when this one ends.
+            processes.append(process)
+        timer = threading.Timer(MAX_SECONDS, lambda: [each.kill() for each in processes])
+        timer.start()
+        cleanup.callback(timer.cancel)
+        output = _limited(processes[-1].stdout, path)
+        codes = [process.wait() for process in processes]
+    if not timer.is_alive() and any(code == -9 for code in codes):
+        what = f"its command ran longer than {MAX_SECONDS:g} s"
+        raise UnusableAudio(UNDECODABLE, what, path=path, remedy="run the command by hand")
+    return output, codes
+
+
+def _limited(stream: IO[bytes], path: Path) -> bytes:
+    output = bytearray()
+    while block := stream.read(_BLOCK_BYTES):
+        output += block
+        if len(output) > MAX_BYTES:
+            what = f"its command writes more than {MAX_BYTES} bytes"
+            raise UnusableAudio(UNDECODABLE, what, path=path, remedy="split the recording")
+    return bytes(output)

@@ -1,0 +1,74 @@
+"""Tables whose first line names the columns: CSV of SpeechBrain, Hugging Face and DeepSpeech."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from tfkd.corpora.fields import AUDIO
+from tfkd.corpora.jsonl import read_rows
+from tfkd.corpora.lines import Line, content_of, lines_of
+from tfkd.corpora.utterances import Corpus
+from tfkd.errors import ManifestError
+
+_MAX_BYTES = 1 << 30
+
+
+def read_table(path: Path) -> Corpus:
+    """Reads a table; see `tfkd.corpora.read_corpus`, also for what is raised.
+
+    An empty cell is one that is absent.
+    """
+    if path.is_dir():
+        path = path / "metadata.csv"  # Hugging Face's folders of audio.
+    if not has_columns(path):
+        raise ManifestError(
+            f"the first line names no column of audio: {', '.join(_columns(path)) or 'nothing'}",
+            path=path,
+            remedy=f"call it one of {', '.join(AUDIO)}",
+        )
+    return read_rows(path, _rows(path))
+
+
+def has_columns(path: Path, besides: str | None = None) -> bool:
+    """Whether the first line names a column of audio, besides one."""
+    return bool(set(_columns(path)) & (set(AUDIO) - {besides}))
+
+
+def _columns(path: Path) -> list[str]:
+    first = next(lines_of(path), None)
+    if first is None:
+        return []
+    text = first.content.decode("utf-8-sig", errors="replace")
+    try:
+        return next(csv.reader([text], delimiter="\t" if "\t" in text else ","), [])
+    except csv.Error:
+        return []
+
+
+def _rows(path: Path) -> list[Line]:
+    content = content_of(path, _MAX_BYTES)
+    if content is None:
+        raise ManifestError(f"is larger than {_MAX_BYTES} bytes", path=path, remedy="cut it")
+    text = content.decode("utf-8-sig", errors="surrogateescape")
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    # Transcripts hold single quotes of both kinds; only CSV gives them a meaning.
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quoting=quoting)
+    header = next(reader, [])
+    lines = []
+    try:
+        for row in reader:
+            if row:
+                lines.append(Line(path, reader.line_num, _json(header, row)))
+    except csv.Error as error:
+        raise ManifestError(f"line {reader.line_num}: {error}", path=path) from error
+    return lines
+
+
+def _json(header: list[str], row: list[str]) -> bytes:
+    """The row as an object; where cells are missing or left over, as what no row can be."""
+    if len(row) != len(header):
+        return f"{len(row)} cells where the first line has {len(header)}".encode()
+    return json.dumps({key: cell for key, cell in zip(header, row) if cell != ""}).encode()

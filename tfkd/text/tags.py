@@ -1,0 +1,103 @@
+"""Tags in transcripts: what stands in brackets for a sound or a mark, and was not said.
+
+References:
+  Switchboard and Fisher (LDC): [noise], [laughter-yes], (( )). GigaSpeech: <COMMA>, <SIL>.
+  TED-LIUM: {BREATH}, <sil>, and(2). CMU Sphinx: ++UM++. Whisper: [MUSIC], (laughs).
+"""
+
+from __future__ import annotations
+
+import re
+
+_SQUARE = re.compile(r"\[[^\[\]]*\]")
+_CURLY = re.compile(r"\{[^{}]*\}")
+_ANGLE = re.compile(r"<[^\W\d_/!][^<>]{0,60}>|</[^<>]{0,60}>|<![^<>]{0,60}>")
+_ROUND = re.compile(r"\(([^()]{1,60})\)")
+_DOUBLE_ROUND = re.compile(r"\(\(([^()]*)\)\)")
+_SAID_WHILE_LAUGHING = re.compile(r"\[laughter-([^\[\]]+)\]", re.IGNORECASE)
+_VARIANT = re.compile(r"(?<=\w)\(\d+\)")
+_PLUSES = re.compile(r"\+\+[^+\s]{1,40}\+\+")
+_STARS = re.compile(r"\*([^*]{1,40})\*")
+# Round brackets and stars hold words that were said as well: there, only these are tags.
+_SOUNDS = frozenset(
+    "applause applauding beep blank_audio breath breathing breathes clapping click clears_throat "
+    "cheering chuckle chuckles clicking cough coughing coughs crosstalk crying gasp gasps groans "
+    "hesitation hum humming inaudible indiscernible laugh laughing laughs laughter lipsmack mumble "
+    "mumbles music music_playing noise background_noise background_music no_audio no_speech pause "
+    "pauses scoffs sigh sighing sighs silence silent singing smack sneeze sniffing sniffs "
+    "speaking_foreign_language static unclear unintelligible whispering whistling yawn".split()
+)
+# Something was said that nobody wrote down.
+_UNWRITTEN = frozenset(
+    "unk unknown unintelligible inaudible unclear indiscernible incomprehensible spn spoken_noise "
+    "foreign foreign_language speaking_foreign_language other crosstalk overlap xxx garbage".split()
+)
+
+
+def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
+    """Takes the tags out of a transcript.
+
+    The rule: what stands in [], {} and <> goes, brackets and all; of round brackets and stars, what
+    names a sound, such as (laughter) and *coughs*; ++um++; and the number of a pronunciation, as in
+    and(2). Doubtful words in (( )) stay, and so does a word that was said while laughing,
+    [laughter-yes].
+
+    Args:
+      kept: characters of the vocabulary; brackets among them are left as they are.
+    Returns:
+      The rest of the text, and the tags.
+
+    >>> from tfkd.text import without_tags
+    >>> without_tags("[noise] uh ((yeah)) and(2) <COMMA> so (laughter)")
+    (' uh  yeah  and   so  ', ('[noise]', '<COMMA>', '(laughter)'))
+    """
+    tags: list[str] = []
+
+    def drop(match: re.Match) -> str:
+        tags.append(match[0])
+        return " "
+
+    def drop_sound(match: re.Match) -> str:
+        return drop(match) if _name(match[1]) in _SOUNDS else match[0]
+
+    def open_doubt(match: re.Match) -> str:
+        return f" {match[1]} " if match[1].strip() else drop(match)
+
+    if "[" not in kept:
+        text = _SAID_WHILE_LAUGHING.sub(r" \1 ", text)
+        text = _repeated(_SQUARE, drop, text)
+    if "{" not in kept:
+        text = _repeated(_CURLY, drop, text)
+    if "<" not in kept:
+        text = _ANGLE.sub(drop, text)
+    if "(" not in kept:
+        text = _DOUBLE_ROUND.sub(open_doubt, _VARIANT.sub("", text))
+        text = _ROUND.sub(drop_sound, text)
+    if "+" not in kept:
+        text = _PLUSES.sub(drop, text)
+    if "*" not in kept:
+        text = _STARS.sub(drop_sound, text)
+    return text, tuple(tags)
+
+
+def is_unwritten(tag: str) -> bool:
+    """Whether a tag stands for words that were said, which nobody wrote down.
+
+    >>> from tfkd.text.tags import is_unwritten
+    >>> is_unwritten("<unk>"), is_unwritten("(( ))"), is_unwritten("[noise]")
+    (True, True, False)
+    """
+    name = _name(tag)
+    return name in _UNWRITTEN or not name
+
+
+def _repeated(pattern: re.Pattern, drop, text: str) -> str:
+    """Brackets may stand in brackets: the inner ones go first."""
+    while pattern.search(text):
+        text = pattern.sub(drop, text)
+    return text
+
+
+def _name(tag: str) -> str:
+    """The words of a tag in the form of the lists above."""
+    return "_".join(re.findall(r"[^\W\d_]+", tag.lower()))
