@@ -1023,7 +1023,7 @@ from tfkd.records import open_store
 store = open_store(sys.argv[1])
 assert store.index and store.rejections is not None and store.pieces == []
 loaded = {name for name in sys.modules}
-print(sorted(loaded & {"tfkd.audio", "tfkd.audio.reading", "soundfile", "tensorflow", "numpy"}))
+print(sorted(loaded & {"tfkd.audio.reading", "soundfile", "tensorflow", "numpy"}))
 """
     directory = prepared["train"].directory
     done = subprocess.run(

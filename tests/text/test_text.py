@@ -67,7 +67,20 @@ def tokenizer(request):
         ("caf\u00e9 CAFE\u0301", "caf\u00e9 caf\u00e9"),
         ("\uff21\uff22\uff23 \ufb01ne x\u00b2", "abc fine x2"),
         ("5\u2032 6\u2033 tall", "5 6 tall"),
-        ("\u0130stanbul Stra\u00dfe", "i\u0307stanbul stra\u00dfe"),
+        ("\u0130stanbul Stra\u00dfe I\u0307zmir i\u0307n", "istanbul stra\u00dfe izmir in"),
+        ("KADIK\u00d6Y kad\u0131k\u00f6y", "kadik\u00f6y kad\u0131k\u00f6y"),
+        ("Wort\u00adteil hel\u200blo micro\u2060phone", "wortteil hello microphone"),
+        ("hello\ufeffworld \u05e9\u05dc\u200f\u05d5\u05dd", "helloworld \u05e9\u05dc\u05d5\u05dd"),
+        (
+            "\u0dc1\u0dca\u200d\u0dbb\u0dd3 \u0d05\u0d35\u0d28\u0d4d\u200d\u0d31\u0d46",
+            "\u0dc1\u0dca\u0dbb\u0dd3 \u0d05\u0d35\u0d28\u0d4d\u0d31\u0d46",
+        ),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645",
+        ),
+        ("a\u034fb c\ufe0fd \u115fe \u3164", "ab cd e"),
+        ("don\u200b\u2019t", "don't"),
         ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
         ("\u0301stray !\u0301 mark", "stray mark"),
         ("\ud800lone\udfff", "lone"),
@@ -93,6 +106,7 @@ def test_what_a_vocabulary_spells_is_kept():
         ("'quoted' 'tis", "'", "'quoted' 'tis"),
         ("a]b^c\\d", "]^\\", "a]b^c\\d"),
         ("wait\u2026", ".", "wait..."),
+        ("\u0645\u06cc\u200c\u062e\u0648 a\u00adb", "\u200c", "\u0645\u06cc\u200c\u062e\u0648 ab"),
     ],
 )
 def test_extra_characters_are_kept(text, extra, expected):

@@ -1,4 +1,4 @@
-"""Runs the known programs that write a recording into a pipe, as lines of Kaldi's wav.scp name them.
+"""Runs known programs that write a recording into a pipe, as lines of Kaldi's wav.scp do.
 
 No shell takes part: arguments are a list, a program is found by its name in PATH alone, and time
 and output are limited.
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio
 
@@ -84,21 +84,29 @@ def _installed(program: str, path: Path) -> str:
 def _run(stages: Sequence[list[str]], said: IO[bytes], path: Path) -> tuple[bytes, list[int]]:
     """What the last program writes, and the exit codes of all."""
     processes: list[subprocess.Popen] = []
+    is_late = threading.Event()
+
+    def stop() -> None:
+        is_late.set()
+        for process in processes:
+            process.kill()
+
+    timer = threading.Timer(MAX_SECONDS, stop)
     with contextlib.ExitStack() as cleanup:
+        cleanup.callback(timer.cancel)
+        source: IO[bytes] | int = subprocess.DEVNULL
         for arguments in stages:
-            source = processes[-1].stdout if processes else subprocess.DEVNULL
             process = subprocess.Popen(arguments, stdin=source, stdout=subprocess.PIPE, stderr=said)
             cleanup.enter_context(process)
             cleanup.callback(process.kill)
-            if processes:
-                processes[-1].stdout.close()  # So that the earlier one learns when this one ends.
+            if not isinstance(source, int):
+                source.close()  # So that the earlier program learns when this one ends.
             processes.append(process)
-        timer = threading.Timer(MAX_SECONDS, lambda: [each.kill() for each in processes])
+            source = cast(IO[bytes], process.stdout)
         timer.start()
-        cleanup.callback(timer.cancel)
-        output = _limited(processes[-1].stdout, path)
+        output = _limited(cast(IO[bytes], source), path)
         codes = [process.wait() for process in processes]
-    if not timer.is_alive() and any(code == -9 for code in codes):
+    if is_late.is_set():
         what = f"its command ran longer than {MAX_SECONDS:g} s"
         raise UnusableAudio(UNDECODABLE, what, path=path, remedy="run the command by hand")
     return output, codes

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 
 def prepare_settings(options: argparse.Namespace) -> PrepareConfig:
-    """The `prepare` section of --config, with what --set and --max-rejected-share say."""
+    """The `prepare` section of --config, with what --set and the command's options say."""
     from tfkd.config import PrepareConfig, load_run_config, with_overrides
 
     config = load_run_config(options.config).prepare if options.config else PrepareConfig()
     own = own_options(options, "max_rejected_share")
+    if getattr(options, "allow_commands", None):
+        own["allow_commands"] = "true"
     return with_overrides(config, [*options.set, *(f"{k}={v}" for k, v in own.items())])
 
 

@@ -58,10 +58,16 @@ def _add_preparing(add: _Add) -> None:
     command.add_argument(
         "--format",
         default="auto",
-        choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech"],
+        choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table"],
     )
     command.add_argument("--config", help="run config whose `prepare` section applies")
     command.add_argument("--max-rejected-share", type=float, help="fail above this share (0.05)")
+    command.add_argument(
+        "--allow-commands",
+        action="store_true",
+        default=None,
+        help="run flac, sph2pipe, sox and ffmpeg where a Kaldi wav.scp needs them",
+    )
     _add_set(command, " of preparing")
 
     command = add("params", training.params, "count parameters before training, and compare",

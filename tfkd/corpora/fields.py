@@ -22,8 +22,10 @@ from tfkd.errors import ManifestError
 _LOG = logging.getLogger("tfkd")
 
 # Of several names in one row, the first counts.
-AUDIO = ("audio", "audio_filepath", "audio_file", "audio_path", "audio_filename", "path", "file")
-AUDIO += ("file_name", "filename", "wav", "wav_path", "wav_filename", "wav_filepath", "filepath")
+AUDIO: tuple[str, ...] = (
+    *("audio", "audio_filepath", "audio_file", "audio_path", "audio_filename", "path", "file"),
+    *("file_name", "filename", "wav", "wav_path", "wav_filename", "wav_filepath", "filepath"),
+)
 _ID = ("utterance_id", "id", "ID", "utt_id", "uttid", "utt", "utterance", "key", "segment_id")
 _TEXT = ("text", "sentence", "transcription", "transcript", "words", "wrd")
 _SPEAKER = ("speaker", "speaker_id", "spk_id", "spk", "client_id", "spkID")
@@ -33,14 +35,17 @@ _DURATION = ("duration_seconds", "duration", "dur", "length")
 _CHANNEL = ("channel", "channel_selector", "channel_id")
 _KNOWN = frozenset((*AUDIO, *_ID, *_TEXT, *_SPEAKER, *_START, *_END, *_DURATION, *_CHANNEL))
 # Fields of these toolkits that say nothing of the audio or the words.
-_OF_NO_USE = frozenset(
-    "label lang language lang_id source_lang target_lang taskname pnc locale accent accents age "
-    "gender sex up_votes down_votes segment variant sentence_id sentence_domain orig_sr "
-    "sampling_rate sample_rate sr num_samples num_frames frame_rate wav_format wav_opts "
-    "wav_filesize size shard_id pred_text raw_text normalized_text normalised_text answer context "
-    "type custom features dataset split subset corpus chapter_id wer cer score snr "
-    "speaker_gender emotion domain topic format channels num_channels lid".split()
-)
+_OF_NO_USE = {
+    "label", "lang", "language", "lang_id", "source_lang", "target_lang", "taskname",
+    "pnc", "locale", "accent", "accents", "age", "gender", "sex", "up_votes",
+    "down_votes", "segment", "variant", "sentence_id", "sentence_domain", "orig_sr",
+    "sampling_rate", "sample_rate", "sr", "num_samples", "num_frames", "frame_rate",
+    "wav_format", "wav_opts", "wav_filesize", "size", "shard_id", "pred_text",
+    "raw_text", "normalized_text", "normalised_text", "answer", "context", "type",
+    "custom", "features", "dataset", "split", "subset", "corpus", "chapter_id", "wer",
+    "cer", "score", "snr", "speaker_gender", "emotion", "domain", "topic", "format",
+    "channels", "num_channels", "lid",
+}  # fmt: skip
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LIKE = 0.6
 

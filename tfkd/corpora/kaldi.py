@@ -94,7 +94,8 @@ def read_kaldi(path: Path) -> Corpus:
 
     utterances, rejections = collect(lines_of(path / _driving(path)), parse)
     _warn_of(path, speakers)
-    known = {item.utterance_id for item in [*utterances, *rejections]}
+    known = {each.utterance_id for each in utterances}
+    known |= {each.utterance_id for each in rejections}
     for key, (line, _) in texts.rows.items():
         if key not in known and key not in texts.faults:
             detail = "it has a text, but no audio is listed for it"

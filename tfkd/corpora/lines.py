@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
@@ -108,7 +108,7 @@ def content_of(path: Path, most: int) -> bytes | None:
 def _opened(path: Path) -> IO[bytes]:
     with open(path, "rb") as file:
         is_packed = file.read(2) == _GZIP
-    return gzip.open(path, "rb") if is_packed else open(path, "rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if is_packed else open(path, "rb")
 
 
 def collect(

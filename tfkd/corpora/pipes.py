@@ -41,7 +41,7 @@ class Source:
     @property
     def channel(self) -> int | None:
         """The channel that the command takes out of the file, counted from 0."""
-        return self.command and self.command.channel
+        return None if self.command is None else self.command.channel
 
 
 def source_of(text: str) -> Source:
@@ -134,9 +134,7 @@ _SPH2PIPE = _Options({"-p": 0, "-f": 1, "-c": 1}, {"-u": 0, "-a": 0, "-t": 1, "-
 _SOX_PLAIN = {"-q": 0, "-R": 0, "-D": 0, "-S": 0, "-V": 0, "-V0": 0, "-V1": 0, "-V2": 0, "-G": 0}
 _SOX_FORMAT = {"-t": 1, "-e": 1, "-b": 1, "--type": 1, "--encoding": 1, "--bits": 1}
 _SOX_FORMAT |= {"-s": 0, "-2": 0, "--no-dither": 0}
-_SOX = _Options(
-    _SOX_PLAIN | _SOX_FORMAT, {"-r": 1, "--rate": 1, "-c": 1, "--channels": 1, "-v": 1}
-)
+_SOX = _Options(_SOX_PLAIN | _SOX_FORMAT, {"-r": 1, "--rate": 1, "-c": 1, "--channels": 1, "-v": 1})
 # Effects that read and write no file.
 _SOX_EFFECTS = {"rate", "remix", "channels", "gain", "norm", "vol", "speed", "tempo", "pitch"}
 _SOX_EFFECTS |= {"trim", "pad", "dither", "highpass", "lowpass", "sinc", "reverse", "fade"}
@@ -201,12 +199,7 @@ def _read_flac(program: str, words: list[str]) -> _Use:
 
 def _read_sph2pipe(program: str, words: list[str]) -> _Use:
     # Values may be written to their options: -c1, -fwav.
-    apart = [
-        part
-        for word in words
-        for part in (re.fullmatch(r"(-[fct])(.+)", word) or re.match("(.*)()", word)).groups()
-        if part
-    ]
+    apart = [part for word in words for part in _apart(word)]
     use, values = _simple(program, apart, _SPH2PIPE)
     channel = values.get("-c")
     if channel is not None:
@@ -216,6 +209,10 @@ def _read_sph2pipe(program: str, words: list[str]) -> _Use:
     if values.get("-f", "wav") not in ("wav", "rif", "sph", "au", "aif"):
         raise ManifestError("sph2pipe writes audio without a header", remedy="add -f wav")
     return use
+
+
+def _apart(word: str) -> tuple[str, ...]:
+    return (word[:2], word[2:]) if re.match(r"-[fct].", word) else (word,)
 
 
 def _read_sox(program: str, words: list[str]) -> _Use:
@@ -228,7 +225,7 @@ def _read_sox(program: str, words: list[str]) -> _Use:
             use.words += [word, *taken]
             is_mono = word in ("-c", "--channels") and taken == ["1"] and files == 1
             use.changes |= word in _SOX.other and not is_mono
-            is_raw = word in ("-t", "--type") and taken and taken[0] in ("raw", "sw", "s16", "sl")
+            is_raw = word in ("-t", "--type") and " ".join(taken) in ("raw", "sw", "s16", "sl")
             use.changes |= is_raw and files == 0
             continue
         if word.startswith("|"):

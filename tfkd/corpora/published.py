@@ -101,6 +101,8 @@ def _ljspeech_utterance(wavs: Path, line: Line) -> Utterance:
     fields = line.text().split("|")
     if len(fields) not in (2, 3):
         raise ManifestError("not `id|text` or `id|text|normalised text`")
+    if not fields[0]:
+        raise ManifestError("'' is no usable id")
     # The third field has numbers and abbreviations in words.
     text = fields[2] if len(fields) == 3 and fields[2].strip() else fields[1]
     return Utterance(fields[0], audio_with_any_suffix(wavs, fields[0], ".wav"), text)

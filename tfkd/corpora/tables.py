@@ -54,17 +54,20 @@ def _rows(path: Path) -> list[Line]:
     text = content.decode("utf-8-sig", errors="surrogateescape")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     # Transcripts hold single quotes of both kinds; only CSV gives them a meaning.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quoting=quoting)
+    lines = text.splitlines(keepends=True)
+    if delimiter == "\t":
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines)
     header = next(reader, [])
-    lines = []
+    rows = []
     try:
         for row in reader:
             if row:
-                lines.append(Line(path, reader.line_num, _json(header, row)))
+                rows.append(Line(path, reader.line_num, _json(header, row)))
     except csv.Error as error:
         raise ManifestError(f"line {reader.line_num}: {error}", path=path) from error
-    return lines
+    return rows
 
 
 def _json(header: list[str], row: list[str]) -> bytes:

@@ -16,13 +16,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tfkd.audio.flac import encode_flac
-from tfkd.audio.reading import read_audio
+from tfkd.audio.reading import Recording, at_rate, read_recording
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.audio.waveforms import check_waveform
 from tfkd.config import PrepareConfig, TextConfig, config_digest
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
 from tfkd.corpora.splitting import split_long
+from tfkd.data.continuation import plan_to_continue
+from tfkd.data.remarks import Remarks, warn_of_texts
 from tfkd.errors import ManifestError, RecordError
 from tfkd.records import (
     UTTERANCES,
@@ -36,12 +38,14 @@ from tfkd.records import (
 )
 from tfkd.storage.files import sha256_of_text
 from tfkd.storage.scratch import scratch_folder
-from tfkd.text import extra_characters_of, normalise
+from tfkd.text import extra_characters_of, transcript_of
 
 _LOG = logging.getLogger("tfkd")
 _NAMED_REJECTIONS = 3
 _MEND = "mend them, or raise prepare.max_rejected_share (--max-rejected-share)"
 _MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
+_ALLOW = "prepare.allow_commands (--allow-commands) runs it"
+_NO_FILE = "no such file {} (relative paths are seen from the manifest, then the working folder)"
 _TOO_LONG_ADVICE = {
     "reject": "; prepare.too_long: split cuts recordings without text in their pauses",
     "split": "; nothing tells where its text would have to be cut: cut both, or leave the text out",
@@ -89,10 +93,11 @@ def prepare_corpus(
       is_kept: whether the store outlives the command, so that errors may refer to it.
     """
     listed, remedy = (out, _MEND) if is_kept else (None, _MEND_OR_PREPARE)
-    utterances, rejections = corpus
+    utterances, rejections = _usable(corpus, config)
     total = len(utterances) + len(rejections)
     unusable = [*rejections, *filter(None, map(_missing, utterances))]
     check_rejected_share(unusable, total, config, source, remedy=remedy)
+    warn_of_texts(source, utterances, config.text.extra_characters, config.tags)
     pieces: list[Piece] = []
     if config.too_long == "split":
         utterances, pieces = split_long(
@@ -110,6 +115,8 @@ def prepare_corpus(
         sources={"corpus": _corpus_identity(utterances)},
         shard_size=config.shard_size,
     )
+    remarks = Remarks()
+    plan = plan_to_continue(out, plan, by_id, lambda each: _record(each, config, Remarks()))
     with StoreWriter(out, plan) as writer:
         pending = writer.pending_shards()
         count = sum(len(plan.shards[number]) for number in pending)
@@ -120,8 +127,9 @@ def prepare_corpus(
             for number in pending:
                 refused: list[Rejection] = []
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
-                results = pool.map(lambda utterance: _record(utterance, config), own)
+                results = pool.map(lambda each: _record(each, config, remarks), own)
                 writer.write_shard(number, _accepted(results, refused, bar), refused)
+        remarks.report(source, listed)
         all_refused = writer.write_rejections(rejections)
         check_rejected_share(all_refused, total, config, source, listed, remedy)
         return writer.complete(rejections, pieces)
@@ -138,23 +146,36 @@ def _accepted(
             yield result
 
 
-def _record(utterance: Utterance, config: PrepareConfig) -> UtteranceRecord | Rejection:
+def _usable(corpus: Corpus, config: PrepareConfig) -> Corpus:
+    """The corpus with nothing but transcripts for texts, and commands that may be run."""
+    utterances: list[Utterance] = []
+    rejections = list(corpus[1])
+    for utterance in corpus[0]:
+        command = utterance.command
+        if command is not None and command.is_needed and not config.allow_commands:
+            detail = f"its audio is what a command makes of its file: {command} ({_ALLOW})"
+            rejections.append(_rejection(utterance, "needs_command", detail))
+            continue
+        if _transcript(utterance, config) is None:
+            utterance = dataclasses.replace(utterance, text=None)
+        if not config.allow_commands:
+            utterance = dataclasses.replace(utterance, command=None)
+        utterances.append(utterance)
+    return utterances, rejections
+
+
+def _transcript(utterance: Utterance, config: PrepareConfig) -> str | None:
+    extra = config.text.extra_characters
+    return transcript_of(utterance.text, extra_characters=extra, tags=config.tags).text
+
+
+def _record(
+    utterance: Utterance, config: PrepareConfig, remarks: Remarks
+) -> UtteranceRecord | Rejection:
     """The record of one utterance, or why there is none."""
-    text = utterance.text
-    if text is not None:
-        text = normalise(text, extra_characters=config.text.extra_characters)
-        if not text:
-            return _rejection(utterance, "empty_transcript", f"nothing left of {utterance.text!r}")
-    # What is left of these could not be cut, for a reason that decoding tells.
-    is_to_be_cut = config.too_long == "split" and text is None
     try:
-        waveform = read_audio(
-            utterance.audio,
-            sample_rate_hz=config.sample_rate_hz,
-            start_seconds=utterance.start_seconds,
-            end_seconds=utterance.end_seconds,
-            max_seconds=math.inf if is_to_be_cut else config.max_seconds,
-        )
+        recording = _read(utterance, config)
+        waveform = recording.waveform
         check_waveform(
             waveform,
             config.sample_rate_hz,
@@ -162,22 +183,45 @@ def _record(utterance: Utterance, config: PrepareConfig) -> UtteranceRecord | Re
             max_seconds=config.max_seconds,
         )
     except UnusableAudio as error:
-        advice = _TOO_LONG_ADVICE[config.too_long] if error.reason == "too_long" else ""
-        return _rejection(utterance, error.reason, error.message + advice)
+        return _rejection(utterance, error.reason, _detail(error, utterance, config))
+    remarks.add(utterance.utterance_id, recording.remarks)
     return UtteranceRecord(
         utterance_id=utterance.utterance_id,
         audio=encode_flac(waveform, config.sample_rate_hz),
         num_samples=len(waveform),
         sample_rate_hz=config.sample_rate_hz,
-        text=text,
+        text=_transcript(utterance, config),
         speaker=utterance.speaker,
     )
+
+
+def _read(utterance: Utterance, config: PrepareConfig) -> Recording:
+    # The splitter left these whole because they are unreadable; reading them gives the reason.
+    is_to_be_cut = config.too_long == "split" and utterance.text is None
+    recording = read_recording(
+        utterance.audio,
+        start_seconds=utterance.start_seconds,
+        end_seconds=utterance.end_seconds,
+        channel=utterance.channel,
+        max_seconds=math.inf if is_to_be_cut else config.max_seconds,
+        command=utterance.command,
+    )
+    return at_rate(recording, config.sample_rate_hz, str(utterance.audio))
+
+
+def _detail(error: UnusableAudio, utterance: Utterance, config: PrepareConfig) -> str:
+    """What is wrong, and what to do about it."""
+    if error.reason == "too_long":
+        return error.message + _TOO_LONG_ADVICE[config.too_long]
+    if error.reason == "missing_file":
+        return _NO_FILE.format(utterance.audio)
+    return f"{error.message} ({error.remedy})" if error.remedy else error.message
 
 
 def _missing(utterance: Utterance) -> Rejection | None:
     if os.path.isfile(utterance.audio):  # Path.is_file raises for names that no file can have.
         return None
-    return _rejection(utterance, "missing_file", "no such file")
+    return _rejection(utterance, "missing_file", _NO_FILE.format(utterance.audio))
 
 
 def _rejection(utterance: Utterance, reason: str, detail: str) -> Rejection:
@@ -191,7 +235,11 @@ def _digest(config: PrepareConfig) -> str:
 
 
 def _corpus_identity(utterances: Sequence[Utterance]) -> str:
-    """Digest of what the store depends on: every utterance, and its file's size and age."""
+    """Digest of what the store depends on: every utterance, and its file's size and age.
+
+    Age stands for content, which would take as long to read as the whole corpus. Where it alone has
+    changed, `plan_to_continue` compares the contents.
+    """
     rows = []
     for utterance in utterances:
         try:
@@ -207,6 +255,9 @@ def _corpus_identity(utterances: Sequence[Utterance]) -> str:
                 utterance.speaker,
                 utterance.start_seconds,
                 utterance.end_seconds,
+                # Stores of earlier versions know neither.
+                *([f"channel {utterance.channel}"] if utterance.channel is not None else []),
+                *([str(utterance.command)] if utterance.command else []),
                 *file,
             ]
         )

@@ -2,7 +2,6 @@
 
 from tfkd.text.normalisation import extra_characters_of, normalise
 from tfkd.text.tags import without_tags
-from tfkd.text.transcripts import Transcript, transcript_of
 from tfkd.text.tokenizers import (
     EOS_ID,
     FIRST_PIECE_ID,
@@ -17,6 +16,7 @@ from tfkd.text.tokenizers import (
     train_tokenizer,
     vocab_size_of,
 )
+from tfkd.text.transcripts import Transcript, transcript_of
 
 __all__ = [
     "EOS_ID",

@@ -32,8 +32,9 @@ def normalise(text: str, *, extra_characters: str = "") -> str:
     apostrophe that is not inside a word. White space is folded. Applying the rule again changes
     nothing.
 
-    The letter I becomes i in every language, and so does the Turkish \u0130; \u0131 stays as it is. Who
-    writes Turkish or Azeri in capitals lowers it by its own rule first.
+    The letter I becomes i in every language, and so does the Turkish I with a dot (U+0130), without
+    the combining dot that Unicode gives it; U+0131, i without a dot, stays. Turkish or Azeri in
+    capitals is to be lowered by its own rule first.
 
     Args:
       extra_characters: kept too, as they stand after NFKC and lower case; U+200C and U+200D among
@@ -43,7 +44,7 @@ def normalise(text: str, *, extra_characters: str = "") -> str:
     >>> normalise("Don\u2019t STOP: micro\u00adphone, \u0130zmir!")
     "don't stop microphone izmir"
     """
-    text = _visible(text, extra_characters)
+    text = visible(text, extra_characters)
     # The accent that stands for an apostrophe would fall apart in NFKC, so apostrophes come first;
     # some come out of NFKC, so they come again. Lower case can undo NFKC.
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
@@ -56,7 +57,8 @@ def normalise(text: str, *, extra_characters: str = "") -> str:
     return " ".join(text.split())
 
 
-def _visible(text: str, kept: str) -> str:
+def visible(text: str, kept: str = "") -> str:
+    """The text without characters that are not seen, but for those in `kept`."""
     if text.isascii():
         return text
     return "".join(

@@ -8,7 +8,10 @@ References:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+# Brackets in brackets are taken out to this depth.
+_MOST_NESTED = 4
 _SQUARE = re.compile(r"\[[^\[\]]*\]")
 _CURLY = re.compile(r"\{[^{}]*\}")
 _ANGLE = re.compile(r"<[^\W\d_/!][^<>]{0,60}>|</[^<>]{0,60}>|<![^<>]{0,60}>")
@@ -19,19 +22,23 @@ _VARIANT = re.compile(r"(?<=\w)\(\d+\)")
 _PLUSES = re.compile(r"\+\+[^+\s]{1,40}\+\+")
 _STARS = re.compile(r"\*([^*]{1,40})\*")
 # Round brackets and stars hold words that were said as well: there, only these are tags.
-_SOUNDS = frozenset(
-    "applause applauding beep blank_audio breath breathing breathes clapping click clears_throat "
-    "cheering chuckle chuckles clicking cough coughing coughs crosstalk crying gasp gasps groans "
-    "hesitation hum humming inaudible indiscernible laugh laughing laughs laughter lipsmack mumble "
-    "mumbles music music_playing noise background_noise background_music no_audio no_speech pause "
-    "pauses scoffs sigh sighing sighs silence silent singing smack sneeze sniffing sniffs "
-    "speaking_foreign_language static unclear unintelligible whispering whistling yawn".split()
-)
+_SOUNDS = {
+    "applause", "applauding", "beep", "blank_audio", "breath", "breathing", "breathes",
+    "clapping", "click", "clears_throat", "cheering", "chuckle", "chuckles", "clicking",
+    "cough", "coughing", "coughs", "crosstalk", "crying", "gasp", "gasps", "groans",
+    "hesitation", "hum", "humming", "inaudible", "indiscernible", "laugh", "laughing",
+    "laughs", "laughter", "lipsmack", "mumble", "mumbles", "music", "music_playing",
+    "noise", "background_noise", "background_music", "no_audio", "no_speech", "pause",
+    "pauses", "scoffs", "sigh", "sighing", "sighs", "silence", "silent", "singing",
+    "smack", "sneeze", "sniffing", "sniffs", "speaking_foreign_language", "static",
+    "unclear", "unintelligible", "whispering", "whistling", "yawn",
+}  # fmt: skip
 # Something was said that nobody wrote down.
-_UNWRITTEN = frozenset(
-    "unk unknown unintelligible inaudible unclear indiscernible incomprehensible spn spoken_noise "
-    "foreign foreign_language speaking_foreign_language other crosstalk overlap xxx garbage".split()
-)
+_UNWRITTEN = {
+    "unk", "unknown", "unintelligible", "inaudible", "unclear", "indiscernible",
+    "incomprehensible", "spn", "spoken_noise", "foreign", "foreign_language",
+    "speaking_foreign_language", "other", "crosstalk", "overlap", "xxx", "garbage",
+}  # fmt: skip
 
 
 def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
@@ -91,9 +98,9 @@ def is_unwritten(tag: str) -> bool:
     return name in _UNWRITTEN or not name
 
 
-def _repeated(pattern: re.Pattern, drop, text: str) -> str:
+def _repeated(pattern: re.Pattern, drop: Callable[[re.Match], str], text: str) -> str:
     """Brackets may stand in brackets: the inner ones go first."""
-    while pattern.search(text):
+    for _ in range(_MOST_NESTED):
         text = pattern.sub(drop, text)
     return text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfkd.text.normalisation import normalise
+from tfkd.text.normalisation import normalise, visible
 from tfkd.text.tags import is_unwritten, without_tags
 
 
@@ -21,7 +21,9 @@ class Transcript:
     tags: tuple[str, ...] = ()
 
 
-def transcript_of(text: str | None, *, extra_characters: str = "", tags: str = "drop") -> Transcript:
+def transcript_of(
+    text: str | None, *, extra_characters: str = "", tags: str = "drop"
+) -> Transcript:
     """Normalises a transcript, and decides what one without words means.
 
     The rule: an empty one, or one of nothing but tags of sounds ([noise], <sil>), says that nothing
@@ -42,5 +44,5 @@ def transcript_of(text: str | None, *, extra_characters: str = "", tags: str = "
     words = normalise(said, extra_characters=extra_characters)
     if words:
         return Transcript(words, found)
-    says_nothing = not said.strip() and not any(map(is_unwritten, found))
+    says_nothing = not visible(said).strip() and not any(map(is_unwritten, found))
     return Transcript("" if says_nothing else None, found)

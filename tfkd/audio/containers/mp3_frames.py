@@ -30,6 +30,9 @@ _KILOBITS = {
 _SURE_FRAMES = 3
 _MAX_LEADING_BYTES = 1 << 16
 _VBRI_AT = 36
+_ENCODERS = (b"LAME", b"Lavc", b"Lavf")
+# Samples that a decoder leaves out at the start, whatever the header says.
+_DECODER_DELAY = 529
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ class _LengthHeader:
 
     Attributes:
       is_read: whether decoders know it; that of Fraunhofer they do not.
+      silence: samples at both ends that the encoder added, and a decoder leaves out.
     """
 
     frames: int
     is_read: bool
+    silence: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,9 @@ def examine_mp3(file: BinaryIO, name: str) -> Container | None:
         rest = _Stream(start + frame.num_bytes, stream.end, stream.count - 1)
         return replace(_with_length(data, rest.start, frame, rest), remarks=remarks)
     lacking = frame.num_samples if remarks else 0
-    return Container(skip=start, may_lack=lacking, remarks=remarks)
+    # Where the rest of the header is damaged, a decoder may guess the length.
+    least = header.frames * frame.num_samples - header.silence - frame.num_samples - _DECODER_DELAY
+    return Container(skip=start, num_samples=least, may_lack=lacking, remarks=remarks)
 
 
 def _frame(data: bytes, start: int) -> _Frame | None:
@@ -173,11 +180,20 @@ def _length_header(data: bytes, start: int, frame: _Frame) -> _LengthHeader | No
     """What the first frame says of the length; None if it holds audio, too."""
     tag = data[start + 4 + frame.side_bytes : start + frame.num_bytes]
     if tag[:4] in (b"Xing", b"Info") and len(tag) >= 12 and tag[7] & 1:
-        return _LengthHeader(int.from_bytes(tag[8:12], "big"), is_read=True)
+        return _LengthHeader(int.from_bytes(tag[8:12], "big"), True, _added_silence(tag))
     tag = data[start + _VBRI_AT : start + frame.num_bytes]
     if tag[:4] == b"VBRI" and len(tag) >= 18:
         return _LengthHeader(int.from_bytes(tag[14:18], "big"), is_read=False)
     return None
+
+
+def _added_silence(tag: bytes) -> int:
+    """What LAME's part of a header says, which stands behind the fields that its flags name."""
+    at = 8 + sum(size for bit, size in enumerate((4, 4, 100, 4)) if tag[7] >> bit & 1)
+    if tag[at : at + 4] not in _ENCODERS or len(tag) < at + 24:
+        return 0
+    start_and_end = int.from_bytes(tag[at + 21 : at + 24], "big")
+    return (start_and_end >> 12) + (start_and_end & 0xFFF)
 
 
 def _compare(name: str, declared: int, found: int) -> tuple[str, ...]:

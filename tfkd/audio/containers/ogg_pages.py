@@ -135,6 +135,7 @@ def _check_crc(page: bytes, start: int, name: str) -> None:
 def _check_order(pages: Sequence[_Page], name: str) -> None:
     """Refuses missing pages, repeated ones, and a stream that begins after audio of another."""
     expected: dict[int, int] = {}
+    ended: set[int] = set()
     has_audio = False
     for page in pages:
         if page.stream not in expected:
@@ -147,6 +148,10 @@ def _check_order(pages: Sequence[_Page], name: str) -> None:
         elif page.number != expected[page.stream]:
             missing = f"page {page.number} follows page {expected[page.stream] - 1}"
             raise damaged(name, f"{missing}: pages are missing or repeated")
+        if page.stream in ended:
+            raise joined(name, f"the page at byte {page.start} follows the last one of its stream")
+        if page.flags & _LAST:
+            ended.add(page.stream)
         has_audio |= page.granule not in (0, _NO_GRANULE)
         expected[page.stream] = (page.number + 1) & 0xFFFFFFFF
 

@@ -114,8 +114,9 @@ def _layout(file: BinaryIO) -> _Layout | None:
 
 
 def _chunks(file: BinaryIO, layout: _Layout) -> Iterator[_Chunk]:
+    size = file.seek(0, os.SEEK_END)
     position = layout.first
-    while (chunk := layout.chunk(file, position)) is not None and chunk.size >= 0:
+    while position < size and (chunk := layout.chunk(file, position)) and chunk.size >= 0:
         yield chunk
         position = layout.after(chunk)
 

@@ -205,7 +205,8 @@ def _extended(number: bytes) -> float:
 
 def _caf_chunks(file: BinaryIO, position: int) -> Iterator[tuple[bytes, int, int]]:
     """Letters, start and size of each chunk from `position` on."""
-    while True:
+    file_size = file.seek(0, os.SEEK_END)
+    while position < file_size:
         file.seek(position)
         head = file.read(12)
         if len(head) < 12:

@@ -1,0 +1,225 @@
+"""Manifests of other toolkits: their fields, their forms, and ids where they have none."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from tfkd.corpora import Utterance, read_corpus
+from tfkd.errors import ManifestError
+
+
+def write(path: Path, *rows: dict | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"audio": "a.wav", "sentence": "two"}, {"text": "two"}),
+        ({"file_name": "a.wav", "transcription": "two"}, {"text": "two"}),
+        ({"audio": {"path": "a.wav", "bytes": None}, "text": "two"}, {"text": "two"}),
+        ({"audio_filename": "a.wav", "text": "two"}, {"text": "two"}),
+        (
+            {"wav": "{data_root}/a.wav", "words": "two", "spk_id": 7},
+            {"text": "two", "speaker": "7"},
+        ),
+        ({"path": "a.wav", "sentence": "two", "client_id": "c"}, {"text": "two", "speaker": "c"}),
+        ({"audio": "a.wav", "start": 0.5, "end": 1}, {"start_seconds": 0.5, "end_seconds": 1.0}),
+        ({"audio": "a.wav", "start": 0.5, "stop": 1}, {"start_seconds": 0.5, "end_seconds": 1.0}),
+        ({"audio": "a.wav", "begin": 2, "duration": 1}, {"start_seconds": 2.0, "end_seconds": 3.0}),
+        ({"audio": "a.wav", "channel": 1}, {"channel": 1}),
+        ({"audio": "a.wav", "channel_selector": [1]}, {"channel": 1}),
+        ({"audio": "a.wav", "channel": "average"}, {}),
+        ({"audio": "a.wav", "text": float("nan"), "speaker": float("nan")}, {}),
+        ({"audio": "a.wav", "speaker": ["x"], "duration": "long"}, {}),
+        ({"audio": "a.wav", "duration": float("nan"), "offset": None}, {}),
+    ],
+)
+def test_the_names_of_other_toolkits_are_known(tmp_path, row, expected):
+    utterances, rejections = read_corpus(write(tmp_path / "m.jsonl", {**row, "id": "u"}))
+    assert rejections == []
+    assert utterances == [Utterance("u", tmp_path / "a.wav", **expected)]
+
+
+def test_names_that_are_not_known_are_named_once(tmp_path, caplog):
+    rows = [{"audio": f"{n}.wav", "txt": "one", "duration": 1, "up_votes": 2} for n in range(3)]
+    utterances, _ = read_corpus(write(tmp_path / "m.jsonl", *rows))
+    assert [each.text for each in utterances] == [None] * 3
+    (message,) = caplog.messages
+    assert "'txt' (3 x, did you mean 'text'?)" in message
+    assert "up_votes" not in message
+
+
+def test_what_is_known_needs_no_warning(tmp_path, caplog):
+    row = {"audio_filepath": "a.wav", "duration": 1.5, "text": "x", "lang": "en", "gender": "f"}
+    read_corpus(write(tmp_path / "m.json", row))
+    assert caplog.messages == []
+
+
+def test_parts_of_one_file_get_ids_of_their_own(tmp_path):
+    rows = [{"audio_filepath": "talk.wav", "offset": n, "duration": 1.0} for n in (0.0, 1.0)]
+    rows.append({"audio_filepath": "other.wav"})
+    utterances, rejections = read_corpus(write(tmp_path / "m.json", *rows))
+    ids = [each.utterance_id for each in utterances]
+    assert ids == ["talk-0.00-1.00", "talk-1.00-2.00", "other"]
+    assert rejections == []
+
+
+def test_files_of_one_name_get_ids_of_their_own(tmp_path):
+    names = ["s1/SA1.wav", "s2/SA1.wav", "s2/SA2.wav", "/x/SA1.wav"]
+    rows = [{"audio_filepath": name, "duration": 1.0} for name in names]
+    utterances, _ = read_corpus(write(tmp_path / "m.json", *rows))
+    assert [each.utterance_id for each in utterances] == ["s1/SA1", "s2/SA1", "SA2", "x/SA1"]
+
+
+def test_channels_of_one_file_get_ids_of_their_own(tmp_path):
+    rows = [{"audio": "call.wav", "channel": channel} for channel in (0, 1)]
+    utterances, _ = read_corpus(write(tmp_path / "m.jsonl", *rows))
+    assert [each.utterance_id for each in utterances] == ["call-channel0", "call-channel1"]
+
+
+def test_common_voice_of_several_folders_keeps_its_ids_apart(tmp_path):
+    path = write(tmp_path / "t.tsv", "path\tsentence", "a/1.mp3\tone", "b/1.mp3\ttwo")
+    assert [each.utterance_id for each in read_corpus(path)[0]] == ["a/1", "b/1"]
+
+
+ROWS = [{"audio": "a.wav", "text": "one"}, {"audio": "b.wav", "text": "two"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("array.json", json.dumps(ROWS)),
+        ("array.jsonl", json.dumps(ROWS, indent=2)),
+        ("pretty.json", "\n".join(json.dumps(row, indent=2) for row in ROWS)),
+        ("objects.json", "  " + json.dumps(ROWS[0], indent=4) + json.dumps(ROWS[1])),
+        ("lines.jsonl", "\n".join(map(json.dumps, ROWS))),
+        ("speechbrain.json", json.dumps({"a": {"wav": "a.wav", "words": "one", "length": 1.0},
+                                         "b": {"wav": "b.wav", "words": "two"}}, indent=2)),
+        ("speechbrain2.json", json.dumps({"a": {"wav": "{data_root}/a.wav", "wrd": "one"},
+                                          "b": {"wav": "b.wav", "wrd": "two"}})),
+        ("sb.csv", "ID,duration,wav,spk_id,wrd\na,1.0,$data_root/a.wav,,one\nb,1.0,b.wav,,two\n"),
+        ("hf.csv", 'file_name,transcription\na.wav,"one"\r\nb.wav,two'),
+        ("ds.tsv", "wav_filename\twav_filesize\ttranscript\na.wav\t9\tone\nb.wav\t9\ttwo\n"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_every_form_is_read(tmp_path, name, content, is_packed):
+    path = tmp_path / (f"{name}.gz" if is_packed else name)
+    data = content.encode("utf-8-sig")
+    path.write_bytes(gzip.compress(data) if is_packed else data)
+    assert read_corpus(path) == (
+        [Utterance("a", tmp_path / "a.wav", "one"), Utterance("b", tmp_path / "b.wav", "two")],
+        [],
+    )
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_folders_of_hugging_face_are_read(tmp_path, name):
+    lines = ["file_name,transcription", "a.wav,one"]
+    rows = lines if name.endswith("csv") else [{"file_name": "a.wav", "transcription": "one"}]
+    write(tmp_path / name, *rows)
+    assert read_corpus(tmp_path)[0] == [Utterance("a", tmp_path / "a.wav", "one")]
+
+
+def cut(**changes) -> dict:
+    recording = {
+        "id": "r",
+        "sources": [{"type": "file", "channels": [0, 1], "source": "a.wav"}],
+        "sampling_rate": 16000,
+        "num_samples": 160000,
+        "duration": 10.0,
+    }
+    supervision = {"id": "s", "recording_id": "r", "start": 0.5, "duration": 2.0, "text": "one"}
+    return {
+        "id": "c",
+        "start": 3.0,
+        "duration": 4.0,
+        "channel": 1,
+        "type": "MonoCut",
+        "supervisions": [{**supervision, "speaker": "p"}],
+        "recording": recording,
+        **changes,
+    }
+
+
+def test_cuts_of_lhotse_are_read(tmp_path):
+    path = tmp_path / "cuts.jsonl.gz"
+    rows = [cut(), cut(id="d", supervisions=[])]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    audio = tmp_path / "a.wav"
+    assert read_corpus(path) == (
+        [
+            Utterance("c", audio, "one", "p", 3.5, 5.5, channel=1),
+            Utterance("d", audio, None, None, 3.0, 7.0, channel=1),
+        ],
+        [],
+    )
+
+
+def test_recordings_of_lhotse_are_audio_without_text(tmp_path):
+    path = write(tmp_path / "recordings.jsonl", cut()["recording"])
+    assert read_corpus(path)[0] == [Utterance("r", tmp_path / "a.wav")]
+
+
+@pytest.mark.parametrize(
+    ("row", "detail"),
+    [
+        (cut()["supervisions"][0], "names no audio"),
+        (cut(supervisions=cut()["supervisions"] * 2), "not one supervision"),
+        (cut(recording={"sources": [{"type": "url", "source": "http://x"}]}), "of type 'url'"),
+        (cut(recording=None), "names no recording"),
+        (cut(channel=[0, 1]), "channel [0, 1] is not"),
+    ],
+)
+def test_what_lhotse_has_and_tfkd_has_not_is_named(tmp_path, row, detail):
+    _, (rejection,) = read_corpus(write(tmp_path / "m.jsonl", row))
+    assert detail in rejection.detail
+
+
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        ("[" * 5000, "not JSON"),
+        ("\0", "not JSON"),
+        ("{" * 9000, "not JSON"),
+        ("5", "not a JSON obj"),
+    ],
+)
+def test_what_is_no_manifest_is_one_line(tmp_path, line, detail):
+    _, (rejection,) = read_corpus(write(tmp_path / "m.jsonl", line))
+    assert detail in rejection.detail
+    assert "\n" not in rejection.detail
+
+
+def test_a_row_of_other_length_is_rejected(tmp_path):
+    path = write(tmp_path / "t.csv", "ID,wav,wrd", "a,a.wav,one", "b,b.wav")
+    utterances, (rejection,) = read_corpus(path)
+    assert len(utterances) == 1
+    assert rejection.source.endswith("t.csv:3")
+
+
+def test_a_table_without_audio_names_its_columns(tmp_path):
+    with pytest.raises(ManifestError, match="names no column of audio: id, words"):
+        read_corpus(write(tmp_path / "t.csv", "id,words", "a,b"), "table")
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    path = tmp_path / "m.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"audio": "a.wav"}\n' * 100)[:-20])
+    with pytest.raises(ManifestError, match="m.jsonl.gz: cannot read"):
+        read_corpus(path)
+
+
+def test_a_file_without_line_ends_does_not_fill_the_memory(tmp_path):
+    path = tmp_path / "m.jsonl.gz"
+    path.write_bytes(gzip.compress(b" " * (1 << 25)))
+    with pytest.raises(ManifestError, match="line 1 is longer than"):
+        read_corpus(path)

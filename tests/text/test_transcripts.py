@@ -1,0 +1,76 @@
+"""Tags that nobody said, and what a transcript without words means."""
+
+from __future__ import annotations
+
+import pytest
+
+from tfkd.text import normalise, transcript_of, without_tags
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[noise] uh yeah [laughter] <unk>", "uh yeah"),
+        ("HELLO <COMMA> WORLD <PERIOD>", "hello world"),
+        ("{BREATH} and(2) so <sil>", "and so"),
+        ("[laughter-yes] i w[ent]- there", "yes i w there"),
+        ("((i think)) so (( )) (laughter)", "i think so"),
+        ("the fbi (federal bureau) said", "the fbi federal bureau said"),
+        ("(coughs) *sighs* ++UM++ well *really*", "well really"),
+        ("[[inner] outer] <i>word</i> <foreign language> </s>", "word"),
+        ("[BLANK_AUDIO] (clears throat) ok", "ok"),
+        ("a < b and c > d", "a b and c d"),
+        ("[unclosed and <open", "unclosed and open"),
+        ("don't", "don't"),
+    ],
+)
+def test_tags_are_not_words(text, expected):
+    assert transcript_of(text).text == expected
+
+
+def test_tags_may_be_kept():
+    found = transcript_of("[noise] uh <COMMA>", tags="keep")
+    assert (found.text, found.tags) == ("noise uh comma", ())
+
+
+@pytest.mark.parametrize("kept", ["[]", "<", "{}", "()", "+", "*"])
+def test_brackets_of_the_vocabulary_are_left(kept):
+    text = "[a] <b> {c} (noise) ++d++ *noise*"
+    rest, tags = without_tags(text, kept)
+    assert len(tags) == 5
+    assert any(character in rest for character in kept)
+    assert "a" not in normalise(rest) or "[" in kept
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("", ""),
+        ("  \t", ""),
+        ("\ufeff", ""),
+        ("[noise]", ""),
+        ("<sil> <sil>", ""),
+        ("(laughter)", ""),
+        ("-", None),
+        ("_", None),
+        (" ... ", None),
+        ("?", None),
+        ("<unk>", None),
+        ("(())", None),
+        ("[noise] [unintelligible]", None),
+        ("[noise] -", None),
+        ("[]", None),
+    ],
+)
+def test_what_a_transcript_without_words_means(text, expected):
+    assert transcript_of(text).text == expected
+
+
+def test_the_tags_are_named():
+    assert transcript_of("<SIL> yes [noise]").tags == ("[noise]", "<SIL>")
+
+
+def test_many_brackets_take_no_long_time():
+    assert transcript_of("[" * 20_000 + "a" + "]" * 20_000).text is None
+    assert transcript_of("<a" * 20_000 + "(b" * 20_000).text

@@ -1,0 +1,78 @@
+"""What preparation forgave: named in the log, and each in a file of the store."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from tfkd.corpora import Utterance
+from tfkd.storage.files import atomic_write
+from tfkd.text import transcript_of
+
+REMARKS = "remarks.jsonl"
+_LOG = logging.getLogger("tfkd")
+_NAMED = 3
+_NAMED_TAGS = 8
+
+
+class Remarks:
+    """Collects what is to be said of recordings that were read although something is odd."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[str, ...]] = {}
+
+    def add(self, utterance_id: str, remarks: tuple[str, ...]) -> None:
+        """Keeps the remarks on one utterance, if there are any."""
+        if remarks:
+            self._rows[utterance_id] = remarks
+
+    def report(self, source: str | Path, out: str | Path | None) -> None:
+        """Logs how many there are, with examples, and adds all to `remarks.jsonl` of a store."""
+        if not self._rows:
+            return
+        listed = "" if out is None else f"; all are in {Path(out) / REMARKS}"
+        examples = [f"{key}: {'; '.join(self._rows[key])}" for key in sorted(self._rows)[:_NAMED]]
+        _LOG.warning(
+            "%s: %d utterances were read although something is odd, for example %s%s",
+            *(source, len(self._rows), " | ".join(examples), listed),
+        )
+        if out is not None:
+            self._write(Path(out) / REMARKS)
+
+    def _write(self, path: Path) -> None:
+        # An earlier run, which was killed, may have left those of its own shards.
+        before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        rows = [
+            json.dumps({"utterance_id": key, "remark": remark}, ensure_ascii=False)
+            for key, remarks in self._rows.items()
+            for remark in remarks
+        ]
+        with atomic_write(path) as file:
+            for row in sorted({*before, *rows}):
+                file.write(row.encode(errors="backslashreplace") + b"\n")
+
+
+def warn_of_texts(
+    source: str | Path, utterances: Iterable[Utterance], extra_characters: str, tags: str
+) -> None:
+    """Says what becomes of transcripts: tags that were left out, and utterances without any."""
+    found: Counter[str] = Counter()
+    with_tags = without_text = total = 0
+    for utterance in utterances:
+        transcript = transcript_of(utterance.text, extra_characters=extra_characters, tags=tags)
+        found.update(transcript.tags)
+        with_tags += bool(transcript.tags)
+        without_text += transcript.text is None
+        total += 1
+    if with_tags:
+        _LOG.warning(
+            "%s: %d of %d transcripts hold tags, which are left out: %s (prepare.tags=keep keeps "
+            "the words in them)",
+            *(source, with_tags, total),
+            ", ".join(f"{tag} ({n} x)" for tag, n in found.most_common(_NAMED_TAGS)),
+        )
+    if 0 < without_text < total:
+        _LOG.warning("%s: %d of %d utterances have no transcript", source, without_text, total)
