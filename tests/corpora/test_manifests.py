@@ -90,6 +90,12 @@ def test_common_voice_of_several_folders_keeps_its_ids_apart(tmp_path):
     assert [each.utterance_id for each in read_corpus(path)[0]] == ["a/1", "b/1"]
 
 
+def test_clips_may_be_named_with_their_folder(tmp_path):
+    path = write(tmp_path / "t.tsv", "path\tsentence", "clips/x.wav\tone")
+    write(tmp_path / "clips/x.wav")
+    assert read_corpus(path)[0] == [Utterance("x", tmp_path / "clips/x.wav", "one")]
+
+
 ROWS = [{"audio": "a.wav", "text": "one"}, {"audio": "b.wav", "text": "two"}]
 
 

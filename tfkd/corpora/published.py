@@ -88,7 +88,13 @@ def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Uttera
     name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
     # An empty cell is one that nobody filled in.
     text, speaker = row["sentence"] or None, row.get("client_id") or None
-    return Utterance("", audio_path(clips, name), text, speaker)
+    return Utterance("", _clip(clips, name), text, speaker)
+
+
+def _clip(clips: Path, name: str) -> Path:
+    """The file in `clips` or, where the path begins with that folder, beside it."""
+    inside, beside = audio_path(clips, name), audio_path(clips.parent, name)
+    return beside if os.path.exists(beside) and not os.path.exists(inside) else inside
 
 
 def read_ljspeech(path: Path) -> Corpus:

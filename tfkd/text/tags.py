@@ -55,8 +55,9 @@ def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
       The rest of the text, and the tags.
 
     >>> from tfkd.text import without_tags
-    >>> without_tags("[noise] uh ((yeah)) and(2) <COMMA> so (laughter)")
-    (' uh  yeah  and   so  ', ('[noise]', '<COMMA>', '(laughter)'))
+    >>> rest, tags = without_tags("[noise] uh ((yeah)) and(2) <COMMA> so (laughter)")
+    >>> " ".join(rest.split()), tags
+    ('uh yeah and so', ('[noise]', '<COMMA>', '(laughter)'))
     """
     tags: list[str] = []
 
