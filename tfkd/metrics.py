@@ -68,6 +68,12 @@ def score(
     References:
       Bisani & Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance
       evaluation", ICASSP (the utterance is the unit that is resampled).
+
+    >>> rate = tfkd.score(["turn the light on", "stop"], ["turn light on", "stop it"])
+    >>> rate.wer, rate.deletions, rate.insertions, rate.words
+    (0.4, 1, 1, 5)
+    >>> rate.wer_low <= rate.wer <= rate.wer_high
+    True
     """
     references, hypotheses = _folded(references), _folded(hypotheses)
     _check_lengths(samples, references, hypotheses)

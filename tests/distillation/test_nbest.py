@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -164,6 +165,53 @@ def test_ids_are_read_as_in_manifests(tmp_path):
 def test_a_log_prob_that_rounding_made_positive_is_one(tmp_path):
     path = written(tmp_path / "nbest.jsonl", line({"text": "x", "log_prob": 1e-6}))
     assert read(path, "a1") == [(Hypothesis("x", log_prob=1e-6),)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps([line("x")]).encode(), r"is a JSON array, not JSON Lines \(.*jq -c '\.\[\]'"),
+        (b"\n [\n", "is a JSON array"),
+        (b"\xef\xbb\xbf[{}]", "is a JSON array"),
+        (json.dumps(line("x"), indent=2).encode(), "is JSON over several lines"),
+        (gzip.compress(json.dumps(line("x")).encode()), "is a gzip file"),
+        (json.dumps(line("x")).encode("utf-16"), "is UTF-16"),
+    ],
+)
+def test_files_of_other_forms_are_named(tmp_path, content, message):
+    path = tmp_path / "nbest.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=message):
+        NBestList.scan(path)
+
+
+def scored(*log_probs: float, utterance_id: str, **others: float) -> dict:
+    texts = ["a", "b", "c", "d"]
+    hypotheses = [{"text": t, "log_prob": p, **others} for t, p in zip(texts, log_probs)]
+    return line(*hypotheses, utterance_id=utterance_id)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        # Means a token: each text would be likelier than not.
+        ([scored(-0.2, -0.3, -0.4, utterance_id="a")], "in 1 of 1 utterances the probabilities"),
+        # Costs whose sign was turned, in their own order.
+        ([scored(-9, -3, utterance_id="a"), scored(-8, -4, utterance_id="b")], "the least likely"),
+        ([scored(-0.7, -0.7, utterance_id="a"), scored(-1, -2, utterance_id="b")], None),
+        # A score ranks; log_prob need not.
+        ([scored(-9, -3, utterance_id="a", score=1.0)], None),
+        # One odd utterance of three.
+        ([scored(-9, -3, utterance_id="a")] + [scored(-1, -2, utterance_id=x) for x in "bc"], None),
+        # The same text twice is one event.
+        ([line({"text": "a", "log_prob": -0.1}, {"text": "A", "log_prob": -0.1})], None),
+        ([line({"text": "a", "log_prob": -0.1})], None),
+        ([line("a", "b")], None),
+    ],
+)
+def test_log_probs_that_cannot_be_any_are_warned_of(tmp_path, caplog, rows, said):
+    NBestList.scan(written(tmp_path / "nbest.jsonl", *rows))
+    assert (said in caplog.text) if said else not caplog.text
 
 
 def test_bytes_that_are_not_text_are_named(tmp_path):

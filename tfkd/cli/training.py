@@ -66,9 +66,11 @@ def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Names
     from tfkd.config import PrepareConfig, load_prepare_config
     from tfkd.data.preparation import utterance_store
     from tfkd.reporting.tables import profile_report
-    from tfkd.training.loop import train
+    from tfkd.training.loop import check_system, train
     from tfkd.training.profiling import Profile
 
+    # Preparing a manifest can take hours, so refuse first what could not be trained.
+    check_system(system)
     profile = Profile() if options.profile else None
     shares = _shares(options.shares, data)
     rate_hz = system.model.frontend.sample_rate_hz

@@ -11,6 +11,8 @@ may stand under `id`, may be a whole number, and the file may begin with a byte 
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,18 @@ from tfkd.records.plan import printable
 from tfkd.storage.files import sha256
 from tfkd.storage.json_files import parse_json
 from tfkd.text import normalise
+
+_LOG = logging.getLogger("tfkd")
+
+# Others may have rounded; the probabilities of different texts add up to 1 at most.
+_MOST_PROBABILITY = 1.01
+# First bytes of files that are given for n-best lists -> what they are, and what to do.
+_OTHER_FORMATS = (
+    ((b"[", b"\xef\xbb\xbf["), "a JSON array", "write a line for each entry: jq -c '.[]' FILE"),
+    ((b"{\n", b"{\r\n"), "JSON over several lines", "write a line for each object: jq -c . FILE"),
+    (b"\x1f\x8b", "a gzip file", "unpack it"),
+    ((b"\xff\xfe", b"\xfe\xff"), "UTF-16", "convert it to UTF-8"),
+)
 
 Hypotheses = tuple[Hypothesis, ...]
 
@@ -45,13 +59,18 @@ class NBestList:
     def scan(cls, path: str | Path, extra_characters: str = "") -> NBestList:
         """Reads and checks every line once.
 
+        Warns if the log_probs of the whole list look like something else: if the probabilities of
+        different hypotheses add up to more than one, or if the last hypothesis is the likeliest.
+
         Raises:
           ManifestError: if the file cannot be read; at the first line that is malformed, holds a
             number that is not finite, or speaks of an utterance that was there before.
         """
         path = Path(path)
         offsets: dict[str, int | None] = {}
+        doubts = _Doubts()
         try:
+            _refuse_other_formats(path)
             digest = sha256(path)
             for number, (offset, line) in enumerate(_lines_of(path), start=1):
                 if not line.strip():
@@ -63,8 +82,10 @@ class NBestList:
                 except ValueError as fault:
                     raise ManifestError(printable(f"line {number}: {fault}"), path=path) from fault
                 offsets[utterance_id] = offset if hypotheses else None
+                doubts.see(hypotheses)
         except OSError as error:
             raise ManifestError(f"cannot read: {error.strerror or error}", path=path) from error
+        doubts.warn(path)
         return cls(path, digest, extra_characters, offsets)
 
     def has_hypotheses(self, utterance_id: str) -> bool:
@@ -94,6 +115,58 @@ class NBestList:
                 if found != utterance_id:
                     raise ManifestError("was changed while it was read", path=self.path)
                 yield hypotheses
+
+
+@dataclass
+class _Doubts:
+    """Counts the utterances whose log_probs cannot be those of whole texts, best first.
+
+    One line may be odd; if many are, the numbers mean something else.
+    """
+
+    utterances: int = 0
+    above_one: int = 0
+    worst_first: int = 0
+
+    def see(self, hypotheses: Hypotheses) -> None:
+        log_probs: dict[object, float] = {}
+        for each in hypotheses:
+            if each.log_prob is not None:
+                known = log_probs.get((each.text, each.token_ids), -math.inf)
+                log_probs[each.text, each.token_ids] = max(known, each.log_prob)
+        if len(log_probs) < 2:
+            return
+        values = list(log_probs.values())
+        self.utterances += 1
+        self.above_one += sum(map(math.exp, values)) > _MOST_PROBABILITY
+        self.worst_first += hypotheses[0].score is None and values[0] < min(values[1:])
+
+    def warn(self, path: Path) -> None:
+        if self.above_one:
+            _LOG.warning(
+                "%s: in %d of %d utterances the probabilities exp(log_prob) of different "
+                "hypotheses add up to more than 1: is log_prob a mean a token, or of another "
+                "base? posterior weights would be wrong; give such values as score",
+                path,
+                self.above_one,
+                self.utterances,
+            )
+        if 2 * self.worst_first > self.utterances:
+            _LOG.warning(
+                "%s: in %d of %d utterances the first hypothesis is the least likely: is the "
+                "list sorted worst first, or is log_prob a cost?",
+                path,
+                self.worst_first,
+                self.utterances,
+            )
+
+
+def _refuse_other_formats(path: Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(64)
+    for beginnings, name, remedy in _OTHER_FORMATS:
+        if start.lstrip().startswith(beginnings):
+            raise ManifestError(f"is {name}, not JSON Lines", path=path, remedy=remedy)
 
 
 def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -34,8 +34,9 @@ class Evaluations:
     def of(self, name: str, model: Path) -> dict[str, Any]:
         """The figures of one model, taken from `known` where nothing has changed since."""
         identity = f"{model_identity(model)} on {self.store.sha256}"
-        known = self.known.get(name, {})
-        if known.get("identity") == identity and self._path(name).exists():
+        known = self.known.get(name)
+        is_known = isinstance(known, dict) and known.get("identity") == identity
+        if is_known and self._path(name).exists():
             return known
         evaluation, transcripts = evaluate(open_model(model), self.store)
         rows = (json.dumps(asdict(t), ensure_ascii=False) for t in transcripts)

@@ -173,7 +173,7 @@ class Job:
         config = config_digest(self.config.export, run.system.decoding)
         identity = {"student": run.sha256, "config": config}
         marker = out / "identity.json"
-        earlier = read_json_object(marker) if marker.exists() else {}
+        earlier = read_json_object(marker, {"files": dict}) if marker.exists() else {}
         files = earlier.pop("files", {})
         is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
         if is_ours and all(model_identity(out / path) == sha for path, sha in files.items()):

@@ -77,7 +77,22 @@ class StoreSummary:
 
 @dataclass(frozen=True)
 class Store:
-    """A finished store; made by `open_store`."""
+    """A finished store of utterances or pseudo labels; made by `open_store`.
+
+    Attributes:
+      plan: which utterance lies in which shard, and what the content was made from.
+      summary: counts; records + rejected = planned utterances.
+      marker: content of `complete.json`.
+
+    >>> labels = tfkd.open_store("work/labels")
+    >>> labels.kind
+    'pseudo_labels'
+    >>> record = labels.record(labels.index[0]["utterance_id"])
+    >>> record.hypotheses[0].log_prob <= 0  # natural logarithm of the whole sequence, EOS included
+    True
+    >>> record.utterance.audio[:4]
+    b'fLaC'
+    """
 
     directory: Path
     plan: Plan
@@ -212,13 +227,23 @@ def is_store(directory: str | Path) -> bool:
 
 
 def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
-    """Opens a finished store after weighing its shards and hashing its small files.
+    """Opens a finished store after comparing the sizes of its shards and hashing its small files.
+
+    Reads no audio. `open_verified` reads every byte.
 
     Args:
-      kind: refuse a store of another kind.
+      directory: folder that `tfkd prepare`, `tfkd label` or a StoreWriter finished.
+      kind: one of KINDS; a store of another kind is refused.
     Raises:
-      RecordError: if the store is missing, unfinished, of another kind, or disagrees with its
-        marker.
+      RecordError: if the store is missing, unfinished, of another kind, disagrees with its marker,
+        or holds shards that its plan does not know.
+
+    >>> store = tfkd.open_store("work/data/valid", kind="utterances")
+    >>> store.summary.records == len(store.index)
+    True
+    >>> record = next(store.records())
+    >>> record.num_samples / record.sample_rate_hz == store.index[0]["duration_seconds"]
+    True
     """
     directory = Path(directory)
     _check_finished(directory)
