@@ -22,7 +22,7 @@ from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.text import CharacterTokenizer
 
 COMMANDS = (
-    *("prepare", "params", "train", "label", "distill", "decode"),
+    *("prepare", "params", "fit-student", "train", "label", "distill", "decode"),
     *("evaluate", "export", "transcribe", "verify", "show"),
     *("labels-to-jsonl", "jsonl-to-labels", "report", "filter-report", "run", "sweep"),
 )
@@ -136,6 +136,10 @@ MISTAKES = [
     ("workers of a job", "run configs/demo.yaml --set teacher.training.distribution=multi_worker",
      2, "multi_worker is not for tfkd run (run tfkd train and tfkd distill on each machine)"),
     ("no data", "run configs/demo.yaml --set data_dir={dir}", 2, "train.jsonl: the train corpus"),
+    ("no size", "fit-student --teacher configs/digits.yaml --bytes 4xB --out {dir}/o", 2,
+     "--bytes '4xB' is no size"),
+    ("no such student", "fit-student --teacher {dir}/good.yaml --params 1000x --out {dir}/o", 2,
+     "no student of this architecture is so small"),
     ("no corpus", "prepare {dir}/absent.jsonl --out {dir}/o", 1, "no such file or folder"),
     ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "cannot tell the format"),
     ("file as out", "prepare {corpus}/test.jsonl --out {dir}/text.txt", 1, "cannot lock"),

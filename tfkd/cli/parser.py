@@ -74,6 +74,17 @@ def _add_preparing(add: _Add) -> None:
                   "tfkd params configs/digits.yaml")  # fmt: skip
     command.add_argument("config", nargs="+", help="system or run config")
 
+    command = add("fit-student", training.fit_student,
+                  "propose a student that fits a budget, and write its config",
+                  "tfkd fit-student --teacher configs/digits.yaml --params 9.8x "
+                  "--out work/student.yaml")  # fmt: skip
+    command.add_argument("--teacher", required=True, help="system config, or run config")
+    budget = command.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--params", metavar="9.8x", help="so many times fewer, or a number (250k)")
+    budget.add_argument("--bytes", metavar="400kB", help="of the int8 .tflite, about")
+    budget.add_argument("--rtf", metavar="0.002", help="of the .tflite on this machine, about")
+    command.add_argument("--out", required=True, help="the student's system config (YAML)")
+
 
 def _add_training(add: _Add) -> None:
     command = add("train", training.train, "train a recogniser on transcribed utterances",

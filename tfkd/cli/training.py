@@ -34,14 +34,65 @@ def params(options: argparse.Namespace) -> None:
     for name, system in systems.items():
         size = vocab_size_of(system.tokenizer)
         if size is None:
-            raise ConfigError(
-                f"{name}: the vocabulary is learned from the text, so its size is not known yet",
-                remedy="give tokenizer.alphabet",
-            )
+            raise _unknown_vocabulary(name)
         counts[name] = count_parameters(functools.partial(Recogniser, system.model, size))
     largest = max(counts.values())
     rows = [[name, f"{n:,}", f"{largest / n:.2f}x"] for name, n in counts.items()]
     print(table(["model", "parameters", "ratio"], rows))
+
+
+def fit_student(options: argparse.Namespace) -> None:
+    cost_of, budget = _budget(options)
+    from tfkd.config import load_system_config, to_yaml
+    from tfkd.models.sizing import fit_student, measured_macs_per_second, proposed
+    from tfkd.reporting.tables import human_bytes, table
+    from tfkd.storage.files import check_writable, write_text
+    from tfkd.text import vocab_size_of
+
+    check_writable(options.out)
+    teacher = load_system_config(options.teacher, "teacher")
+    vocab_size = vocab_size_of(teacher.tokenizer)
+    if vocab_size is None:
+        raise _unknown_vocabulary("teacher")
+    whole = proposed(teacher, vocab_size, measured_macs_per_second())
+    if options.params and options.params.endswith("x"):
+        budget = whole.parameters / budget
+    student = fit_student(teacher, vocab_size, lambda each: getattr(each, cost_of), budget)
+    write_text(options.out, to_yaml(student.system))
+    rows = [
+        [name, f"{each.parameters:,}", f"{whole.parameters / each.parameters:.1f}x",
+         human_bytes(each.int8_bytes), f"{each.rtf:.4f}"]
+        for name, each in (("teacher", whole), ("student", student))
+    ]  # fmt: skip
+    print(table(["model", "parameters", "ratio", "int8 .tflite, about", "RTF, about"], rows))
+    print(f"\nThe student is in {options.out}: give it to tfkd distill.")
+
+
+def _budget(options: argparse.Namespace) -> tuple[str, float]:
+    """What must not exceed which number: --params 9.8x or 250k, --bytes 400kB, --rtf 0.002."""
+    units = {"k": 1e3, "M": 1e6, "kB": 1e3, "MB": 1e6, "x": 1.0, "": 1.0}
+    for option, cost in (("params", "parameters"), ("bytes", "int8_bytes"), ("rtf", "rtf")):
+        text = getattr(options, option)
+        if text is None:
+            continue
+        digits = text.rstrip("kMBx")
+        try:
+            number = float(digits) * units[text[len(digits) :]]
+        except (ValueError, KeyError):
+            number = 0.0
+        if not 0 < number < float("inf"):
+            raise ConfigError(
+                f"--{option} {text!r} is no size", remedy="for example --params 9.8x, --bytes 400kB"
+            )
+        return cost, number
+    raise ConfigError("a budget is missing", remedy="give --params, --bytes or --rtf")
+
+
+def _unknown_vocabulary(name: str) -> ConfigError:
+    return ConfigError(
+        f"{name}: the vocabulary is learned from the text, so its size is not known yet",
+        remedy="give tokenizer.alphabet",
+    )
 
 
 def train(options: argparse.Namespace) -> None:

@@ -1,0 +1,71 @@
+"""A student that fits a budget is the widest one that does, and costs what was said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tfkd import cli
+from tfkd.config import SystemConfig, from_dict
+from tfkd.errors import ConfigError
+from tfkd.models.recogniser import Recogniser
+from tfkd.models.sizing import fit_student, narrowed, proposed
+
+VOCAB_SIZE = 15
+RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def large() -> SystemConfig:
+    settings = {"units": 64, "conv_units": 48, "layers": 2, "dropout": 0.2}
+    changed = {"model": {"encoder": settings, "decoder": {"units": 96, "dropout": 0.1}}}
+    return from_dict(SystemConfig, changed)
+
+
+def test_a_narrowed_teacher_keeps_all_but_widths_and_dropouts(large):
+    student = narrowed(large, 0.25)
+    encoder = student.model.encoder
+    assert (encoder.units, encoder.conv_units, encoder.layers) == (16, 12, 2)
+    assert (encoder.dropout, student.model.decoder.units) == (0.05, 24)
+    assert student.model.frontend == large.model.frontend
+    assert student.training.objective.kind == "seq_kd"
+    assert student.tokenizer == large.tokenizer
+
+
+def test_the_student_is_the_widest_within_the_budget(large):
+    counts = [
+        Recogniser(narrowed(large, step / 16).model, VOCAB_SIZE).count_params()
+        for step in range(1, 16)
+    ]
+    for budget in (counts[3], counts[3] + 1, counts[4] - 1):
+        found = fit_student(large, VOCAB_SIZE, lambda each: each.parameters, budget)
+        assert found.parameters == counts[3]
+        assert Recogniser(found.system.model, VOCAB_SIZE).count_params() == counts[3]
+    with pytest.raises(ConfigError, match="no student of this architecture is so small"):
+        fit_student(large, VOCAB_SIZE, lambda each: each.parameters, counts[0] - 1)
+
+
+def test_the_estimate_of_bytes_is_that_of_a_recipe_that_was_run():
+    """The size of a real export, which a change of the exporter changes with the results."""
+    results = json.loads((RECIPES / "digits.results.json").read_text())
+    config = results["config"]["student"]
+    exported = results["systems"]["export tflite-int8"]
+    vocab_size = config["tokenizer"]["vocab_size"]
+    proposal = proposed(from_dict(SystemConfig, config), vocab_size, 1e9)
+    assert proposal.parameters == exported["parameters"]
+    assert proposal.int8_bytes == pytest.approx(exported["bytes"], rel=0.1)
+
+
+def test_the_command_writes_a_config_that_tfkd_reads(tmp_path, capsys):
+    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump({"model": {"encoder": {"units": 64}}}))
+    out = tmp_path / "student.yaml"
+    cli.main(["fit-student", "--teacher", str(tmp_path / "teacher.yaml"), "--params", "5x",
+              "--out", str(out)])  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split()[0] == "student"
+    assert 5.0 <= float(lines[3].split()[2][:-1]) < 7.0
+    cli.main(["params", str(out)])
+    assert lines[3].split()[1] in capsys.readouterr().out

@@ -1,0 +1,139 @@
+"""Proposes a student: the teacher's architecture, narrowed until it fits a budget.
+
+Everything is arithmetic on the config; no weights are trained and no data is read.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfkd.config import SystemConfig, with_overrides
+from tfkd.errors import ConfigError
+from tfkd.models.recogniser import Recogniser
+
+# Settings that say how wide a part is. Depth, kernels and rates stay those of the teacher.
+_WIDTHS = ("units", "conv_units", "embedding_units", "feed_forward_units", "channels")
+_DROPOUTS = ("dropout",)
+_LEAST_WIDTH = 4
+# Heads divide the width of a layer, and vector instructions take four numbers at least.
+_MULTIPLE = 4
+# What an int8 .tflite holds besides one byte a weight: operators, scales, biases, the filterbank.
+# The file of docs/recipes/digits.results.json has 151 kB of it.
+_GRAPH_BYTES = 160_000
+# Spoken language at normal speed, in pieces of a word: how often the decoder runs.
+_TOKENS_PER_SECOND = 4.0
+# Share of real time that frontend and control flow take in a .tflite whatever the width.
+_FIXED_RTF = 0.001
+_TIMED_SIZE, _TIMED_SECONDS = 256, 0.05
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A recogniser and what it will cost.
+
+    Attributes:
+      parameters: exact.
+      int8_bytes: of the .tflite, within some ten kB.
+      rtf: of the .tflite on one thread of this machine, within a factor of two.
+    """
+
+    system: SystemConfig
+    parameters: int
+    int8_bytes: int
+    rtf: float
+
+
+def narrowed(teacher: SystemConfig, width: float) -> SystemConfig:
+    """The teacher with all widths and dropouts multiplied by `width`, ready to distil.
+
+    A smaller network overfits less, so its dropout shrinks with it.
+
+    >>> system = tfkd.load_run("work/teacher").system
+    >>> system.model.encoder.units, narrowed(system, 0.5).model.encoder.units
+    (24, 12)
+    """
+    changes = list(_scaled(teacher.model, width, "model"))
+    changes += ["training.objective.kind=seq_kd", "training.objective.num_hypotheses=4"]
+    return with_overrides(teacher, changes)
+
+
+def fit_student(
+    teacher: SystemConfig, vocab_size: int, cost: Callable[[Proposal], float], budget: float
+) -> Proposal:
+    """The widest narrowed teacher whose `cost` is within `budget`.
+
+    Raises:
+      ConfigError: if even the narrowest is beyond it.
+    """
+    macs_per_second = measured_macs_per_second()
+    steps = teacher.model.encoder.units // _MULTIPLE
+
+    @functools.cache
+    def proposal(step: int) -> Proposal:
+        return proposed(narrowed(teacher, step / steps), vocab_size, macs_per_second)
+
+    too_wide = bisect.bisect_right(range(1, steps), budget, key=lambda step: cost(proposal(step)))
+    if not too_wide:
+        raise ConfigError(
+            "no student of this architecture is so small",
+            remedy="give a teacher with fewer layers, or a larger budget",
+        )
+    return proposal(too_wide)
+
+
+def proposed(system: SystemConfig, vocab_size: int, macs_per_second: float) -> Proposal:
+    """What a recogniser of this config costs."""
+    model = Recogniser(system.model, vocab_size)
+    parameters = model.count_params()
+    encoded_per_second = 1 / model.frame_seconds
+    steps_per_second = _TOKENS_PER_SECOND * system.decoding.beam_width
+    work = (
+        _num_weights(model.encoder) * encoded_per_second
+        + _num_weights(model.decoder) * steps_per_second
+    )
+    return Proposal(
+        system=system,
+        parameters=parameters,
+        int8_bytes=parameters + _GRAPH_BYTES,
+        rtf=_FIXED_RTF + work / macs_per_second,
+    )
+
+
+def _num_weights(layer: keras.layers.Layer) -> int:
+    return sum(math.prod(variable.shape) for variable in layer.variables)
+
+
+def measured_macs_per_second() -> float:
+    """Multiply-adds a second of a matrix times a vector on this machine, the work of a device."""
+    matrix = np.ones((_TIMED_SIZE, _TIMED_SIZE), np.float32)
+    vector = np.ones(_TIMED_SIZE, np.float32)
+    products, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < _TIMED_SECONDS:
+        matrix @ vector
+        products += 1
+    return products * matrix.size / elapsed
+
+
+def _scaled(config: Any, factor: float, at: str) -> list[str]:
+    """The `key=value` overrides that scale the widths and dropouts of a model config."""
+    changes = []
+    for field in dataclasses.fields(config):
+        value, key = getattr(config, field.name), f"{at}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            changes += _scaled(value, factor, key)
+        elif field.name in _WIDTHS and value is not None:
+            width = max(_LEAST_WIDTH, _MULTIPLE * round(factor * value / _MULTIPLE))
+            changes.append(f"{key}={width}")
+        elif field.name in _DROPOUTS:
+            changes.append(f"{key}={round(factor * value, 2)}")
+    return changes
