@@ -229,7 +229,7 @@ def test_a_page_of_a_sweep_has_its_table_and_its_figures(swept, tmp_path, capsys
     results = swept[0] / "sweep" / "results.json"
     cli.main(["report", str(results), "--title", "Tones", "--out", str(page)])
     text = page.read_text()
-    assert "The best student (" in text
+    assert "best student on labels (k " in text
     for name in ("tones.pareto", "tones.curves"):
         assert f"({name}.svg)" in text
         assert (page.parent / f"{name}.svg").read_text().startswith("<?xml")

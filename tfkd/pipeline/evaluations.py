@@ -35,8 +35,8 @@ class Evaluations:
         """The figures of one model, taken from `known` where nothing has changed since."""
         identity = f"{model_identity(model)} on {self.store.sha256}"
         known = self.known.get(name)
-        is_known = isinstance(known, dict) and known.get("identity") == identity
-        if is_known and self._path(name).exists():
+        is_measured = self._path(name).exists()
+        if is_measured and isinstance(known, dict) and known.get("identity") == identity:
             return known
         evaluation, transcripts = evaluate(open_model(model), self.store)
         rows = (json.dumps(asdict(t), ensure_ascii=False) for t in transcripts)

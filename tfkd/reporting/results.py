@@ -57,35 +57,56 @@ def results_report(results: Mapping[str, Any]) -> str:
 
 
 def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each system that the best student on pseudo labels is compared with."""
+    """In sentences: how much was transcribed, what won, and how good the labels were."""
     systems, differences = results["systems"], _differences(results)
     name = results.get("student", "student-seq_kd")
-    rate = f"{100 * systems[name]['wer']:.2f} %"
     if data := results.get("training_data"):
-        yield (
-            f"{data['transcribed_utterances']} of {data['utterances']} utterances to learn from "
-            f"have a transcript ({data['transcribed_hours']:.2f} of {data['hours']:.2f} h)."
-        )
-    for other, difference in differences.items():
-        yield (
-            f"The student on pseudo labels ({name}) makes {rate} word errors, "
-            f"{_WORDS[other]} {100 * systems[other]['wer']:.2f} %: {outcome(difference)}."
+        yield transcribed_sentence(data)
+    # The baselines come first: whether labels help is what everybody asks.
+    for other in sorted(differences, key="teacher".__eq__):
+        rates = systems[name]["wer"], systems[other]["wer"]
+        yield comparison(
+            f"the student on pseudo labels ({name})", _WORDS[other], rates, differences[other]
         )
     yield from label_sentences(results.get("labels") or {})
 
 
-def outcome(difference: Mapping[str, float]) -> str:
-    """Whether the first of two systems won, by how much, and how sure that is."""
-    points = 100 * difference["wer"]
+def transcribed_sentence(data: Mapping[str, Any]) -> str:
+    """How much of the audio has transcripts."""
+    return (
+        f"{data['transcribed_utterances']} of {data['utterances']} utterances to learn from have a "
+        f"transcript ({data['transcribed_hours']:.2f} of {data['hours']:.2f} h)."
+    )
+
+
+def comparison(
+    one: str, other: str, rates: tuple[float, float], difference: Mapping[str, float]
+) -> str:
+    """Whether one of two systems won, by how much, and how sure that is.
+
+    Args:
+      rates: WER of both, as shares.
+      difference: WER of the first minus the second with its interval, as `metrics.Difference`.
+    """
+    points = f"{100 * difference['wer']:+.2f} points"
     interval = f"95 % interval {100 * difference['low']:+.2f} to {100 * difference['high']:+.2f}"
     p_value = difference.get("p_value")
-    sure = f"{interval}, p = {p_value:.3f}" if p_value is not None else interval
     is_clear = difference["low"] > 0 or difference["high"] < 0
     if p_value is not None:
         is_clear = p_value < _SIGNIFICANT
+        interval += f", p = {p_value:.3f}"
     if not is_clear:
-        return f"no difference that this test set could show, {points:+.2f} points ({sure})"
-    return f"{'better' if points < 0 else 'worse'} by {abs(points):.2f} points ({sure})"
+        start = f"This test set cannot tell {one} from {other}"
+    elif difference["wer"] < 0:
+        start = f"{_capital(one)} beats {other}"
+    else:
+        start = f"{_capital(one)} does worse than {other}"
+    percents = " against ".join(f"{100 * rate:.2f}" for rate in rates)
+    return f"{start}: {percents} % word errors ({points}, {interval})."
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def label_sentences(labels: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:

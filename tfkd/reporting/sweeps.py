@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tfkd.reporting.results import label_sentences, outcome, provenance_line
+from tfkd.reporting.results import (
+    comparison,
+    label_sentences,
+    provenance_line,
+    transcribed_sentence,
+)
 from tfkd.reporting.tables import human_bytes, table
 
 
@@ -59,28 +64,17 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     """What won, how much of the audio was transcribed, and how good the labels were."""
     rows = results["rows"]
     others = {name: row for name, row in rows.items() if name not in results["baselines"]}
-    data = results["training_data"]
-    yield (
-        f"{data['transcribed_utterances']} of {data['utterances']} utterances to learn from have a "
-        f"transcript ({data['transcribed_hours']:.2f} of {data['hours']:.2f} h)."
-    )
+    yield transcribed_sentence(results["training_data"])
     for baseline in results["baselines"]:
         rivals = {n: row for n, row in others.items() if row["baseline"] == baseline}
         if rivals and baseline in rows:
             name = min(rivals, key=lambda each: rivals[each]["wer"])
-            yield (
-                f"The best student ({name}) makes {100 * rivals[name]['wer']:.2f} % word errors, "
-                f"its baseline ({baseline}) {100 * rows[baseline]['wer']:.2f} %: "
-                f"{outcome(rivals[name]['difference'])}{_teacher_rate(results)}."
-            )
+            rates = rivals[name]["wer"], rows[baseline]["wer"]
+            one, other = f"the best student on labels ({name})", f"its baseline ({baseline})"
+            yield comparison(one, other, rates, rivals[name]["difference"])
     yield from label_sentences(results["labels"])
     if results["unfinished"]:
         yield f"Not finished yet: {', '.join(results['unfinished'])}."
-
-
-def _teacher_rate(results: Mapping[str, Any]) -> str:
-    teacher = results["teacher"]
-    return f"; the teacher {100 * teacher['wer']:.2f} %" if teacher else ""
 
 
 def sweep_report(results: Mapping[str, Any]) -> str:
