@@ -8,7 +8,8 @@ import sys
 from tfkd.config import ExportConfig
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.runs import load_run
-from tfkd.exporting.export import export, load_savedmodel
+from tfkd.exporting.export import export
+from tfkd.exporting.savedmodel import load_savedmodel
 from tfkd.records import open_verified
 
 run_dir, out, parity_dir = sys.argv[1:]

@@ -43,6 +43,7 @@ EXPORT = ExportConfig(
     num_hypotheses=2,
     max_seconds=5.0,
     max_wer_change=1.0,
+    max_wer_to_keras=1.0,
 )
 SYSTEM = {
     "tokenizer": {"alphabet": " abdeikmosu"},
@@ -89,6 +90,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"reliability", "fuzz"} & set(item.path.parts):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(once) -> Iterator[None]:
+    """Keeps what tests export and try apart from the files that this user's tfkd knows."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(once("cache", Path.mkdir)))
+        yield
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tfkd.device.recogniser import DeviceRecogniser
     from tfkd.distillation.labelling import label
     from tfkd.errors import TfkdError
-    from tfkd.evaluation.evaluate import evaluate, open_model
+    from tfkd.evaluation.evaluate import evaluate
+    from tfkd.evaluation.models import open_model
     from tfkd.exporting.export import export
     from tfkd.metrics import score
     from tfkd.models.recogniser import Recogniser
@@ -56,7 +57,7 @@ _HOMES = {
     "load_run_config": "tfkd.config",
     "load_system_config": "tfkd.config",
     "objectives": "tfkd",
-    "open_model": "tfkd.evaluation.evaluate",
+    "open_model": "tfkd.evaluation.models",
     "open_store": "tfkd.records",
     "prepare": "tfkd.data.preparation",
     "score": "tfkd.metrics",

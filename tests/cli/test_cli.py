@@ -168,7 +168,7 @@ MISTAKES = [
     ("width of exports", "export {teacher} --out {dir}/o --parity-data {test} --set beam_width=3",
      2, "has an option of its own (use --beam-width)"),
     ("fusion of exports", "export {teacher} --out {dir}/o --parity-data {test} "
-     "--set fusion.ctc_weight=0.3", 2, "exported forms decode without fusion"),
+     "--set fusion.lm=x.arpa", 2, "a device has no room for a language model"),
     ("objective twice", "distill configs/demo.yaml --labels {train} --valid {test} --out {dir}/o "
      "--objective truth --set training.objective.kind=seq_kd", 2, "option of its own (use --obj"),
     ("setting of a system", "train configs/demo.yaml --train {train} --valid {test} --out {dir}/o "
@@ -221,7 +221,8 @@ MISTAKES = [
      "{teacher} --set training.epochs=77", 1, "here training.epochs=77"),
     ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
     ("no systems", "report {dir}/systems.json --title T --out {dir}/o", 1, "not the results of"),
-    ("part of a SavedModel", "evaluate {dir}/saved --data {test}", 1, "not a SavedModel of tfkd"),
+    ("part of a SavedModel", "evaluate {dir}/saved --trust --data {test}", 1,
+     "not a SavedModel of tfkd"),
     ("date", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1 "
      "--decoding {dir}/dated.yaml", 2, "dated.yaml: line 1: '2020-01-01' is no setting's value"),
     ("limits of labels", "label {teacher} --data {corpus}/test.jsonl --out {dir}/o --beam-width 2 "

@@ -12,7 +12,7 @@ import pytest
 
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
-from tfkd.exporting.export import decoder_for
+from tfkd.exporting.graph import decoder_for
 
 NOT_ON_A_DEVICE = (
     *("tensorflow", "keras", "tensorflow_io", "soundfile", "sentencepiece"),

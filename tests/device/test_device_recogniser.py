@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from tfkd.device import recogniser as device
-from tfkd.device.recogniser import DeviceMetadata, DeviceRecogniser, append_metadata, read_metadata
+from tfkd.device.metadata import DeviceMetadata, append_metadata, read_metadata
+from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.errors import AudioError, CheckpointError, TfkdError
 
 GRAPH = b"\x1c\x00\x00\x00TFL3" + bytes(range(256))
@@ -191,7 +192,7 @@ def damage_found(path: Path) -> str | None:
 
 def test_reading_metadata_needs_no_heavy_package(model_file):
     loaded = run_python(
-        "import sys; from tfkd.device.recogniser import read_metadata; read_metadata(sys.argv[1]);"
+        "import sys; from tfkd import device; device.read_metadata(sys.argv[1]);"
         "print(*(name.partition('.')[0] for name in sys.modules))",
         str(model_file),
     ).split()

@@ -10,13 +10,15 @@ import pytest
 from tfkd import cli
 from tfkd.data.preparation import prepare
 from tfkd.errors import CheckpointError, ConfigError, TfkdError
-from tfkd.evaluation.evaluate import Evaluation, Transcript, evaluate, open_model
+from tfkd.evaluation.evaluate import Evaluation, Transcript, evaluate
+from tfkd.evaluation.models import open_model
 from tfkd.metrics import score
 from tfkd.records import open_store
 
 KEYS = {
     *("model", "form", "wer", "wer_low", "wer_high", "cer"),
     *("insertions", "deletions", "substitutions", "words", "utterances"),
+    *("without_transcript", "too_long"),
     *("parameters", "bytes", "rtf", "batch_size", "audio_seconds"),
 }
 
@@ -107,8 +109,10 @@ def test_what_is_no_model_is_refused(tmp_path, prepared):
     with pytest.raises(CheckpointError, match="neither the folder of a run, nor a SavedModel, nor"):
         open_model(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"not one of ours")
-    with pytest.raises(CheckpointError, match="not a SavedModel of tfkd"):
+    with pytest.raises(CheckpointError, match="not exported here.*give --trust"):
         open_model(tmp_path)
+    with pytest.raises(CheckpointError, match="not a SavedModel of tfkd"):
+        open_model(tmp_path, trusted=True)
 
 
 def test_the_search_of_a_run_can_be_changed_and_that_of_an_export_not(teacher, exports, prepared):

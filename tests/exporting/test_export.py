@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import tensorflow as tf
 from helpers import tiny_config, tiny_model, tokenizer
 
 from tfkd import cli
 from tfkd.config import ExportConfig
+from tfkd.config.settings import ExportFormat
 from tfkd.data.audio_batches import audio_batches
-from tfkd.data.preparation import prepare
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
 from tfkd.decoding.runs import MODEL, Run, save_model
-from tfkd.device import recogniser as device
-from tfkd.device.recogniser import DeviceRecogniser
+from tfkd.device.metadata import read_metadata
+from tfkd.device.recogniser import RUNTIMES, DeviceRecogniser
 from tfkd.errors import CheckpointError, ExportError
-from tfkd.exporting import export as exporting
-from tfkd.exporting.export import Exported, decoder_for, export, load_savedmodel
+from tfkd.exporting.export import export
+from tfkd.exporting.forms import FORMS, form_of
+from tfkd.exporting.graph import decoder_for
+from tfkd.exporting.savedmodel import load_savedmodel
+from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
-from tfkd.records import Store, open_store
 
 TFLITE_FORMS = ("tflite-float32", "tflite-float16", "tflite-int8")
-CANNOT_HOLD = -1.0  # a change of WER that no form can stay below
-
-
-def refuse(*arguments, **settings):
-    raise AssertionError("this must not be called")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +50,8 @@ def keras_says(teacher, prepared, export_config) -> list[tuple[np.ndarray, Decod
 def test_a_report_lies_beside_the_forms(exports, export_config):
     directory = Path(exports["savedmodel"].path).parent
     names = ["model-float16.tflite", "model-float32.tflite", "model-int8.tflite"]
-    assert sorted(p.name for p in directory.iterdir()) == [*names, "parity.json", "savedmodel"]
+    found = sorted(p.name for p in directory.iterdir())
+    assert found == [".lock", *names, "parity.json", "savedmodel"]
     rows = json.loads((directory / "parity.json").read_text())
     assert [row["format"] for row in rows] == list(export_config.formats)
     for row in rows:
@@ -99,7 +96,7 @@ def test_savedmodel_takes_padded_batches(exports, keras_says):
     assert [text.decode() for text in found] == [expected.best_text for _, expected in keras_says]
 
 
-@pytest.mark.parametrize("runtime", device.RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_float32_tflite_gives_the_k_best_of_keras(exports, keras_says, runtime):
     pytest.importorskip(f"{runtime}.interpreter")
     recogniser = DeviceRecogniser(exports["tflite-float32"].path, runtime=runtime)
@@ -112,7 +109,7 @@ def test_float32_tflite_gives_the_k_best_of_keras(exports, keras_says, runtime):
             assert hypothesis.log_prob == pytest.approx(expected.result.log_prob[rank], abs=1e-3)
 
 
-@pytest.mark.parametrize("runtime", device.RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("form", ["tflite-float16", "tflite-int8"])
 def test_quantised_tflite_hears_the_words(exports, keras_says, form, runtime):
     pytest.importorskip(f"{runtime}.interpreter")
@@ -126,7 +123,7 @@ def test_quantised_tflite_hears_the_words(exports, keras_says, form, runtime):
     assert np.mean(agreements) >= 0.8
 
 
-@pytest.mark.parametrize("runtime", device.RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("form", TFLITE_FORMS)
 def test_a_call_leaves_nothing_behind(exports, keras_says, form, runtime):
     pytest.importorskip(f"{runtime}.interpreter")
@@ -212,7 +209,7 @@ def test_quantised_forms_are_smaller(exports):
 
 
 def test_the_file_describes_itself(exports, teacher, export_config):
-    metadata = device.read_metadata(exports["tflite-int8"].path)
+    metadata = read_metadata(exports["tflite-int8"].path)
     assert metadata.sample_rate_hz == 8000
     assert metadata.max_samples == 8000 * export_config.max_seconds
     assert metadata.pieces == teacher.tokenizer.pieces
@@ -227,36 +224,22 @@ def test_what_is_no_savedmodel_is_refused(tmp_path):
     assert str(tmp_path) in str(raised.value)
 
 
-# --- the gate
-
-
-@pytest.fixture(scope="module")
-def parity_once() -> Callable:
-    """What Keras says, found once for each model: tracing its search takes seconds."""
-    known: dict[int, list] = {}
-    real = exporting._parity_utterances
-
-    def parity_utterances(run: Run, store: Store, config: ExportConfig) -> list:
-        if id(run.model) not in known:
-            known[id(run.model)] = real(run, store, config)
-        return known[id(run.model)]
-
-    return parity_utterances
+# --- what becomes of a form that fails its gate
 
 
 @pytest.fixture
-def no_conversion(exports, parity_once, monkeypatch) -> None:
+def no_conversion(exports, monkeypatch) -> None:
     """Writes the forms that were made already: the gate cannot tell, and conversion is slow."""
 
-    def copied_bytes(run: Run, form: str, config: ExportConfig) -> bytes:
-        return Path(exports[form].path).read_bytes()
+    def copying(source: Path) -> Callable[[Run, Path, ExportConfig], None]:
+        def write(run: Run, path: Path, config: ExportConfig) -> None:
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, path)
 
-    def copied_directory(run: Run, directory: Path, config: ExportConfig) -> None:
-        shutil.copytree(exports["savedmodel"].path, directory, dirs_exist_ok=True)
+        return write
 
-    monkeypatch.setattr(exporting, "_parity_utterances", parity_once)
-    monkeypatch.setattr(exporting, "_tflite_bytes", copied_bytes)
-    monkeypatch.setattr(exporting, "_write_savedmodel", copied_directory)
+    for name, form in FORMS.items():
+        write = copying(Path(exports[name].path))
+        monkeypatch.setitem(FORMS, name, dataclasses.replace(form, write=write))
 
 
 @pytest.fixture(scope="module")
@@ -269,63 +252,18 @@ def forgetful(teacher) -> Run:
     return dataclasses.replace(teacher, model=model)
 
 
-def gate(run: Run, form: str, out: Path, prepared, config: ExportConfig) -> list[Exported]:
-    config = dataclasses.replace(config, formats=(form,))
-    return export(run, out, config, prepared["valid"])
-
-
 @pytest.mark.usefixtures("no_conversion")
-@pytest.mark.parametrize("form", ["savedmodel", *TFLITE_FORMS])
-def test_the_gate_lets_the_true_forms_pass(form, teacher, prepared, export_config, tmp_path):
-    (report,) = gate(teacher, form, tmp_path, prepared, export_config)
-    assert (tmp_path / report.path).exists()
-    assert (tmp_path / "parity.json").exists()
-
-
-@pytest.mark.usefixtures("no_conversion")
-@pytest.mark.parametrize("form", ["savedmodel", "tflite-float32"])
-def test_a_float32_form_that_differs_is_not_written(
-    form, forgetful, prepared, export_config, tmp_path
+def test_a_failing_gate_leaves_the_earlier_files(
+    forgetful, teacher, prepared, export_config, tmp_path
 ):
-    with pytest.raises(ExportError, match=f"utterance valid-0[0-9]: {form} differs from Keras on"):
-        gate(forgetful, form, tmp_path, prepared, export_config)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("no_conversion")
-@pytest.mark.parametrize("form", ["tflite-float16", "tflite-int8"])
-def test_a_quantised_form_beyond_its_limit_is_not_written(
-    form, teacher, prepared, export_config, tmp_path
-):
-    config = dataclasses.replace(export_config, max_wer_change=CANNOT_HOLD)
-    with pytest.raises(ExportError, match=f"{form} raises WER by .* more than -100.*max_wer"):
-        gate(teacher, form, tmp_path, prepared, config)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("no_conversion")
-def test_a_quantised_form_that_gained_errors_is_measured(
-    teacher, prepared, export_config, tmp_path, monkeypatch
-):
-    """The change is WER of the form minus WER of Keras, with words that are all wrong."""
-    monkeypatch.setattr(exporting, "_tflite_ids", lambda path: lambda waveform: ([4], "zz"))
-    (report,) = gate(teacher, "tflite-int8", tmp_path, prepared, export_config)
-    assert report.identical == 0.0
-    assert report.wer_change > 0.4
-    config = dataclasses.replace(export_config, max_wer_change=report.wer_change - 0.01)
-    with pytest.raises(ExportError, match="raises WER"):
-        gate(teacher, "tflite-int8", tmp_path / "strict", prepared, config)
-
-
-@pytest.mark.usefixtures("no_conversion")
-@pytest.mark.parametrize("form", ["savedmodel", "tflite-float32"])
-def test_a_failing_gate_leaves_the_earlier_file(
-    form, exports, forgetful, teacher, prepared, export_config, tmp_path
-):
-    (report,) = gate(teacher, form, tmp_path, prepared, export_config)
+    forms = ("savedmodel", "tflite-float32")
+    export(teacher, tmp_path, dataclasses.replace(export_config, formats=forms), prepared["valid"])
     before = bytes_below(tmp_path)
-    with pytest.raises(ExportError):
-        gate(forgetful, form, tmp_path, prepared, export_config)
+    assert any(name.endswith("saved_model.pb") for name in before)
+    for form in forms:
+        config = dataclasses.replace(export_config, formats=(form,))
+        with pytest.raises(ExportError, match=f"{form} differs from Keras on"):
+            export(forgetful, tmp_path, config, prepared["valid"])
     assert bytes_below(tmp_path) == before
 
 
@@ -334,26 +272,30 @@ def bytes_below(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("no_conversion")
-def test_a_form_that_remembers_the_last_call_is_not_written(
-    teacher, prepared, export_config, tmp_path, monkeypatch
-):
-    answers: Iterator[int] = itertools.count()
-    monkeypatch.setattr(
-        exporting, "_tflite_ids", lambda path: lambda waveform: ([next(answers)], "")
-    )
-    with pytest.raises(ExportError, match="gives another result the second time"):
-        gate(teacher, "tflite-int8", tmp_path, prepared, export_config)
-    assert list(tmp_path.iterdir()) == []
+def test_what_a_killed_export_left_is_removed(teacher, prepared, export_config, tmp_path):
+    for name in (".savedmodel.abc.tmp", ".export.xyz.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").write_bytes(b"half")
+    (tmp_path / ".model-int8.tflite.abc.tmp").write_bytes(b"half")
+    config = dataclasses.replace(export_config, formats=("tflite-float32",))
+    export(teacher, tmp_path, config, prepared["valid"])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model-float32.tflite", "parity.json", ".lock"}
 
 
 @pytest.mark.usefixtures("no_conversion")
-def test_a_damaged_file_is_not_written(teacher, prepared, export_config, tmp_path, monkeypatch):
-    whole = exporting._tflite_bytes(teacher, "tflite-int8", export_config)
+def test_a_damaged_file_is_not_written(teacher, exports, prepared, export_config, tmp_path):
+    whole = Path(exports["tflite-int8"].path).read_bytes()
     damaged = whole[:2000] + bytes(100) + whole[2100:]
-    monkeypatch.setattr(exporting, "_tflite_bytes", lambda *arguments: damaged)
+
+    def write(run: Run, path: Path, config: ExportConfig) -> None:
+        path.write_bytes(damaged)
+
+    FORMS["tflite-int8"] = dataclasses.replace(FORMS["tflite-int8"], write=write)
+    config = dataclasses.replace(export_config, formats=("tflite-int8",))
     with pytest.raises(CheckpointError, match="damaged"):
-        gate(teacher, "tflite-int8", tmp_path, prepared, export_config)
-    assert list(tmp_path.iterdir()) == []
+        export(teacher, tmp_path, config, prepared["valid"])
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 @pytest.mark.usefixtures("no_conversion")
@@ -365,46 +307,28 @@ def test_the_utterances_kept_in_a_run_are_the_default_parity_data(teacher, tmp_p
     assert (tmp_path / "model-float32.tflite").exists()
 
 
-@pytest.fixture
-def without_transcripts(tmp_path, prepared, speak, prepare_config) -> Store:
-    """Some recordings of which nobody said what they hold, one of them too short for a device."""
-    lines = []
-    for number, (words, seconds) in enumerate([("ba di", 1), ("ko", 1), ("mu", 0.05)]):
-        path = speak(tmp_path / f"{number}.wav", words)
-        samples, rate_hz = soundfile.read(path)
-        soundfile.write(path, samples[: round(seconds * rate_hz)], rate_hz)
-        lines.append(json.dumps({"audio": path.name}) + "\n")
-    (tmp_path / "m.jsonl").write_text("".join(lines))
-    config = dataclasses.replace(prepare_config, min_seconds=0.01)
-    prepare(tmp_path / "m.jsonl", tmp_path / "store", config)
-    return open_store(tmp_path / "store")
-
-
-def test_without_transcripts_a_quantised_form_is_held_to_what_keras_says(
-    teacher, exports, without_transcripts, export_config, tmp_path, monkeypatch
-):
-    model = Path(exports["tflite-int8"].path).read_bytes()
-    monkeypatch.setattr(exporting, "_tflite_bytes", lambda *arguments: model)
-    config = dataclasses.replace(export_config, formats=("tflite-int8",), max_wer_change=0.1)
-    (report,) = export(teacher, tmp_path / "out", config, without_transcripts)
-    # A device would pad the shortest, so it is not compared.
-    assert (report.identical, report.wer_change, report.utterances) == (1.0, 0.0, 2)
-    monkeypatch.setattr(exporting, "_tflite_ids", lambda path: lambda waveform: ([4], "zz"))
-    with pytest.raises(ExportError, match="raises WER by"):
-        export(teacher, tmp_path / "bad", config, without_transcripts)
-
-
 def test_a_conversion_that_fails_in_its_child_is_one_line(tmp_path):
     with pytest.raises(ExportError, match="tflite-float32: the converter ended with") as raised:
-        exporting._convert_in_child(tmp_path / "none", tmp_path / "x.tflite", "tflite-float32")
+        convert_in_child(tmp_path / "none", tmp_path / "x.tflite", "tflite-float32")
     assert "does not exist" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_parity_takes_utterances_of_all_lengths(teacher, prepared, export_config):
-    store = prepared["train"]
-    sizes = sorted(row["num_samples"] for row in store.index)
-    config = dataclasses.replace(export_config, parity_utterances=3)
-    chosen = exporting._parity_utterances(teacher, store, config)
-    found = sorted(len(utterance.waveform) for utterance in chosen)
-    assert found == [sizes[0], sizes[round((len(sizes) - 1) / 2)], sizes[-1]]
+def test_the_table_has_a_row_for_every_form_of_the_settings():
+    assert set(FORMS) == set(typing.get_args(ExportFormat))
+    assert len({form.file_name for form in FORMS.values()}) == len(FORMS)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_row_opens_and_identifies_what_it_wrote(exports, name, tmp_path):
+    path, form = Path(exports[name].path), FORMS[name]
+    assert form.owns(path)
+    assert form_of(path).open is form.open
+    assert form.open(path).form == name
+    copy = tmp_path / path.name
+    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, copy)
+    assert form.identity(copy) == form.identity(path)
+    files = [file for file in (copy, *copy.rglob("*")) if file.is_file()]
+    altered = max(files, key=lambda file: file.stat().st_size)
+    altered.write_bytes(altered.read_bytes()[:-1])
+    assert form.identity(copy) != form.identity(path)

@@ -14,8 +14,7 @@ from tfkd.errors import ConfigError
 
 def decode(options: argparse.Namespace) -> None:
     from tfkd.data.audio_batches import audio_batches
-    from tfkd.data.preparation import preparation_for, utterance_store
-    from tfkd.decoding.decoder import Decoder, decode_dataset
+    from tfkd.decoding.decoder import decode_dataset
     from tfkd.decoding.results import hypotheses_of
     from tfkd.decoding.runs import load_run
     from tfkd.reporting.tables import nbest_text
@@ -24,9 +23,8 @@ def decode(options: argparse.Namespace) -> None:
     decoding = run.system.decoding
     if options.nbest:
         decoding = dataclasses.replace(decoding, num_hypotheses=decoding.beam_width)
-    decoder = Decoder(run.model, run.tokenizer, decoding)
-    config = preparation_for(run.system.model.frontend.sample_rate_hz, run.tokenizer.pieces)
-    with utterance_store(options.data, config) as store:
+    decoder = run.decoder(decoding)
+    with run.open_data(options.data) as store:
         batches = audio_batches(store, run.system.training.batch_size)
         for decoded in decode_dataset(decoder, batches):
             hypotheses = hypotheses_of(decoded, run.model.frame_seconds)
@@ -44,7 +42,6 @@ def tune_decoding(options: argparse.Namespace) -> None:
     import yaml
 
     from tfkd.config import apply_overrides
-    from tfkd.data.preparation import preparation_for, utterance_store
     from tfkd.decoding.runs import load_run
     from tfkd.evaluation.tuning import tune
     from tfkd.reporting.tables import table
@@ -54,8 +51,7 @@ def tune_decoding(options: argparse.Namespace) -> None:
     check_writable(options.out)
     overrides = search_overrides(options)
     run = load_run(options.run).with_decoding(overrides)
-    config = preparation_for(run.system.model.frontend.sample_rate_hz, run.tokenizer.pieces)
-    with utterance_store(options.data, config) as store:
+    with run.open_data(options.data) as store:
         trials = tune(run, store, grid)
     rows = [
         [
@@ -89,13 +85,14 @@ def _values(parameter: str) -> tuple[str, list[str]]:
 
 def evaluate(options: argparse.Namespace) -> None:
     from tfkd.data.preparation import preparation_for, utterance_store
-    from tfkd.evaluation.evaluate import evaluate, open_model
+    from tfkd.evaluation.evaluate import evaluate
+    from tfkd.evaluation.models import open_model
     from tfkd.reporting.results import systems_table
     from tfkd.storage.files import check_writable, write_json, write_text
 
     for path in filter(None, (options.json, options.transcripts)):
         check_writable(path)
-    model = open_model(options.model, search_overrides(options))
+    model = open_model(options.model, search_overrides(options), trusted=options.trust)
     config = preparation_for(model.sample_rate_hz, model.pieces)
     with utterance_store(options.data, config) as store:
         evaluation, transcripts = evaluate(model, store)
@@ -105,3 +102,7 @@ def evaluate(options: argparse.Namespace) -> None:
         rows = (json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
         write_text(options.transcripts, "".join(rows))
     print(systems_table({evaluation.form: asdict(evaluation)}))
+    if evaluation.without_transcript:
+        total = evaluation.utterances + evaluation.without_transcript + evaluation.too_long
+        print(f"{evaluation.without_transcript} of {total} utterances have no transcript: WER and "
+              f"CER are those of the other {evaluation.utterances}")  # fmt: skip

@@ -31,13 +31,14 @@ def run(options: argparse.Namespace) -> None:
         ]  # fmt: skip
         print(table(["stage", "state", "writes"], rows))
         return
+    from tfkd.exporting.forms import FORMS
     from tfkd.reporting.results import results_report
 
     results = job.run(_announce)
     print()
     print(results_report(results))
     smallest = min(
-        (row for row in results["parity"] if row["format"].startswith("tflite")),
+        (row for row in results["parity"] if FORMS[row["format"]].on_device),
         key=lambda row: row["bytes"],
         default=None,
     )

@@ -15,21 +15,23 @@ from tfkd.errors import ConfigError, TfkdError
 
 def export(options: argparse.Namespace) -> None:
     from tfkd.config import ExportConfig, from_dict
-    from tfkd.data.preparation import preparation_for, utterance_store
     from tfkd.decoding.runs import PARITY, load_run
     from tfkd.exporting.export import export
     from tfkd.reporting.tables import human_bytes, table
 
-    settings = own_options(options, "beam_width", "num_hypotheses", "max_seconds", "max_wer_change")
+    settings = own_options(
+        options, "beam_width", "num_hypotheses", "max_seconds",
+        "max_wer_change", "max_wer_to_keras", "max_log_prob_drift",
+    )  # fmt: skip
     config = from_dict(ExportConfig, {"formats": options.formats.split(","), **settings})
     for override in options.set:
-        if override.startswith("fusion."):
-            raise ConfigError(f"--set {override}: exported forms decode without fusion")
+        if override.startswith("fusion.lm"):
+            raise ConfigError(
+                f"--set {override}: a device has no room for a language model",
+                remedy="label with it: the student learns what it knows",
+            )
     run = load_run(options.run).with_decoding(options.set)
-    rate_hz = run.system.model.frontend.sample_rate_hz
-    prepare_config = preparation_for(rate_hz, run.tokenizer.pieces)
-    parity_data = options.parity_data or Path(options.run) / PARITY
-    with utterance_store(parity_data, prepare_config) as store:
+    with run.open_data(options.parity_data or Path(options.run) / PARITY) as store:
         reports = export(run, options.out, config, store)
     rows = [
         [
@@ -37,11 +39,15 @@ def export(options: argparse.Namespace) -> None:
             human_bytes(report.bytes),
             f"{report.identical:.0%} of {report.utterances}",
             f"{100 * report.wer_change:+.2f}",
+            f"{100 * report.wer_to_keras:.2f}",
+            f"{report.log_prob_drift:.4f}",
             str(Path(options.out) / report.path),
         ]
         for report in reports
     ]
-    print(table(["form", "size", "same ids as Keras", "WER change", "file"], rows))
+    header = ["form", "size", "same ids as Keras", "WER change", "WER to Keras", "log_prob drift",
+              "file"]  # fmt: skip
+    print(table(header, rows))
 
 
 def transcribe(options: argparse.Namespace) -> None:

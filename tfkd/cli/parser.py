@@ -194,6 +194,8 @@ def _add_decoding(add: _Add) -> None:
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--json", help="write the figures here")
     command.add_argument("--transcripts", help="write references and hypotheses here (JSONL)")
+    command.add_argument("--trust", action="store_true", help="open a SavedModel that was not "
+                         "exported on this machine: TensorFlow runs whatever it holds")  # fmt: skip
     _add_search(command)
 
 
@@ -211,7 +213,12 @@ def _add_delivering(add: _Add) -> None:
     command.add_argument("--beam-width", type=int, help="hypotheses kept alive (4)")
     command.add_argument("--num-hypotheses", type=int, help="hypotheses that come out (1)")
     command.add_argument("--max-seconds", type=float, help="longest audio of a .tflite (30)")
-    command.add_argument("--max-wer-change", type=float, help="as a share (0.005)")
+    command.add_argument("--max-wer-change", type=float,
+                         help="how far WER may move, as a share (0.005)")  # fmt: skip
+    command.add_argument("--max-wer-to-keras", type=float,
+                         help="word errors against what Keras says, as a share (0.02)")  # fmt: skip
+    command.add_argument("--max-log-prob-drift", type=float,
+                         help="mean change of log_prob, in nats (0.3)")  # fmt: skip
     _add_set(command, " of the search (docs/guide/decoding.md)")
 
     command = add("transcribe", models.transcribe, "transcribe recordings with a .tflite",

@@ -45,7 +45,7 @@ def check_labelling(
       ConfigError: for the first setting of its search that is out of range, or needs another model.
     """
     validate(labels.decoding(teacher.decoding), path=path, at="labels")
-    if labels.fusion.ctc_weight > 0 and not teacher.model.ctc:
+    if labels.fusion.ctc_weight and not teacher.model.ctc:
         raise ConfigError("labels.fusion.ctc_weight: needs model.ctc: true", path=path)
     if labels.top_m and isinstance(teacher.model.decoder, NoDecoderConfig):
         raise ConfigError("labels.top_m: needs a teacher with a decoder", path=path)
@@ -126,7 +126,7 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("training.objective.kind", "word_kd needs a decoder to learn its steps")
             if config.training.ctc_weight > 0 and not config.model.ctc:
                 refuse("training.ctc_weight", "needs model.ctc: true")
-            if config.decoding.fusion.ctc_weight > 0 and not config.model.ctc:
+            if config.decoding.fusion.ctc_weight and not config.model.ctc:
                 refuse("decoding.fusion.ctc_weight", "needs model.ctc: true")
         case CorporaConfig():
             if not config.train and not config.untranscribed:
@@ -137,8 +137,7 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 if not config.corpora.train:
                     refuse("corpora.train", "is empty, but the teacher is to be trained")
             takes, is_given = config.export.max_seconds, config.prepare.max_seconds
-            is_for_device = any(form.startswith("tflite") for form in config.export.formats)
-            if is_for_device and takes < is_given:
+            if takes < is_given:
                 refuse("export.max_seconds", f"{takes:g} is below prepare's, {is_given:g}")
             for role, system in config.systems.items():
                 if system.model.frontend.sample_rate_hz != config.prepare.sample_rate_hz:

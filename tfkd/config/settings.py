@@ -68,7 +68,8 @@ class SearchControls:
 
     Attributes:
       normalisation: the divisor of the score: "gnmt" is Wu et al. 2016 (arXiv:1609.08144), eq. 14;
-        "mean" is the number of tokens.
+        "mean" is the number of tokens; null is "gnmt", but "mean" where a language model joins and
+        no length penalty is chosen, since a language model alone makes hypotheses short.
       length_penalty: alpha of "gnmt"; at 0 the divisor is 1.
       coverage_penalty: beta of Wu et al. 2016, eq. 14-15, for encodings that got little attention.
       min_tokens: eos included; a hypothesis cannot end before.
@@ -78,7 +79,7 @@ class SearchControls:
       temperature: divides the recogniser's logits in the ranking; log_prob stays what it is.
     """
 
-    normalisation: Literal["gnmt", "mean"] = "gnmt"
+    normalisation: Literal["gnmt", "mean"] | None = None
     length_penalty: float = number(0.0, at_least=0)
     coverage_penalty: float = number(0.0, at_least=0)
     min_tokens: int = number(1, at_least=1)
@@ -95,12 +96,13 @@ class FusionConfig:
       lm: folder that `tfkd train-lm` wrote, or ARPA file over the tokenizer's units.
       lm_weight: of the language model; Gulcehre et al. 2015 (arXiv:1503.03535), section 4.1.
       ctc_weight: of the CTC prefix score; lambda / (1 - lambda) of Hori et al. 2017
-        (arXiv:1706.02737), section 2.3.
+        (arXiv:1706.02737), section 2.3. Null is `tfkd.decoding.defaults.CTC_WEIGHT` where the CTC
+        head was trained, else 0; 0 leaves CTC out.
     """
 
     lm: str | None = None
     lm_weight: float = number(0.0, at_least=0)
-    ctc_weight: float = number(0.0, at_least=0)
+    ctc_weight: float | None = number(None, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -287,13 +289,25 @@ ExportFormat = Literal["savedmodel", "tflite-float32", "tflite-float16", "tflite
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Which forms are written, and how far a quantised one may drift (WER as a share)."""
+    """Which forms are written, and how far a quantised one may drift.
+
+    Attributes:
+      formats: rows of the table in `tfkd.exporting.forms`.
+      max_seconds: longest audio that a .tflite takes, and that any form is checked with.
+      max_wer_change: how far WER may move from that of Keras, up or down, as a share.
+      max_wer_to_keras: word errors against what Keras says, as a share: words that the form
+        leaves out, adds or changes.
+      max_log_prob_drift: mean difference of the log_prob of equal hypotheses, in nats.
+      parity_utterances: recordings that every form is compared with Keras on.
+    """
 
     formats: tuple[ExportFormat, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
     beam_width: int = number(4, at_least=1, at_most=WIDEST_BEAM)
     num_hypotheses: int = number(1, at_least=1)
     max_seconds: float = number(30.0, at_least=0.01)
     max_wer_change: float = number(0.005, at_least=0)
+    max_wer_to_keras: float = number(0.02, at_least=0, is_later=True)
+    max_log_prob_drift: float = number(0.3, at_least=0, is_later=True)
     parity_utterances: int = number(50, at_least=1)
 
 

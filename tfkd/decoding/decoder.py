@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfkd.beam_search import BeamResult, Scorer, beam_search
 from tfkd.config import DecodingConfig
+from tfkd.decoding.audible import is_audible, without_inaudible
 from tfkd.decoding.results import Decoded, unbatch
 from tfkd.errors import ConfigError
 from tfkd.language_models import load_language_model
@@ -43,7 +44,9 @@ class Decoder:
 
     Args:
       model: the recogniser; its current weights are used at each call.
-      config: how the search goes; the language model that it names is read here.
+      config: how the search goes; the language model that it names is read here. Settings that are
+        null are off, since only a run knows whether its CTC head was trained: `Run.decoder` makes
+        a decoder with them filled in.
       batch_size: static batch size, which TFLite needs; None leaves it open.
     Raises:
       ConfigError: if CTC is to join and the model has no CTC head.
@@ -64,7 +67,7 @@ class Decoder:
         if fusion.ctc_weight and not model.config.ctc:
             raise ConfigError("fusion.ctc_weight: the model has no CTC head")
         self.language_model = load_language_model(fusion.lm, tokenizer) if fusion.lm else None
-        self._weights = FusionWeights(fusion.lm_weight, fusion.ctc_weight)
+        self._weights = FusionWeights(fusion.lm_weight, fusion.ctc_weight or 0.0)
         _warn_of_short_hypotheses(config)
         self.decode = tf.function(
             self._decode,
@@ -81,11 +84,19 @@ class Decoder:
     def search(
         self, waveform: tf.Tensor, num_samples: tf.Tensor, weights: FusionWeights
     ) -> BeamResult:
-        """Decodes waveform [B, N] and num_samples [B] with other weights than the config's."""
+        """Decodes waveform [B, N] and num_samples [B] with other weights than the config's.
+
+        num_samples is clipped to N. What cannot be speech has no hypothesis: see
+        `tfkd.decoding.audible`.
+        """
+        num_samples = tf.clip_by_value(num_samples, 0, tf.shape(waveform)[1])
+        audible = is_audible(waveform, num_samples, self.model.config.frontend.sample_rate_hz)
+        # The search goes on until the last utterance ends; NaN would never let it.
+        waveform = tf.where(tf.expand_dims(audible, 1), waveform, 0.0)
         encoded, encoded_lengths = self.model.encode(waveform, num_samples)
         memory, state = self.model.initial_state(encoded, encoded_lengths, self.config.max_tokens)
         batch_size = self._batch_size or tf.shape(waveform)[0]
-        return beam_search(
+        result = beam_search(
             lambda token_ids, state: self.model.step(token_ids, state, memory),
             state,
             batch_size=batch_size,
@@ -100,6 +111,7 @@ class Decoder:
             scorers=self._scorers(encoded, encoded_lengths, weights, batch_size),
             readout=lambda state: self.model.decoder.readout(state, encoded_lengths),
         )
+        return without_inaudible(result, audible, self.tokenizer.pad_id)
 
     def _scorers(
         self,

@@ -40,7 +40,8 @@ def unbatch(
         count = int((arrays.num_tokens[row] > 0).sum())
         own = BeamResult(*(x[row, :count] for x in arrays))
         texts = tuple(
-            tokenizer.decode(ids[:n].tolist()) for ids, n in zip(own.token_ids, own.num_tokens)
+            tokenizer.decode(ids[:n].tolist())
+            for ids, n in zip(own.token_ids, own.num_tokens, strict=True)
         )
         yield Decoded(utterance_id.decode(), references[row], int(num_samples[row]), texts, own)
 
@@ -59,5 +60,32 @@ def hypotheses_of(decoded: Decoded, frame_seconds: float) -> tuple[Hypothesis, .
             finish_reason="eos" if result.is_finished[rank] else "max_steps",
             coverage=float(result.coverage[rank]),
         )
-        for rank, (text, length) in enumerate(zip(decoded.texts, result.num_tokens.tolist()))
+        for rank, (text, length) in enumerate(
+            zip(decoded.texts, result.num_tokens.tolist(), strict=True)
+        )
     )
+
+
+def word_spans(token_ids: Sequence[int], pieces: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """The words of a hypothesis, with the places of their first and last token.
+
+    A token that ends one word and begins the next belongs to both.
+
+    Args:
+      token_ids: special tokens may be among them; they belong to no word.
+      pieces: surface form of each token; a space ends a word.
+
+    >>> list(word_spans([2, 3, 4, 1], ["", "", " on", "e", " two"]))
+    [('one', 0, 1), ('two', 2, 2)]
+    """
+    text, first, last = "", 0, 0
+    for place, token in enumerate(token_ids):
+        for character in pieces[token]:
+            if character != " ":
+                first = first if text else place
+                text, last = text + character, place
+            elif text:
+                yield text, first, last
+                text = ""
+    if text:
+        yield text, first, last

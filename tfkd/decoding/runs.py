@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tfkd.config import SystemConfig, from_dict, to_yaml, with_overrides
+import numpy as np
+
+from tfkd.audio.reading import read_audio
+from tfkd.config import DecodingConfig, SystemConfig, from_dict, to_yaml, with_overrides
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.data.audio_batches import spread_over_lengths
+from tfkd.data.preparation import preparation_for, utterance_store
 from tfkd.data.subsets import write_subset
+from tfkd.decoding.decoder import Decoder
+from tfkd.decoding.defaults import resolved
+from tfkd.decoding.results import hypotheses_of, unbatch, word_spans
 from tfkd.errors import CheckpointError
 from tfkd.models.recogniser import Recogniser
-from tfkd.records import Store
+from tfkd.records import Hypothesis, Store
 from tfkd.storage.files import sha256, write_text
 from tfkd.storage.keras_files import MODEL, read_model, write_model
-from tfkd.text import Tokenizer, load_tokenizer
+from tfkd.text import Tokenizer, load_tokenizer, tokenizer_files
 
 CONFIG = "config.yaml"
 # A few validation utterances, for exports to be checked with.
@@ -24,8 +34,51 @@ _PARITY_UTTERANCES = 50
 
 
 @dataclass(frozen=True)
+class Word:
+    """One word of a transcript.
+
+    Attributes:
+      text: the word.
+      start: second of the recording at which its first token was heard most.
+      end: second at which the encoding of its last token ends.
+      confidence: probability of its tokens given what comes before them, 0 to 1.
+    """
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What a recording says.
+
+    Attributes:
+      text: of the best hypothesis, "" if there is none.
+      words: of the best hypothesis, in order.
+      hypotheses: the k best, best first, as labels keep them.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    hypotheses: tuple[Hypothesis, ...]
+
+
+@dataclass(frozen=True)
 class Run:
-    """A recogniser that can decode."""
+    """A trained recogniser that can decode; `load_run` reads one.
+
+    Attributes:
+      directory: folder that `tfkd train` or `tfkd distill` wrote.
+      system: its settings; `system.decoding` says how it searches.
+      tokenizer: its units.
+      model: a `keras.Model`.
+
+    >>> run = tfkd.load_run("work/teacher")
+    >>> run.transcribe("order.wav").text
+    'ba di'
+    """
 
     directory: Path
     system: SystemConfig
@@ -37,6 +90,11 @@ class Run:
         """Identity of the weights."""
         return sha256(self.directory / MODEL)
 
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the waveforms that it takes."""
+        return self.system.model.frontend.sample_rate_hz
+
     def with_decoding(self, overrides: Sequence[str]) -> Run:
         """The same recogniser with `key=value` settings of its decoding changed.
 
@@ -45,6 +103,95 @@ class Run:
         """
         decoding = with_overrides(self.system.decoding, overrides)
         return replace(self, system=replace(self.system, decoding=decoding))
+
+    def decoder(
+        self, decoding: DecodingConfig | None = None, *, batch_size: int | None = None
+    ) -> Decoder:
+        """The search over this recogniser, with its defaults filled in.
+
+        Args:
+          decoding: other settings than the run's own.
+          batch_size: static batch size, which TFLite needs.
+        Raises:
+          ConfigError: if CTC is to join and the model has no CTC head.
+          LanguageModelError: if the language model cannot be read, or is of other units.
+        """
+        settings = resolved(decoding or self.system.decoding, self.system)
+        return Decoder(self.model, self.tokenizer, settings, batch_size=batch_size)
+
+    def decode(self, waveforms: Sequence[np.ndarray]) -> list[tuple[Hypothesis, ...]]:
+        """Recognises waveforms together, as one batch.
+
+        Args:
+          waveforms: float32 [N] in [-1, 1] each, at `sample_rate_hz`, of any lengths.
+        Returns:
+          The hypotheses of each, best first; none where nothing was heard.
+
+        >>> run = tfkd.load_run("work/teacher")
+        >>> silence = np.zeros(run.sample_rate_hz, np.float32)
+        >>> run.decode([silence])
+        [()]
+        """
+        if not waveforms:
+            return []
+        lengths = np.array([len(waveform) for waveform in waveforms], np.int32)
+        padded = np.zeros((len(waveforms), lengths.max()), np.float32)
+        for row, waveform in zip(padded, waveforms, strict=True):
+            row[: len(waveform)] = waveform
+        result = self._own_decoder.decode(padded, lengths)
+        names = [b""] * len(waveforms)
+        decoded = unbatch(result, self.tokenizer, names, [None] * len(names), lengths.tolist())
+        return [hypotheses_of(each, self.model.frame_seconds) for each in decoded]
+
+    def transcribe(self, path: str | Path) -> Transcript:
+        """Reads a recording of any rate and recognises it.
+
+        Raises:
+          AudioError: if the file cannot be decoded.
+
+        >>> run = tfkd.load_run("work/teacher")
+        >>> [word.text for word in run.transcribe("order.wav").words]
+        ['ba', 'di']
+        """
+        waveform = read_audio(path, sample_rate_hz=self.sample_rate_hz)
+        (hypotheses,) = self.decode([waveform])
+        if not hypotheses:
+            return Transcript("", (), ())
+        return Transcript(hypotheses[0].text, tuple(self._words(hypotheses[0])), hypotheses)
+
+    @contextlib.contextmanager
+    def open_data(self, data: str | Path) -> Iterator[Store]:
+        """Opens a prepared folder; a manifest is prepared for the time of the `with` block.
+
+        Args:
+          data: what `tfkd prepare` wrote, or what it reads.
+        Raises:
+          ManifestError: if the manifest cannot be read.
+          RecordError: if the store is damaged, or of another sample rate.
+        """
+        config = preparation_for(self.sample_rate_hz, self.tokenizer.pieces)
+        with utterance_store(data, config) as store:
+            yield store
+
+    @functools.cached_property
+    def _own_decoder(self) -> Decoder:
+        """Traced once: that takes seconds."""
+        return self.decoder()
+
+    def _words(self, hypothesis: Hypothesis) -> Iterator[Word]:
+        spans = word_spans(hypothesis.token_ids, self.tokenizer.pieces)
+        for text, first, last in spans:
+            yield Word(
+                text=text,
+                start=hypothesis.token_seconds[first],
+                end=hypothesis.token_seconds[last] + self.model.frame_seconds,
+                confidence=math.exp(sum(hypothesis.token_log_probs[first : last + 1])),
+            )
+
+
+def run_files(directory: Path) -> list[Path]:
+    """The files of a run that decide what it says."""
+    return [directory / MODEL, directory / CONFIG, *tokenizer_files(directory)]
 
 
 def save_model(model: Recogniser, path: Path) -> None:

@@ -1,21 +1,13 @@
-"""Runs an exported .tflite recogniser with numpy and a small interpreter: no TensorFlow.
-
-The file is an ordinary TFLite model with a zip archive appended, the convention of TFLite's
-"associated files". Its one member, `tfkd.json`, says how to feed the model and read its output.
-"""
+"""Runs an exported .tflite recogniser with numpy and a small interpreter: no TensorFlow."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import importlib
-import io
-import json
+import os
+import threading
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,67 +15,52 @@ from typing import Any
 import numpy as np
 
 from tfkd.audio.reading import read_audio
+from tfkd.device.metadata import foreign, read_description
+from tfkd.device.trial import try_in_child
 from tfkd.errors import AudioError, CheckpointError, TfkdError
-from tfkd.storage.json_files import parse_json
+from tfkd.storage.known_files import is_known, remember
 from tfkd.text import join_pieces
 
-METADATA_NAME = "tfkd.json"
-FORMAT = 1
 SIGNATURE = "serving_default"
 OUTPUTS = ("token_ids", "num_tokens", "log_prob", "score")
+# Files of earlier versions do not give it.
+COVERAGE = "coverage"
 # In this order: tflite-runtime is a tenth of the size of ai-edge-litert.
 RUNTIMES = ("tflite_runtime", "ai_edge_litert")
-
-# TFLite's flatbuffer identifier, which follows the four bytes of the root offset.
-IDENTIFIER = slice(4, 8), b"TFL3"
-# The oldest date that zip can hold: the same model must give the same bytes.
-ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class DeviceMetadata:
-    """What travels inside the .tflite beside the graph.
-
-    Attributes:
-      sample_rate_hz: rate of the waveform that the model takes.
-      min_samples: shortest waveform it takes; shorter ones are padded with zeros.
-      max_samples: longest waveform it takes.
-      pieces: surface form of each token id; "" for special tokens.
-      eos_id: id that ends a hypothesis.
-      pad_id: id that fills unused places of `token_ids`.
-      beam_width: hypotheses kept alive in the search.
-      num_hypotheses: K, the hypotheses that come out (at most).
-      parameters: weights of the network.
-      quantisation: "float32", "float16", "dynamic_int8" ...
-      model_sha256: hex digest of the Keras model that was exported.
-    """
-
-    sample_rate_hz: int
-    min_samples: int
-    max_samples: int
-    pieces: tuple[str, ...]
-    eos_id: int
-    pad_id: int
-    beam_width: int
-    num_hypotheses: int
-    parameters: int
-    quantisation: str
-    model_sha256: str
 
 
 @dataclass(frozen=True)
 class DeviceHypothesis:
-    """One candidate: `token_ids` include EOS if the search reached it; natural-log `log_prob`."""
+    """One candidate of what an utterance says.
+
+    Attributes:
+      text: its words.
+      token_ids: with EOS at the end if the search reached it.
+      log_prob: natural-log probability of the tokens by the attention decoder alone.
+      score: what the search ranks by; see docs/guide/decoding.md.
+      coverage: share of the encodings that got attention, 0 to 1. Noise and foreign speech tend to
+        get less than speech that the model knows, so an application may reject what lies below a
+        threshold of its own; log_prob does not tell them apart. None in files of earlier versions.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     log_prob: float
     score: float
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """What a recording says: `text` is that of the best hypothesis, "" if there is none."""
+    """What a recording says.
+
+    Attributes:
+      text: of the best hypothesis, "" if there is none.
+      hypotheses: best first.
+      audio_seconds: length of the recording.
+      compute_seconds: wall time of the recognition alone; divided by `audio_seconds` it is the
+        real-time factor.
+    """
 
     text: str
     hypotheses: tuple[DeviceHypothesis, ...]
@@ -91,80 +68,50 @@ class Transcription:
     compute_seconds: float
 
 
-def append_metadata(tflite_bytes: bytes, metadata: DeviceMetadata) -> bytes:
-    """Returns the model with its metadata at the end; metadata already there is replaced.
-
-    Equal arguments give equal bytes. A digest of the graph is stored beside the metadata, because
-    an interpreter may crash on a damaged graph instead of reporting it.
-
-    Raises:
-      CheckpointError: if `tflite_bytes` is not a TFLite model.
-    """
-    place, identifier = IDENTIFIER
-    if tflite_bytes[place] != identifier:
-        raise CheckpointError("not a TFLite model")
-    graph = tflite_bytes
-    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(graph)) as archive:
-        graph = graph[: _graph_size(archive)]
-    content = {
-        "format": FORMAT,
-        "tflite_sha256": hashlib.sha256(graph).hexdigest(),
-        **dataclasses.asdict(metadata),
-    }
-    member = zipfile.ZipInfo(METADATA_NAME, ZIP_EPOCH)
-    file = io.BytesIO(graph)
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr(member, json.dumps(content, ensure_ascii=False, sort_keys=True))
-    return file.getvalue()
-
-
-def read_metadata(path: str | Path) -> DeviceMetadata:
-    """Reads and checks what a .tflite says about itself, without loading the model.
-
-    Raises:
-      CheckpointError: if the file is missing, damaged, or not one that tfkd exported.
-    """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            head = file.read(IDENTIFIER[0].stop)
-            if head[IDENTIFIER[0]] != IDENTIFIER[1]:
-                raise _foreign(path, "is not a TFLite model")
-            with zipfile.ZipFile(file) as archive:
-                content = parse_json(archive.read(METADATA_NAME))
-                graph_size = _graph_size(archive)
-            metadata = _parse(content, path)
-            _check_graph(file, graph_size, content.get("tflite_sha256"), path)
-    except OSError as error:
-        raise CheckpointError(f"cannot read: {error.strerror or error}", path=path) from error
-    except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError) as error:
-        raise _foreign(path, "is a TFLite model without tfkd's metadata, or cut short") from error
-    except ValueError as error:
-        raise _foreign(path, f"holds metadata that {error}") from error
-    return metadata
-
-
 class DeviceRecogniser:
     """A loaded .tflite recogniser.
+
+    Threads may share one: they take turns. A process that was forked must load its own if
+    `num_threads` is above 1, since the interpreter's threads are not forked with it.
+
+    A file that this machine neither exported nor ran before is tried in a process of its own first,
+    because an interpreter may crash on a graph that was damaged or made up. That takes about half a
+    second, once a file.
 
     Args:
       path: file made by `tfkd export`.
       num_threads: threads of the interpreter.
       runtime: one of `RUNTIMES`; None takes the first that is installed.
+      trusted: leaves out the trial, for an application that ships the file itself.
     Attributes:
       metadata: DeviceMetadata of the file.
       runtime: name of the runtime in use.
     Raises:
       CheckpointError: if the file is missing, damaged, or not one that tfkd exported.
-      TfkdError: if no runtime is installed.
+      TfkdError: if no runtime is installed, or `num_threads` is below 1.
+
+    >>> recogniser = tfkd.DeviceRecogniser("work/export/model-float32.tflite")
+    >>> recogniser.transcribe_file("order.wav").text
+    'ba di'
     """
 
     def __init__(
-        self, path: str | Path, num_threads: int = 1, *, runtime: str | None = None
+        self,
+        path: str | Path,
+        num_threads: int = 1,
+        *,
+        runtime: str | None = None,
+        trusted: bool = False,
     ) -> None:
+        if num_threads < 1:
+            raise TfkdError(f"num_threads is {num_threads}: an interpreter needs at least one")
         self.path = Path(path)
-        self.metadata = read_metadata(self.path)
+        self.metadata, graph_sha256 = read_description(self.path)
         self.runtime, interpreter_class = find_runtime((runtime,) if runtime else RUNTIMES)
+        if not trusted and not is_known(graph_sha256):
+            try_in_child(self.path, self.runtime, self.metadata)
+            remember(graph_sha256)
+        self._num_threads, self._process, self._lock = num_threads, os.getpid(), threading.Lock()
         self._run = _load(self.path, interpreter_class, num_threads)
 
     def transcribe_waveform(self, waveform: np.ndarray) -> list[DeviceHypothesis]:
@@ -178,20 +125,21 @@ class DeviceRecogniser:
         Raises:
           AudioError: if the waveform is empty, too long, not finite, or not of shape [N].
           CheckpointError: if the model fails.
+          TfkdError: in a forked process, if `num_threads` is above 1.
         """
-        outputs = self._run(self._checked(waveform)[np.newaxis])
-        slots = zip(*(outputs[name][0] for name in OUTPUTS))
-        return [
-            self._hypothesis(token_ids[:num_tokens], log_prob, score)
-            for token_ids, num_tokens, log_prob, score in slots
-            if num_tokens > 0 and score > -np.inf
-        ]
+        if self._num_threads > 1 and os.getpid() != self._process:
+            raise TfkdError(
+                "the recogniser was loaded before this process was forked, without its threads",
+                path=self.path,
+                remedy="load it in each process, or use one thread",
+            )
+        checked = self._checked(waveform)[np.newaxis]
+        with self._lock:
+            outputs = self._run(checked)
+        return self._hypotheses(outputs)
 
     def transcribe_file(self, path: str | Path) -> Transcription:
         """Reads a recording (resampled to the model's rate) and recognises it.
-
-        `audio_seconds` is its length and `compute_seconds` the wall time of the recognition alone,
-        so their ratio is the real-time factor.
 
         Raises:
           AudioError: as `transcribe_waveform`, or if the file cannot be decoded.
@@ -211,10 +159,33 @@ class DeviceRecogniser:
             compute_seconds=time.perf_counter() - start,
         )
 
-    def _hypothesis(self, token_ids: np.ndarray, log_prob: Any, score: Any) -> DeviceHypothesis:
+    def _hypotheses(self, outputs: dict[str, np.ndarray]) -> list[DeviceHypothesis]:
+        token_ids = outputs["token_ids"]
+        slots = outputs["num_tokens"].shape[-1:]
+        shapes = {name: outputs[name].shape for name in (*OUTPUTS[1:], COVERAGE) if name in outputs}
+        if token_ids.shape[:-1] != (1, *slots) or set(shapes.values()) != {(1, *slots)}:
+            raise CheckpointError(
+                f"gives token_ids {token_ids.shape} beside {shapes}", path=self.path
+            )
+        coverage = outputs.get(COVERAGE, np.full((1, *slots), np.nan))
+        rows = zip(*(outputs[name][0] for name in OUTPUTS), coverage[0], strict=True)
+        return [
+            self._hypothesis(ids[:num_tokens], log_prob, score, covered)
+            for ids, num_tokens, log_prob, score, covered in rows
+            if num_tokens > 0 and score > -np.inf
+        ]
+
+    def _hypothesis(
+        self, token_ids: np.ndarray, log_prob: Any, score: Any, coverage: Any
+    ) -> DeviceHypothesis:
         ids = tuple(token_ids.tolist())
-        text = join_pieces(self.metadata.pieces, ids)
-        return DeviceHypothesis(text, ids, float(log_prob), float(score))
+        return DeviceHypothesis(
+            text=join_pieces(self.metadata.pieces, ids),
+            token_ids=ids,
+            log_prob=float(log_prob),
+            score=float(score),
+            coverage=None if np.isnan(coverage) else float(coverage),
+        )
 
     def _checked(self, waveform: np.ndarray) -> np.ndarray:
         """The waveform as float32 [N], at least `min_samples` long."""
@@ -239,58 +210,11 @@ class DeviceRecogniser:
         return np.pad(waveform.astype(np.float32), (0, missing))
 
 
-def _foreign(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(reason, path=path, remedy="make the file with `tfkd export`")
-
-
-def _graph_size(archive: zipfile.ZipFile) -> int:
-    """Bytes before the archive that is appended to a model."""
-    return min((member.header_offset for member in archive.infolist()), default=0)
-
-
-def _parse(content: Any, path: Path) -> DeviceMetadata:
-    if not isinstance(content, Mapping):
-        raise _foreign(path, "holds metadata that is not an object")
-    if content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"has metadata of format {content.get('format')!r}, this tfkd reads {FORMAT}",
-            path=path,
-            remedy="use the tfkd that exported it, or export again",
-        )
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(DeviceMetadata):
-        value = content.get(field.name)
-        if not _has_type(value, str(field.type)):
-            raise _foreign(path, f"holds metadata with {field.name} = {value!r}")
-        values[field.name] = tuple(value) if isinstance(value, list) else value
-    return DeviceMetadata(**values)
-
-
-def _has_type(value: Any, annotation: str) -> bool:
-    if annotation == "tuple[str, ...]":
-        return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return type(value).__name__ == annotation
-
-
-def _check_graph(file: io.BufferedReader, size: int, expected: Any, path: Path) -> None:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while size > 0 and (block := file.read(min(size, 1 << 20))):
-        digest.update(block)
-        size -= len(block)
-    if digest.hexdigest() != expected:
-        raise CheckpointError(
-            "is damaged: its graph differs from what was exported",
-            path=path,
-            remedy="copy or export it again",
-        )
-
-
 def find_runtime(names: tuple[str, ...]) -> tuple[str, Callable[..., Any]]:
     """Name and Interpreter class of the first runtime that can be imported."""
     for name in names:
         if name == "tflite_runtime" and np.lib.NumpyVersion(np.__version__) >= "2.0.0":
-            continue  # It was built for an older one, and would end in an error of the interpreter.
+            continue  # It was built for an older numpy: its interpreter would end in an error.
         with contextlib.suppress(ImportError):
             return name, importlib.import_module(f"{name}.interpreter").Interpreter
     raise TfkdError(
@@ -321,7 +245,7 @@ def _load(
         signature = interpreter.get_signature_list().get(SIGNATURE, {})
         inputs, outputs = signature.get("inputs"), signature.get("outputs", [])
         if inputs != ["waveform"] or not set(OUTPUTS).issubset(outputs):
-            raise _foreign(path, f"has no signature {SIGNATURE!r} from waveform to hypotheses")
+            raise foreign(path, f"has no signature {SIGNATURE!r} from waveform to hypotheses")
         runner = interpreter.get_signature_runner(SIGNATURE)
 
     def run(waveform: np.ndarray) -> dict[str, np.ndarray]:

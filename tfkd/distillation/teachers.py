@@ -7,13 +7,14 @@ knows the `Teacher` interface alone, so that every kind gets the same store, res
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tfkd.config import LabelConfig, PrepareConfig, check_labelling, config_digest
 from tfkd.data.preparation import preparation_for
-from tfkd.decoding.decoder import Decoder, decode_dataset
+from tfkd.decoding.decoder import decode_dataset
+from tfkd.decoding.defaults import resolved
 from tfkd.decoding.posteriors import TopPosteriors
 from tfkd.decoding.results import hypotheses_of
 from tfkd.decoding.runs import Run, load_run
@@ -97,7 +98,7 @@ class RunTeacher:
 
     @property
     def sample_rate_hz(self) -> int:
-        return self.run.system.model.frontend.sample_rate_hz
+        return self.run.sample_rate_hz
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -109,12 +110,14 @@ class RunTeacher:
 
     def digest(self, config: LabelConfig) -> str:
         check_labelling(config, self.run.system)
-        # The limits of length may be the teacher's own.
-        return config_digest(config, config.decoding(self.run.system.decoding))
+        # The limits of length may be the teacher's own, and null settings are what they stand for.
+        decoding = resolved(config.decoding(self.run.system.decoding), self.run.system)
+        searched = replace(config, fusion=decoding.fusion, normalisation=decoding.normalisation)
+        return config_digest(searched, decoding)
 
     def labeller(self, config: LabelConfig) -> Labeller:
         run = self.run
-        decoder = Decoder(run.model, run.tokenizer, config.decoding(run.system.decoding))
+        decoder = run.decoder(config.decoding(run.system.decoding))
         posteriors = TopPosteriors(run.model, config.top_m) if config.top_m else None
 
         def label(batch: Batch) -> list[tuple[Hypothesis, ...]]:

@@ -1,28 +1,27 @@
-"""Error rates, sizes and speed of a recogniser in any of its forms."""
+"""Measures error rates, size and speed of a recogniser in any of its forms."""
 
 from __future__ import annotations
 
-import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from tfkd.data.audio_batches import audio_batches
-from tfkd.decoding.decoder import Decoder
-from tfkd.decoding.results import unbatch
-from tfkd.decoding.runs import MODEL, load_run
-from tfkd.device.recogniser import DeviceRecogniser
-from tfkd.errors import CheckpointError, ConfigError, TfkdError
-from tfkd.exporting.export import load_savedmodel
+from tfkd.errors import TfkdError
+from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
 from tfkd.records import Store
-from tfkd.storage.files import directory_bytes
 
-Batch = dict[str, tf.Tensor]
+Batch = dict[str, np.ndarray]
+
+_NAMED_UTTERANCES = 3
+_LOG = logging.getLogger("tfkd")
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,19 @@ class Evaluation:
     """What `tfkd evaluate --json` holds; error rates are shares, not per cent.
 
     Attributes:
+      model: file or folder that was measured.
+      form: "keras", or the name of an export form.
+      wer: word errors / words of the references; see `tfkd.metrics.ErrorRate` for the other counts.
       wer_low, wer_high: 95 % bootstrap interval over utterances.
-      rtf: seconds of computing per second of audio, in batches of `batch_size`; the first batch of
-        each shape, which may include tracing, is decoded once before the clock starts.
+      utterances: that were scored; a reference without words counts by what is inserted.
+      without_transcript: further utterances, which nobody transcribed.
+      too_long: further utterances, which are longer than the model takes.
+      parameters: weights of the network.
+      bytes: what the model takes on disk.
+      rtf: seconds of computing per second of audio, in batches of `batch_size`; the first batch is
+        decoded once before the clock starts, since that may include tracing.
+      batch_size: utterances decoded together.
+      audio_seconds: length of all audio that was decoded.
     """
 
     model: str
@@ -46,6 +55,8 @@ class Evaluation:
     substitutions: int
     words: int
     utterances: int
+    without_transcript: int
+    too_long: int
     parameters: int
     bytes: int
     rtf: float
@@ -62,59 +73,57 @@ class Transcript:
     hypothesis: str
 
 
-@dataclass(frozen=True)
-class OpenModel:
-    """A recogniser in one of its forms, reduced to what evaluation needs.
+@dataclass
+class _Decoded:
+    """What the utterances of a store gave so far."""
 
-    Attributes:
-      pieces: what its tokens stand for.
-      transcribe: the best hypothesis of each utterance of a batch.
-    """
-
-    path: Path
-    form: str
-    parameters: int
-    bytes: int
-    sample_rate_hz: int
-    pieces: tuple[str, ...]
-    batch_size: int
-    transcribe: Callable[[Batch], list[str]]
+    transcripts: list[Transcript] = field(default_factory=list)
+    without_transcript: int = 0
+    too_long: list[str] = field(default_factory=list)
+    audio_samples: int = 0
+    compute_seconds: float = 0.0
 
 
 def check_transcripts(store: Store) -> None:
     """Raises TfkdError if there is nothing to measure by."""
-    if not any(row.get("text") for row in store.index):
+    if all(row.get("text") is None for row in store.index):
         raise TfkdError("no utterance has a transcript", path=store.directory)
 
 
-def evaluate(recogniser: OpenModel, store: Store) -> tuple[Evaluation, list[Transcript]]:
-    """Decodes every utterance of `store` that has a transcript, and scores the best hypotheses.
+def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Transcript]]:
+    """Decodes the utterances of `store`, and scores the best hypothesis of those with a transcript.
+
+    An empty transcript says that nothing was spoken: words recognised there are insertions. What is
+    not scored is counted, and a warning names what is too long for the model.
 
     Raises:
-      TfkdError: if no utterance has a transcript.
+      TfkdError: if no utterance has a transcript, or all are too long.
+
+    >>> store = tfkd.open_store("work/data/test")
+    >>> model = tfkd.open_model("work/export/model-float32.tflite")
+    >>> figures, transcripts = tfkd.evaluate(model, store)
+    >>> figures.utterances == len(transcripts)
+    True
     """
     check_transcripts(store)
-    transcripts: list[Transcript] = []
-    compute_seconds = 0.0
-    audio_samples = 0
-    batches = audio_batches(store, recogniser.batch_size)
-    _warm_up(recogniser, batches)
-    with tqdm(total=len(store.index), desc="evaluate", unit="utt", disable=None) as bar:
-        for batch in batches:
-            start = time.perf_counter()
-            texts = recogniser.transcribe(batch)
-            compute_seconds += time.perf_counter() - start
-            audio_samples += int(tf.reduce_sum(batch["num_samples"]))
-            transcripts.extend(_transcripts(batch, texts))
-            bar.update(len(texts))
+    decoded = _decode(recogniser, store)
+    _warn(decoded, recogniser)
+    transcripts = decoded.transcripts
+    if not transcripts:
+        raise TfkdError(
+            "every utterance with a transcript is longer than the model takes",
+            path=store.directory,
+        )
     rate = score([t.reference for t in transcripts], [t.hypothesis for t in transcripts])
-    audio_seconds = audio_samples / recogniser.sample_rate_hz
+    audio_seconds = decoded.audio_samples / recogniser.sample_rate_hz
     evaluation = Evaluation(
         model=str(recogniser.path),
         form=recogniser.form,
+        without_transcript=decoded.without_transcript,
+        too_long=len(decoded.too_long),
         parameters=recogniser.parameters,
         bytes=recogniser.bytes,
-        rtf=compute_seconds / audio_seconds,
+        rtf=decoded.compute_seconds / audio_seconds,
         batch_size=recogniser.batch_size,
         audio_seconds=audio_seconds,
         **asdict(rate),
@@ -122,111 +131,63 @@ def evaluate(recogniser: OpenModel, store: Store) -> tuple[Evaluation, list[Tran
     return evaluation, transcripts
 
 
-def _warm_up(recogniser: OpenModel, batches: tf.data.Dataset) -> None:
+def _decode(recogniser: OpenForm, store: Store) -> _Decoded:
+    decoded = _Decoded()
+    batches = audio_batches(store, recogniser.batch_size)
+    _warm_up(recogniser, batches)
+    with tqdm(total=len(store.index), desc="evaluate", unit="utt", disable=None) as bar:
+        for batch in batches:
+            bar.update(len(batch["num_samples"]))
+            usable = _usable(batch, recogniser, decoded)
+            if len(usable["num_samples"]):
+                start = time.perf_counter()
+                texts = _best_texts(recogniser, usable)
+                decoded.compute_seconds += time.perf_counter() - start
+                decoded.audio_samples += int(usable["num_samples"].sum())
+                decoded.transcripts.extend(_transcripts(usable, texts))
+                decoded.without_transcript += int((~usable["has_text"]).sum())
+    return decoded
+
+
+def _usable(batch: dict[str, tf.Tensor], recogniser: OpenForm, decoded: _Decoded) -> Batch:
+    """The utterances of a batch that the model takes; the others are noted."""
+    arrays = {name: value.numpy() for name, value in batch.items()}
+    if recogniser.max_samples is None:
+        return arrays
+    fits = arrays["num_samples"] <= recogniser.max_samples
+    decoded.too_long += [name.decode() for name in arrays["utterance_id"][~fits]]
+    return {name: value[fits] for name, value in arrays.items()}
+
+
+def _warm_up(recogniser: OpenForm, batches: tf.data.Dataset) -> None:
     for batch in batches.take(1):
-        recogniser.transcribe(batch)
+        usable = _usable(batch, recogniser, _Decoded())
+        if len(usable["num_samples"]):
+            _best_texts(recogniser, usable)
 
 
-def _transcripts(batch: Batch, texts: list[str]) -> Iterator[Transcript]:
-    ids, references = batch["utterance_id"].numpy(), batch["text"].numpy()
-    for utterance_id, reference, has_text, text in zip(
-        ids, references, batch["has_text"].numpy(), texts
-    ):
+def _best_texts(recogniser: OpenForm, batch: Batch) -> list[str]:
+    rows = recogniser.decode(batch["waveform"], batch["num_samples"])
+    return [hypotheses[0].text if hypotheses else "" for hypotheses in rows]
+
+
+def _transcripts(batch: Batch, texts: Sequence[str]) -> Iterator[Transcript]:
+    rows = zip(batch["utterance_id"], batch["text"], batch["has_text"], texts, strict=True)
+    for utterance_id, reference, has_text, text in rows:
         if has_text:
             yield Transcript(utterance_id.decode(), reference.decode(), text)
 
 
-def open_model(path: str | Path, overrides: Sequence[str] = ()) -> OpenModel:
-    """Opens a recogniser of any form.
-
-    Args:
-      path: folder of a run, folder of a SavedModel, or .tflite file.
-      overrides: `key=value` settings of the decoding of a run.
-    Raises:
-      CheckpointError: if `path` is none of these.
-      ConfigError: if an override does not fit, or `path` is an exported form.
-    """
-    model = Path(path)
-    if (model / MODEL).is_file():
-        return _open_run(model, overrides)
-    if overrides:
-        raise ConfigError(
-            "the search of an exported form cannot be changed",
-            path=model,
-            remedy="export again with other settings",
+def _warn(decoded: _Decoded, recogniser: OpenForm) -> None:
+    if decoded.too_long and recogniser.max_samples is not None:
+        named = ", ".join(decoded.too_long[:_NAMED_UTTERANCES])
+        more = len(decoded.too_long) - _NAMED_UTTERANCES
+        _LOG.warning(
+            "%s: %d utterances are longer than the %.2f s that the model takes, and not scored: "
+            "%s%s",
+            Path(recogniser.path),
+            len(decoded.too_long),
+            recogniser.max_samples / recogniser.sample_rate_hz,
+            named,
+            f" and {more} more" if more > 0 else "",
         )
-    if model.suffix == ".tflite":
-        return _open_tflite(model)
-    if (model / "saved_model.pb").is_file():
-        return _open_savedmodel(model)
-    raise CheckpointError(
-        "is neither the folder of a run, nor a SavedModel, nor a .tflite file", path=model
-    )
-
-
-def _open_run(directory: Path, overrides: Sequence[str]) -> OpenModel:
-    run = load_run(directory).with_decoding(overrides)
-    decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
-
-    def transcribe(batch: Batch) -> list[str]:
-        result = decoder.decode(batch["waveform"], batch["num_samples"])
-        ids = batch["utterance_id"].numpy()
-        decoded = unbatch(
-            result, run.tokenizer, ids, [None] * len(ids), batch["num_samples"].numpy()
-        )
-        return [each.best_text for each in decoded]
-
-    return OpenModel(
-        path=directory,
-        form="keras",
-        parameters=run.model.count_params(),
-        bytes=directory_bytes(directory / MODEL),
-        sample_rate_hz=run.system.model.frontend.sample_rate_hz,
-        pieces=run.tokenizer.pieces,
-        batch_size=run.system.training.batch_size,
-        transcribe=transcribe,
-    )
-
-
-def _open_savedmodel(directory: Path) -> OpenModel:
-    try:
-        metadata = json.loads((directory / "tfkd.json").read_text())
-        parameters, rate_hz = metadata["parameters"], metadata["sample_rate_hz"]
-        pieces = tuple(metadata["pieces"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"not a SavedModel of tfkd: {error}", path=directory) from error
-    serve = load_savedmodel(directory)
-
-    def transcribe(batch: Batch) -> list[str]:
-        result = serve(waveform=batch["waveform"], num_samples=batch["num_samples"])
-        return [text.decode() for text in result["text"][:, 0].numpy()]
-
-    return OpenModel(
-        path=directory,
-        form="savedmodel",
-        parameters=parameters,
-        bytes=directory_bytes(directory),
-        sample_rate_hz=rate_hz,
-        pieces=pieces,
-        batch_size=16,
-        transcribe=transcribe,
-    )
-
-
-def _open_tflite(path: Path) -> OpenModel:
-    recogniser = DeviceRecogniser(path)
-
-    def transcribe(batch: Batch) -> list[str]:
-        hypotheses = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
-        return [hypotheses[0].text if hypotheses else ""]
-
-    return OpenModel(
-        path=path,
-        form=f"tflite-{recogniser.metadata.quantisation}",
-        parameters=recogniser.metadata.parameters,
-        bytes=path.stat().st_size,
-        sample_rate_hz=recogniser.metadata.sample_rate_hz,
-        pieces=recogniser.metadata.pieces,
-        batch_size=1,
-        transcribe=transcribe,
-    )

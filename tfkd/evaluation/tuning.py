@@ -13,6 +13,7 @@ from tqdm import tqdm
 from tfkd.config import DecodingConfig, FusionConfig, with_overrides
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder, FusionWeights
+from tfkd.decoding.defaults import resolved
 from tfkd.decoding.results import unbatch
 from tfkd.decoding.runs import Run
 from tfkd.evaluation.evaluate import check_transcripts
@@ -47,7 +48,9 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
         for values in itertools.product(*grid.values())
     ]
     # All of them are checked before the first is decoded.
-    configs = [with_overrides(run.system.decoding, each) for each in overrides]
+    configs = [
+        resolved(with_overrides(run.system.decoding, each), run.system) for each in overrides
+    ]
     batches = audio_batches(store, run.system.training.batch_size)
     trials: list[Trial | None] = [None] * len(configs)
     with tqdm(total=len(configs), desc="tune", unit="setting", disable=None) as bar:
@@ -79,7 +82,7 @@ def _with_most(configs: Sequence[DecodingConfig], places: Sequence[int]) -> Deco
     fusion = dataclasses.replace(
         fusions[0],
         lm_weight=max(fusion.lm_weight for fusion in fusions),
-        ctc_weight=max(fusion.ctc_weight for fusion in fusions),
+        ctc_weight=max(fusion.ctc_weight or 0.0 for fusion in fusions),
     )
     return dataclasses.replace(configs[places[0]], fusion=fusion)
 
@@ -105,7 +108,7 @@ def _search(decoder: Decoder) -> tf.types.experimental.PolymorphicFunction:
 
 def _error_rate(decoder: Decoder, search, fusion: FusionConfig, batches) -> ErrorRate:
     references, hypotheses = [], []
-    weights = tf.constant(fusion.lm_weight), tf.constant(fusion.ctc_weight)
+    weights = tf.constant(fusion.lm_weight), tf.constant(fusion.ctc_weight or 0.0)
     for batch in batches:
         result = search(batch["waveform"], batch["num_samples"], *weights)
         texts = [text.decode() for text in batch["text"].numpy()]

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tfkd.evaluation.evaluate import Transcript, evaluate, open_model
+from tfkd.evaluation.evaluate import Transcript, evaluate
+from tfkd.evaluation.models import model_identity, open_model
 from tfkd.metrics import count_word_errors
 from tfkd.records import Store
-from tfkd.storage.files import sha256, write_text
+from tfkd.storage.files import write_text
 from tfkd.storage.json_files import read_dataclass_lines
 
 
@@ -38,7 +39,7 @@ class Evaluations:
         is_measured = self._path(name).exists()
         if is_measured and isinstance(known, dict) and known.get("identity") == identity:
             return known
-        evaluation, transcripts = evaluate(open_model(model), self.store)
+        evaluation, transcripts = evaluate(open_model(model, trusted=True), self.store)
         rows = (json.dumps(asdict(t), ensure_ascii=False) for t in transcripts)
         write_text(self._path(name), "".join(f"{row}\n" for row in rows))
         is_own = model.is_relative_to(self.work)
@@ -56,12 +57,3 @@ class Evaluations:
 
 def _id_of(transcript: Transcript) -> str:
     return transcript.utterance_id
-
-
-def model_identity(model: Path) -> str:
-    """Digests of the files that make a model of any form what it is."""
-    if model.is_file():
-        return sha256(model)
-    files = [model / name for name in ("model.keras", "saved_model.pb", "config.yaml")]
-    variables = sorted((model / "variables").glob("*")) if (model / "variables").exists() else []
-    return " ".join(sha256(file) for file in [*files, *variables] if file.is_file())

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, config_digest, to_dict
+from tfkd.decoding.defaults import resolved
 from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
 from tfkd.distillation.teachers import Teacher, load_teacher
 from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import check_transcripts
+from tfkd.evaluation.models import model_identity
 from tfkd.exporting.export import REPORT, export
 from tfkd.metrics import difference_of_counts
 from tfkd.pipeline.corpora import (
@@ -27,7 +29,7 @@ from tfkd.pipeline.corpora import (
     prepare_corpora,
     prepared_stores,
 )
-from tfkd.pipeline.evaluations import Evaluations, model_identity
+from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.stages import RESULTS, Stage, run_stages, stage_seconds
 from tfkd.records import Store, open_verified
 from tfkd.storage.files import write_json
@@ -170,13 +172,13 @@ class Job:
     def _export(self) -> None:
         run = load_run(self.work / self.exported)
         out = self.work / "export"
-        config = config_digest(self.config.export, run.system.decoding)
+        config = config_digest(self.config.export, resolved(run.system.decoding, run.system))
         identity = {"student": run.sha256, "config": config}
         marker = out / "identity.json"
         earlier = read_json_object(marker, {"files": dict}) if marker.exists() else {}
         files = earlier.pop("files", {})
         is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
-        if is_ours and all(model_identity(out / path) == sha for path, sha in files.items()):
+        if is_ours and all(_is_unchanged(out / path, sha) for path, sha in files.items()):
             return
         reports = export(run, out, self.config.export, self.store(VALID))
         files = {report.path: model_identity(out / report.path) for report in reports}
@@ -291,3 +293,7 @@ def best_validation(run: Path) -> float:
 
 def _suffix(generation: int) -> str:
     return "" if generation == 1 else f"-{generation}"
+
+
+def _is_unchanged(export: Path, identity: str) -> bool:
+    return export.exists() and model_identity(export) == identity

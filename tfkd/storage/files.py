@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -107,6 +107,25 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_unfinished(directory: Path) -> None:
+    """Removes what killed `atomic_write` and `atomic_directory` left in a folder.
+
+    A folder that was moved away for a new one that never came is put back. Nobody else may write
+    into `directory` meanwhile.
+    """
+    for old in directory.glob(".*.old"):
+        target = directory / old.name[1:].rsplit(".", 2)[0]
+        if target.exists():
+            shutil.rmtree(old)
+        else:
+            old.replace(target)
+    for temporary in directory.glob(".*.tmp"):
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink()
+
+
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's content."""
     with open(path, "rb") as file:
@@ -116,6 +135,19 @@ def sha256(path: str | Path) -> str:
 def sha256_of_text(text: str) -> str:
     """Hex digest of a string's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_tree(path: str | Path) -> str:
+    """Hex digest of a file, or of the names and contents of every file below a folder."""
+    path = Path(path)
+    return sha256(path) if path.is_file() else sha256_of_files(path, path.rglob("*"))
+
+
+def sha256_of_files(directory: Path, paths: Iterable[Path]) -> str:
+    """Hex digest of the names and contents of those of the paths below a folder that are files."""
+    files = sorted(path for path in paths if path.is_file())
+    lines = (f"{sha256(file)}  {file.relative_to(directory).as_posix()}" for file in files)
+    return sha256_of_text("\n".join(lines))
 
 
 def contained_path(directory: str | Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from tfkd.text.tokenizers import (
     Tokenizer,
     join_pieces,
     load_tokenizer,
+    tokenizer_files,
     train_tokenizer,
     vocab_size_of,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "join_pieces",
     "load_tokenizer",
     "normalise",
+    "tokenizer_files",
     "train_tokenizer",
     "transcript_of",
     "vocab_size_of",

@@ -221,6 +221,12 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     return CharacterTokenizer(alphabet)
 
 
+def tokenizer_files(directory: Path) -> list[Path]:
+    """The files that `load_tokenizer` reads, as far as they are there."""
+    files = [directory / _DESCRIPTION_NAME, directory / _MODEL_NAME]
+    return [file for file in files if file.is_file()]
+
+
 def load_tokenizer(directory: str | Path) -> Tokenizer:
     """Reads what `Tokenizer.save` wrote.
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder
+from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.decoding.runs import Run, keep_parity_sample, load_run, save_description
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.model_size import check_trainable
@@ -66,10 +67,15 @@ class _Job:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Digests of all that the run depends on; the number of devices may change on the way."""
+        """Digests of all that the run depends on.
+
+        The number of devices may change on the way, and so may the defaults of later searches.
+        """
         training = dataclasses.replace(self.training, distribution="none")
+        decoding = resolved_without_ctc(self.system.decoding, self.system)
+        system = dataclasses.replace(self.system, training=training, decoding=decoding)
         return {
-            "config": config_digest(dataclasses.replace(self.system, training=training)),
+            "config": config_digest(system),
             "train": identity_of(self.sources),
             "valid": self.valid_store.sha256,
         }
@@ -181,7 +187,7 @@ def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
         decoding = dataclasses.replace(
             system.decoding, beam_width=training.validation_beam_width, num_hypotheses=1
         )
-        decoder = Decoder(model, tokenizer, decoding)
+        decoder = Decoder(model, tokenizer, resolved_without_ctc(decoding, system))
         validation = ValidationErrorRate(decoder, job.valid_store, training.batch_size, replicas)
         _fit(job, model, epochs, validation, keeper)
     return progress

@@ -1,0 +1,213 @@
+"""What a .tflite says of itself: written at export, checked before anything is loaded.
+
+The file is an ordinary TFLite model with a zip archive appended, the convention of TFLite's
+"associated files". Its one member, `tfkd.json`, says how to feed the model and read its output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfkd.errors import CheckpointError
+from tfkd.storage.json_files import parse_json
+
+METADATA_NAME = "tfkd.json"
+FORMAT = 1
+
+# TFLite's flatbuffer identifier, which follows the four bytes of the root offset.
+IDENTIFIER = slice(4, 8), b"TFL3"
+# The oldest date that zip can hold: the same model must give the same bytes.
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+# A vocabulary of 100,000 pieces takes 2 MB; a zip archive may unpack to a thousand times its size.
+_MOST_METADATA_BYTES = 16 * 2**20
+_RATES_HZ = range(1000, 655_351)
+_LONGEST_SECONDS = 24 * 3600
+_MOST_PADDED_SECONDS = 60
+_MOST_HYPOTHESES = 64
+
+
+@dataclass(frozen=True)
+class DeviceMetadata:
+    """What travels inside the .tflite beside the graph.
+
+    Attributes:
+      sample_rate_hz: rate of the waveform that the model takes.
+      min_samples: shortest waveform it takes; shorter ones are padded with zeros.
+      max_samples: longest waveform it takes.
+      pieces: surface form of each token id; "" for special tokens.
+      eos_id: id that ends a hypothesis.
+      pad_id: id that fills unused places of `token_ids`.
+      beam_width: hypotheses kept alive in the search.
+      num_hypotheses: K, the hypotheses that come out (at most).
+      parameters: weights of the network.
+      quantisation: "float32", "float16" or "int8".
+      model_sha256: hex digest of the Keras model that was exported.
+    """
+
+    sample_rate_hz: int
+    min_samples: int
+    max_samples: int
+    pieces: tuple[str, ...]
+    eos_id: int
+    pad_id: int
+    beam_width: int
+    num_hypotheses: int
+    parameters: int
+    quantisation: str
+    model_sha256: str
+
+
+def append_metadata(tflite_bytes: bytes, metadata: DeviceMetadata) -> bytes:
+    """Returns the model with its metadata at the end; metadata already there is replaced.
+
+    Equal arguments give equal bytes. A digest of the graph is stored beside the metadata, because
+    an interpreter may crash on a damaged graph instead of reporting it.
+
+    Raises:
+      CheckpointError: if `tflite_bytes` is not a TFLite model.
+    """
+    place, identifier = IDENTIFIER
+    if tflite_bytes[place] != identifier:
+        raise CheckpointError("not a TFLite model")
+    graph = tflite_bytes
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(graph)) as archive:
+        graph = graph[: _graph_size(archive)]
+    content = {
+        "format": FORMAT,
+        "tflite_sha256": hashlib.sha256(graph).hexdigest(),
+        **dataclasses.asdict(metadata),
+    }
+    member = zipfile.ZipInfo(METADATA_NAME, ZIP_EPOCH)
+    file = io.BytesIO(graph)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(member, json.dumps(content, ensure_ascii=False, sort_keys=True))
+    return file.getvalue()
+
+
+def read_metadata(path: str | Path) -> DeviceMetadata:
+    """Reads and checks what a .tflite says about itself, without loading the model.
+
+    Raises:
+      CheckpointError: if the file is missing, damaged, or not one that tfkd exported.
+    """
+    return read_description(path)[0]
+
+
+def read_description(path: str | Path) -> tuple[DeviceMetadata, str]:
+    """Like `read_metadata`, with the sha256 of the graph, which has been compared."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(IDENTIFIER[0].stop)
+            if head[IDENTIFIER[0]] != IDENTIFIER[1]:
+                raise foreign(path, "is not a TFLite model")
+            with zipfile.ZipFile(file) as archive:
+                content = _content(archive, path)
+                graph_size = _graph_size(archive)
+            metadata = _of_this_format(content, path)
+            graph_sha256 = _check_graph(file, graph_size, content.get("tflite_sha256"), path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read: {error.strerror or error}", path=path) from error
+    except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError) as error:
+        raise foreign(path, "is a TFLite model without tfkd's metadata, or cut short") from error
+    except ValueError as error:
+        raise foreign(path, f"holds metadata that {error}") from error
+    return metadata, graph_sha256
+
+
+def foreign(path: Path, reason: str) -> CheckpointError:
+    """The error for a file that `tfkd export` did not write."""
+    return CheckpointError(reason, path=path, remedy="make the file with `tfkd export`")
+
+
+def parse_metadata(content: Any, path: Path) -> DeviceMetadata:
+    """Metadata from JSON that anybody may have written.
+
+    Raises:
+      CheckpointError: for the first value that is missing, of another type, or out of range.
+    """
+    if not isinstance(content, Mapping):
+        raise foreign(path, "holds metadata that is not an object")
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(DeviceMetadata):
+        value = content.get(field.name)
+        if not _has_type(value, str(field.type)):
+            raise foreign(path, f"holds metadata with {field.name} = {repr(value)[:60]}")
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    metadata = DeviceMetadata(**values)
+    for name, allowed in _ranges(metadata).items():
+        if (number := getattr(metadata, name)) not in allowed:
+            expected = f"{allowed[0]} to {allowed[-1]}" if allowed else "a token"
+            raise foreign(path, f"holds metadata with {name} = {number}, not {expected}")
+    return metadata
+
+
+def _ranges(metadata: DeviceMetadata) -> dict[str, range]:
+    """What each number may be, in an order in which each range rests on checked numbers."""
+    rate_hz, vocabulary = metadata.sample_rate_hz, len(metadata.pieces)
+    return {
+        "sample_rate_hz": _RATES_HZ,
+        "max_samples": range(1, _LONGEST_SECONDS * rate_hz + 1),
+        # Shorter waveforms are padded up to here, which takes memory.
+        "min_samples": range(1, min(metadata.max_samples, _MOST_PADDED_SECONDS * rate_hz) + 1),
+        "eos_id": range(vocabulary),
+        "pad_id": range(vocabulary),
+        "beam_width": range(1, _MOST_HYPOTHESES + 1),
+        "num_hypotheses": range(1, metadata.beam_width + 1),
+        "parameters": range(1, 2**40),
+    }
+
+
+def _content(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    if archive.getinfo(METADATA_NAME).file_size > _MOST_METADATA_BYTES:
+        raise foreign(path, f"holds more than {_MOST_METADATA_BYTES >> 20} MiB of metadata")
+    content = parse_json(archive.read(METADATA_NAME))
+    if not isinstance(content, dict):
+        raise foreign(path, "holds metadata that is not an object")
+    return content
+
+
+def _graph_size(archive: zipfile.ZipFile) -> int:
+    """Bytes before the archive that is appended to a model."""
+    return min((member.header_offset for member in archive.infolist()), default=0)
+
+
+def _of_this_format(content: dict[str, Any], path: Path) -> DeviceMetadata:
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"has metadata of format {repr(content.get('format'))[:60]}, this tfkd reads {FORMAT}",
+            path=path,
+            remedy="use the tfkd that exported it, or export again",
+        )
+    return parse_metadata(content, path)
+
+
+def _has_type(value: Any, annotation: str) -> bool:
+    if annotation == "tuple[str, ...]":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return type(value).__name__ == annotation
+
+
+def _check_graph(file: io.BufferedReader, size: int, expected: Any, path: Path) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while size > 0 and (block := file.read(min(size, 1 << 20))):
+        digest.update(block)
+        size -= len(block)
+    if digest.hexdigest() != expected:
+        raise CheckpointError(
+            "is damaged: its graph differs from what was exported",
+            path=path,
+            remedy="copy or export it again",
+        )
+    return digest.hexdigest()

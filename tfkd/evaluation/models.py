@@ -1,0 +1,83 @@
+"""Opens a recogniser of any kind: a run, or a form of the table of exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfkd.decoding.runs import MODEL, load_run, run_files
+from tfkd.errors import CheckpointError, ConfigError
+from tfkd.exporting.forms import form_of
+from tfkd.exporting.graph import decode_with
+from tfkd.exporting.interface import OpenForm
+from tfkd.storage.files import directory_bytes, sha256_of_files
+from tfkd.storage.known_files import is_known
+
+KERAS = "keras"
+
+
+def open_model(
+    path: str | Path, overrides: Sequence[str] = (), *, trusted: bool = False
+) -> OpenForm:
+    """Opens a recogniser of any form.
+
+    Args:
+      path: folder of a run, folder of a SavedModel, or .tflite file.
+      overrides: `key=value` settings of the decoding of a run.
+      trusted: opens a SavedModel that this machine did not export. A SavedModel is a program:
+        TensorFlow runs whatever it holds.
+    Raises:
+      CheckpointError: if `path` is none of these, is damaged, or is not trusted.
+      ConfigError: if an override does not fit, or `path` is an exported form.
+
+    >>> tfkd.open_model("work/export/model-float32.tflite").form
+    'tflite-float32'
+    """
+    model = Path(path)
+    if _is_run(model):
+        return _open_run(model, overrides)
+    form = form_of(model)
+    if overrides:
+        raise ConfigError(
+            "the search of an exported form cannot be changed",
+            path=model,
+            remedy="export again with other settings",
+        )
+    if form.runs_code and not trusted and not is_known(form.identity(model)):
+        raise CheckpointError(
+            f"is a {form.name} that was not exported here, and opening one runs what it holds",
+            path=model,
+            remedy="if you trust where it is from, give --trust",
+        )
+    return form.open(model)
+
+
+def model_identity(path: str | Path) -> str:
+    """Digest of everything that decides what a recogniser says.
+
+    Raises:
+      CheckpointError: if there is no recogniser of a known form.
+    """
+    model = Path(path)
+    if _is_run(model):
+        return sha256_of_files(model, run_files(model))
+    return form_of(model).identity(model)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / MODEL).is_file()
+
+
+def _open_run(directory: Path, overrides: Sequence[str]) -> OpenForm:
+    run = load_run(directory).with_decoding(overrides)
+    return OpenForm(
+        path=directory,
+        form=KERAS,
+        parameters=run.model.count_params(),
+        bytes=directory_bytes(directory / MODEL),
+        sample_rate_hz=run.sample_rate_hz,
+        pieces=run.tokenizer.pieces,
+        batch_size=run.system.training.batch_size,
+        max_samples=None,
+        decode=decode_with(run.decoder()),
+    )

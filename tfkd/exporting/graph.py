@@ -1,0 +1,110 @@
+"""What every exported form holds: one search, the weights, and what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.beam_search import BeamResult
+from tfkd.config import ExportConfig
+from tfkd.decoding.decoder import Decoder
+from tfkd.decoding.results import Decoded, unbatch
+from tfkd.decoding.runs import Run
+from tfkd.device.metadata import DeviceMetadata
+from tfkd.device.recogniser import DeviceHypothesis
+from tfkd.exporting.interface import Decode
+
+# Shorter waveforms are padded up to here by `DeviceRecogniser`.
+MIN_SECONDS = 0.1
+_LOG = logging.getLogger("tfkd")
+
+
+def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -> Decoder:
+    """The search that goes into the exported forms: that of the run, without a language model.
+
+    A device has no room for one beside the student; where the run's search has one, a warning says
+    that the forms leave it out.
+    """
+    decoding = run.system.decoding
+    if decoding.fusion.lm_weight:
+        _LOG.warning(
+            "%s: exported forms decode without the language model %s, which no device has room "
+            "for; parity is measured against Keras without it, too",
+            run.directory,
+            decoding.fusion.lm,
+        )
+    return run.decoder(
+        replace(
+            decoding,
+            beam_width=config.beam_width,
+            num_hypotheses=config.num_hypotheses,
+            fusion=replace(decoding.fusion, lm=None, lm_weight=0.0),
+        ),
+        batch_size=batch_size,
+    )
+
+
+def decode_with(decoder: Decoder) -> Decode:
+    """Keras' own answers, in the shape in which forms give theirs."""
+    tokenizer = decoder.tokenizer
+
+    def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:
+        result = decoder.decode(waveform, num_samples)
+        names = [b""] * len(waveform)
+        decoded = unbatch(result, tokenizer, names, [None] * len(names), num_samples.tolist())
+        return [_hypotheses(each) for each in decoded]
+
+    return decode
+
+
+def _hypotheses(decoded: Decoded) -> list[DeviceHypothesis]:
+    result = decoded.result
+    return [
+        DeviceHypothesis(
+            text=text,
+            token_ids=tuple(result.token_ids[rank, : result.num_tokens[rank]].tolist()),
+            log_prob=float(result.log_prob[rank]),
+            score=float(result.score[rank]),
+            coverage=float(result.coverage[rank]),
+        )
+        for rank, text in enumerate(decoded.texts)
+    ]
+
+
+def outputs_of(result: BeamResult) -> dict[str, tf.Tensor]:
+    """What every form returns of a search, by name; K hypotheses of U tokens an utterance."""
+    return {
+        "token_ids": result.token_ids,
+        "num_tokens": result.num_tokens,
+        "log_prob": result.log_prob,
+        "score": result.score,
+        "coverage": result.coverage,
+    }
+
+
+def tracked(run: Run) -> tf.Module:
+    """A module that holds the weights: the exporter aborts on variables that nothing tracks."""
+    module = tf.Module()
+    module.weights = [variable.value for variable in run.model.variables]
+    return module
+
+
+def metadata_of(run: Run, config: ExportConfig, quantisation: str) -> DeviceMetadata:
+    """What the form says of itself."""
+    rate_hz = run.sample_rate_hz
+    return DeviceMetadata(
+        sample_rate_hz=rate_hz,
+        min_samples=round(MIN_SECONDS * rate_hz),
+        max_samples=round(config.max_seconds * rate_hz),
+        pieces=run.tokenizer.pieces,
+        eos_id=run.tokenizer.eos_id,
+        pad_id=run.tokenizer.pad_id,
+        beam_width=config.beam_width,
+        num_hypotheses=config.num_hypotheses,
+        parameters=run.model.count_params(),
+        quantisation=quantisation,
+        model_sha256=run.sha256,
+    )

@@ -1,0 +1,111 @@
+"""What exported forms are compared with Keras on: real utterances, and audio made of them.
+
+A recogniser is sure of validation utterances, and what is sure hides much: a wrong bias or a wrong
+second hypothesis shows where several sentences are about equally likely. So each export is checked
+on audio that nobody is sure of, too: noise, silence, speech backwards, several speakers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfkd.config import ExportConfig
+from tfkd.data.audio_batches import audio_batches, spread_over_lengths
+from tfkd.device.recogniser import DeviceHypothesis
+from tfkd.errors import ExportError
+from tfkd.exporting.graph import MIN_SECONDS
+from tfkd.exporting.interface import Decode
+from tfkd.records import Store
+
+# Root mean squares: -60 dBFS is a quiet room, -20 dBFS as loud as speech.
+_HISS, _NOISE = 1e-3, 0.1
+_OF_EACH_KIND = 3
+_PAUSE_SECONDS = 0.5
+_INT16_SCALE = 32768.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One waveform and what Keras says of it.
+
+    Attributes:
+      name: id of the utterance, or what was made of which.
+      reference: transcript; None for made audio and where nobody wrote one.
+      is_real: a recording, not made of others.
+      keras: hypotheses of Keras, best first.
+    """
+
+    name: str
+    waveform: np.ndarray
+    reference: str | None
+    is_real: bool
+    keras: Sequence[DeviceHypothesis]
+
+
+def parity_samples(store: Store, rate_hz: int, config: ExportConfig, keras: Decode) -> list[Sample]:
+    """`config.parity_utterances` of the store, spread over its lengths, and what is made of them.
+
+    Raises:
+      ExportError: if no utterance is of a length that a device takes.
+    """
+    # A device pads what is shorter, and refuses what is longer.
+    comparable = [
+        row
+        for row in store.index
+        if MIN_SECONDS <= row["num_samples"] / rate_hz <= config.max_seconds
+    ]
+    wanted = spread_over_lengths(comparable, config.parity_utterances)
+    samples = []
+    for batch in audio_batches(store, 1):
+        name = batch["utterance_id"][0].numpy().decode()
+        if name in wanted:
+            waveform = batch["waveform"][0].numpy()
+            text = batch["text"][0].numpy().decode() if batch["has_text"][0] else None
+            samples.append(Sample(name, waveform, text, True, ask(keras, waveform)))
+    if not samples:
+        raise ExportError(
+            f"parity needs an utterance of {MIN_SECONDS:g} to {config.max_seconds:g} s",
+            path=store.directory,
+        )
+    longest = round(config.max_seconds * rate_hz)
+    for name, waveform in _made(samples, rate_hz):
+        waveform = waveform[:longest].astype(np.float32)
+        samples.append(Sample(name, waveform, None, False, ask(keras, waveform)))
+    return samples
+
+
+def ask(decode: Decode, waveform: np.ndarray) -> Sequence[DeviceHypothesis]:
+    """The hypotheses of one waveform [N]."""
+    (hypotheses,) = decode(waveform[np.newaxis], np.array([waveform.size], np.int32))
+    return hypotheses
+
+
+def _made(real: Sequence[Sample], rate_hz: int) -> Iterator[tuple[str, np.ndarray]]:
+    """The same audio for the same utterances."""
+    generator = np.random.default_rng(0)
+
+    def noise(loudness: float, samples: int) -> np.ndarray:
+        return loudness * generator.standard_normal(samples)
+
+    yield "silence", np.zeros(rate_hz)
+    yield "hiss", noise(_HISS, rate_hz)
+    yield "noise", noise(_NOISE, 2 * rate_hz)
+    pause = round(_PAUSE_SECONDS * rate_hz)
+    # Of different lengths; the last is another one than the first where there are two.
+    picks = np.unique(np.linspace(0, len(real) - 1, _OF_EACH_KIND).round().astype(int))
+    for place, pick in enumerate(picks):
+        one, other = real[pick], real[picks[(place + 1) % len(picks)]]
+        name, waveform, second = one.name, one.waveform, other.waveform
+        yield f"{name} backwards", waveform[::-1]
+        yield f"{name} in noise", waveform + noise(waveform.std(), waveform.size)
+        yield f"{name} after a pause", np.concatenate([noise(_HISS, 3 * pause), waveform])
+        together = min(waveform.size, second.size)
+        yield f"{name} and {other.name} at once", waveform[:together] + second[:together]
+        yield (
+            f"{name} and {other.name} joined",
+            np.concatenate([waveform, noise(_HISS, pause), second]),
+        )
+    yield "int16 that nobody scaled", _INT16_SCALE * real[0].waveform

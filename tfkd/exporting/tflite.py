@@ -1,0 +1,143 @@
+"""The .tflite, for devices: one utterance at a time, built-in operators only.
+
+A conversion runs in a child process with a memory limit, because the converter can abort or grow
+without bound.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.config import ExportConfig
+from tfkd.decoding.runs import Run
+from tfkd.device.metadata import append_metadata
+from tfkd.device.recogniser import DeviceHypothesis, DeviceRecogniser
+from tfkd.errors import ExportError
+from tfkd.exporting.graph import decoder_for, metadata_of, outputs_of, tracked
+from tfkd.exporting.interface import OpenForm
+
+_PREFIX = "tflite-"
+_SUFFIX = ".tflite"
+_CHILD_MEMORY_BYTES = 16 * 2**30
+_CHILD_SECONDS = 900
+
+
+def file_name(form: str) -> str:
+    """Name of the file of one form, such as model-int8.tflite."""
+    return f"model-{_quantisation(form)}{_SUFFIX}"
+
+
+def _quantisation(form: str) -> str:
+    return form.removeprefix(_PREFIX)
+
+
+def writer(form: str) -> Callable[[Run, Path, ExportConfig], None]:
+    """The function that writes one form; see `write_tflite`."""
+    return functools.partial(write_tflite, form)
+
+
+def write_tflite(form: str, run: Run, path: Path, config: ExportConfig) -> None:
+    """Writes frontend, encoder and search as one graph, with the metadata behind it.
+
+    The signature `serving_default` maps waveform [1, N] float32 to token_ids, num_tokens, log_prob,
+    score and coverage of K hypotheses, best first.
+
+    Raises:
+      ExportError: if the converter refuses the graph, crashes or does not end.
+    """
+    decoder = decoder_for(run, config, batch_size=1)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([1, None], tf.float32, name="waveform")], autograph=False
+    )
+    def serve(waveform):
+        return outputs_of(decoder.decode(waveform, tf.shape(waveform)[1:2]))
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        source, target = Path(scratch) / "savedmodel", Path(scratch) / path.name
+        tf.saved_model.save(tracked(run), str(source), signatures={"serving_default": serve})
+        convert_in_child(source, target, form)
+        metadata = metadata_of(run, config, _quantisation(form))
+        path.write_bytes(append_metadata(target.read_bytes(), metadata))
+
+
+def convert_in_child(source: Path, target: Path, form: str) -> None:
+    """Converts a SavedModel to a .tflite in a process that may crash.
+
+    Raises:
+      ExportError: with what the converter said last.
+    """
+    context = multiprocessing.get_context("spawn")
+    log = target.with_suffix(".log")
+    child = context.Process(target=_convert, args=(str(source), str(target), form, str(log)))
+    child.start()
+    child.join(_CHILD_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        raise ExportError(f"{form}: the converter did not end in {_CHILD_SECONDS} s")
+    if child.exitcode or not target.exists():
+        said = log.read_text(errors="replace").split("\n") if log.exists() else []
+        no_reason = "no error in the converter's log"
+        reason = next((line for line in reversed(said) if "rror" in line), no_reason)
+        raise ExportError(
+            f"{form}: the converter ended with exit code {child.exitcode}: {reason[:500]}"
+        )
+
+
+def _convert(source: str, target: str, form: str, log: str) -> None:
+    """Runs in the child, whose chatter goes to `log`."""
+    resource.setrlimit(resource.RLIMIT_AS, (_CHILD_MEMORY_BYTES, _CHILD_MEMORY_BYTES))
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    converter = tf.lite.TFLiteConverter.from_saved_model(source)
+    # Built-in operators only: conversion fails if anything needs Flex or a custom operator.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    quantisation = _quantisation(form)
+    if quantisation != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantisation == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    Path(target).write_bytes(converter.convert())
+
+
+def is_tflite(path: Path) -> bool:
+    """Whether the name says that the file is a .tflite."""
+    return path.suffix == _SUFFIX
+
+
+def open_tflite(path: Path) -> OpenForm:
+    """Opens a .tflite that tfkd exported.
+
+    Raises:
+      CheckpointError: if it is damaged, or not one of tfkd's.
+    """
+    recogniser = DeviceRecogniser(path)
+    metadata = recogniser.metadata
+
+    def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:
+        rows = zip(waveform, num_samples, strict=True)
+        return [recogniser.transcribe_waveform(row[:count]) for row, count in rows]
+
+    return OpenForm(
+        path=path,
+        form=f"{_PREFIX}{metadata.quantisation}",
+        parameters=metadata.parameters,
+        bytes=path.stat().st_size,
+        sample_rate_hz=metadata.sample_rate_hz,
+        pieces=metadata.pieces,
+        batch_size=1,
+        max_samples=metadata.max_samples,
+        decode=decode,
+    )
