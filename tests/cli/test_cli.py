@@ -222,7 +222,11 @@ MISTAKES = [
     ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
     ("no systems", "report {dir}/systems.json --title T --out {dir}/o", 1, "not the results of"),
     ("part of a SavedModel", "evaluate {dir}/saved --trust --data {test}", 1,
-     "not a SavedModel of tfkd"),
+     "saved/tfkd.json: holds metadata that is not an object"),
+    ("a foreign SavedModel", "evaluate {dir}/saved --data {test}", 1,
+     "was not exported here, and opening one runs what it holds (if you trust where it is from"),
+    ("no threads", "transcribe --threads 0 {dir}/absent.tflite {corpus}/test-00.wav", 2,
+     "--threads 0: an interpreter needs at least one"),
     ("date", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1 "
      "--decoding {dir}/dated.yaml", 2, "dated.yaml: line 1: '2020-01-01' is no setting's value"),
     ("limits of labels", "label {teacher} --data {corpus}/test.jsonl --out {dir}/o --beam-width 2 "

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from tfkd.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from tfkd.cli.parser import command_parser
+from tfkd.cli.printing import complain, log_plainly, say
 from tfkd.errors import ConfigError, TfkdError
 from tfkd.malloc import share_one_heap
 
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Not every terminal knows every letter.
+    log_plainly()
     options = command_parser().parse_args(arguments)
     share_one_heap()
     try:
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except OSError as error:  # What no reader or writer of ours has met.
         if not _has_lost_its_reader():
-            print(f"tfkd: error: {error}", file=sys.stderr)
+            complain(error)
         sys.exit(EXIT_FAILED)
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] == "tfkd":
@@ -49,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         sys.exit(EXIT_FAILED)
     except TfkdError as error:
-        print(f"tfkd: error: {error}", file=sys.stderr)
+        complain(error)
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
-        print("tfkd: interrupted; the same command goes on from here", file=sys.stderr)
+        say("tfkd: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from tfkd.cli.options import prepare_settings
+from tfkd.cli.printing import say
 
 
 def prepare(options: argparse.Namespace) -> None:
@@ -14,12 +15,12 @@ def prepare(options: argparse.Namespace) -> None:
     config = prepare_settings(options)
     summary = prepare(options.input, options.out, config, corpus_format=options.format)
     rejected = summary.rejected + summary.rejected_before_planning
-    print(
+    say(
         f"{summary.records} utterances ({summary.duration_seconds / 3600:.2f} h) in {options.out}; "
         f"{rejected} rejected{', see rejected.jsonl' if rejected else ''}"
     )
     if summary.pieces:
-        print(
+        say(
             f"{summary.split} recordings were too long: {summary.pieces} pieces of them are among "
             "these, see pieces.jsonl"
         )
@@ -31,7 +32,7 @@ def verify(options: argparse.Namespace) -> None:
     store = open_store(options.store)
     store.verify(deep=True)
     summary = store.summary
-    print(f"{options.store}: {summary.records} records in {summary.num_shards} shards, whole")
+    say(f"{options.store}: {summary.records} records in {summary.num_shards} shards, whole")
 
 
 def show(options: argparse.Namespace) -> None:
@@ -40,4 +41,4 @@ def show(options: argparse.Namespace) -> None:
     from tfkd.reporting.tables import record_report
 
     row = row_of(open_store(options.store).record(options.id))
-    print(json.dumps(row, ensure_ascii=False) if options.json else record_report(row))
+    say(json.dumps(row, ensure_ascii=False) if options.json else record_report(row))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tfkd.cli.options import search_overrides
+from tfkd.cli.printing import say
 from tfkd.errors import ConfigError
 
 
@@ -31,11 +32,11 @@ def decode(options: argparse.Namespace) -> None:
             if options.json:
                 row = {"utterance_id": decoded.utterance_id, "reference": decoded.reference,
                        "hypotheses": [asdict(hypothesis) for hypothesis in hypotheses]}  # fmt: skip
-                print(json.dumps(row, ensure_ascii=False))
+                say(json.dumps(row, ensure_ascii=False))
             elif options.nbest:
-                print(nbest_text(decoded.utterance_id, hypotheses, run.tokenizer.pieces))
+                say(nbest_text(decoded.utterance_id, hypotheses, run.tokenizer.pieces))
             else:
-                print(f"{decoded.utterance_id}\t{decoded.best_text}")
+                say(f"{decoded.utterance_id}\t{decoded.best_text}")
 
 
 def tune_decoding(options: argparse.Namespace) -> None:
@@ -63,8 +64,8 @@ def tune_decoding(options: argparse.Namespace) -> None:
     ]
     chosen = apply_overrides({}, [*overrides, *trials[0].overrides])
     write_text(options.out, yaml.safe_dump(chosen, sort_keys=False))
-    print(table(["settings", "WER %", "95 % interval"], rows))
-    print(f"\nThe best is in {options.out}: give it to --decoding.")
+    say(table(["settings", "WER %", "95 % interval"], rows))
+    say(f"\nThe best is in {options.out}: give it to --decoding.")
 
 
 def _grid(parameters: Sequence[str]) -> dict[str, list[str]]:
@@ -101,8 +102,8 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.transcripts:
         rows = (json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
         write_text(options.transcripts, "".join(rows))
-    print(systems_table({evaluation.form: asdict(evaluation)}))
+    say(systems_table({evaluation.form: asdict(evaluation)}))
     if evaluation.without_transcript:
         total = evaluation.utterances + evaluation.without_transcript + evaluation.too_long
-        print(f"{evaluation.without_transcript} of {total} utterances have no transcript: WER and "
+        say(f"{evaluation.without_transcript} of {total} utterances have no transcript: WER and "
               f"CER are those of the other {evaluation.utterances}")  # fmt: skip

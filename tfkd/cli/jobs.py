@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfkd.cli.printing import say
 from tfkd.errors import ConfigError, TfkdError
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ def run(options: argparse.Namespace) -> None:
              ", ".join(str(job.work / output) for output in stage.outputs)]
             for stage in job.stages()
         ]  # fmt: skip
-        print(table(["stage", "state", "writes"], rows))
+        say(table(["stage", "state", "writes"], rows))
         return
     from tfkd.exporting.forms import FORMS
     from tfkd.reporting.results import results_report
 
     results = job.run(_announce)
-    print()
-    print(results_report(results))
+    say()
+    say(results_report(results))
     smallest = min(
         (row for row in results["parity"] if FORMS[row["format"]].on_device),
         key=lambda row: row["bytes"],
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     )
     if smallest:
         model = job.work / "export" / smallest["path"]
-        print(f"\nTranscribe your own recording:\n  tfkd transcribe {model} YOUR.wav")
+        say(f"\nTranscribe your own recording:\n  tfkd transcribe {model} YOUR.wav")
 
 
 def sweep(options: argparse.Namespace) -> None:
@@ -62,13 +63,13 @@ def sweep(options: argparse.Namespace) -> None:
             [cell.row, str(cell.seed), sweep.state(cell), str(sweep.folder(cell))]
             for cell in sweep.cells
         ]
-        print(table(["student", "seed", "state", "folder"], rows))
+        say(table(["student", "seed", "state", "folder"], rows))
         return
     from tfkd.reporting.sweeps import sweep_report
 
     results = sweep.run(_announce)
-    print(sweep_report(results))
-    print(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
+    say(sweep_report(results))
+    say(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
 
 
 def report(options: argparse.Namespace) -> None:
@@ -84,7 +85,7 @@ def report(options: argparse.Namespace) -> None:
             f"not the results of a run: {error!r}", path=options.results, remedy=remedy
         ) from error
     write_text(options.out, page)
-    print(options.out)
+    say(options.out)
 
 
 def _page_of(results: Mapping[str, Any], title: str, page: Path) -> str:
@@ -99,7 +100,7 @@ def _page_of(results: Mapping[str, Any], title: str, page: Path) -> str:
 
 
 def _announce(line: str) -> None:
-    print(line, flush=True)
+    say(line)
 
 
 def _check_inputs(config: RunConfig) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfkd.cli.options import own_options, prepare_settings, search_overrides
+from tfkd.cli.printing import say
 from tfkd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def label(options: argparse.Namespace) -> None:
     teacher.digest(config)  # refuses settings that this teacher does not know
     with utterance_store(options.data, teacher.preparation) as store:
         summary = label(teacher, store, options.out, config)
-    print(_labelled(summary, options.out))
+    say(_labelled(summary, options.out))
 
 
 def _label_config(options: argparse.Namespace) -> LabelConfig:
@@ -81,7 +82,7 @@ def labels_to_jsonl(options: argparse.Namespace) -> None:
 
     store = open_store(options.labels, kind=PSEUDO_LABELS)
     labels_to_jsonl(store, options.out)
-    print(f"{store.summary.records} utterances in {options.out}")
+    say(f"{store.summary.records} utterances in {options.out}")
 
 
 def jsonl_to_labels(options: argparse.Namespace) -> None:
@@ -91,7 +92,7 @@ def jsonl_to_labels(options: argparse.Namespace) -> None:
     config = prepare_settings(options)
     with store_of_any_rate(options.data, config) as store:
         summary = jsonl_to_labels(options.nbest, store, options.out, config)
-    print(_labelled(summary, options.out))
+    say(_labelled(summary, options.out))
 
 
 def _labelled(summary: StoreSummary, out: str) -> str:
@@ -120,7 +121,7 @@ def filter_report(options: argparse.Namespace) -> None:
     store = open_store(options.labels, kind=PSEUDO_LABELS)
     report = report_filters(store, filters, examples_per_reason=options.examples)
     write_text(page, filter_page(report, pieces))
-    print(
+    say(
         f"{report.after.utterances} of {report.before.utterances} utterances and "
         f"{report.after.hypotheses} of {report.before.hypotheses} hypotheses kept; {page}"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tfkd.cli.exit_codes import EXIT_FAILED
 from tfkd.cli.options import own_options
+from tfkd.cli.printing import complain, say
 from tfkd.errors import ConfigError, TfkdError
 
 
@@ -47,10 +48,12 @@ def export(options: argparse.Namespace) -> None:
     ]
     header = ["form", "size", "same ids as Keras", "WER change", "WER to Keras", "log_prob drift",
               "file"]  # fmt: skip
-    print(table(header, rows))
+    say(table(header, rows))
 
 
 def transcribe(options: argparse.Namespace) -> None:
+    if options.threads < 1:
+        raise ConfigError(f"--threads {options.threads}: an interpreter needs at least one")
     from tfkd.device.recogniser import DeviceRecogniser
 
     recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
@@ -60,12 +63,12 @@ def transcribe(options: argparse.Namespace) -> None:
             result = recogniser.transcribe_file(path)
         except TfkdError as error:
             # One bad file must not hide what the others say.
-            print(f"tfkd: error: {error}", file=sys.stderr)
+            complain(error)
             failures += 1
             continue
         if options.json:
-            print(json.dumps({"audio": path, **asdict(result)}, ensure_ascii=False))
+            say(json.dumps({"audio": path, **asdict(result)}, ensure_ascii=False))
         else:
-            print(f"{path}\t{result.text}" if len(options.audio) > 1 else result.text)
+            say(f"{path}\t{result.text}" if len(options.audio) > 1 else result.text)
     if failures:
         sys.exit(EXIT_FAILED)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfkd.cli.options import refuse_set
+from tfkd.cli.printing import say
 from tfkd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def params(options: argparse.Namespace) -> None:
         counts[name] = count_parameters(functools.partial(Recogniser, system.model, size))
     largest = max(counts.values())
     rows = [[name, f"{n:,}", f"{largest / n:.2f}x"] for name, n in counts.items()]
-    print(table(["model", "parameters", "ratio"], rows))
+    say(table(["model", "parameters", "ratio"], rows))
 
 
 def fit_student(options: argparse.Namespace) -> None:
@@ -132,11 +133,11 @@ def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Names
         valid_store = opened.enter_context(utterance_store(options.valid, config))
         run = train(system, stores, valid_store, options.out, profile, shares=shares)
     if run is None:
-        print("this worker's share is done; the run is in the chief's folder")
+        say("this worker's share is done; the run is in the chief's folder")
     else:
-        print(f"{run.model.count_params():,} parameters in {options.out}")
+        say(f"{run.model.count_params():,} parameters in {options.out}")
     if profile is not None:
-        print(profile_report(profile, rate_hz))
+        say(profile_report(profile, rate_hz))
 
 
 def _shares(text: str | None, data: Sequence[str]) -> list[float] | None:
@@ -165,7 +166,7 @@ def train_lm(options: argparse.Namespace) -> None:
     config = with_overrides(written, options.set)
     tokenizer = load_tokenizer(options.run)
     summary = train_language_model(config, tokenizer, options.text, options.valid, options.out)
-    print(
+    say(
         f"{summary.parameters:,} parameters in {options.out}; validation perplexity "
         f"{summary.perplexity:.2f} ({summary.bits_per_token:.3f} bits a token); "
         f"{summary.sentences} sentences, {summary.skipped} skipped"
@@ -193,4 +194,4 @@ def lm_text(options: argparse.Namespace) -> None:
             else:
                 file.write((" ".join(names[token] for token in ids) + "\n").encode())
                 written += 1
-    print(f"{written} sentences, {skipped} skipped; in {options.out}")
+    say(f"{written} sentences, {skipped} skipped; in {options.out}")

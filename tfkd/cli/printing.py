@@ -1,0 +1,54 @@
+"""Prints on a terminal: the one place through which commands say anything.
+
+Ids, texts, paths and token pieces come from files that others wrote. A control character among them
+would reach the terminal as a command: it could hide lines, change the title or answer for the user.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import unicodedata
+from typing import TextIO
+
+# Control characters, and separators that some terminals break lines at.
+_CATEGORIES = {"Cc", "Zl", "Zp"}
+# Marks that turn the direction of what follows, so that it shows as something else.
+_TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_KEPT = set("\n\t")
+
+
+def printable(text: str) -> str:
+    r"""Spells control characters out, as JSON does, so that lines of JSON stay what they are.
+
+    >>> print(printable("a1\x1b[2J\x9b"))
+    a1\u001b[2J\u009b
+    """
+    return "".join(f"\\u{ord(each):04x}" if _is_control(each) else each for each in text)
+
+
+def _is_control(character: str) -> bool:
+    if character in _KEPT:
+        return False
+    return character in _TURNING or unicodedata.category(character) in _CATEGORIES
+
+
+def say(text: str = "", *, file: TextIO | None = None) -> None:
+    """Prints a line, or several, on standard output or another file, at once."""
+    print(printable(text), file=file, flush=True)
+
+
+def complain(text: object) -> None:
+    """Prints an error on standard error."""
+    say(f"tfkd: error: {text}", file=sys.stderr)
+
+
+def log_plainly() -> None:
+    """Lets warnings go the same way."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Printable())
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
