@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tfkd.device import recogniser as device
+from tfkd.device import recogniser as recogniser_module
 from tfkd.device.metadata import DeviceMetadata, append_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.errors import AudioError, CheckpointError, TfkdError
@@ -153,6 +154,49 @@ def test_wrong_metadata_is_named(tmp_path, content, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sample_rate_hz", 0),
+        ("sample_rate_hz", 10**11),
+        ("min_samples", 10**12),
+        ("min_samples", 0),
+        ("max_samples", 0),
+        ("max_samples", 10**15),
+        ("parameters", 0),
+        ("num_hypotheses", 5),
+        ("beam_width", 10**6),
+        ("eos_id", 7),
+        ("pad_id", -1),
+        ("pieces", ()),
+    ],
+)
+def test_metadata_out_of_range_is_named(tmp_path, name, value):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(append_metadata(GRAPH, dataclasses.replace(METADATA, **{name: value})))
+    named = "eos_id" if name == "pieces" else name
+    with pytest.raises(CheckpointError, match=f"holds metadata with {named} = .*, not ") as raised:
+        read_metadata(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_metadata_that_unpacks_to_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(GRAPH)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tfkd.json", " " * (32 * 2**20))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    with pytest.raises(CheckpointError, match="holds more than 16 MiB of metadata"):
+        read_metadata(path)
+
+
+def test_metadata_that_is_nested_deeply_is_named(tmp_path):
+    path = with_content(GRAPH, tmp_path / "model.tflite", "[" * 100_000)
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        read_metadata(path)
+
+
 def test_wrong_files_are_refused(tmp_path):
     path = tmp_path / "model.tflite"
     for content in (b"", b"RIFF", b"x" * 1000, GRAPH, GRAPH + b"PK\x05\x06" + bytes(18)):
@@ -274,3 +318,105 @@ def test_a_file_that_is_too_long_is_named(recogniser, tmp_path):
     path = write_wav(tmp_path / "long.wav", np.full(40000, 0.1), rate_hz=16000)
     with pytest.raises(AudioError, match="long.wav.*split the recording"):
         recogniser.transcribe_file(path)
+
+
+# --- threads, forks, and files of unknown origin
+
+
+def run_with(recogniser: DeviceRecogniser, code: str) -> str:
+    """Runs code in a process that may crash; `load` makes the recogniser there."""
+    return run_python(
+        "import os, sys, threading, numpy as np\n"
+        "from tfkd.device import DeviceRecogniser\n"
+        "from tfkd.errors import TfkdError\n"
+        "def load(**settings):\n"
+        "    return DeviceRecogniser(sys.argv[1], runtime=sys.argv[2], trusted=True, **settings)\n"
+        + code,
+        str(recogniser.path),
+        recogniser.runtime,
+    )
+
+
+def test_threads_may_share_a_recogniser(recogniser):
+    """Two calls at once on one interpreter are a segmentation fault."""
+    said = run_with(
+        recogniser,
+        "recogniser, wrong = load(), []\n"
+        "def call(size):\n"
+        "    for _ in range(200):\n"
+        "        best = recogniser.transcribe_waveform(np.ones(size, np.float32))[0]\n"
+        "        if best.log_prob != size: wrong.append(best)\n"
+        "threads = [threading.Thread(target=call, args=(1000 + n,)) for n in range(4)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "print(wrong)",
+    )
+    assert said == "[]\n"
+
+
+def test_a_fork_of_several_threads_is_told_to_load_its_own(recogniser):
+    code = (
+        "recogniser = load(num_threads={threads})\n"
+        "if os.fork() == 0:\n"
+        "    try:\n"
+        "        print(recogniser.transcribe_waveform(np.ones(1000, np.float32))[0].text)\n"
+        "    except TfkdError as error:\n"
+        "        print(error)\n"
+        "    sys.stdout.flush()\n"
+        "    os._exit(0)\n"
+        "os.wait()"
+    )
+    assert "load it in each process" in run_with(recogniser, code.format(threads=2))
+    assert run_with(recogniser, code.format(threads=1)) == "turn\n"
+
+
+def test_no_thread_is_refused_by_its_name(model_file):
+    with pytest.raises(TfkdError, match="num_threads is 0"):
+        DeviceRecogniser(model_file, 0)
+
+
+def test_coverage_is_unknown_where_a_file_does_not_give_it(recogniser):
+    assert recogniser.transcribe_waveform(np.ones(1000))[0].coverage is None
+
+
+@pytest.fixture
+def strange(tiny_graph, tmp_path) -> list[Path]:
+    """Graphs with some bytes changed and a digest that was computed again."""
+    generator, paths = np.random.default_rng(5), []
+    for number in range(8):
+        graph = bytearray(tiny_graph)
+        for place in generator.integers(8, len(graph), 12):
+            graph[place] = generator.integers(256)
+        paths.append(tmp_path / f"{number}.tflite")
+        paths[-1].write_bytes(append_metadata(bytes(graph), METADATA))
+    return paths
+
+
+def test_a_strange_graph_never_takes_its_caller_down(strange, tmp_path):
+    wav = write_wav(tmp_path / "a.wav", np.full(16000, 0.1), rate_hz=16000)
+    refused = 0
+    for path in strange:
+        command = [sys.executable, "-m", "tfkd", "transcribe", str(path), str(wav)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode in (0, 1), done
+        lines = done.stderr.splitlines()
+        if done.returncode:
+            assert lines[-1].startswith(f"tfkd: error: {path}: "), lines
+            assert "Traceback" not in done.stderr
+            refused += 1
+    assert refused >= 4
+
+
+def test_a_file_is_tried_once(tiny_graph, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(recogniser_module, "try_in_child", lambda path, *_: tried.append(path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, copy = tmp_path / "a.tflite", tmp_path / "b.tflite"
+    for each in (path, copy):
+        each.write_bytes(append_metadata(tiny_graph, METADATA))
+    for each in (path, path, copy):
+        DeviceRecogniser(each)
+    assert tried == [path]
+    DeviceRecogniser(path, trusted=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    DeviceRecogniser(path)
+    assert tried == [path, path]

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfkd import cli
 from tfkd.data.preparation import prepare
+from tfkd.device.recogniser import DeviceHypothesis
 from tfkd.errors import CheckpointError, ConfigError, TfkdError
 from tfkd.evaluation.evaluate import Evaluation, Transcript, evaluate
 from tfkd.evaluation.models import open_model
+from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
-from tfkd.records import open_store
+from tfkd.records import Plan, Store, StoreWriter, open_store
 
 KEYS = {
     *("model", "form", "wer", "wer_low", "wer_high", "cer"),
@@ -83,7 +89,7 @@ def test_json_has_the_keys_of_the_contract(exports, prepared, tmp_path, capsys):
     )
 
 
-def test_utterances_without_text_are_not_scored(exports, tmp_path, speak, prepare_config):
+def test_utterances_without_text_are_not_scored(exports, tmp_path, speak, prepare_config, capsys):
     rows = [{"audio": "a.wav", "text": "ba"}, {"audio": "b.wav"}]
     for row in rows:
         speak(tmp_path / row["audio"], "ba")
@@ -94,6 +100,9 @@ def test_utterances_without_text_are_not_scored(exports, tmp_path, speak, prepar
     )
     assert [t.utterance_id for t in transcripts] == ["a"]
     assert (evaluation.utterances, evaluation.words) == (1, 1)
+    assert (evaluation.without_transcript, evaluation.too_long) == (1, 0)
+    cli.main(["evaluate", exports["tflite-float32"].path, "--data", str(tmp_path / "some")])
+    assert "1 of 2 utterances have no transcript: WER and CER" in capsys.readouterr().out
     (tmp_path / "m.jsonl").write_text(json.dumps(rows[1]) + "\n")
     prepare(tmp_path / "m.jsonl", tmp_path / "none", prepare_config)
     with pytest.raises(TfkdError, match="no utterance has a transcript"):
@@ -120,3 +129,146 @@ def test_the_search_of_a_run_can_be_changed_and_that_of_an_export_not(teacher, e
     assert all(len(transcript.hypothesis) <= 1 for transcript in transcripts)
     with pytest.raises(ConfigError, match="the search of an exported form cannot be changed"):
         open_model(exports["tflite-float32"].path, ["max_tokens=1"])
+
+
+# --- utterances and models that do not fit
+
+
+def saying(texts: dict[int, str], **values) -> OpenForm:
+    """A form that says what the number of samples of an utterance stands for."""
+
+    def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:
+        return [
+            [DeviceHypothesis(texts[size], (4, 3), -1.0, -1.0)] if size in texts else []
+            for size in num_samples.tolist()
+        ]
+
+    form = OpenForm(
+        path=Path("made-up"),
+        form="tflite-float32",
+        parameters=1,
+        bytes=1,
+        sample_rate_hz=8000,
+        pieces=("",),
+        batch_size=2,
+        max_samples=None,
+        decode=decode,
+    )
+    return dataclasses.replace(form, **values)
+
+
+def sizes_of(store: Store) -> dict[str, int]:
+    return {row["utterance_id"]: row["num_samples"] for row in store.index}
+
+
+def test_an_utterance_that_is_too_long_is_named_and_the_others_are_scored(prepared, caplog):
+    store = prepared["test"]
+    longest = max(sizes_of(store), key=sizes_of(store).__getitem__)
+    limit = sizes_of(store)[longest] - 1
+    evaluation, transcripts = evaluate(saying({}, max_samples=limit), store)
+    assert (evaluation.utterances, evaluation.too_long) == (5, 1)
+    assert longest not in {each.utterance_id for each in transcripts}
+    assert evaluation.audio_seconds * 8000 == pytest.approx(
+        sum(sizes_of(store).values()) - sizes_of(store)[longest]
+    )
+    (record,) = [each for each in caplog.records if "longer than" in each.getMessage()]
+    assert longest in record.getMessage()
+    with pytest.raises(TfkdError, match="every utterance with a transcript is longer"):
+        evaluate(saying({}, max_samples=1), store)
+
+
+def test_words_where_nothing_was_said_are_insertions(tmp_path, speak, prepare_config):
+    for name in "ab":
+        speak(tmp_path / f"{name}.wav", "ba di" if name == "a" else "ko")
+    lines = [{"audio": "a.wav", "text": "ba di"}, {"audio": "b.wav", "text": "ko"}]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
+    store = open_store(tmp_path / "store")
+    sizes = sizes_of(store)
+    said = {sizes["a"]: "ba di", sizes["b"]: "ko mu"}
+    evaluation, _ = evaluate(saying(said), with_texts(store, {"b": ""}, tmp_path / "silent"))
+    assert (evaluation.utterances, evaluation.words) == (2, 2)
+    assert (evaluation.insertions, evaluation.deletions) == (2, 0)
+    assert evaluation.wer == 1.0
+
+
+def with_texts(store: Store, texts: dict[str, str], out: Path) -> Store:
+    """The same utterances with other transcripts."""
+    plan = Plan.create("utterances", list(sizes_of(store)), "digest", {}, 4)
+    with StoreWriter(out, plan) as writer:
+        records = [
+            dataclasses.replace(each, text=texts.get(each.utterance_id, each.text))
+            for each in store.records()
+        ]
+        writer.write_shard(0, records)
+        writer.complete()
+    return open_store(out)
+
+
+def test_a_form_that_gives_too_few_rows_is_never_scored_on_fewer(prepared):
+    with pytest.raises(ValueError, match="zip"):
+        evaluate(saying({}, decode=lambda waveform, lengths: [[]]), prepared["test"])
+
+
+@pytest.fixture
+def foreign(exports, tmp_path) -> Path:
+    """A SavedModel that somebody changed."""
+    folder = shutil.copytree(exports["savedmodel"].path, tmp_path / "foreign")
+    content = json.loads((folder / "tfkd.json").read_text())
+    (folder / "tfkd.json").write_text(json.dumps({**content, "parameters": 77}))
+    return folder
+
+
+def test_a_savedmodel_runs_only_where_it_was_exported_or_is_trusted(foreign, exports, tmp_path):
+    copy = shutil.copytree(exports["savedmodel"].path, tmp_path / "copy")
+    assert open_model(copy).form == "savedmodel"
+    with pytest.raises(CheckpointError, match="runs what it holds.*give --trust"):
+        open_model(foreign)
+    assert open_model(foreign, trusted=True).parameters == 77
+    with pytest.raises(CheckpointError, match="give --trust"):
+        open_model(foreign)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({}, "gives token_ids .* for 2 utterances"),
+        ({"score": [1]}, "gives .*score.* beside num_tokens"),
+        ({"token_ids": None}, "it does not give token_ids"),
+        ({"waveform": None}, "not waveform"),
+    ],
+)
+def test_a_savedmodel_of_another_shape_is_one_line(foreign, outputs, message, prepared):
+    save_strange(foreign, outputs)
+    with pytest.raises(TfkdError, match=message) as raised:
+        evaluate(open_model(foreign, trusted=True), prepared["test"])
+    assert str(foreign) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def save_strange(folder: Path, outputs: dict) -> None:
+    """Gives one row whatever the batch, or other shapes and names."""
+    module = tf.Module()
+    takes = "samples" if "waveform" in outputs else "waveform"
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.float32, name=takes),
+            tf.TensorSpec([None], tf.int32, name="num_samples"),
+        ]
+    )
+    def serve(waveform, num_samples):
+        batch = tf.shape(waveform)[0] if "score" in outputs else 1
+        found = {
+            "text": tf.fill([batch, 1], "ba"),
+            "token_ids": tf.fill([batch, 1, 2], 4),
+            "num_tokens": tf.fill([batch, 1], 2),
+            "log_prob": tf.fill([batch, 1], -1.0),
+            "score": tf.fill([batch, 2 if "score" in outputs else 1], -1.0),
+        }
+        return {k: v for k, v in found.items() if outputs.get(k, 0) is not None}
+
+    module.serve = serve
+    description = (folder / "tfkd.json").read_text()
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    (folder / "tfkd.json").write_text(description)

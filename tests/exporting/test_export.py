@@ -15,7 +15,7 @@ import tensorflow as tf
 from helpers import tiny_config, tiny_model, tokenizer
 
 from tfkd import cli
-from tfkd.config import ExportConfig
+from tfkd.config import ExportConfig, FusionConfig
 from tfkd.config.settings import ExportFormat
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
@@ -31,6 +31,7 @@ from tfkd.exporting.savedmodel import load_savedmodel
 from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
 
+EXPORTED = ExportConfig(beam_width=2, num_hypotheses=2)
 TFLITE_FORMS = ("tflite-float32", "tflite-float16", "tflite-int8")
 
 
@@ -200,6 +201,90 @@ def test_every_control_of_the_search_converts(teacher, prepared, export_config, 
         assert min(9, limit) <= len(best.token_ids) <= min(limit, 14)
         lengths.add(len(best.token_ids))
     assert len(lengths) > 1
+
+
+INAUDIBLE = {
+    "nothing": lambda speech: speech[:0],
+    "one sample": lambda speech: speech[:1],
+    "less than 50 ms": lambda speech: speech[:399],
+    "zeros": lambda speech: 0 * speech,
+    "NaN": lambda speech: np.where(np.arange(speech.size) == 1234, np.nan, speech),
+    "int16 that nobody scaled": lambda speech: 32768 * speech,
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("form", TFLITE_FORMS)
+def test_the_file_alone_says_nothing_of_what_is_no_speech(exports, keras_says, form, runtime):
+    """Applications in other languages call the graph without the checks of `DeviceRecogniser`."""
+    interpreters = pytest.importorskip(f"{runtime}.interpreter")
+    runner = interpreters.Interpreter(exports[form].path).get_signature_runner("serving_default")
+    speech = keras_says[0][0]
+    assert runner(waveform=speech[None])["num_tokens"][0, 0] > 0
+    for kind, spoil in INAUDIBLE.items():
+        found = runner(waveform=spoil(speech).astype(np.float32)[None])
+        assert found["num_tokens"].tolist() == [[0, 0]], kind
+        assert (found["score"] < -1e8).all(), kind
+
+
+def test_the_savedmodel_says_nothing_of_what_is_no_speech(exports, keras_says):
+    serve = load_savedmodel(exports["savedmodel"].path)
+    speech, expected = keras_says[0]
+    for kind, spoil in INAUDIBLE.items():
+        waveform = spoil(speech).astype(np.float32)
+        both = np.stack([np.pad(waveform, (0, speech.size - waveform.size)), speech])
+        found = serve(waveform=both, num_samples=tf.constant([waveform.size, speech.size]))
+        assert found["num_tokens"][0].numpy().tolist() == [0, 0], kind
+        assert found["text"].numpy()[:, 0].tolist() == [b"", expected.best_text.encode()], kind
+
+
+def test_the_savedmodel_takes_an_empty_batch_and_too_large_lengths(exports, keras_says):
+    serve = load_savedmodel(exports["savedmodel"].path)
+    empty = serve(waveform=tf.zeros([0, 8000]), num_samples=tf.zeros([0], tf.int32))
+    assert empty["text"].shape == empty["num_tokens"].shape == (0, 2)
+    speech, expected = keras_says[0]
+    found = serve(waveform=speech[None], num_samples=tf.constant([10 * speech.size]))
+    assert found["text"][0, 0].numpy().decode() == expected.best_text
+
+
+@pytest.mark.parametrize("form", ["savedmodel", "tflite-float32"])
+def test_forms_give_the_coverage_of_keras(exports, keras_says, form):
+    opened = FORMS[form].open(Path(exports[form].path))
+    for waveform, expected in keras_says:
+        (found,) = opened.decode(waveform[None], np.array([waveform.size], np.int32))
+        coverage = [each.coverage for each in found]
+        assert coverage == pytest.approx(expected.result.coverage.tolist(), abs=1e-3)
+        assert 0 < coverage[0] <= 1
+
+
+def test_ctc_joins_the_search_of_every_form(teacher, exports, keras_says):
+    """The score is more than the log_prob of attention, by the weight of the default."""
+    assert teacher.system.decoding.fusion.ctc_weight is None
+    alone = decoder_for(teacher.with_decoding(["fusion.ctc_weight=0"]), EXPORTED)
+    for waveform, expected in keras_says:
+        assert expected.result.score[0] < expected.result.log_prob[0]
+        result = alone.decode(waveform[None], np.array([waveform.size], np.int32))
+        np.testing.assert_allclose(result.score, result.log_prob, atol=1e-5)
+    for form in ("savedmodel", "tflite-float32"):
+        (found,) = (
+            FORMS[form]
+            .open(Path(exports[form].path))
+            .decode(keras_says[0][0][None], np.array([keras_says[0][0].size], np.int32))
+        )
+        assert found[0].score < found[0].log_prob - 1e-3
+
+
+def test_a_language_model_is_left_out_aloud(teacher, export_config, caplog, tmp_path):
+    fusion = FusionConfig(lm=str(tmp_path / "absent.arpa"), lm_weight=0.3)
+    decoding = dataclasses.replace(teacher.system.decoding, fusion=fusion)
+    run = dataclasses.replace(
+        teacher, system=dataclasses.replace(teacher.system, decoding=decoding)
+    )
+    decoder = decoder_for(run, export_config)
+    assert decoder.language_model is None
+    assert decoder.config.normalisation == "gnmt"
+    (record,) = caplog.records
+    assert "absent.arpa, which no device has room for" in record.getMessage()
 
 
 def test_quantised_forms_are_smaller(exports):
