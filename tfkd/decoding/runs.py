@@ -77,7 +77,7 @@ class Run:
 
     >>> run = tfkd.load_run("work/teacher")
     >>> run.transcribe("order.wav").text
-    'ba di'
+    'se'
     """
 
     directory: Path
@@ -151,7 +151,7 @@ class Run:
 
         >>> run = tfkd.load_run("work/teacher")
         >>> [word.text for word in run.transcribe("order.wav").words]
-        ['ba', 'di']
+        ['se']
         """
         waveform = read_audio(path, sample_rate_hz=self.sample_rate_hz)
         (hypotheses,) = self.decode([waveform])

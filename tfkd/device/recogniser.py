@@ -92,7 +92,7 @@ class DeviceRecogniser:
 
     >>> recogniser = tfkd.DeviceRecogniser("work/export/model-float32.tflite")
     >>> recogniser.transcribe_file("order.wav").text
-    'ba di'
+    'se'
     """
 
     def __init__(
