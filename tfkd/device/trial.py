@@ -6,28 +6,25 @@ little of what they load, and a wrong index in a graph ends the process.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from tfkd.device.metadata import DeviceMetadata
-from tfkd.errors import CheckpointError, TfkdError
+from tfkd.errors import CheckpointError
 
 _MOST_SECONDS = 120
-_MOST_BYTES = 4 * 2**30
 _LONG_SECONDS = 2
-_REFUSED = 3
+# Exit code of a child that was refused what it tried; it prints the error's message and remedy.
+REFUSED = 3
 
 # The folder of tfkd comes first: the child need not find the package where this process did.
 _CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from tfkd.device import trial
-trial.run(*sys.argv[2:])
+from tfkd.device.trial_child import run
+run(*sys.argv[2:])
 """
 
 
@@ -48,7 +45,7 @@ def try_in_child(path: Path, runtime: str, metadata: DeviceMetadata) -> None:
             f"the model did not end within {_MOST_SECONDS} s on {_LONG_SECONDS} s of noise",
             path=path,
         ) from error
-    if done.returncode == _REFUSED:
+    if done.returncode == REFUSED:
         message, remedy = json.loads(done.stdout.rpartition("\n")[2])
         raise CheckpointError(message, path=path, remedy=remedy)
     if done.returncode:
@@ -57,21 +54,3 @@ def try_in_child(path: Path, runtime: str, metadata: DeviceMetadata) -> None:
             path=path,
             remedy="copy the file again, or make it with `tfkd export`",
         )
-
-
-def run(path: str, runtime: str, *lengths: str) -> None:
-    """The child's part: ends by itself only if the model can be run, or is refused."""
-    from tfkd.device.recogniser import DeviceRecogniser
-
-    with contextlib.suppress(ImportError):  # There is no such limit on Windows.
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
-    try:
-        recogniser = DeviceRecogniser(path, runtime=runtime, trusted=True)
-        generator = np.random.default_rng(0)
-        for length in map(int, lengths):
-            recogniser.transcribe_waveform(0.1 * generator.standard_normal(length, np.float32))
-    except TfkdError as error:
-        print(json.dumps([error.message, error.remedy]), end="")
-        sys.exit(_REFUSED)
