@@ -211,7 +211,7 @@ def _edit_counts(alignments: Sequence[Sequence[jiwer.AlignmentChunk]]) -> np.nda
     """Counts of each utterance, int64 [U, 4]: insertions, deletions, substitutions, hits."""
     columns = {"insert": INSERTIONS, "delete": DELETIONS, "substitute": SUBSTITUTIONS}
     counts = np.zeros((len(alignments), 4), np.int64)
-    for row, chunks in zip(counts, alignments):
+    for row, chunks in zip(counts, alignments, strict=True):
         for chunk in chunks:
             length = max(
                 chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
@@ -236,7 +236,7 @@ def _bootstrap(systems: Sequence[np.ndarray], *, seed: int, samples: int) -> lis
     for start in range(0, samples, block):
         size = (min(block, samples - start), utterances)
         drawn = generator.integers(0, utterances, size)
-        for counts, blocks in zip(systems, rates):
+        for counts, blocks in zip(systems, rates, strict=True):
             # Column by column: gathering whole rows would take four times the memory.
             totals = np.stack([column[drawn].sum(axis=1) for column in counts.T], axis=-1)
             blocks.append(_rate(totals))

@@ -151,6 +151,6 @@ def decode_dataset(decoder: Decoder, batches: Iterable[dict]) -> Iterator[Decode
             result,
             decoder.tokenizer,
             batch["utterance_id"].numpy(),
-            [text if known else None for text, known in zip(texts, has_text)],
+            [text if known else None for text, known in zip(texts, has_text, strict=True)],
             batch["num_samples"].numpy(),
         )

@@ -146,7 +146,7 @@ def label_batches(
     """Labels batches of `audio_batches`; yields the id and the hypotheses of each utterance."""
     for batch in batches:
         ids = [utterance_id.decode() for utterance_id in batch["utterance_id"].numpy()]
-        yield from zip(ids, labeller(batch))
+        yield from zip(ids, labeller(batch), strict=True)
 
 
 class _OneBehind:

@@ -44,7 +44,7 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
     """
     check_transcripts(store)
     overrides = [
-        tuple(f"{key}={value}" for key, value in zip(grid, values))
+        tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
         for values in itertools.product(*grid.values())
     ]
     # All of them are checked before the first is decoded.
@@ -119,7 +119,7 @@ def _error_rate(decoder: Decoder, search, fusion: FusionConfig, batches) -> Erro
             texts,
             batch["num_samples"].numpy(),
         )
-        for each, has_text in zip(decoded, batch["has_text"].numpy()):
+        for each, has_text in zip(decoded, batch["has_text"].numpy(), strict=True):
             if has_text:
                 references.append(each.reference or "")
                 hypotheses.append(each.best_text)
