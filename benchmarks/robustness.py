@@ -30,7 +30,8 @@ import soundfile
 from synthetic_stores import surroundings
 from tqdm import tqdm
 
-from tfkd.evaluation.evaluate import OpenModel, open_model
+from tfkd.evaluation.models import open_model
+from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
 from tfkd.records import Store, UtteranceRecord, open_store
 from tfkd.reporting.tables import table
@@ -69,7 +70,7 @@ def main() -> None:
         write_text(options.page, _page(options, known))
 
 
-def _measure(model: OpenModel, clips: list[Clip], others: list[Waveform]) -> dict:
+def _measure(model: OpenForm, clips: list[Clip], others: list[Waveform]) -> dict:
     rates = {}
     for name, change in CONDITIONS.items():
         changed = change(clips, model.sample_rate_hz, np.random.default_rng(0))
@@ -87,30 +88,25 @@ def _measure(model: OpenModel, clips: list[Clip], others: list[Waveform]) -> dic
     return {"wer": rates, "clips": words}
 
 
-def _transcribe(model: OpenModel, waveforms: list[Waveform], name: str) -> list[str]:
+def _transcribe(model: OpenForm, waveforms: list[Waveform], name: str) -> list[str]:
     """The best hypotheses, decoded in batches of like length."""
     order = np.argsort([waveform.size for waveform in waveforms], kind="stable")
     texts = [""] * len(waveforms)
     for start in tqdm(range(0, len(order), model.batch_size), desc=name, disable=None):
         places = order[start : start + model.batch_size]
-        heard = model.transcribe(_batch([waveforms[place] for place in places]))
-        for place, text in zip(places, heard):
-            texts[place] = text
+        heard = model.decode(*_batch([waveforms[place] for place in places]))
+        for place, hypotheses in zip(places, heard, strict=True):
+            texts[place] = hypotheses[0].text if hypotheses else ""
     return texts
 
 
-def _batch(waveforms: list[Waveform]) -> dict:
-    import tensorflow as tf
-
-    num_samples = [waveform.size for waveform in waveforms]
-    padded = np.zeros((len(waveforms), max(num_samples)), np.float32)
-    for row, waveform in zip(padded, waveforms):
+def _batch(waveforms: list[Waveform]) -> tuple[np.ndarray, np.ndarray]:
+    """The waveforms, padded, and their lengths."""
+    num_samples = np.array([waveform.size for waveform in waveforms], np.int32)
+    padded = np.zeros((len(waveforms), num_samples.max()), np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
         row[: waveform.size] = waveform
-    return {
-        "utterance_id": tf.constant([str(number) for number in range(len(waveforms))]),
-        "waveform": tf.constant(padded),
-        "num_samples": tf.constant(num_samples, tf.int32),
-    }
+    return padded, num_samples
 
 
 def _clips(path: Path) -> list[Clip]:
@@ -178,17 +174,17 @@ CONDITIONS: dict[str, Callable] = {
 # Sounds in which nothing is said.
 
 
-def _clip_samples(model: OpenModel, generator: np.random.Generator) -> int:
+def _clip_samples(model: OpenForm, generator: np.random.Generator) -> int:
     return round(generator.uniform(*CLIP_SECONDS) * model.sample_rate_hz)
 
 
-def _silence(num_samples: int, model: OpenModel, generator, others) -> Waveform:
+def _silence(num_samples: int, model: OpenForm, generator, others) -> Waveform:
     """Digital zero, or the noise of a quiet recording."""
     level_db = generator.choice([-np.inf, -85.0, -70.0, -60.0])
     return 10 ** (level_db / 20) * generator.standard_normal(num_samples)
 
 
-def _hiss(num_samples: int, model: OpenModel, generator, others) -> Waveform:
+def _hiss(num_samples: int, model: OpenForm, generator, others) -> Waveform:
     """White noise through a filter of one pole, at -50 to -20 dBFS."""
     pole = generator.choice([0.0, 0.5, -0.5, 0.9])
     noise = generator.standard_normal(num_samples)
@@ -196,7 +192,7 @@ def _hiss(num_samples: int, model: OpenModel, generator, others) -> Waveform:
     return _at(np.convolve(noise, response)[:num_samples], generator.uniform(-50, -20))
 
 
-def _hum(num_samples: int, model: OpenModel, generator, others) -> Waveform:
+def _hum(num_samples: int, model: OpenForm, generator, others) -> Waveform:
     """A rectified mains, as transformers sound, at -45 to -15 dBFS."""
     frequency = generator.choice([50.0, 60.0, 100.0, 120.0])
     seconds = np.arange(num_samples) / model.sample_rate_hz
@@ -204,7 +200,7 @@ def _hum(num_samples: int, model: OpenModel, generator, others) -> Waveform:
     return _at(wave - wave.mean(), generator.uniform(-45, -15))
 
 
-def _music(num_samples: int, model: OpenModel, generator, others) -> Waveform:
+def _music(num_samples: int, model: OpenForm, generator, others) -> Waveform:
     """A melody by frequency modulation over a bass, with a beat of noise, at -35 to -12 dBFS."""
     rate_hz = model.sample_rate_hz
     wave = np.zeros(num_samples)
@@ -222,7 +218,7 @@ def _music(num_samples: int, model: OpenModel, generator, others) -> Waveform:
     return _at(wave, generator.uniform(-35, -12))
 
 
-def _babble(num_samples: int, model: OpenModel, generator, others) -> Waveform:
+def _babble(num_samples: int, model: OpenForm, generator, others) -> Waveform:
     """Four to six other people at once, at -40 to -20 dBFS."""
     wave = np.zeros(num_samples)
     for place in generator.choice(len(others), generator.integers(4, 7), replace=False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 
 import pytest
 
@@ -50,11 +49,3 @@ def test_a_language_model_brings_a_reward_for_length():
     assert resolved_without_ctc(joined, TRAINED).normalisation == "mean"
     penalised = dataclasses.replace(joined, length_penalty=0.6)
     assert resolved(penalised, TRAINED).normalisation == "gnmt"
-
-
-def test_a_language_model_without_a_reward_is_warned_of(caplog):
-    chosen = dataclasses.replace(decoding(lm="lm", lm_weight=0.3), normalisation="gnmt")
-    with caplog.at_level(logging.WARNING, "tfkd"):
-        assert resolved(chosen, TRAINED).normalisation == "gnmt"
-    (record,) = caplog.records
-    assert "weight 0.3 without a reward for length" in record.getMessage()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from tfkd.config import DecodingConfig, SystemConfig
 
 # Chosen on validation data of two corpora: docs/decisions/0011-search-and-exports.md.
 CTC_WEIGHT = 0.3
-
-_LOG = logging.getLogger("tfkd")
 
 
 def resolved(decoding: DecodingConfig, system: SystemConfig) -> DecodingConfig:
@@ -29,12 +26,6 @@ def resolved(decoding: DecodingConfig, system: SystemConfig) -> DecodingConfig:
     if normalisation is None:
         rewards_length = fusion.lm_weight > 0 and not decoding.length_penalty
         normalisation = "mean" if rewards_length else "gnmt"
-    elif fusion.lm_weight > 0 and normalisation == "gnmt" and not decoding.length_penalty:
-        _LOG.warning(
-            "a language model of weight %g without a reward for length makes hypotheses short: set "
-            "normalisation to null or mean, or choose a length_penalty",
-            fusion.lm_weight,
-        )
     return replace(decoding, fusion=fusion, normalisation=normalisation)
 
 
