@@ -44,10 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] == "tfkd":
             raise
-        print(
-            f"tfkd: error: this command needs {error.name}, which is not installed "
-            "(pip install tfkd; tfkd doctor tells what else is missing)",
-            file=sys.stderr,
+        complain(
+            f"this command needs {error.name}, which is not installed "
+            "(pip install tfkd; tfkd doctor tells what else is missing)"
         )
         sys.exit(EXIT_FAILED)
     except TfkdError as error:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tfkd.cli.exit_codes import EXIT_FAILED
+from tfkd.cli.printing import say
 from tfkd.environment import provenance
 
 _CPU_FEATURES = ("avx2", "avx512f", "amx_tile", "neon", "asimd")
@@ -43,14 +44,14 @@ def doctor(options: argparse.Namespace) -> None:
     """Prints the findings; the process ends with 1 if a command lacks something."""
     findings = list(diagnose())
     if options.json:
-        print(json.dumps([asdict(each) for each in findings], indent=1))
+        say(json.dumps([asdict(each) for each in findings], indent=1))
     else:
         from tfkd.reporting.tables import table
 
         rows = [
             [each.name, each.found or "missing", each.needed_for, each.remedy] for each in findings
         ]
-        print(table(["what", "found", "needed for", "how to get it"], rows))
+        say(table(["what", "found", "needed for", "how to get it"], rows))
     if any(each.is_missing for each in findings):
         sys.exit(EXIT_FAILED)
 
