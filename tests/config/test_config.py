@@ -15,6 +15,7 @@ from tfkd.config import (
     DecodingConfig,
     ExportConfig,
     FilterConfig,
+    FusionConfig,
     LabelConfig,
     LanguageModelConfig,
     ModelConfig,
@@ -35,6 +36,7 @@ from tfkd.config import model as model_module
 from tfkd.config import settings as settings_module
 from tfkd.config.bounds import LATER, Bounds, bounds_of, number
 from tfkd.config.strict_yaml import read_yaml
+from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.errors import ConfigError
 
 DIRECTORY = Path(__file__).parents[2] / "configs"
@@ -475,9 +477,21 @@ def test_a_setting_that_was_added_later_is_part_of_the_digest_where_it_is_used()
 
 
 def test_digests_of_the_first_settings_are_what_they_were():
-    """Runs, stores and labels that exist hold these digests: a change would redo them all."""
-    kinds = (SystemConfig, LabelConfig, PrepareConfig, ExportConfig)
-    assert {kind.__name__: config_digest(kind())[:12] for kind in kinds} == {
+    """Runs, stores and labels that exist hold these digests: a change would redo them all.
+
+    Those of searches are taken of what null stands for; at that time it was attention alone, which
+    validation still is.
+    """
+    first = SystemConfig()
+    alone = resolved_without_ctc(first.decoding, first)
+    assert alone == DecodingConfig(normalisation="gnmt", fusion=FusionConfig(ctc_weight=0.0))
+    configs = (
+        dataclasses.replace(first, decoding=alone),
+        LabelConfig(normalisation="gnmt", fusion=alone.fusion),
+        PrepareConfig(),
+        ExportConfig(),
+    )
+    assert {type(config).__name__: config_digest(config)[:12] for config in configs} == {
         "SystemConfig": "85cdbe31de84",
         "LabelConfig": "22c663871502",
         "PrepareConfig": "f0a4a29657af",

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfkd.config import LabelConfig, to_yaml
 from tfkd.data.audio_batches import audio_batches
-from tfkd.decoding.decoder import Decoder, decode_dataset
+from tfkd.decoding.decoder import decode_dataset
 from tfkd.distillation import labelling
 from tfkd.distillation.labelling import ShardLabeller, label, label_batches
 from tfkd.errors import RecordError
@@ -88,7 +88,7 @@ def test_hypotheses_are_those_of_the_search(labels, prepared, teacher, label_con
     records = {record.utterance_id: record for record in labels.records()}
     # Alone, so that neither the batch nor its padding can matter.
     decoding = label_config.decoding(teacher.system.decoding)
-    decoder = Decoder(teacher.model, teacher.tokenizer, decoding)
+    decoder = teacher.decoder(decoding)
     for decoded in decode_dataset(decoder, audio_batches(prepared["train"], 1).take(6)):
         hypotheses = records[decoded.utterance_id].hypotheses
         assert [h.text for h in hypotheses] == list(decoded.texts)
