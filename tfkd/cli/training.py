@@ -65,8 +65,8 @@ def fit_student(options: argparse.Namespace) -> None:
          human_bytes(each.int8_bytes), f"{each.rtf:.4f}"]
         for name, each in (("teacher", whole), ("student", student))
     ]  # fmt: skip
-    print(table(["model", "parameters", "ratio", "int8 .tflite, about", "RTF, about"], rows))
-    print(f"\nThe student is in {options.out}: give it to tfkd distill.")
+    say(table(["model", "parameters", "ratio", "int8 .tflite, about", "RTF, about"], rows))
+    say(f"\nThe student is in {options.out}: give it to tfkd distill.")
 
 
 def _budget(options: argparse.Namespace) -> tuple[str, float]:
