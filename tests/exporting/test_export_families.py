@@ -15,6 +15,7 @@ from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.exporting.export import decoder_for, export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_converts(name, tiny_system, prepared, export_config, tmp_path):
     """The gate of `export` compares token ids; here the k best and their log_probs besides."""

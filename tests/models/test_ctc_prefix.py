@@ -9,7 +9,7 @@ from helpers import random_batch, tiny_model
 
 from tfkd.beam_search import beam_search
 from tfkd.config import SearchControls
-from tfkd.models.decoders.ctc_prefix import ctc_prefix_scorer
+from tfkd.models.decoders.ctc_prefix import _forward, _forward_by_doubling, ctc_prefix_scorer
 from tfkd.objectives.losses import ctc
 from tfkd.text import EOS_ID, PAD_ID, SOS_ID
 
@@ -173,3 +173,14 @@ def test_a_trained_models_head_scores_what_teacher_forcing_says():
             length = int((ids[row] > EOS_ID).sum())
             if length and total[row] > NEVER / 2:
                 np.testing.assert_allclose(total[row], -length * loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 64, 65])
+def test_doubling_gives_what_the_scan_over_frames_gives(frames):
+    rng = np.random.default_rng(frames)
+    values = [tf.constant(-np.abs(rng.normal(size=(3, frames)) * 9), tf.float32) for _ in range(3)]
+    values[0] = tf.where(rng.uniform(size=(3, frames)) < 0.3, -1e10, values[0])
+    for got, expected in zip(_forward_by_doubling(*values), _forward(*values)):
+        got, expected = got.numpy(), expected.numpy()
+        np.testing.assert_array_equal(got < -1e8, expected < -1e8)
+        np.testing.assert_allclose(got[got > -1e8], expected[got > -1e8], atol=1e-4)

@@ -133,6 +133,7 @@ def test_every_weight_learns(name):
         assert np.abs(gradient).max() > 0, weight.path
 
 
+@pytest.mark.slow
 @each_family
 def test_a_batch_is_learned(name):
     """From Keras' own initial weights, as a training starts."""

@@ -165,6 +165,37 @@ def _grouped(of_group: Callable[..., tf.Tensor], groups: int, *arguments: tf.Ten
     return tf.concat(made, 0)
 
 
+def recomputed_energies(memory: AttentionMemory) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Energies for `attend`, whose activations [B, K, S, A] the backward pass computes again.
+
+    A loop that TensorFlow differentiates would otherwise keep those of all steps, by far the
+    largest part of a training's memory.
+    """
+    weights = memory.weights
+
+    def energies_of(*tensors: tf.Tensor) -> tf.Tensor:
+        queries, located, keys, filters, energy = tensors
+        own = AttentionWeights(weights.query, energy, filters)
+        activations = tanh_activations(keys, *hypothesis_terms(queries, located, own))
+        energies = tf.linalg.matvec(rows_of(activations), energy)
+        return tf.reshape(energies, dimensions(activations)[:3])
+
+    @tf.custom_gradient
+    def recomputed(*tensors: tf.Tensor):
+        def gradient(upstream: tf.Tensor):
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                energies = energies_of(*tensors)
+            zero = tf.UnconnectedGradients.ZERO
+            return tape.gradient(energies, tensors, upstream, unconnected_gradients=zero)
+
+        return energies_of(*tensors), gradient
+
+    return lambda queries, located: recomputed(
+        queries, located, memory.keys, weights.filters, weights.energy
+    )
+
+
 def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
     """Filters [W, 1, F] as the matrix [S, S * F] that does what "SAME" convolution over S does.
 

@@ -125,7 +125,8 @@ def _read(
     # A token may follow itself only after a blank; otherwise it would be the same token.
     before = _log_add(state.ends_in_blank, tf.where(repeats, _LOG_ZERO, state.ends_in_token))
     starts = before[:, :-1] + of_token
-    ends_in_token, ends_in_blank = _forward(starts, of_token, of_blank)
+    forward = _forward_by_doubling if log_probs.shape[0] == 1 else _forward
+    ends_in_token, ends_in_blank = forward(starts, of_token, of_blank)
     is_start = tf.equal(token_ids, SOS_ID)
     kept = tf.expand_dims(is_start, 1)
     state = CtcState(
@@ -158,6 +159,37 @@ def _forward(
     column = tf.expand_dims(none_yet, 1)
     token, blank = (tf.concat([column, tf.transpose(x)], 1) for x in results)
     return token, blank
+
+
+def _forward_by_doubling(
+    starts: tf.Tensor, of_token: tf.Tensor, of_blank: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What `_forward` gives, in fewer turns of more work: faster for the few rows of a device."""
+    none_yet = tf.fill(tf.shape(starts[:, :1]), _LOG_ZERO)
+    token = _linear_recurrence(starts, of_token)
+    before = tf.concat([none_yet, token[:, :-1]], 1)
+    blank = _linear_recurrence(before + of_blank, of_blank)
+    return tf.concat([none_yet, token], 1), tf.concat([none_yet, blank], 1)
+
+
+def _linear_recurrence(added: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """x [N, S] with x(t) = added(t) + factor(t) x(t - 1), x(-1) = 0; all of them logarithms.
+
+    Each turn doubles how many frames back a frame has seen, so that S frames take log2(S) turns and
+    not S (Hillis and Steele 1986). Sums stay within the frames that they join: no small number is
+    the difference of two large ones.
+    """
+    place = tf.range(tf.shape(added)[1])
+
+    def turn(reach: tf.Tensor, x: tf.Tensor, factor: tf.Tensor):
+        earlier = tf.maximum(place - reach, 0)
+        is_there = place >= reach
+        x_earlier = tf.where(is_there, tf.gather(x, earlier, axis=1), _LOG_ZERO)
+        factor_earlier = tf.where(is_there, tf.gather(factor, earlier, axis=1), 0.0)
+        return 2 * reach, _log_add(x, x_earlier + factor), factor + factor_earlier
+
+    loop = (tf.constant(1), added, factor)
+    return tf.while_loop(lambda reach, *_: reach < tf.shape(added)[1], turn, loop)[1]
 
 
 def _extended(state: CtcState, log_probs: tf.Tensor) -> tf.Tensor:

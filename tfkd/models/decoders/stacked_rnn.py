@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -10,7 +12,12 @@ import tensorflow as tf
 
 from tfkd.beam_search import Readout
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
-from tfkd.layers.attention import AdditiveAttention, AttentionMemory
+from tfkd.layers.attention import (
+    AdditiveAttention,
+    AttentionMemory,
+    attend,
+    recomputed_energies,
+)
 from tfkd.layers.cells import (
     GATES,
     Cell,
@@ -27,6 +34,9 @@ from tfkd.layers.matmul import project
 from tfkd.layers.replicas import ReplicaSeeds
 from tfkd.layers.static_shape import dimensions
 from tfkd.models.decoders.coverage import coverage_readout
+
+# Maps queries [N, H] and the sum of earlier alignments [N, S] to contexts [N, D] and alignments.
+_Attention = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class StackedState(NamedTuple):
@@ -166,7 +176,9 @@ class StackedDecoder(keras.layers.Layer):
         self, token_ids: tf.Tensor, state: StackedState, memory: AttentionMemory
     ) -> tuple[tf.Tensor, StackedState]:
         """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
-        outputs, state = self._outputs(token_ids, state, memory, self._kept(None))
+        # `call` and not `__call__`, which would cast to the precision of training.
+        attention = functools.partial(self.attention.call, memory=memory)
+        outputs, state = self._outputs(token_ids, state, attention, self._kept(None))
         return self._logits(outputs), state
 
     def _kept(self, count: int | tf.Tensor | None, training: bool = False) -> list[tf.Tensor]:
@@ -180,13 +192,12 @@ class StackedDecoder(keras.layers.Layer):
         self,
         token_ids: tf.Tensor,
         state: StackedState,
-        memory: AttentionMemory,
+        attention: _Attention,
         kept: list[tf.Tensor],
     ) -> tuple[tf.Tensor, StackedState]:
         """Output and context [N, H + D] of one step, and the next state."""
-        inputs = tf.cast(
-            tf.gather(tf.convert_to_tensor(self.embedding), token_ids), memory.encoded.dtype
-        )
+        embedding = tf.convert_to_tensor(self.embedding)
+        inputs = tf.cast(tf.gather(embedding, token_ids), state.context.dtype)
         if self.config.input_feeding:
             inputs = tf.concat([inputs, state.context], -1)
         hiddens, cells = [], []
@@ -196,7 +207,7 @@ class StackedDecoder(keras.layers.Layer):
             inputs = hidden * tf.cast(factors, hidden.dtype)
             hiddens.append(hidden)
             cells.append(cell)
-        context, alignment = self.attention.call(inputs, state.attention_sum, memory)
+        context, alignment = attention(inputs, state.attention_sum)
         state = StackedState(
             tuple(hiddens),
             tuple(cells),
@@ -228,12 +239,12 @@ class StackedDecoder(keras.layers.Layer):
         memory = self.memory(encoded, encoded_lengths)
         by_step = tf.transpose(tf.reshape(token_ids, [-1, steps]))
         count = dimensions(by_step)[1]
-        kept = self._kept(count, training)
+        kept, attention = self._kept(count, training), _recomputing_attention(memory)
         inputs_of = self._sampled_inputs(by_step, count) if self._samples(training) else None
 
         def body(t, state, outputs, last):
             tokens = by_step[t] if inputs_of is None else inputs_of(t, last)
-            of_step, state = self._outputs(tokens, state, memory, kept)
+            of_step, state = self._outputs(tokens, state, attention, kept)
             return t + 1, state, outputs.write(t, of_step), of_step
 
         width = self.config.units + self.encoded_units
@@ -283,3 +294,14 @@ class StackedDecoder(keras.layers.Layer):
             "attention": dataclasses.asdict(self.attention.config),
             "vocab_size": self.vocab_size,
         }
+
+
+def _recomputing_attention(memory: AttentionMemory) -> _Attention:
+    """Attention for a loop that is differentiated: it keeps no activations of its steps."""
+    energies_of = recomputed_energies(memory)
+
+    def attention(query: tf.Tensor, attention_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        attended = attend(query, attention_sum, memory, energies_of)
+        return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))
+
+    return attention
