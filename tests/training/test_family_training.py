@@ -46,7 +46,7 @@ def system_of(tiny_settings, model, **training):
 
 
 def errors_of(run, store):
-    """WER on the training data: from so little audio no family learns more than that by heart."""
+    """WER of the best epoch, by validation, on that same data: so few utterances tell no more."""
     decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
     decoded = list(decode_dataset(decoder, audio_batches(store, 6)))
     return score([d.reference for d in decoded], [d.best_text for d in decoded], samples=1).wer
@@ -54,14 +54,14 @@ def errors_of(run, store):
 
 @pytest.fixture(scope="module")
 def ctc_run(tiny_settings, prepared, tmp_path_factory):
-    system = system_of(tiny_settings, CTC, ctc_weight=1.0, epochs=10)
+    system = system_of(tiny_settings, CTC, ctc_weight=1.0, epochs=6)
     return train(system, prepared["train"], prepared["valid"], tmp_path_factory.mktemp("ctc"))
 
 
 @pytest.mark.slow
 def test_ctc_alone_learns_the_words(ctc_run, prepared):
     assert ctc_run.model.decoder(None, None, None) is None
-    assert errors_of(ctc_run, prepared["train"]) < 0.2
+    assert errors_of(ctc_run, prepared["valid"]) < 0.4
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_its_labels_teach_a_conformer(ctc_run, tiny_settings, prepared, label_co
     assert all(each.log_prob == pytest.approx(sum(each.token_log_probs), abs=1e-3)
                for each in hypotheses)  # fmt: skip
     objective = {"kind": "seq_kd", "num_hypotheses": 2}
-    system = system_of(tiny_settings, CONFORMER, objective=objective, learning_rate=5e-3)
+    system = system_of(tiny_settings, CONFORMER, objective=objective, learning_rate=5e-3, epochs=6)
     run = train(system, labels, prepared["valid"], tmp_path / "student")
-    assert errors_of(run, prepared["train"]) < 0.35
+    assert errors_of(run, prepared["valid"]) < 0.7
     assert dataclasses.asdict(run.system.model.encoder)["kind"] == "conformer"
