@@ -430,6 +430,7 @@ def job(tmp_path_factory, tiny_corpus, tiny_settings) -> tuple[list[str], Path]:
     }
     config = {
         "data_dir": "to be set",
+        "corpora": {"transcribed_share": 0.5},
         "prepare": {"sample_rate_hz": 8000, "shard_size": 8, "max_seconds": 5},
         "teacher": system,
         "labels": {"beam_width": 3, "num_hypotheses": 2},
@@ -489,6 +490,11 @@ def test_the_job_leaves_results_of_every_system(finished_job):
     assert student["parameters"] < results["systems"]["teacher"]["parameters"]
     difference = student["wer"] - results["systems"]["student-truth"]["wer"]
     assert results["differences"]["student-truth"]["wer"] == pytest.approx(difference)
+    # Half of the transcripts are set aside; those of the others are what the labels are judged by.
+    data, labels = results["training_data"], results["labels"]["labels"]
+    assert (data["utterances"], data["transcribed_utterances"]) == (24, 11)
+    assert labels["utterances"] == 13
+    assert labels["oracle_wer"] <= labels["wer"]
     assert list(results["stage_seconds"]) == list(STAGES[:-1])
     assert results["versions"]["keras"]
     (parity,) = results["parity"]

@@ -101,6 +101,15 @@ def test_variants_that_change_no_more_than_the_objective_share_a_baseline(config
     ]
 
 
+def test_other_labels_do_not_make_another_baseline(config):
+    word_kd = {"labels.top_m": 3, "student.training.objective.kind": "word_kd"}
+    grid = ({HYPOTHESES: (2,), WIDTH: (3, 4)}, {"variant": ("word KD",)})
+    cells = cells_of(with_sweep(config, grid=grid, variants={"word KD": word_kd}))
+    rows = ("truth", "k 2, beam 3", "k 2, beam 4", "word KD")
+    assert {cell.row: cell.baseline for cell in cells} == dict.fromkeys(rows, "truth")
+    assert [cell.config.labels.top_m for cell in cells] == [0, 0, 0, 3]
+
+
 def test_settings_are_called_by_as_little_as_tells_them_apart(config):
     grid = (
         {"labels.batch_size": (2,), "student.training.batch_size": (2,)},

@@ -117,8 +117,9 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
     objective, held = resolved.student.training.objective, resolved.labels.num_hypotheses
     if objective.kind == "truth":
         student = resolved.student
-        if objective.truth_audio == "all":  # Nothing else that labels are chosen by matters to it.
+        if objective.truth_audio == "all":  # The labels, and how they are chosen, do not matter.
             student = with_objective(student, config.student.training.objective)
+            resolved = dataclasses.replace(resolved, labels=config.labels)
         resolved = dataclasses.replace(resolved, student=undistilled(student))
     elif objective.num_hypotheses > held:
         remedy = "raise labels.num_hypotheses"

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 
 from tfkd.config import RunConfig, config_digest, to_dict
+from tfkd.config.strict_yaml import read_yaml
+from tfkd.decoding.runs import CONFIG
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
@@ -181,6 +183,7 @@ class Sweep:
             **{key: system[key] for key in kept},
             "validation_wer": best_validation(self.folder(cell)),
             "validation_curve": curve,
+            "planned_epochs": read_yaml(self.folder(cell) / CONFIG)["training"]["epochs"],
         }
 
 

@@ -10,6 +10,7 @@ from tfkd.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _FORMATS = ("svg", "png")
@@ -51,19 +52,37 @@ def pareto(results: Mapping[str, Any]) -> Figure:
     rows = {**results["rows"], **teacher}
     for name, row in rows.items():
         wer, low, high = (100 * row[key] for key in ("wer", "wer_low", "wer_high"))
-        is_teacher, is_baseline = name == "teacher", name in results["baselines"]
-        colour = "black" if is_teacher else "tab:red" if is_baseline else "tab:blue"
-        megabytes = row["bytes"] / 1e6
-        axes.errorbar(megabytes, wer, [[max(0, wer - low)], [max(0, high - wer)]], fmt="o",
-                      color=colour, capsize=3)  # fmt: skip
-        label = f"{name} (baseline)" if is_baseline else name
-        axes.annotate(label, (megabytes, wer), (6, 4), textcoords="offset points", fontsize=8)
+        axes.errorbar(row["bytes"] / 1e6, wer, [[max(0, wer - low)], [max(0, high - wer)]],
+                      fmt="o", color=_colour(name, results), capsize=3, linewidth=1)  # fmt: skip
     front = _front([(row["bytes"] / 1e6, 100 * row["wer"]) for row in rows.values()])
     axes.step(*zip(*front), where="post", color="0.6", linewidth=1, zorder=0)
+    highest = 100 * max(row["wer_high"] for row in rows.values())
+    axes.set_ylim(0, 1.1 * highest)
+    for name, height in _label_heights(rows, gap=0.045 * highest).items():
+        row, colour = rows[name], _colour(name, results)
+        label = f"{name} (baseline)" if name in results["baselines"] else name
+        megabytes = row["bytes"] / 1e6
+        axes.text(1.08 * megabytes, height, label, fontsize=8, color=colour, va="center")
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.25)
+    _write_out(axes.xaxis)
+    axes.margins(x=0.3)
     return figure
+
+
+def _colour(name: str, results: Mapping[str, Any]) -> str:
+    if name == "teacher":
+        return "black"
+    return "tab:red" if name in results["baselines"] else "tab:blue"
+
+
+def _label_heights(rows: Mapping[str, Mapping[str, Any]], gap: float) -> dict[str, float]:
+    """Heights of labels, in per cent, such that those of students of one size do not overlap."""
+    heights: dict[str, float] = {}
+    last: dict[int, float] = {}
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["wer"]):
+        size = row["bytes"]
+        heights[name] = last[size] = max(100 * row["wer"], last.get(size, -gap) + gap)
+    return heights
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -76,16 +95,30 @@ def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def curves(results: Mapping[str, Any]) -> Figure:
-    """Validation WER of every student over the share of its epochs, the first seed of each."""
-    figure, axes = _canvas("epoch", "validation word error rate, %")
+    """Validation WER of every student over its training, the first seed of each.
+
+    All of them take as many optimizer steps in all, in epochs of different length.
+    """
+    figure, axes = _canvas("share of the planned optimizer steps, %", "validation WER, %")
     for name, row in results["rows"].items():
-        curve = [100 * value for value in row["seeds"][0]["validation_curve"]]
+        seed = row["seeds"][0]
+        curve = [100 * value for value in seed["validation_curve"]]
+        shares = [100 * (epoch + 1) / seed["planned_epochs"] for epoch in range(len(curve))]
         style = "--" if name in results["baselines"] else "-"
-        axes.plot(range(1, len(curve) + 1), curve, style, label=name, linewidth=1.2)
+        axes.plot(shares, curve, style, label=name, linewidth=1.2)
     axes.set_yscale("log")
-    axes.set_xscale("log")
+    _write_out(axes.yaxis)
     axes.legend(fontsize=8, frameon=False)
     return figure
+
+
+def _write_out(axis: Axis) -> None:
+    """Writes the numbers of a logarithmic axis as 0.5, 1, 2, 5 ..."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _canvas(x_label: str, y_label: str) -> tuple[Figure, Axes]:
