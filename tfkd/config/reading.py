@@ -39,13 +39,16 @@ T = TypeVar("T")
 
 
 def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> RunConfig:
-    """Reads a run config and applies `key.path=value` overrides, whose values are YAML."""
-    return from_dict(RunConfig, apply_overrides(read_yaml(path), overrides), path=path)
+    """Reads a run config and applies `key.path=value` overrides, whose values are YAML.
+
+    Where a role names a YAML file, relative to the config, that file describes the system.
+    """
+    return from_dict(RunConfig, apply_overrides(_read_config(path), overrides), path=path)
 
 
 def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
     """Reads the systems of a file: `teacher` and `student` of a run config, or its only one."""
-    content = read_yaml(path)
+    content = _read_config(path)
     if _is_run(content):
         run = from_dict(RunConfig, content, path=path)
         return run.systems
@@ -62,9 +65,8 @@ def load_system_config(
     Args:
       overrides: `key.path=value` settings of that system to change, whose values are YAML.
     """
-    content = read_yaml(path)
     systems = load_system_configs(path)
-    if _is_run(content) and role not in systems:
+    if _is_run(read_yaml(path)) and role not in systems:
         raise ConfigError(
             f"{role}: is trained already, so there are no settings to train it with", path=path
         )
@@ -74,8 +76,21 @@ def load_system_config(
 
 def load_prepare_config(path: str | Path) -> PrepareConfig | None:
     """The `prepare` section of a run config; None if the file describes one system."""
-    content = read_yaml(path)
+    content = _read_config(path)
     return from_dict(RunConfig, content, path=path).prepare if _is_run(content) else None
+
+
+_ROLES = ("teacher", "student", "next_teacher")
+
+
+def _read_config(path: str | Path) -> dict[str, Any]:
+    """The content of a config, with that of the files that describe its systems."""
+    content = read_yaml(path)
+    for role in _ROLES:
+        value = content.get(role)
+        if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+            content[role] = read_yaml(Path(path).parent / value)
+    return content
 
 
 def _is_run(content: dict[str, Any]) -> bool:

@@ -360,7 +360,8 @@ class RunConfig:
 
     Attributes:
       teacher: a system to train, or one that there is: the folder of a run, or whatever
-        `tfkd label` takes for a teacher.
+        `tfkd label` takes for a teacher. Each system may stand in a YAML file of its own, named
+        relative to the config.
       baselines: students that learn from transcripts instead of labels: "transcribed" from those
         that the teacher learned from, "all" from those of the untranscribed corpora, too.
       generations: how often a teacher labels and a student learns; from the second on, the teacher
