@@ -200,7 +200,7 @@ MISTAKES = [
     ("weight alone", "evaluate {teacher} --data {test} --set fusion.lm_weight=0.3", 2,
      "fusion.lm_weight: needs lm, the language model"),
     ("parameter twice", "tune-decoding {teacher} --data {test} --out {dir}/o "
-     "--parameter beam_width=1 --parameter beam_width=2", 2, "beam_width: is there twice"),
+     "--parameter beam_width=1 --parameter beam_width=2", 2, "beam_width: is given twice"),
     ("parameter", "tune-decoding {teacher} --data {test} --parameter width=1,2 --out {dir}/o", 2,
      "unknown key 'width'"),
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "

@@ -68,6 +68,8 @@ def test_librispeech_is_prepared_from_its_tree_with_most_of_it_untranscribed(tmp
     prepare_corpora(config, tmp_path / "work")
     rows = open_store(tmp_path / "work" / "data" / "train").index
     assert {row["utterance_id"]: row.get("text") for row in rows} == {
-        "1-0-0000": "ba di", "1-1-0000": None, "1-2-0000": None,
+        "1-0-0000": "ba di",
+        "1-1-0000": None,
+        "1-2-0000": None,
     }
     assert hidden_transcripts(tmp_path / "work") == {"1-1-0000": "ba di", "1-2-0000": "ba di"}

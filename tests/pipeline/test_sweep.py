@@ -110,6 +110,12 @@ def test_other_labels_do_not_make_another_baseline(config):
     assert [cell.config.labels.top_m for cell in cells] == [0, 0, 0, 3]
 
 
+def test_without_transcripts_there_is_no_baseline(config):
+    corpora = dataclasses.replace(config.corpora, train=(), untranscribed=("train.jsonl",))
+    cells = cells_of(dataclasses.replace(config, corpora=corpora))
+    assert {(cell.row, cell.baseline) for cell in cells} == {("k 2", ""), ("k 1, beam 2", "")}
+
+
 def test_settings_are_called_by_as_little_as_tells_them_apart(config):
     grid = (
         {"labels.batch_size": (2,), "student.training.batch_size": (2,)},

@@ -1,7 +1,7 @@
-"""The command line: the only package that prints and exits.
+"""The command line: the only room that prints and ends the process.
 
-Nothing heavy is imported before a command needs it: `--help`, argument errors and `transcribe` must
-be quick, and `transcribe` must work where TensorFlow is not installed.
+Commands import what they need inside their functions: `--help`, argument errors and `transcribe`
+must be quick, and `transcribe` must work where TensorFlow is not installed.
 
 `parser` tells what each command does; the commands stand in modules by topic.
 """
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.command(options)
         sys.stdout.flush()
-    except OSError as error:  # What no reader or writer of ours has met.
+    except OSError as error:  # No reader or writer of ours has turned it into a typed error.
         if not _has_lost_its_reader():
             complain(error)
         sys.exit(EXIT_FAILED)
@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _has_lost_its_reader() -> bool:
-    """Whether nobody reads what is printed any more; from then on it goes nowhere."""
+    """Tells whether the reader of our output has gone; if so, discards what is printed later."""
     poll = select.poll()
     poll.register(_STDOUT, 0)
     is_lost = any(event & select.POLLERR for _, event in poll.poll(0))
-    if is_lost:  # Python would complain once more when it ends.
+    if is_lost:  # Python would report the broken pipe a second time at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
     return is_lost

@@ -1,4 +1,4 @@
-"""Commands on stores of shards: making, checking and showing them."""
+"""Commands that make, verify and show stores of shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that decode, and measure what comes of it."""
+"""Commands that decode audio and measure the result."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _grid(parameters: Sequence[str]) -> dict[str, list[str]]:
     grid: dict[str, list[str]] = {}
     for key, values in map(_values, parameters):
         if key in grid:
-            raise ConfigError(f"--parameter {key}: is there twice", remedy=f"{key}=V1,V2,...")
+            raise ConfigError(f"--parameter {key}: is given twice", remedy=f"{key}=V1,V2,...")
         grid[key] = values
     return grid
 

@@ -1,4 +1,4 @@
-"""Commands on pseudo labels: making, exchanging and judging them."""
+"""Commands that make, exchange and judge pseudo labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def label(options: argparse.Namespace) -> None:
 
 
 def _label_config(options: argparse.Namespace) -> LabelConfig:
-    """What --decoding and --set say, and what the command's own options say, which win."""
+    """Reads settings of --decoding, of --set, and of the command's own options; the last wins."""
     from tfkd.config import LabelConfig, with_overrides
 
     own = own_options(
@@ -43,7 +43,7 @@ def _label_config(options: argparse.Namespace) -> LabelConfig:
 
 
 def _check_runner(options: argparse.Namespace) -> None:
-    """Refuses what the workers of a runner could not do, before anything is loaded."""
+    """Refuses what the workers of a runner cannot do, before anything is loaded."""
     if options.runner == "local":
         if options.runner_option:
             raise ConfigError("--runner-option needs a --runner other than local")
@@ -59,7 +59,7 @@ def _check_runner(options: argparse.Namespace) -> None:
 
 
 def _labelling_on(runner: str, runner_options: Sequence[str]) -> Callable:
-    """The function that labels with a runner; Beam is loaded for those that need it alone."""
+    """Returns the function that labels with a runner; imports Beam only for runners of Beam."""
     if runner == "local":
         from tfkd.distillation.labelling import label
 

@@ -1,4 +1,4 @@
-"""Commands from a trained run to what users hold: the whole job, its page, exports, transcripts."""
+"""Commands that export a trained run and transcribe with the exported file."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def transcribe(options: argparse.Namespace) -> None:
         try:
             result = recogniser.transcribe_file(path)
         except TfkdError as error:
-            # One bad file must not hide what the others say.
+            # One bad recording must not keep the others from being transcribed.
             complain(error)
             failures += 1
             continue

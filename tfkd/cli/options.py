@@ -23,7 +23,7 @@ def prepare_settings(options: argparse.Namespace) -> PrepareConfig:
 
 
 def own_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Those of a command's own options that were given.
+    """Collects those of a command's own options that were given.
 
     Raises:
       ConfigError: if --set names one of them, too.
@@ -42,7 +42,7 @@ def refuse_set(options: argparse.Namespace, key: str, option: str) -> None:
 
 
 def search_overrides(options: argparse.Namespace) -> list[str]:
-    """What --decoding and --set say; the latter wins."""
+    """Reads the overrides of --decoding and --set; the latter wins."""
     from tfkd.config import overrides_of
     from tfkd.config.strict_yaml import read_yaml
 

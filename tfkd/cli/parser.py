@@ -14,7 +14,7 @@ _Add = Callable[[str, Callable, str, str], argparse.ArgumentParser]
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """All commands and their options; `command` of what it parses is the function to call."""
+    """Makes the parser of all commands; the `command` of its result is the function to call."""
     parser = argparse.ArgumentParser(
         prog="tfkd",
         description="Compress attention speech recognisers by sequence-level knowledge "

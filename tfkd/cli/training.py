@@ -1,4 +1,4 @@
-"""Commands that train recognisers and language models, and those that come before."""
+"""Commands that train recognisers and language models, and that size them beforehand."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def fit_student(options: argparse.Namespace) -> None:
 
 
 def _budget(options: argparse.Namespace) -> tuple[str, float]:
-    """What must not exceed which number: --params 9.8x or 250k, --bytes 400kB, --rtf 0.002."""
+    """Reads --params, --bytes or --rtf as a field of a Proposal and the most that it may be."""
     units = {"k": 1e3, "M": 1e6, "kB": 1e3, "MB": 1e6, "x": 1.0, "": 1.0}
     for option, cost in (("params", "parameters"), ("bytes", "int8_bytes"), ("rtf", "rtf")):
         text = getattr(options, option)

@@ -29,7 +29,7 @@ class Cell:
 
     Attributes:
       row: what sets it apart from other students, the seed left out.
-      baseline: the row that it is compared with.
+      baseline: the row that it is compared with; empty where nothing has transcripts.
       settings: what the row says, as a mapping of settings to values.
       config: the job's config with these settings and the seed.
       generation: of the labels that it learns from.
@@ -69,10 +69,11 @@ def cells_of(config: RunConfig) -> list[Cell]:
         found = _student(config, settings, names)
         return students.setdefault(found.identity, found)
 
-    baselines = [student(settings) for settings, _ in paired]
+    # Without transcripts there is nothing that a baseline could learn.
+    baselines = [student(each) for each, _ in paired] if config.corpora.train else []
     baseline_of = {each.row: each.row for each in baselines}
-    for baseline, (_, settings) in zip(baselines, paired):
-        baseline_of.setdefault(student(settings).row, baseline.row)
+    for (_, settings), baseline in itertools.zip_longest(paired, baselines):
+        baseline_of.setdefault(student(settings).row, baseline.row if baseline else "")
     return [
         each.cell(seed, baseline_of[each.row]) for seed in sweep.seeds for each in students.values()
     ]

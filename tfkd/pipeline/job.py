@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ from tfkd.training.loop import check_system, train
 from tfkd.training.run_folder import COMPLETE
 
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
+_TEST_LABELS = "labels-test"
 
 
 class Job:
@@ -214,7 +215,9 @@ class Job:
             "student": student,
             "differences": differences,
             "training_data": self.training_data(),
-            "labels": self.label_qualities(self.config.generations),
+            "labels": self.label_qualities(
+                [self.labels(number) for number in range(1, self.config.generations + 1)]
+            ),
             "parity": self._parity(),
             "stage_seconds": stage_seconds(self.work),
             "config": {**to_dict(self.config), "work_dir": "", "data_dir": ""},
@@ -241,11 +244,18 @@ class Job:
             "transcribed_hours": sum(row["num_samples"] for row in transcribed) / rate_hz / 3600,
         }
 
-    def label_qualities(self, generations: int) -> dict[str, Any]:
-        """Word errors of each generation's labels of audio whose transcript was set aside."""
+    def label_qualities(self, names: Iterable[str]) -> dict[str, Any]:
+        """Word errors of labels, by store, where transcripts were set aside.
+
+        A teacher that is no run is measured by its labels of the test set, besides.
+        """
         hidden = hidden_transcripts(self.work)
-        names = [self.labels(number) for number in range(1, generations + 1)]
         found = {name: label_quality(self.store(name), hidden) for name in names}
+        if not self.given_teacher():
+            test = self.store(TEST)
+            label(self.teacher(1), test, self.work / _TEST_LABELS, self.config.labels)
+            texts = {row["utterance_id"]: row["text"] for row in test.index if row.get("text")}
+            found[_TEST_LABELS] = label_quality(self.store(_TEST_LABELS), texts)
         return {name: each and asdict(each) for name, each in found.items()}
 
 

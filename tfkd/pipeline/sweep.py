@@ -7,7 +7,6 @@ share the work folder, each process takes the students that no other one is trai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ import numpy as np
 from tfkd.config import RunConfig, config_digest, to_dict
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
-from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
 from tfkd.errors import BusyError
 from tfkd.metrics import difference_of_counts, rate_with_interval
-from tfkd.pipeline.corpora import TEST, TRAIN, VALID, hidden_transcripts
+from tfkd.pipeline.corpora import TEST, TRAIN, VALID
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation
@@ -125,21 +123,16 @@ class Sweep:
             row: np.sum([evaluations.counts(c.name) for c in cells], axis=0)
             for row, cells in rows.items()
         }
-        hidden = hidden_transcripts(self.work)
-        qualities = {
-            name: label_quality(self.job.store(name), hidden)
-            for name in sorted({self._labels(cell) for cell in done})
-        }
         return {
             "teacher": systems.get("teacher"),
-            "baselines": sorted({cell.baseline for cell in self.cells}),
+            "baselines": sorted({cell.baseline for cell in self.cells if cell.baseline}),
             "rows": {
                 row: self._row(cells, systems, counts[row], counts.get(cells[0].baseline))
                 for row, cells in rows.items()
             },
             "unfinished": [cell.name for cell in self.cells if cell not in done],
             "training_data": self.job.training_data(),
-            "labels": {name: each and asdict(each) for name, each in qualities.items()},
+            "labels": self.job.label_qualities(sorted({self._labels(cell) for cell in done})),
             "config": {**to_dict(self.config), "work_dir": "", "data_dir": ""},
             **provenance(),
         }

@@ -1,4 +1,4 @@
-"""What `tfkd run` found: a table, a sentence that says what won, and a page."""
+"""The results of `tfkd run` as a table, as sentences that say what won, and as a page."""
 
 from __future__ import annotations
 

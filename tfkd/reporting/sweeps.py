@@ -1,4 +1,4 @@
-"""What `tfkd sweep` found: a table, a sentence about the best student, and a page."""
+"""The results of `tfkd sweep` as a table, as sentences that say what won, and as a page."""
 
 from __future__ import annotations
 

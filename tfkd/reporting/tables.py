@@ -1,4 +1,4 @@
-"""Results as tables for people."""
+"""Text tables of records, hypotheses and profiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned text columns: the first to the left, the others to the right."""
+    """Formats text columns: the first aligned to the left, the others to the right."""
     cells = [list(header), *map(list, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
 
@@ -28,7 +28,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def record_report(row: Mapping[str, Any]) -> str:
-    """One record: what is known of the utterance, and a row for each hypothesis, best first.
+    """Formats one record: the facts about the utterance, and a row for each hypothesis, best first.
 
     Args:
       row: of `tfkd.distillation.nbest_conversion.row_of`. What is unknown is shown as "-".
@@ -68,7 +68,7 @@ def _number(value: float | None) -> str:
 
 
 def profile_report(profile: Profile, sample_rate_hz: int) -> str:
-    """Where the time of a training went, a row a part, and how much it learned from meanwhile."""
+    """Formats a training's profile: seconds of each part, and audio learned from per second."""
     if not profile.steps:
         return "nothing was left to train, so there is nothing to profile"
     wall_seconds = profile.wall_seconds
@@ -77,7 +77,7 @@ def profile_report(profile: Profile, sample_rate_hz: int) -> str:
         [part, f"{seconds:.2f}", f"{100 * seconds / wall_seconds:.1f}"]
         for part, seconds in parts.items()
     ]
-    # Of the time in which it learned: how long validation takes is another matter.
+    # Rates are per second of training steps, without the time of validation.
     learning_seconds = profile.learning_seconds
     audio_seconds = (profile.samples - profile.padded_samples) / sample_rate_hz
     return "\n".join(
@@ -92,7 +92,7 @@ def profile_report(profile: Profile, sample_rate_hz: int) -> str:
 
 
 def nbest_text(utterance_id: str, hypotheses: Sequence[Hypothesis], pieces: Sequence[str]) -> str:
-    """The hypotheses of one utterance; under each its tokens, with log_prob and peak in seconds."""
+    """Formats the hypotheses of one utterance, each with its tokens, their log_prob and seconds."""
     lines = [utterance_id]
     for rank, hypothesis in enumerate(hypotheses, 1):
         lines.append(
