@@ -6,13 +6,13 @@ little of what they load, and a wrong index in a graph ends the process.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 from tfkd.device.metadata import DeviceMetadata
 from tfkd.errors import CheckpointError
+from tfkd.storage.json_files import parse_json
 
 _MOST_SECONDS = 120
 _LONG_SECONDS = 2
@@ -46,7 +46,7 @@ def try_in_child(path: Path, runtime: str, metadata: DeviceMetadata) -> None:
             path=path,
         ) from error
     if done.returncode == REFUSED:
-        message, remedy = json.loads(done.stdout.rpartition("\n")[2])
+        message, remedy = parse_json(done.stdout.rpartition("\n")[2])
         raise CheckpointError(message, path=path, remedy=remedy)
     if done.returncode:
         raise CheckpointError(
