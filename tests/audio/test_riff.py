@@ -167,6 +167,15 @@ def test_big_endian_riff_is_read():
     assert "more audio" in str(refusal(turned + turned))
 
 
+@pytest.mark.parametrize("declared", [0, 24, 2**63, 2**64 - 1])
+def test_wave64_of_a_size_that_its_writer_did_not_know_is_read(declared):
+    data = wav(kind="W64")
+    at = data.index(b"data") + 16
+    recording = read(data[:at] + struct.pack("<Q", declared) + data[at + 8 :])
+    np.testing.assert_array_equal(recording.waveform, read(data).waveform)
+    assert recording.remarks
+
+
 def test_the_length_in_ds64_is_the_length_of_rf64():
     data = wav(kind="RF64")
     at = data.index(b"ds64") + 16

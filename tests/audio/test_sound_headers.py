@@ -78,6 +78,18 @@ def test_a_byte_may_be_missing_at_the_end(kind):
     assert recording.waveform.size in (RATE_HZ - 1, RATE_HZ)
 
 
+@pytest.mark.parametrize("declared", [0, 1 << 30, 2_000_000_000])
+def test_sphere_of_a_length_that_its_writer_did_not_know_is_read(declared):
+    data = encoded(SAMPLES, RATE_HZ, "NIST", "PCM_16")
+    head, old = data[:1024], b"sample_count -i 16000"
+    assert old in head
+    new = head.replace(old, f"sample_count -i {declared}".encode())
+    head = new.rstrip(b"\0").ljust(1024, b"\0")[:1024]
+    recording = decode_recording(head + data[1024:], name="clip")
+    np.testing.assert_array_equal(recording.waveform, decode_recording(data, name="c").waveform)
+    assert recording.remarks
+
+
 @pytest.mark.parametrize("packer", ["shorten-v2.00", "wavpack"])
 def test_sphere_that_is_compressed_is_named(packer):
     data = encoded(SAMPLES, RATE_HZ, "NIST", "PCM_16")

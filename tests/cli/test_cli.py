@@ -546,7 +546,7 @@ def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, caps
     kept = {path: at for path, at in times_below(finished_job).items() if is_product(path)}
     assert len(kept) > 12
     for module, name in [
-        (preparing, "read_audio"),
+        (preparing, "read_recording"),
         (training, "_fit"),
         (labelling, "label_batches"),
         (exporting, "_export_one"),

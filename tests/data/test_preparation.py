@@ -440,6 +440,16 @@ def test_a_refusal_names_the_path_that_was_looked_for(tmp_path):
         prepare(manifest, tmp_path / "out", PrepareConfig())
 
 
+@pytest.mark.parametrize(("declared", "is_odd"), [(3.0, False), (2.9, False), (1.0, True)])
+def test_a_length_that_is_not_that_of_the_recording_is_named(tmp_path, caplog, declared, is_odd):
+    """NeMo reads as much as `duration` says, from the start."""
+    rows = [{"audio_filepath": "a.wav", "duration": declared, "text": "one"}]
+    manifest = corpus(tmp_path, rows, a=voice(seconds=3.0))
+    prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
+    assert ("a: its corpus says that it is 1 s long" in caplog.text) == is_odd
+    assert len(stored(tmp_path / "out", "a")) == 3 * RATE_HZ
+
+
 # --- commands of Kaldi
 
 

@@ -73,7 +73,9 @@ def _compare(kind: str, data: bytes, recording: Recording) -> None:
     if second is None:
         return
     ours, slack = recording.waveform, _MP3_SLACK if kind == "mp3" else 0
-    if abs(len(ours) - len(second)) > slack:
+    # Of damaged MPEG audio dr_mp3 leaves out frames that libmpg123 fills with silence.
+    surplus = len(ours) - len(second)
+    if surplus < -slack or (surplus > 0 and kind != "mp3"):
         raise AssertionError(f"{kind}: {len(ours)} samples, a second decoder reads {len(second)}")
     if kind in ("wav", "flac", "bare flac") and np.abs(ours - second).max(initial=0.0) > 1e-4:
         raise AssertionError(f"{kind}: a second decoder reads other samples")

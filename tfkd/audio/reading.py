@@ -177,8 +177,9 @@ def at_rate(recording: Recording, sample_rate_hz: int, name: str) -> Recording:
     return Recording(within_full_scale(waveform, name), sample_rate_hz, recording.remarks)
 
 
-# Many segments of one recording would otherwise have it read whole, each time.
-@functools.lru_cache(maxsize=256)
+# Segments of one recording follow each other: it is not read whole for each of them. FLAC in Ogg is
+# kept unpacked, so only a few recordings are.
+@functools.lru_cache(maxsize=16)
 def _examined_file(path: str, size: int, mtime_ns: int) -> Container:
     """What a file of this size and age says of itself."""
     with open(path, "rb") as file:

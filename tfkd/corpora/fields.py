@@ -103,7 +103,7 @@ def utterance_of(fields: Mapping[str, Any], directory: Path, count: FieldCount) 
     if audio_name is None:
         raise ManifestError("no audio field", remedy="name the file in `audio`")
     id_name, text_name = _name_of(given, _ID), _name_of(given, _TEXT)
-    start, end = _span(given, count)
+    start, end, declared = _span(given, count)
     count.add_unknown([key for key in fields if not _is_known(key)])
     return Utterance(
         "" if id_name is None else _id(id_name, given[id_name]),
@@ -113,6 +113,7 @@ def utterance_of(fields: Mapping[str, Any], directory: Path, count: FieldCount) 
         start,
         end,
         _channel(given),
+        declared_seconds=declared,
     )
 
 
@@ -182,18 +183,21 @@ def _channel(fields: Mapping[str, Any]) -> int | None:
     return None if value is None or value in ("average", "mean") else parse_channel(value)
 
 
-def _span(fields: Mapping[str, Any], count: FieldCount) -> tuple[float | None, float | None]:
-    start, end = _seconds(fields, _START), _seconds(fields, _END)
+def _span(
+    fields: Mapping[str, Any], count: FieldCount
+) -> tuple[float | None, float | None, float | None]:
+    """Start and end of the part and, where there is no part, the length of the recording."""
+    start, end, declared = _seconds(fields, _START), _seconds(fields, _END), None
     duration_name = _name_of(fields, _DURATION)
     if duration_name is not None and (start is None or end is not None):
         try:
-            parse_seconds(duration_name, fields[duration_name])
+            declared = parse_seconds(duration_name, fields[duration_name])
         except ManifestError:
             count.add_unusable(duration_name)
     elif start is not None and duration_name is not None:
         end = start + parse_seconds(duration_name, fields[duration_name])
     check_span(start, end)
-    return start, end
+    return start, end, declared if start is None and end is None else None
 
 
 def _seconds(fields: Mapping[str, Any], names: Sequence[str]) -> float | None:

@@ -29,7 +29,7 @@ _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """One line of a file that is not blank, without its end."""
 
@@ -123,7 +123,8 @@ def collect(
         its name without the suffix or, where several files or parts would share that, its path
         from `root` and the part.
     """
-    parsed = [(line, _parsed(line, parse)) for line in lines]
+    # A line is kept for its number, not for its content, which is as large as the manifest.
+    parsed = [(replace(line, content=b""), _parsed(line, parse)) for line in lines]
     made = _made_ids([item for _, item in parsed if isinstance(item, Utterance)], root)
     utterances: dict[str, Utterance] = {}
     rejections: list[Rejection] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfkd.audio.commands import Command
@@ -20,6 +20,7 @@ class Utterance:
       end_seconds: where it ends; None: at its end.
       channel: of the recording, counted from 0; None: the mean of all.
       command: writes the audio, where `audio` alone is not it, or may not be readable.
+      declared_seconds: how long the corpus says that the recording is; None if it does not say.
 
     >>> from pathlib import Path
     >>> from tfkd.corpora import Utterance
@@ -35,6 +36,7 @@ class Utterance:
     end_seconds: float | None = None
     channel: int | None = None
     command: Command | None = None
+    declared_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ _LOG = logging.getLogger("tfkd")
 _NAMED_REJECTIONS = 3
 _MEND = "mend them, or raise prepare.max_rejected_share (--max-rejected-share)"
 _MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
+# Lengths in manifests are rounded, and those of MP3 estimated.
+_LENGTH_SECONDS, _LENGTH_SHARE = 0.2, 0.05
 _ALLOW = "prepare.allow_commands (--allow-commands) runs it"
 _NO_FILE = "no such file {} (relative paths are seen from the manifest, then the working folder)"
 _TOO_LONG_ADVICE = {
@@ -184,7 +186,7 @@ def _record(
         )
     except UnusableAudio as error:
         return _rejection(utterance, error.reason, _detail(error, utterance, config))
-    remarks.add(utterance.utterance_id, recording.remarks)
+    remarks.add(utterance.utterance_id, (*recording.remarks, *_length_remark(utterance, recording)))
     return UtteranceRecord(
         utterance_id=utterance.utterance_id,
         audio=encode_flac(waveform, config.sample_rate_hz),
@@ -207,6 +209,22 @@ def _read(utterance: Utterance, config: PrepareConfig) -> Recording:
         command=utterance.command,
     )
     return at_rate(recording, config.sample_rate_hz, str(utterance.audio))
+
+
+def _length_remark(utterance: Utterance, recording: Recording) -> tuple[str, ...]:
+    """What is to be said if the corpus declares another length: part of it may be meant."""
+    seconds, declared = (
+        len(recording.waveform) / recording.sample_rate_hz,
+        utterance.declared_seconds,
+    )
+    if declared is None or abs(seconds - declared) <= max(
+        _LENGTH_SECONDS, _LENGTH_SHARE * declared
+    ):
+        return ()
+    return (
+        f"its corpus says that it is {declared:g} s long, and all {seconds:.3f} s of it are read; "
+        "a part is named by its start, too",
+    )
 
 
 def _detail(error: UnusableAudio, utterance: Utterance, config: PrepareConfig) -> str:

@@ -64,7 +64,8 @@ class _Layout:
             head = file.read(_W64_HEAD_BYTES)
             if len(head) < _W64_HEAD_BYTES:
                 return None
-            size = int.from_bytes(head[16:], "little") - _W64_HEAD_BYTES
+            # The size counts these bytes in, but for a program that was killed before it knew it.
+            size = max(0, int.from_bytes(head[16:], "little") - _W64_HEAD_BYTES)
             letters = head[:4] if head[4:16] == _W64_TAIL or head[:4] == b"riff" else b"\0\0\0\0"
             return _Chunk(letters, position + _W64_HEAD_BYTES, size)
         head = file.read(8)

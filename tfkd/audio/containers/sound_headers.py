@@ -151,7 +151,14 @@ def examine_sphere(file: BinaryIO, name: str) -> Container | None:
         is_no_audio=lambda place: is_filling(file, place),
         magic=b"NIST_1A\n",
     )
-    return Container(remarks=found.remarks)
+    if not found.remarks:
+        return Container()
+    file.seek(0)
+    held = str(found.num_bytes // max(1, num_bytes * channels)).encode()
+    text = re.sub(rb"sample_count -i \d+", b"sample_count -i " + held, file.read(size), count=1)
+    head = text.rstrip(b"\0 ").ljust(size, b"\0")[:size]
+    end = size + found.num_bytes
+    return Container(head=head, skip=size, end=end, remarks=found.remarks)
 
 
 def _corrected(head: bytes, offset: int, found: Extent, *, is_open: bool) -> Container:
