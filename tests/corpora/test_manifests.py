@@ -196,7 +196,8 @@ def test_what_lhotse_has_and_tfkd_has_not_is_named(tmp_path, row, detail):
         ("[" * 5000, "not JSON"),
         ("\0", "not JSON"),
         ("{" * 9000, "not JSON"),
-        ("5", "not a JSON obj"),
+        ("00", "not"),
+        ("[5, 6]", "not a JSON obj"),
     ],
 )
 def test_what_is_no_manifest_is_one_line(tmp_path, line, detail):

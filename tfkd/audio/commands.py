@@ -82,7 +82,7 @@ def _installed(program: str, path: Path) -> str:
 
 
 def _run(stages: Sequence[list[str]], said: IO[bytes], path: Path) -> tuple[bytes, list[int]]:
-    """What the last program writes, and the exit codes of all."""
+    """Runs the programs; returns the output of the last, and the exit codes of all."""
     processes: list[subprocess.Popen] = []
     is_late = threading.Event()
 

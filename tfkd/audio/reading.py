@@ -150,7 +150,7 @@ def read_recording(
 
 
 def _piped(command: Command, path: Path, span: Span, channel: int | None) -> Recording:
-    """What a command makes of a file. Into a pipe nobody can write a length: that is no fault."""
+    """Decodes a command's output. A program cannot write a length into a pipe: that is no fault."""
     file = io.BytesIO(output_of(command, path))
     own = channel if command.channel is None else None
     recording = _recording(file, _examined(file, str(path)), str(path), span, own)
@@ -181,7 +181,7 @@ def at_rate(recording: Recording, sample_rate_hz: int, name: str) -> Recording:
 # kept unpacked, so only a few recordings are.
 @functools.lru_cache(maxsize=16)
 def _examined_file(path: str, size: int, mtime_ns: int) -> Container:
-    """What a file of this size and age says of itself."""
+    """Examines a file; size and age are part of the key, so that a changed file is read anew."""
     with open(path, "rb") as file:
         return _examined(file, path)
 

@@ -13,7 +13,7 @@ _UNPACK = "unpack it, and name the file inside"
 
 @dataclass(frozen=True)
 class Signature:
-    """What a file is, in words, and how to get audio from it."""
+    """The kind of a file, in words, and how to get audio from it."""
 
     what: str
     remedy: str
@@ -70,7 +70,7 @@ _KALDI_TABLE = re.compile(rb"^\S{1,200} \0B")
 
 
 def signature_of(data: bytes) -> Signature | None:
-    """What a file that begins with `data` is; None if nothing tells.
+    """Names the kind of a file that begins with `data`; None if nothing tells.
 
     >>> from tfkd.audio.signatures import signature_of
     >>> signature_of(b"<!DOCTYPE html><html>404 Not Found").what

@@ -1,4 +1,4 @@
-"""What the fields of manifests mean, whichever toolkit wrote them.
+"""Understands the fields of manifests, whichever toolkit wrote them.
 
 NeMo, lhotse, Hugging Face, SpeechBrain, Common Voice, ESPnet and DeepSpeech call the same things by
 different names. A name that is not known is never passed over in silence: it is named, once a file.

@@ -78,6 +78,8 @@ def _documents(path: Path) -> list[Line] | None:
     except (ValueError, RecursionError):
         return None  # Lines tell better where it is wrong.
     rows = [row for value in values for row in _rows(value)]
+    if not all(isinstance(row, dict) for row in rows):
+        return None
     return [Line(path, n, json.dumps(row).encode()) for n, row in enumerate(rows, 1)]
 
 

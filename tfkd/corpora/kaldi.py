@@ -41,7 +41,7 @@ class _Table:
     faults: dict[str, Rejection] = field(default_factory=dict)
 
     def value(self, key: str) -> str | None:
-        """What follows a first word; None if no line begins with it."""
+        """Returns what follows a first word; None if no line begins with it."""
         return self.rows[key][1] if key in self.rows else None
 
 

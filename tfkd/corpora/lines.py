@@ -91,7 +91,7 @@ def lines_of(path: Path) -> Iterator[Line]:
 
 
 def content_of(path: Path, most: int) -> bytes | None:
-    """What a file, or a gzip file, holds; None if that is more than `most` bytes.
+    """Reads a file, or unpacks a gzip file; None if it holds more than `most` bytes.
 
     Raises:
       ManifestError: if the file cannot be read.

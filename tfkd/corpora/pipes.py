@@ -20,7 +20,7 @@ from tfkd.errors import ManifestError
 _KNOWN = "cat, flac, sph2pipe, sox and ffmpeg"
 _CONVERT = "convert the audio to files and name those"
 _DISCARDED = re.compile(r"\s2>\s*/dev/null")
-# What a shell would expand, or do besides running the programs.
+# Words that a shell would expand, or that make it do more than run the programs.
 _SHELL = re.compile(r"[$`*?~\\]|^[;&<>()]+$")
 _STDOUT = ("-", "pipe:", "pipe:1", "/dev/stdout")
 _PCM_FORMATS = ("wav", "wavpcm", "flac", "au", "aiff")
@@ -93,7 +93,7 @@ def _stages(text: str) -> list[list[str]]:
 
 @dataclass
 class _Use:
-    """What one program of a line does.
+    """The part of one program in a line.
 
     Attributes:
       words: its words, with `{}` for the file.

@@ -1,4 +1,4 @@
-"""What a corpus is made of, whatever its layout."""
+"""Utterances and rejections, of which every corpus is made, whatever its layout."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def _read(utterance: Utterance, config: PrepareConfig) -> Recording:
 
 
 def _length_remark(utterance: Utterance, recording: Recording) -> tuple[str, ...]:
-    """What is to be said if the corpus declares another length: part of it may be meant."""
+    """Remarks on a recording of another length than its corpus declares: a part may be meant."""
     seconds, declared = (
         len(recording.waveform) / recording.sample_rate_hz,
         utterance.declared_seconds,
@@ -228,7 +228,7 @@ def _length_remark(utterance: Utterance, recording: Recording) -> tuple[str, ...
 
 
 def _detail(error: UnusableAudio, utterance: Utterance, config: PrepareConfig) -> str:
-    """What is wrong, and what to do about it."""
+    """Says what is wrong, and what to do about it."""
     if error.reason == "too_long":
         return error.message + _TOO_LONG_ADVICE[config.too_long]
     if error.reason == "missing_file":

@@ -1,4 +1,4 @@
-"""What preparation forgave: named in the log, and each in a file of the store."""
+"""Names what preparation forgave: examples in the log, all of it in a file of the store."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
     pass
 
 
-# What people and word processors type for an apostrophe: quotes, modifier letters, prime, accents.
+# People and word processors type these for an apostrophe: quotes, modifier letters, accents.
 _APOSTROPHES = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201b\u02b9\u02bb\u02bc\u2032\u00b4\u0060\u055a\ua78c", "'")
 )

@@ -94,7 +94,7 @@ class Tokenizer(Protocol):
 
 
 class _PieceTokenizer:
-    """What both kinds share: the special ids, and decoding by `pieces`."""
+    """The base of both kinds: it holds the special ids, and decodes by `pieces`."""
 
     pad_id, unk_id, sos_id, eos_id = PAD_ID, UNK_ID, SOS_ID, EOS_ID
 

@@ -1,4 +1,4 @@
-"""What a transcript says of its audio: words, that nothing is said, or nothing at all."""
+"""Tells transcripts of words from those of silence, and both from placeholders."""
 
 from __future__ import annotations
 

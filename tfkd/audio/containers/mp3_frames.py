@@ -177,7 +177,7 @@ def _check_rest(data: bytes, name: str, stream: _Stream, kind: tuple[int, int, i
 
 
 def _length_header(data: bytes, start: int, frame: _Frame) -> _LengthHeader | None:
-    """What the first frame says of the length; None if it holds audio, too."""
+    """Reads the length from the first frame; None if that frame holds audio."""
     tag = data[start + 4 + frame.side_bytes : start + frame.num_bytes]
     if tag[:4] in (b"Xing", b"Info") and len(tag) >= 12 and tag[7] & 1:
         return _LengthHeader(int.from_bytes(tag[8:12], "big"), True, _added_silence(tag))
@@ -188,7 +188,7 @@ def _length_header(data: bytes, start: int, frame: _Frame) -> _LengthHeader | No
 
 
 def _added_silence(tag: bytes) -> int:
-    """What LAME's part of a header says, which stands behind the fields that its flags name."""
+    """Reads LAME's part of a header, which stands behind the fields that its flags name."""
     at = 8 + sum(size for bit, size in enumerate((4, 4, 100, 4)) if tag[7] >> bit & 1)
     if tag[at : at + 4] not in _ENCODERS or len(tag) < at + 24:
         return 0

@@ -27,7 +27,7 @@ _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 _W64_RIFF = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000")
 _W64_HEAD_BYTES = 24
 _MAX_FORMAT_BYTES = 40
-# What a file of samples, or another file, begins with.
+# Chunks of samples, and the first chunks of another file.
 _AUDIO = (b"data", b"fmt ", b"RIFF", b"RF64", b"BW64", b"RIFX", b"riff")
 # Chunks of titles, marks and pictures, which may be cut short without any loss of audio.
 _TITLES = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"_PMX", b"cue ", b"smpl", b"JUNK", b"PAD ")

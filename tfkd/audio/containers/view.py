@@ -1,4 +1,4 @@
-"""A file as a decoder is to see it, and what a container's own words say of it."""
+"""Shows a file to a decoder with a corrected header, and holds what its container says."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class PcmLayout:
 
 @dataclass(frozen=True)
 class Container:
-    """What a file's own header, lengths and checksums say, and how to hand it to a decoder.
+    """The verdict of a file's own header, lengths and checksums, and how to hand it to a decoder.
 
     Attributes:
       pcm: where numpy finds the samples; None if a decoder has to read the file.
