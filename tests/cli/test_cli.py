@@ -148,7 +148,7 @@ MISTAKES = [
     ("no labels to list", "labels-to-jsonl {test} --out {dir}/o", 1, "a store of utterances, not"),
     ("no list", "jsonl-to-labels {dir}/absent --data {test} --out {dir}/o", 1, "cannot read"),
     ("no n-best list", "jsonl-to-labels {dir}/text.txt --data {test} --out {dir}/o",
-     1, "text.txt: line 1: Expecting value"),
+     1, "text.txt: line 1: is not JSON: Expecting value"),
     ("no data to join", "jsonl-to-labels {dir}/text.txt --data {dir}/absent --out {dir}/o",
      1, "absent: no such file or folder"),
     ("no run", "label {dir}/empty --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1",
@@ -232,7 +232,7 @@ MISTAKES = [
     ("limits of labels", "label {teacher} --data {corpus}/test.jsonl --out {dir}/o --beam-width 2 "
      "--num-hypotheses 1 --set min_tokens=500", 2, "labels.min_tokens: cannot exceed max_tokens"),
     ("form", "run configs/demo.yaml --set export.formats=[tflite-int4]", 2, "'tflite-int4' is"),
-    ("no results", "report {dir}/text.txt --title T --out {dir}/o", 1, "not the results of a run"),
+    ("no results", "report {dir}/text.txt --title T --out {dir}/o", 1, "text.txt: is not JSON"),
     ("no labels to filter", "filter-report {train} --out {dir}/o", 1,
      "is a store of utterances, not of pseudo_labels"),
     ("text as .tflite", "transcribe {dir}/text.txt {corpus}/test-00.wav", 1, "not a TFLite model"),

@@ -39,7 +39,7 @@ class Recogniser(ObjectiveModel):
 
     >>> families = {"encoder": {"kind": "conformer"}, "decoder": {"kind": "transformer"}}
     >>> model = tfkd.Recogniser(families, vocab_size=32)
-    >>> waveform, num_samples = np.zeros((1, 16000), "float32"), np.array([16000])
+    >>> waveform, num_samples = np.zeros((1, 16000), "float32"), np.array([16000], "int32")
     >>> encoded, encoded_lengths = model.encode(waveform, num_samples)
     >>> encoded.shape.as_list(), encoded_lengths.numpy().tolist()
     ([1, 25, 144], [25])
