@@ -1,4 +1,4 @@
-"""How the C library of a process that computes much shares its memory out.
+"""Settings of the C library's memory allocator for processes that run TensorFlow.
 
 TensorFlow asks for its tensors by `posix_memalign`, step after step in the same sizes. glibc gives
 each thread a heap of its own, and the pieces that one thread has freed are lost to the others; big
@@ -14,7 +14,7 @@ import sys
 # Parameters of mallopt(3), from <malloc.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MOST = 2**31 - 1
-# The most that glibc takes: above, a piece comes from the system and goes back to it.
+# The largest value that glibc takes. Larger pieces come from the system and go back to it.
 _LARGEST_PIECE_BYTES = 32 * 2**20
 _SET_BY_THE_USER = ("MALLOC_", "GLIBC_TUNABLES")
 

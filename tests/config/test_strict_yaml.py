@@ -35,7 +35,7 @@ def test_plain_yaml_and_aliases_are_read(text, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3", "line 3: the key 'a' is there twice"),
+        ("a: 1\nb: 2\na: 3", "line 3: the key 'a' is given twice"),
         (BOMB + "]", "more than 10000 values"),
         (MERGES + "]", "more than 10000 values"),
         ("&a [*a]", "or for itself"),

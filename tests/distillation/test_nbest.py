@@ -108,7 +108,7 @@ def full(**changes: object) -> dict:
         ({"utterance_id": "a1", "nbest": ["x"]}, "no list of hypotheses, only utterance_id, nbest"),
         ({"utterance_id": "a1"}, "has no list of hypotheses"),
         ({"utterance_id": "a1", "hypotheses": "seven"}, "has no list of hypotheses"),
-        (line("x", utterance_id="first"), "line 2: utterance 'first' is there twice"),
+        (line("x", utterance_id="first"), "line 2: utterance 'first' is given twice"),
         (line("x", 7), "hypothesis 1: is neither a text nor an object"),
         (line({"log_prob": -1}), "hypothesis 0: has no text"),
         (line({"text": 7}), "text is not a text"),

@@ -41,6 +41,7 @@ _WORDS = [
     b"\n", b"\t", b" ", b"\\data\\\n", b"\\end\\\n", b"\\3-grams:\n", b"\\0-grams:\n",
     b"\\9-grams:\n", b"ngram 1=1\n", b"ngram 4=0\n", b"ngram 99999999=0\n", b"=", b"9" * 5000,
     b"-inf", b"nan", b"1e999", b"-1e-999", b"-", b"<s>", b"</s>", b"<unk>", b"a b ", b"\r\n",
+    b"mmap lm http://kheafield.com/code", b"ngram 17=0\n", b" |", b"<space>", b"\n" * 20_000,
     b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8", "\u0663".encode(), b"\x1f\x8b\x08\x00",
 ]  # fmt: skip
 

@@ -39,6 +39,7 @@ _ODD_VALUES = [
 _WORDS = [
     b"\n", b"\r", b"{", b"}", b"[" * 3000, b"9" * 5000, b"1e999", b"-1e39", b"NaN", b"-Infinity",
     b"null", b"true", b"1.5", b'"', b"\\ud800", b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8",
+    b'"id": 7', b'"log_prob": 12.5', b'"prob": 0.5', b'"avg_logprob": -1', b"\x1f\x8b",
     b'"hypotheses": ["x"]', b'"utterance_id": "a"', b"18446744073709551616", b"[]", b"{}", b",",
     "\u00df\u0130\ufb01".encode(),
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Exact k-best beam search over any step function; knows no audio, model or text.
 
-Read `interface` for what goes in and comes out, `search` for the loop, `constraints` and `ranking`
-for what steers it, `hypotheses` for the sets that it moves.
+Read `interface` for arguments and results, `search` for the loop, `constraints` and `ranking` for
+the rules that steer it, `hypotheses` for the sets that it moves, `backpointers` for the way back
+from an end to its tokens.
 """
 
 from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn

@@ -1,7 +1,7 @@
-"""How hypotheses came to be: what each step chose, and the way back from an end to the start.
+"""Back-pointers: the choices of each step, and the way back from an end to its tokens.
 
-Nothing is copied from step to step, whatever the length: a step notes which hypothesis each of the
-beam continues, and sequences are read backwards once, of those that are returned.
+No sequence is copied from step to step. Each step notes which hypothesis of the step before every
+place of the beam continues; at the end, the sequences that are returned are read backwards, once.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tfkd.beam_search.hypotheses import Hypotheses
 
 
 class Step(NamedTuple):
-    """What one step notes; a place is a number from 0 to W - 1 in the beam of an utterance."""
+    """The notes of one step; a place is a number from 0 to W - 1 in the beam of an utterance."""
 
-    parent: tf.Tensor  # [B, W] int32: the place before the step of what is at a place after it
+    parent: tf.Tensor  # [B, W] int32: the place, before the step, of the hypothesis it continues
     token_id: tf.Tensor  # [B, W] int32: the token that was appended
     log_prob: tf.Tensor  # [B, W] float32: of that token, by the recogniser alone
-    frame: tf.Tensor  # [B, W] int32: where what was at a place before the step looked
+    frame: tf.Tensor  # [B, W] int32: where the hypothesis at this place looked before the step
 
 
 class Sequences(NamedTuple):
-    """The tokens of hypotheses, [B, K, U] each; whatever is beyond their ends is not defined."""
+    """The tokens of hypotheses, [B, K, U] each; values beyond their ends are undefined."""
 
     token_ids: tf.Tensor
     token_log_probs: tf.Tensor

@@ -1,4 +1,4 @@
-"""Which tokens may come next; each constraint is absent from the graph while it is off."""
+"""Constraints on the next token; each is absent from the graph while it is off."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ class Hypotheses(NamedTuple):
     is_finished: tf.Tensor
     coverage: tf.Tensor
     place: tf.Tensor  # in the beam: before the step that ended it, or after the last
-    end_log_prob: tf.Tensor  # of its end; of no meaning where it was cut off
+    end_log_prob: tf.Tensor  # of its end; meaningless where it was cut off
 
 
 class Alive(NamedTuple):
     """Hypotheses that may go on, in lexicographic order of their token ids."""
 
-    total: tf.Tensor  # [B, W] what they are ranked by: the sum of what each token added
+    total: tf.Tensor  # [B, W] the sum of what each token added to the ranking
     token_ids: tf.Tensor  # [B, W, U] if a constraint reads them, else [B, W, 0]
     last: tf.Tensor  # [B, W] the token to feed next
     states: tuple[Any, ...]  # of the model, then of each scorer; nests of [B * W, ...]
@@ -38,7 +38,7 @@ def write_column(values: tf.Tensor, step: tf.Tensor, column: tf.Tensor) -> tf.Te
     return tf.where(here, tf.expand_dims(column, -1), values)
 
 
-def choose(totals: tf.Tensor, eos_id: int) -> tuple[tf.Tensor, tf.Tensor]:
+def choose_continuations(totals: tf.Tensor, eos_id: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Ranks all continuations of totals [B, W, V].
 
     Returns:

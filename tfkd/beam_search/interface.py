@@ -1,4 +1,4 @@
-"""What goes into a search, and what comes out."""
+"""The arguments and the result of a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scorer(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """What the caller wants to know of each hypothesis' state [N] after a step."""
+    """Values that the caller reads from the state of each hypothesis [N] after a step."""
 
     frame: tf.Tensor  # [N] int32, kept for each token: where the model looked
     coverage: tf.Tensor  # [N] float32, kept when a hypothesis ends
@@ -35,8 +35,8 @@ class BeamResult(NamedTuple):
     token_ids: tf.Tensor  # [B, K, U] int32, eos included, padded with pad_id
     num_tokens: tf.Tensor  # [B, K] int32, eos included
     log_prob: tf.Tensor  # [B, K] natural-log sum over the tokens by step_fn alone, eos included
-    score: tf.Tensor  # [B, K] the ranking value: what every scorer and control makes of it
+    score: tf.Tensor  # [B, K] the value that ranks, with every scorer and control in it
     token_log_probs: tf.Tensor  # [B, K, U] of step_fn alone, zero beyond the end
     is_finished: tf.Tensor  # [B, K] bool: ended with eos; otherwise cut off at the length limit
-    frames: tf.Tensor  # [B, K, U] int32, what `readout` says of each token; zero without it
-    coverage: tf.Tensor  # [B, K] what `readout` says of the final state; zero without it
+    frames: tf.Tensor  # [B, K, U] int32, by `readout`, for each token; zero without it
+    coverage: tf.Tensor  # [B, K] by `readout`, of the final state; zero without it

@@ -1,4 +1,4 @@
-"""What a hypothesis is worth: which sums are possible, and how sums become scores."""
+"""Scores of hypotheses: which sums of log-probabilities are possible, and how they are ranked."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tfkd.beam_search.hypotheses import (
     Alive,
     Hypotheses,
     best,
-    choose,
+    choose_continuations,
     concat,
     extend,
     fill_with_cut_off,
@@ -199,7 +199,7 @@ class _Search:
         return tf.reduce_any((in_reach > finished.score[:, -1]) & (step < self.limit))
 
     def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses, history: Step):
-        """One step of every model, and what follows from it."""
+        """Runs one step of every model, extends the alive hypotheses and keeps the best ended."""
         log_probs, ranking, states = self._score_tokens(alive)
         ranking = constrained(
             ranking,
@@ -212,7 +212,7 @@ class _Search:
         )
         seen = self._read(states)
         totals = tf.expand_dims(alive.total, -1) + ranking
-        going_on, is_ending = choose(totals, self.eos_id)
+        going_on, is_ending = choose_continuations(totals, self.eos_id)
         if self.token_limits is not None:
             is_held = step >= self.limit
             is_ending &= tf.logical_not(tf.expand_dims(is_held, -1))
@@ -231,7 +231,7 @@ class _Search:
         return tf.broadcast_to(tf.range(self.shape[1]), self.shape)
 
     def cut_off(self, step: tf.Tensor, alive: Alive) -> Hypotheses:
-        """What is alive when the search ends, as hypotheses that did not."""
+        """The hypotheses that are alive when the search stops, ranked as unfinished ones."""
         limit = self.limit if self.token_limits is None else tf.expand_dims(self.limit, -1)
         seen = self._read(alive.states)
         return Hypotheses(
@@ -245,7 +245,7 @@ class _Search:
         )
 
     def _score_tokens(self, alive: Alive) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-        """What each next token is worth [B, W, V]: to the model, and in the ranking."""
+        """Log-probabilities of the next tokens [B, W, V], their values in the ranking; states."""
         last = tf.reshape(alive.last, [-1])
         log_probs, state = self._step(self.step_fn, last, alive.states[0])
         if not self.eos_id < (vocabulary := log_probs.shape[-1]) >= 2:

@@ -27,7 +27,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """What `tfkd prepare` accepts and how it stores it.
+    """Limits of the audio that `tfkd prepare` accepts, and how it is stored.
 
     Attributes:
       too_long: what becomes of audio above `max_seconds`: "split" cuts it in its pauses where it
@@ -61,7 +61,7 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class SearchControls:
-    """What steers a beam search beside its width; each is off by default.
+    """Settings that steer a beam search beside its width; each is off by default.
 
     A hypothesis is ranked by its total, which is its log_prob and what scorers add to it. When it
     ends, or is cut off, its score is total / divisor + coverage_penalty * log_coverage.
@@ -143,7 +143,7 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the decoder learns from, decided while labels are read.
+    """The targets that the decoder learns from, chosen while labels are read.
 
     See `tfkd.objectives` for what each kind learns.
 

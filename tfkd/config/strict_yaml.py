@@ -14,10 +14,10 @@ from tfkd.errors import ConfigError
 _MAX_BYTES = 256 * 1024
 # An alias costs a few bytes and stands for a whole section: ten of them, nested, for 10^10 values.
 _MAX_VALUES = 10_000
-# Where sequences are nested n deep, PyYAML takes n steps for each of their characters.
+# PyYAML takes n steps for each character of sequences that are nested n deep.
 _MAX_DEPTH = 50
 _MAX_DIGITS = 100
-# Not dates, sets and what else YAML tells by its looks: they cannot be written as JSON.
+# Dates, sets and other values that YAML tells by their looks cannot be written as JSON.
 _SCALARS = {"str", "int", "float", "bool", "null", "merge"}
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _OCTAL = re.compile("[-+]?0[0-7_]+")
@@ -141,5 +141,5 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if isinstance(key, yaml.ScalarNode):
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise ConfigError(f"line {line}: the key {key.value!r} is there twice")
+                raise ConfigError(f"line {line}: the key {key.value!r} is given twice")
             seen.add(key.value)

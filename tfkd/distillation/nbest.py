@@ -78,7 +78,7 @@ class NBestList:
                 try:
                     utterance_id, hypotheses = _parse(line, extra_characters)
                     if utterance_id in offsets:
-                        raise ValueError(f"utterance {utterance_id!r} is there twice")
+                        raise ValueError(f"utterance {utterance_id!r} is given twice")
                 except ValueError as fault:
                     raise ManifestError(printable(f"line {number}: {fault}"), path=path) from fault
                 offsets[utterance_id] = offset if hypotheses else None
@@ -235,7 +235,7 @@ def _as_tuples(value: Any) -> Any:
 
 
 def _advice(name: str) -> str:
-    """What to write instead of a field of another project; never a field of another meaning."""
+    """Says what to write instead of a foreign field; never names a field of another meaning."""
     for known in _FIELDS:
         if known.replace("_", "") == name.lower().replace("_", ""):
             return f"did you mean {known!r}?"

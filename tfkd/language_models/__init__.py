@@ -17,7 +17,7 @@ from tfkd.text import Tokenizer
 
 
 class LanguageModel(Protocol):
-    """What a search needs of a language model."""
+    """The interface of a language model: a search needs its scorer."""
 
     def scorer(self, weight: float | tf.Tensor, batch_size: int | tf.Tensor) -> Scorer:
         """Joins the model to a beam search over `batch_size` utterances."""
@@ -39,7 +39,7 @@ def load_language_model(path: str | Path, tokenizer: Tokenizer) -> LanguageModel
 
 
 def language_model_sha256(path: str | Path) -> str:
-    """What tells a language model from others.
+    """Identity of a language model: the sha256 of its file.
 
     Raises:
       LanguageModelError: if there is none.

@@ -33,7 +33,7 @@ _UNLISTED = -100.0 * np.log(10.0)
 _LEAST_KNOWN_SHARE = 0.5
 _SHOWN_UNITS = 10
 _ROOT = 0
-# Places that are searched at once for the children of a context.
+# The children of a context are tried on so many places at once.
 _WINDOW = 256
 
 Ngram = tuple[int, ...]
@@ -238,7 +238,7 @@ def _pack(rows: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, int]:
     for index in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts > 1)]:
         columns = rows[index]
         if 2 * len(columns) <= longest:
-            # What was too dense for longer rows is not for these.
+            # Shorter rows may fit where longer ones did not, so search from the start again.
             search_from, longest = 0, len(columns)
         while (shift := _fit(columns, taken, search_from)) is None:
             search_from += _WINDOW

@@ -30,7 +30,7 @@ from tfkd.text import Tokenizer, load_tokenizer
 
 
 class LayerState(NamedTuple):
-    """What one layer carries from step to step."""
+    """The state of one layer between steps."""
 
     hidden: tf.Tensor  # [N, H]
     cell: tf.Tensor  # [N, H]; [N, 0] for a GRU

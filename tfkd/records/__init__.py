@@ -1,8 +1,8 @@
 """Stores of TFRecord shards: one schema a kind, written crash-safe, verified before use.
 
-Read in this order: framing (bytes of a file), examples (bytes of a record), schema (one record),
-plan (which utterance goes where), shards (one file and its sidecar), store (reading), access
-(reading in any order), layout (how TensorFlow Datasets reads it), writer (writing).
+Read in this order: tfrecord (bytes of a file), tf_example (bytes of a record), schema (one
+record), plan (the shard of each utterance), shards (one file and its sidecar), store (reading),
+random_access (reading in any order), tfds (how TensorFlow Datasets reads it), writer (writing).
 """
 
 from tfkd.records.plan import Plan

@@ -24,7 +24,7 @@ _SHOWN_DIGITS = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store will hold; two runs with the same plan write the same store.
+    """The content of a store before it is written; equal plans give equal stores.
 
     Attributes:
       kind: one of KINDS.
@@ -50,7 +50,7 @@ class Plan:
         """Sorts the ids and deals them to shards of `shard_size`; the last one may be smaller.
 
         Raises:
-          RecordError: for an id that is there twice, is empty, or cannot be UTF-8.
+          RecordError: for an id that is given twice, is empty, or cannot be UTF-8.
           ValueError: if the kind is unknown or shard_size < 1.
         """
         if kind not in KINDS:

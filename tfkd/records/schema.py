@@ -63,7 +63,7 @@ POSTERIOR_FEATURES: Mapping[str, str] = {
 # These hold exactly one value; every other feature is a list, empty where nothing is known.
 SINGLE_VALUES = frozenset({UTTERANCE_ID, AUDIO, NUM_SAMPLES, SAMPLE_RATE_HZ})
 FINISH_REASONS = ("eos", "max_steps")
-# What another recogniser may not tell of its hypotheses.
+# Other recognisers may leave these unknown.
 OPTIONAL_VALUES = (
     *("token_ids", "log_prob", "score", "token_log_probs", "token_seconds"),
     *("finish_reason", "coverage", "top_token_ids", "top_log_probs"),
@@ -321,7 +321,7 @@ def _decode(raw: bytes, name: str) -> str:
         raise RecordError(f"feature {name} is not UTF-8") from error
 
 
-# What can be wrong with a record: the first fault found is the one that is raised.
+# Checks: each yields the faults of a record, and the first is raised.
 
 
 def _refuse(faults: Iterator[str], utterance_id: str) -> None:
@@ -370,7 +370,7 @@ def _pseudo_label_faults(record: PseudoLabelRecord) -> Iterator[str]:
 
 
 def hypotheses_faults(hypotheses: Sequence[Hypothesis]) -> Iterator[str]:
-    """What keeps the hypotheses of an utterance from being written; nothing if all is well."""
+    """Yields the faults that keep the hypotheses of an utterance from being written."""
     for rank, hypothesis in enumerate(hypotheses):
         for fault in _hypothesis_faults(hypothesis):
             yield f"hypothesis {rank}: {fault}"
@@ -423,14 +423,14 @@ def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
         yield f"one of token_log_probs is {max(hypothesis.token_log_probs)}, {_NO_LOG_PROB}"
     for name in ("token_log_probs", "token_seconds"):
         values = getattr(hypothesis, name)
-        # Without a call per value, of which a store has hundreds an utterance.
+        # Compare all at once: a call for each value would be slow, and a store has hundreds.
         if not all(-_FLOAT32_MAX <= value <= _FLOAT32_MAX for value in values):
             step = [_is_float32(value) for value in values].index(False)
             yield f"{name}[{step}] is {values[step]}, not a finite float32"
 
 
 def _is_float32(value: float) -> bool:
-    # Says no to NaN as well, and to what becomes infinite as float32.
+    # NaN fails this too, and so does a number that is infinite as float32.
     return -_FLOAT32_MAX <= value <= _FLOAT32_MAX
 
 

@@ -16,13 +16,13 @@ from tfkd.storage.files import REDO, reading, sha256
 from tfkd.storage.json_files import checked_object, dataclass_of, refusing
 from tfkd.storage.sealed_json import read_sealed, write_sealed
 
-# What every row of the index has.
+# The fields of every row of the index, and their types.
 INDEX_ROW = {"utterance_id": str, "shard": str, "num_samples": int, "duration_seconds": float}
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What a verified shard holds.
+    """The content of a verified shard, in brief.
 
     Attributes:
       sha256, size_bytes: of the shard file.
@@ -52,7 +52,7 @@ class Sidecar:
 
 
 def sidecar_path(shard: Path) -> Path:
-    """Where the sidecar of a shard lies."""
+    """The path of a shard's sidecar."""
     return shard.with_name(shard.name + ".json")
 
 
@@ -129,7 +129,7 @@ def ordered_records(path: Path, kind: str, expected_ids: Iterable[str]) -> Itera
 
 
 def index_row(record: Record, shard_name: str) -> dict[str, Any]:
-    """What the index says of a record: length in samples and seconds, reference, best hypothesis.
+    """Makes the index row of a record: length, reference, and the best hypothesis.
 
     Keys: utterance_id, shard, num_samples, duration_seconds, text (None without a reference), and
     for pseudo labels hypothesis and score of the best one.

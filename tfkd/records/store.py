@@ -38,7 +38,7 @@ PIECES = "pieces.jsonl"
 COMPLETE = "complete.json"
 SHARDS = "shards"
 
-# The fields of the marker, and of what it says of a shard.
+# The fields of the marker, and of each shard's row in it.
 _MARKER = {"plan_sha256": str, "summary": dict, "shards": list, "files": dict}
 _MARKER_SHARD = {
     "name": str,
@@ -128,7 +128,7 @@ class Store:
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """Where the pieces of long recordings come from; empty if none was cut."""
+        """The origin of each piece of a long recording; empty if none was cut."""
         if PIECES not in self.marker["files"]:
             return []
         return list(read_dataclass_lines(self.directory / PIECES, Piece, remedy=REDO))
@@ -176,7 +176,7 @@ class Store:
         """Compares the files with the marker.
 
         Args:
-          deep: read every byte of every shard. Without it, shards are only weighed.
+          deep: read every byte of every shard; otherwise only their sizes are compared.
         Raises:
           RecordError: at the first disagreement.
         """
@@ -217,7 +217,7 @@ class Store:
 
 
 def shard_path(directory: Path, plan: Plan, number: int) -> Path:
-    """Where shard `number` of a store lies."""
+    """The path of shard `number` of a store."""
     return directory / SHARDS / plan.shard_name(number)
 
 

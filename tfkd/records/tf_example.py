@@ -27,7 +27,7 @@ def serialise(values: Values, features: Mapping[str, str]) -> bytes:
         value_list = getattr(example.features.feature[name], f"{list_type}_list")
         value_list.SetInParent()  # An empty list is a feature too.
         value_list.value.extend(values[name])
-    # Deterministic: the order of a protobuf map is otherwise left open.
+    # Protobuf leaves the order of a map open unless it is asked for a deterministic one.
     serialised: bytes = example.SerializeToString(deterministic=True)
     return serialised
 

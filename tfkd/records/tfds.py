@@ -77,7 +77,7 @@ def _group(tree: Mapping[str, _Json]) -> _Json:
 
 def _leaf(name: str, list_type: str) -> _Json:
     if name == AUDIO:
-        # Decoded when it is read, which needs tensorflow-io.
+        # TensorFlow Datasets decodes it when it is read, which needs tensorflow-io.
         audio = {
             "shape": {"dimensions": ["-1"]},
             "dtype": "int16",

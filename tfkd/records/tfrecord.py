@@ -19,7 +19,7 @@ from tfkd.storage.files import REDO, reading
 
 _HEADER = struct.Struct("<QI")  # length of the payload, masked crc32c of those eight bytes
 _FOOTER = struct.Struct("<I")  # masked crc32c of the payload
-FRAME_BYTES = _HEADER.size + _FOOTER.size  # What framing adds to a record.
+FRAME_BYTES = _HEADER.size + _FOOTER.size  # Framing adds these to each record.
 _LENGTH_BYTES = 8
 _MASK_DELTA = 0xA282EAD8
 
@@ -110,7 +110,7 @@ def _read_length(file: BinaryIO, remaining: int) -> int:
     length, length_crc = _HEADER.unpack(header)
     if length_crc != masked_crc32c(header[:_LENGTH_BYTES]):
         raise ValueError("the checksum of its length disagrees")
-    # Before reading: a length that lies must not cost memory.
+    # Check before reading, so that a wrong length costs no memory.
     if length > remaining - _HEADER.size - _FOOTER.size:
         raise ValueError(f"it declares {length} bytes, more than the file holds")
     return length

@@ -77,7 +77,7 @@ def is_written(directory: str | Path, plan: Plan, number: int) -> bool:
         sidecar = Sidecar.read(sidecar_path(path))
         return inspect_shard(path, plan, number, sidecar.rejections) == sidecar
     except RecordError:
-        # Whatever is wrong with it, writing the shard again is the cure.
+        # Writing the shard again mends any fault, so none needs telling apart.
         return False
 
 
@@ -186,7 +186,7 @@ class StoreWriter:
         seconds: list[float] = []
 
         def entries() -> Iterator[dict[str, Any]]:
-            # One sidecar at a time: the index of a great corpus need not fit in memory.
+            # Read one sidecar at a time, because the index of a large corpus may not fit in memory.
             for path, sidecar in self._sidecars():
                 shards.append(_shard_row(path, sidecar))
                 seconds.append(math.fsum(row["duration_seconds"] for row in sidecar.entries))
@@ -310,7 +310,7 @@ def _read_back(
 
 
 def _shard_row(path: Path, sidecar: Sidecar) -> dict[str, Any]:
-    """What the completion marker says of a shard."""
+    """The row of a shard in the completion marker."""
     return {
         "name": path.name,
         "sha256": sidecar.sha256,

@@ -40,8 +40,8 @@ def scratch_folder() -> Iterator[Path]:
 
 def _remove_abandoned(parent: Path) -> None:
     for outer in parent.glob(f"{_PREFIX}*"):
-        # Only what this module made, and this user: temporary folders are shared.
-        with contextlib.suppress(OSError, RecordError):  # Another process works there, or ended.
+        # Temporary folders are shared: touch only those that this module made for this user.
+        with contextlib.suppress(OSError, RecordError):  # Its process is alive, or has just ended.
             if (outer / _CONTENT).stat().st_uid == os.getuid():
                 with locked(outer):
                     shutil.rmtree(outer, ignore_errors=True)
