@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -231,15 +231,31 @@ def load_run(directory: str | Path) -> Run:
                 path=directory,
                 remedy="give the folder that tfkd train or tfkd distill wrote",
             )
-    system = from_dict(SystemConfig, read_yaml(directory / CONFIG), path=directory / CONFIG)
+    system = _read_system(directory / CONFIG)
     tokenizer = load_tokenizer(directory)
     model = load_model(directory / MODEL)
+    if model.config != system.model:
+        raise CheckpointError(
+            f"describes another model than {MODEL} beside it",
+            path=directory / CONFIG,
+            remedy="copy the whole folder again",
+        )
     if model.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(
             f"the model has {model.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}",
             path=directory,
         )
     return Run(directory, system, tokenizer, model)
+
+
+def _read_system(path: Path) -> SystemConfig:
+    """Reads the settings of a run, all of which were written: none may fall back to a default."""
+    content = read_yaml(path)
+    missing = [field.name for field in fields(SystemConfig) if field.name not in content]
+    if missing or not path.read_bytes().endswith(b"\n"):
+        what = f": {', '.join(missing)} is missing" if missing else ""
+        raise CheckpointError(f"was cut short{what}", path=path, remedy="copy the folder again")
+    return from_dict(SystemConfig, content, path=path)
 
 
 def load_model(path: Path) -> Recogniser:
