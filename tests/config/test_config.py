@@ -1,6 +1,8 @@
 """Strict configs: every mistake is named, and the digest stands for the settings alone."""
 
 import dataclasses
+import importlib
+import pkgutil
 import subprocess
 import sys
 import typing
@@ -11,6 +13,7 @@ from typing import Literal
 import pytest
 import yaml
 
+import tfkd.config
 from tfkd.config import (
     DecodingConfig,
     ExportConfig,
@@ -32,8 +35,6 @@ from tfkd.config import (
     to_yaml,
     with_overrides,
 )
-from tfkd.config import model as model_module
-from tfkd.config import settings as settings_module
 from tfkd.config.bounds import LATER, Bounds, bounds_of, number
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.defaults import resolved_without_ctc
@@ -355,10 +356,14 @@ def test_overrides_of_one_section():
 
 
 def config_classes() -> list[type]:
-    named = {**vars(model_module), **vars(settings_module)}
-    found = [each for each in named.values() if dataclasses.is_dataclass(each)]
-    assert len(found) > 20
-    return found
+    """Every config class of the room, whichever module it stands in."""
+    names = [each.name for each in pkgutil.iter_modules(tfkd.config.__path__)]
+    modules = [importlib.import_module(f"tfkd.config.{name}") for name in names]
+    every = [value for module in modules for value in vars(module).values()]
+    classes = {value for value in every if isinstance(value, type)} - {Bounds}
+    found = [each for each in classes if dataclasses.is_dataclass(each)]
+    assert len(found) > 25
+    return sorted(found, key=lambda each: each.__name__)
 
 
 def is_numeric(hint: object) -> bool:
