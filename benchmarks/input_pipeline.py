@@ -28,14 +28,16 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 class Case(NamedTuple):
-    """A corpus below FOLDER, and the config whose student learns it."""
+    """A corpus below FOLDER, and the config whose student learns it, with some settings changed."""
 
     corpus: str
     config: str
+    settings: tuple[str, ...] = ("training.augmentation=null",)
 
 
 CASES = {
     "digits": Case("digits/train.jsonl", "digits.yaml"),
+    "digits-augmented": Case("digits/train.jsonl", "digits.yaml", ("training.augmentation={}",)),
     "barista": Case("barista/train.jsonl", "demo.yaml"),
     "speechocean762": Case("speechocean762/train", "demo.yaml"),
 }
@@ -52,7 +54,9 @@ def main() -> None:
     from tfkd.storage.files import write_json
 
     results = {}
-    for name in CASES:
+    if options.only and options.out and Path(options.out).exists():
+        results = json.loads(Path(options.out).read_text())["results"]
+    for name in options.only or CASES:
         results[name] = _child(name, options)
         if options.out:
             write_json(options.out, {**surroundings(), "results": results})
@@ -87,7 +91,7 @@ def _measure(case: Case, options: argparse.Namespace) -> dict:
     from tfkd.training.profiling import Profile
     from tfkd.training.trainable import compile_for
 
-    system = load_system_config(CONFIGS / case.config, "student")
+    system = load_system_config(CONFIGS / case.config, "student", case.settings)
     # What the batches hold is all that counts here, so transcripts do in the place of labels.
     objective = dataclasses.replace(system.training.objective, kind="truth")
     training = dataclasses.replace(system.training, objective=objective)
@@ -170,6 +174,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=100, help="of each epoch that are trained")
     parser.add_argument("--case", choices=CASES, help="measure this one alone, in this process")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="keep the figures of the others")
     parser.add_argument("--out", help="write the figures here")
     return parser.parse_args()
 
