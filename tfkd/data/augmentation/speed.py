@@ -1,4 +1,4 @@
-"""Speed perturbation: which utterance is played how fast, and how."""
+"""Speed perturbation: draws a factor for each utterance, and resamples the waveform by it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ import tensorflow as tf
 
 
 def draw_speed(utterance_ids: Sequence[str], factors: Sequence[float], seed: int) -> np.ndarray:
-    """The number [B] of one of `factors` for each id, drawn by a hash of id and seed."""
+    """Draws the number [B] of one of `factors` for each id, by a hash of id and seed."""
     keys = tf.strings.join([tf.constant(utterance_ids, tf.string), str(seed)], separator="\n")
     return tf.strings.to_hash_bucket_strong(keys, len(factors), key=[0, 0]).numpy()
 
 
 class SpeedChange:
-    """Plays waveforms `factor` times as fast; pitch goes along (Ko et al. 2015).
+    """Plays waveforms `factor` times as fast, which changes the pitch as well.
 
-    Linear interpolation: what it adds is far below the noise of real recordings, and a
-    band-limited resampler would cost more than the training step. Where each sample comes from is
-    worked out once, for the longest waveform: that is most of the work.
+    It interpolates linearly: the error is far below the noise of real recordings, and a
+    band-limited resampler would cost more than the training step. The positions of the samples are
+    worked out once, for the longest waveform, because they are most of the work.
 
     Args:
       factor: 1.1 makes speech shorter by a tenth, and higher.
       max_samples: length of the longest waveform.
+
+    References:
+      Ko, Peddinti, Povey and Khudanpur 2015, "Audio augmentation for speech recognition".
+
+    >>> from tfkd.data.augmentation import SpeedChange
+    >>> SpeedChange(2.0, 6)(np.arange(6, dtype=np.float32))
+    array([0., 2., 4.], dtype=float32)
     """
 
     def __init__(self, factor: float, max_samples: int) -> None:
@@ -33,7 +40,7 @@ class SpeedChange:
         self._share = (position - self._left).astype(np.float32)
 
     def length(self, num_samples: int) -> int:
-        """Samples that `num_samples` become."""
+        """How many samples `num_samples` become."""
         return int(num_samples / self.factor)
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
@@ -42,9 +49,9 @@ class SpeedChange:
             return waveform
         length = self.length(waveform.size)
         left = self._left[:length]
-        # Clipping: a length that was rounded may point just behind the last sample.
+        # A rounded length may point just behind the last sample, so indices are clipped.
         changed = waveform.take(left, mode="clip")
-        # In place from here on: most of the time goes to memory.
+        # Work in place from here on, because most of the time goes to memory.
         step = np.append(waveform[1:], waveform[-1]).take(left, mode="clip")
         step -= changed
         step *= self._share[:length]
