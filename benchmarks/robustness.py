@@ -13,7 +13,8 @@ training, and rounded to 16 bits, as a device records them. `--set` changes the 
         --set fusion.ctc_weight=$weight --name "CTC weight $weight" --out FILE
     done
 
-Figures of models that were measured before stay in the file; `--page` writes all of them as a page.
+Figures of models that were measured before stay in the file; `--page` writes all of them as a page,
+with or without models to measure first.
 """
 
 from __future__ import annotations
@@ -49,9 +50,19 @@ Clip = tuple[Waveform, str]
 
 def main() -> None:
     options = _options()
+    known = json.loads(options.out.read_text())["models"] if options.out.exists() else {}
+    if options.models:
+        _measure_all(options, known)
+    print(_conditions_table(known))
+    print(_clips_table(known))
+    if options.page:
+        write_text(options.page, _page(options, known))
+
+
+def _measure_all(options: argparse.Namespace, known: dict) -> None:
+    """Adds the figures of each model to the known ones, and writes them after each."""
     clips = _clips(options.store)
     others = [waveform for waveform, _ in _clips(options.others)]
-    known = json.loads(options.out.read_text())["models"] if options.out.exists() else {}
     for path in options.models:
         model = open_model(path, options.set)
         name = options.name or path.name
@@ -64,10 +75,6 @@ def main() -> None:
             **_measure(model, clips, others),
         }
         write_json(options.out, {**surroundings(), "models": known})
-    print(_conditions_table(known))
-    print(_clips_table(known))
-    if options.page:
-        write_text(options.page, _page(options, known))
 
 
 def _measure(model: OpenForm, clips: list[Clip], others: list[Waveform]) -> dict:
@@ -275,14 +282,17 @@ def _page(options: argparse.Namespace, models: dict) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", type=Path, nargs="*", help="runs, SavedModels or .tflite files")
-    parser.add_argument("--store", type=Path, required=True, help="prepared test utterances")
-    parser.add_argument("--others", type=Path, required=True, help="prepared speech for babble")
+    parser.add_argument("--store", type=Path, help="prepared test utterances")
+    parser.add_argument("--others", type=Path, help="prepared speech of others, for babble")
     parser.add_argument("--set", action="append", default=[], help="of a run's decoding")
     parser.add_argument("--name", help="of the model in the results; the file's by default")
     parser.add_argument("--out", type=Path, required=True, help="the figures are added to these")
     parser.add_argument("--page", type=Path, help="write the tables of all models here")
     parser.add_argument("--title", default="Robustness")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.models and not (options.store and options.others):
+        parser.error("models are measured on --store and --others")
+    return options
 
 
 if __name__ == "__main__":
