@@ -10,6 +10,8 @@ REQUIREMENTS = runpy.run_path(str(ROOT / "packaging" / "requirements.py"))
 
 # The figures of `tfkd report` on a sweep.
 REPORT = ["matplotlib>=3.8,<4"]
+# What reads a Whisper, which can then label: weights, vocabulary, and words for its numbers.
+WHISPER = ["safetensors>=0.4.3,<1", "tokenizers>=0.15,<1", "num2words>=0.5.13,<0.6"]
 
 BEAM = ["apache-beam>=2.77,<2.78"]
 
@@ -37,11 +39,14 @@ setup(
     ],
     extras_require={
         "beam": BEAM,
+        "whisper": WHISPER,
         "report": REPORT,
         "demo": ["hibari-tts>=0.2.1,<0.3"],
         "dev": [
             *BEAM,
             *REPORT,
+            *WHISPER,
+            "ctranslate2>=4.6,<5",  # a second opinion on Whisper's search
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",

@@ -245,11 +245,12 @@ UNKNOWN = {
     "token_seconds": (),
     "finish_reason": None,
     "coverage": None,
+    "written": None,
     "top_token_ids": (),
     "top_log_probs": (),
 }
 # Those whose features are there in every record, known or not.
-ALWAYS = [n for n in records.OPTIONAL_VALUES if not n.startswith("top_")]
+ALWAYS = [n for n in records.OPTIONAL_VALUES if n != "written" and not n.startswith("top_")]
 
 
 def test_the_optional_values_are_all_but_the_text() -> None:
@@ -307,6 +308,19 @@ def test_posteriors_come_back_and_leave_other_records_as_they_were() -> None:
     assert found.tolist() == [list(row) for row in POSTERIORS["top_log_probs"]]
     bare = tf.train.Example.FromString(pseudo_label().to_example_bytes()).features.feature
     assert not set(records.POSTERIOR_FEATURES) & set(bare)
+
+
+def test_what_a_teacher_wrote_stands_beside_its_text():
+    written = hypothesis(written="Seven, four!")
+    record = PseudoLabelRecord(utterance(), (written,))
+    features = tf.train.Example.FromString(record.to_example_bytes()).features.feature
+    assert features["hypotheses/written"].bytes_list.value == [b"Seven, four!"]
+    assert PseudoLabelRecord.from_example_bytes(record.to_example_bytes()) == record
+    both = PseudoLabelRecord(utterance(), (written, hypothesis()))
+    with pytest.raises(RecordError, match="written is missing in 1 of 2 hypotheses"):
+        both.to_example_bytes()
+    bare = PseudoLabelRecord(utterance(), (hypothesis(),)).to_example_bytes()
+    assert "hypotheses/written" not in tf.train.Example.FromString(bare).features.feature
 
 
 @pytest.mark.parametrize(

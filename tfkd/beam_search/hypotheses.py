@@ -6,6 +6,7 @@ indices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -29,13 +30,25 @@ class Alive(NamedTuple):
     total: tf.Tensor  # [B, W] the sum of what each token added to the ranking
     token_ids: tf.Tensor  # [B, W, U] if a constraint reads them, else [B, W, 0]
     last: tf.Tensor  # [B, W] the token to feed next
-    states: tuple[Any, ...]  # of the model, then of each scorer; nests of [B * W, ...]
+    states: tuple[Any, ...]  # of the model, then of each scorer; see `of_each_hypothesis`
 
 
 def write_column(values: tf.Tensor, step: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
     """Sets values[:, :, step] to column [B, W]; a select converts to TFLite, a scatter is slow."""
     here = tf.equal(tf.range(values.shape[-1]), step)
     return tf.where(here, tf.expand_dims(column, -1), values)
+
+
+def of_each_hypothesis(change: Callable[..., tf.Tensor], *states: Any) -> Any:
+    """Applies `change` to the tensors of nests of one structure; all are [B * W, ...].
+
+    A tf.TensorArray among them belongs to all hypotheses together, as a model's cache may: that of
+    the first nest is kept as it is.
+    """
+    return tf.nest.map_structure(
+        lambda *values: values[0] if isinstance(values[0], tf.TensorArray) else change(*values),
+        *states,
+    )
 
 
 def choose_continuations(totals: tf.Tensor, eos_id: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,7 +86,7 @@ def extend(
         total=gather_continuations(totals, going_on),
         token_ids=token_ids,
         last=token,
-        states=tf.nest.map_structure(lambda x: tf.gather(x, parent_row), alive.states),
+        states=of_each_hypothesis(lambda x: tf.gather(x, parent_row), alive.states),
     )
     return extended, parent
 
@@ -94,8 +107,8 @@ def keep_held(is_held: tf.Tensor, before: Alive, after: Alive) -> Alive:
         selected.set_shape(old.shape)
         return selected
 
-    states = tf.nest.map_structure(
-        lambda old, new: select(by_row, old, new), before.states, after.states
+    states = of_each_hypothesis(
+        lambda new, old: select(by_row, old, new), after.states, before.states
     )
     others = before._replace(states=()), after._replace(states=())
     held = tf.nest.map_structure(lambda old, new: select(is_held, old, new), *others)

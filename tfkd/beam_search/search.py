@@ -26,6 +26,7 @@ from tfkd.beam_search.hypotheses import (
     fill_with_cut_off,
     gather_continuations,
     keep_held,
+    of_each_hypothesis,
 )
 from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn
 from tfkd.beam_search.ranking import IMPOSSIBLE, is_possible, score_of, tempered, usable
@@ -61,7 +62,9 @@ def beam_search(
       step_fn: maps (token_ids [N] int32, state) to (log_probs [N, V] float32, all <= 0, state),
         where N = batch_size * beam_width and hypotheses of one utterance are neighbours.
       initial_state: nest of tensors [batch_size, ...]; anything that does not differ between the
-        hypotheses of one utterance belongs in a closure of step_fn instead.
+        hypotheses of one utterance belongs in a closure of step_fn instead. A tf.TensorArray in it
+        is neither repeated nor reordered: step_fn may keep there what all N rows of a step made, if
+        each hypothesis carries the rows that it came from.
       beam_width: alive hypotheses that are kept at each step.
       num_hypotheses: hypotheses returned, at most beam_width.
       max_tokens: decoder steps, eos included; not frames or seconds.
@@ -298,7 +301,7 @@ class _Search:
 def _repeated(states: Any, batch: int | tf.Tensor, times: int) -> Any:
     """Each of a nest of [B, ...] as [B * times, ...]; a static B stays one, as TFLite needs."""
     rows = tf.range(batch * times) // times
-    return tf.nest.map_structure(lambda x: tf.gather(x, rows), states)
+    return of_each_hypothesis(lambda x: tf.gather(x, rows), states)
 
 
 def _check_state(before: Any, after: Any) -> None:
@@ -309,6 +312,8 @@ def _check_state(before: Any, after: Any) -> None:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{advice}: the structures differ") from error
     for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
+        if isinstance(old, tf.TensorArray) and isinstance(new, tf.TensorArray):
+            continue
         if not tf.is_tensor(new):
             raise ValueError(f"{advice}: {old.dtype.name} {old.shape} became {new!r}, no tensor")
         if old.dtype != new.dtype or not old.shape.is_compatible_with(new.shape):

@@ -65,6 +65,7 @@ from tfkd.config.settings import (
     TextConfig,
     TokenizerConfig,
     TrainingConfig,
+    WhisperConfig,
 )
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "TrainingConfig",
     "TransformerDecoderConfig",
     "TransformerEncoderConfig",
+    "WhisperConfig",
     "apply_overrides",
     "check_labelling",
     "config_digest",

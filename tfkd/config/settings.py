@@ -222,6 +222,22 @@ class SystemConfig:
 
 
 @dataclass(frozen=True)
+class WhisperConfig:
+    """What a Whisper is asked for, and how its transcripts become labels.
+
+    Attributes:
+      language: code of the language that is spoken, as "en"; null for the one that the folder
+        names, or else for what Whisper hears in each utterance.
+      task: "translate" writes English whatever is spoken.
+      numbers: "words" writes 21 as twenty one, "digits" as two one; "as_written" leaves it.
+    """
+
+    language: str | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    numbers: Literal["as_written", "words", "digits"] = "as_written"
+
+
+@dataclass(frozen=True)
 class LabelConfig(SearchControls):
     """How the teacher labels.
 
@@ -229,6 +245,7 @@ class LabelConfig(SearchControls):
       max_tokens, max_tokens_per_second: null for what the teacher itself decodes with.
       top_m: how many of the teacher's most probable tokens are kept at each step of a hypothesis,
         for the objective `word_kd`.
+      whisper: for a teacher of `whisper:FOLDER` alone.
     """
 
     beam_width: int = number(8, at_least=1, at_most=WIDEST_BEAM)
@@ -238,6 +255,7 @@ class LabelConfig(SearchControls):
     batch_size: int = number(16, at_least=1)
     top_m: int = number(0, at_least=0, is_later=True)
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    whisper: WhisperConfig = field(default_factory=WhisperConfig, metadata=LATER)
 
     def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
         """The teacher's decoding with these settings."""

@@ -20,8 +20,9 @@ from apache_beam.utils.shared import Shared
 
 from tfkd.config import LabelConfig
 from tfkd.decoding.runs import Run
+from tfkd.distillation.interface import Teacher
 from tfkd.distillation.labelling import ShardLabeller, keep_units, label_plan
-from tfkd.distillation.teachers import Teacher, as_teacher, load_teacher
+from tfkd.distillation.teachers import as_teacher, load_teacher
 from tfkd.errors import ClusterError, ConfigError, TfkdError
 from tfkd.records import Plan, Store, StoreSummary, StoreWriter, is_written, open_store, write_shard
 from tfkd.records.store import PLAN

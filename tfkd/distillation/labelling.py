@@ -18,7 +18,8 @@ from tfkd.config import LabelConfig
 from tfkd.corpora import Rejection
 from tfkd.data.audio_batches import audio_batches, by_shard
 from tfkd.decoding.runs import Run
-from tfkd.distillation.teachers import Batch, Labeller, Teacher, as_teacher
+from tfkd.distillation.interface import Batch, Labeller, Teacher
+from tfkd.distillation.teachers import as_teacher
 from tfkd.distillation.units import UNITS, units_sha256, write_units
 from tfkd.errors import ConfigError
 from tfkd.language_models import language_model_sha256

@@ -300,6 +300,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "token_seconds": ("a list of numbers", _are_numbers),
     "finish_reason": ("a text", _is_text),
     "coverage": ("a number", _is_number),
+    "written": ("a text", _is_text),
     "top_token_ids": ("a list of lists of whole numbers", _are_rows_of_whole_numbers),
     "top_log_probs": ("a list of lists of numbers", _are_rows_of_numbers),
 }

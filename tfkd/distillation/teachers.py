@@ -6,62 +6,26 @@ knows the `Teacher` interface alone, so that every kind gets the same store, res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-from tfkd.config import LabelConfig, PrepareConfig, check_labelling, config_digest
+from tfkd.config import (
+    LabelConfig,
+    PrepareConfig,
+    WhisperConfig,
+    check_labelling,
+    config_digest,
+)
 from tfkd.data.preparation import preparation_for
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.posteriors import TopPosteriors
 from tfkd.decoding.results import hypotheses_of
 from tfkd.decoding.runs import Run, load_run
+from tfkd.distillation.interface import Batch, Labeller, Teacher
+from tfkd.errors import ConfigError
 from tfkd.records import Hypothesis
 from tfkd.text import Tokenizer
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-# A batch of `tfkd.data.audio_batches.audio_batches`.
-Batch = Mapping[str, "tf.Tensor"]
-# Maps a batch to the hypotheses of each of its utterances, best first.
-Labeller = Callable[[Batch], list[tuple[Hypothesis, ...]]]
-
-
-class Teacher(Protocol):
-    """A recogniser that proposes the k best hypotheses of audio."""
-
-    @property
-    def spec(self) -> str:
-        """What `load_teacher` reads the same teacher from in another process."""
-
-    @property
-    def identity(self) -> str:
-        """The sha256 of its weights and of all else in its folder that its labels depend on."""
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """The rate of the audio that it hears."""
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """What its token ids mean, where its labels can keep posteriors (`labels.top_m`)."""
-
-    @property
-    def preparation(self) -> PrepareConfig:
-        """How a corpus is prepared for it."""
-
-    def digest(self, config: LabelConfig) -> str:
-        """Identity of every setting that its labels depend on.
-
-        Raises:
-          ConfigError: if the settings ask for a search that it cannot do.
-        """
-
-    def labeller(self, config: LabelConfig) -> Labeller:
-        """Builds the search; what it returns labels batch after batch."""
 
 
 def load_teacher(spec: str | Path) -> Teacher:
@@ -69,12 +33,29 @@ def load_teacher(spec: str | Path) -> Teacher:
 
     Raises:
       CheckpointError: if the folder is not what the spec says, or a file in it is damaged.
+      ConfigError: if what reads a Whisper is not installed.
 
     >>> teacher = load_teacher("work/teacher")
     >>> teacher.sample_rate_hz
     8000
     """
+    kind, separator, folder = str(spec).partition(":")
+    if separator and kind == "whisper":
+        return _whisper_teacher(folder)
     return RunTeacher(load_run(spec))
+
+
+def _whisper_teacher(folder: str) -> Teacher:
+    try:
+        from tfkd.distillation.whisper_teacher import WhisperTeacher
+    except ModuleNotFoundError as error:
+        if error.name not in ("safetensors", "tokenizers"):
+            raise
+        raise ConfigError(
+            f"a Whisper as a teacher needs {error.name}",
+            remedy="pip install '.[whisper]' in tfkd's folder",
+        ) from error
+    return WhisperTeacher.load(folder)
 
 
 def as_teacher(teacher: Teacher | Run) -> Teacher:
@@ -110,6 +91,8 @@ class RunTeacher:
 
     def digest(self, config: LabelConfig) -> str:
         check_labelling(config, self.run.system)
+        if config.whisper != WhisperConfig():
+            raise ConfigError("labels.whisper: is for a teacher of whisper:FOLDER alone")
         # The limits of length may be the teacher's own, and null settings are what they stand for.
         decoding = resolved(config.decoding(self.run.system.decoding), self.run.system)
         searched = replace(config, fusion=decoding.fusion, normalisation=decoding.normalisation)

@@ -12,9 +12,10 @@ from typing import Any
 from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, config_digest, to_dict
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.runs import MODEL, load_run
+from tfkd.distillation.interface import Teacher
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
-from tfkd.distillation.teachers import Teacher, load_teacher
+from tfkd.distillation.teachers import load_teacher
 from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.evaluation.models import model_identity

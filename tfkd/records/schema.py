@@ -30,6 +30,7 @@ HYPOTHESES_TOKEN_LOG_PROBS = "hypotheses/token_log_probs"
 HYPOTHESES_TOKEN_SECONDS = "hypotheses/token_seconds"
 HYPOTHESES_FINISH_REASON = "hypotheses/finish_reason"
 HYPOTHESES_COVERAGE = "hypotheses/coverage"
+HYPOTHESES_WRITTEN = "hypotheses/written"
 HYPOTHESES_TOP_TOKEN_IDS = "hypotheses/top_token_ids"
 HYPOTHESES_TOP_LOG_PROBS = "hypotheses/top_log_probs"
 
@@ -60,14 +61,18 @@ POSTERIOR_FEATURES: Mapping[str, str] = {
     HYPOTHESES_TOP_TOKEN_IDS: "bytes",
     HYPOTHESES_TOP_LOG_PROBS: "bytes",
 }
+# Likewise for records whose teacher writes otherwise than labels are stored.
+WRITTEN_FEATURES: Mapping[str, str] = {HYPOTHESES_WRITTEN: "bytes"}
 # These hold exactly one value; every other feature is a list, empty where nothing is known.
 SINGLE_VALUES = frozenset({UTTERANCE_ID, AUDIO, NUM_SAMPLES, SAMPLE_RATE_HZ})
 FINISH_REASONS = ("eos", "max_steps")
 # Other recognisers may leave these unknown.
 OPTIONAL_VALUES = (
     *("token_ids", "log_prob", "score", "token_log_probs", "token_seconds"),
-    *("finish_reason", "coverage", "top_token_ids", "top_log_probs"),
+    *("finish_reason", "coverage", "written", "top_token_ids", "top_log_probs"),
 )
+
+_BY_HYPOTHESIS = (*POSTERIOR_FEATURES, *WRITTEN_FEATURES)
 
 _FLOAT32_MAX = 3.4028234663852886e38
 _INT64_MAX = 2**63 - 1
@@ -137,6 +142,7 @@ class Hypothesis:
       token_seconds: [num_tokens] where in the audio attention looked most for each token.
       finish_reason: "eos" or "max_steps".
       coverage: share of the encoder's frames that attention looked at.
+      written: the text as the teacher wrote it, where that was brought into the form of labels.
       top_token_ids: [num_tokens][M] the M most probable tokens of each step.
       top_log_probs: [num_tokens][M] their natural logs, stored as float16.
     """
@@ -149,6 +155,7 @@ class Hypothesis:
     token_seconds: tuple[float, ...] = ()
     finish_reason: str | None = None
     coverage: float | None = None
+    written: str | None = None
     top_token_ids: tuple[tuple[int, ...], ...] = ()
     top_log_probs: tuple[tuple[float, ...], ...] = ()
 
@@ -182,12 +189,15 @@ class PseudoLabelRecord:
         if any(each.top_token_ids for each in self.hypotheses):
             values |= _posterior_values(self)
             features |= POSTERIOR_FEATURES
+        if any(each.written is not None for each in self.hypotheses):
+            values[HYPOTHESES_WRITTEN] = [(each.written or "").encode() for each in self.hypotheses]
+            features |= WRITTEN_FEATURES
         return serialise(values, features)
 
     @classmethod
     def from_example_bytes(cls, data: bytes) -> PseudoLabelRecord:
         """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
-        values = deserialise(data, PSEUDO_LABEL_FEATURES, POSTERIOR_FEATURES)
+        values = deserialise(data, PSEUDO_LABEL_FEATURES, POSTERIOR_FEATURES, WRITTEN_FEATURES)
         utterance = _utterance_of(values)
         record = cls(utterance, tuple(_hypotheses_of(values, utterance.utterance_id)))
         _refuse(_pseudo_label_faults(record), record.utterance_id)
@@ -289,6 +299,8 @@ def _hypotheses_of(values: Values, utterance_id: str) -> Iterator[Hypothesis]:
         "finish_reason": reasons or unknown,
         "coverage": values[HYPOTHESES_COVERAGE] or unknown,
     }
+    if written := values.get(HYPOTHESES_WRITTEN):
+        columns["written"] = [_decode(text, HYPOTHESES_WRITTEN) for text in written]
     for name, feature, code in _POSTERIORS:
         if stored := values.get(feature):
             columns[name] = [_unpacked(data, n, code) for data, n in zip(stored, num_tokens)]
@@ -386,6 +398,7 @@ def _is_unknown(value: Any) -> bool:
 
 def _hypothesis_faults(hypothesis: Hypothesis) -> Iterator[str]:
     yield from _encoding_faults(hypothesis.text, "text")
+    yield from _encoding_faults(hypothesis.written or "", "written")
     for name in ("token_log_probs", "token_seconds"):
         found = len(getattr(hypothesis, name))
         if found not in (0, len(hypothesis.token_ids)):
@@ -456,7 +469,7 @@ def _length_faults(values: Values) -> Iterator[str]:
         HYPOTHESES_TOKEN_SECONDS: {0, total_tokens},
         HYPOTHESES_FINISH_REASON: {0, num_hypotheses},
         HYPOTHESES_COVERAGE: {0, num_hypotheses},
-        **{name: {num_hypotheses} for name in POSTERIOR_FEATURES if name in values},
+        **{name: {num_hypotheses} for name in _BY_HYPOTHESIS if name in values},
     }
     for name, lengths in expected.items():
         if len(values[name]) not in lengths:

@@ -6,7 +6,6 @@ TensorFlow is imported when a record is serialised, not before: `tfkd --help` im
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from tfkd.errors import RecordError
@@ -32,13 +31,11 @@ def serialise(values: Values, features: Mapping[str, str]) -> bytes:
     return serialised
 
 
-def deserialise(
-    data: bytes, features: Mapping[str, str], optional: Mapping[str, str] = MappingProxyType({})
-) -> Values:
+def deserialise(data: bytes, features: Mapping[str, str], *optional: Mapping[str, str]) -> Values:
     """Reads what `serialise` wrote; RecordError if it has other features, or of other types.
 
     Args:
-      optional: features that are read if any of them is there; then all must be.
+      optional: groups of features; a group is read if any of it is there, and then all must be.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -48,8 +45,9 @@ def deserialise(
     except DecodeError as error:
         raise RecordError("a record is not a tf.train.Example") from error
     found = example.features.feature
-    if any(name in found for name in optional):
-        features = {**features, **optional}
+    for group in optional:
+        if any(name in found for name in group):
+            features = {**features, **group}
     missing, unknown = sorted(set(features) - set(found)), sorted(set(found) - set(features))
     if missing or unknown:
         raise RecordError(

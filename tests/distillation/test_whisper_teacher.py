@@ -1,0 +1,160 @@
+"""A Whisper labels into the same verified store as every other teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("tokenizers", reason="needs pip install 'tfkd[whisper]'")
+
+import whisper_folders as folders
+
+from tfkd import cli
+from tfkd.config import LabelConfig, WhisperConfig
+from tfkd.data.audio_batches import audio_batches
+from tfkd.data.preparation import prepare
+from tfkd.distillation import whisper_teacher
+from tfkd.distillation.labelling import label
+from tfkd.distillation.teachers import load_teacher
+from tfkd.distillation.whisper_teacher import Transcript, WhisperTeacher, Window
+from tfkd.errors import CheckpointError, ConfigError, RecordError
+from tfkd.records import PSEUDO_LABELS, open_store
+
+CONFIG = LabelConfig(
+    beam_width=3,
+    num_hypotheses=3,
+    max_tokens=5,
+    batch_size=4,
+    whisper=WhisperConfig(language="en"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return folders.write_huggingface(tmp_path_factory.mktemp("whisper") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def whisper(folder) -> WhisperTeacher:
+    return load_teacher(f"whisper:{folder}")
+
+
+@pytest.fixture(scope="module")
+def untranscribed(tmp_path_factory):
+    """A corpus of which no transcript is known: short ones, and one longer than a window."""
+    directory = tmp_path_factory.mktemp("untranscribed")
+    generator = np.random.default_rng(2)
+    rows = []
+    for name, seconds in {"a": 1.0, "b": 2.5, "long": 70.0}.items():
+        samples = 0.2 * generator.standard_normal(round(seconds * 16000))
+        samples *= np.abs(np.sin(np.arange(len(samples)) / 16000))  # quiet every three seconds
+        soundfile.write(directory / f"{name}.wav", samples, 16000)
+        rows.append(f'{{"utterance_id": "{name}", "audio": "{name}.wav"}}\n')
+    (directory / "all.jsonl").write_text("".join(rows))
+    return directory / "all.jsonl"
+
+
+def test_a_command_labels_what_nobody_has_transcribed(folder, untranscribed, tmp_path, capsys):
+    out = tmp_path / "labels"
+    arguments = ["label", f"whisper:{folder}", "--data", str(untranscribed), "--out", str(out)]
+    settings = ["whisper.language=en", "max_tokens=5"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    cli.main([*arguments, "--beam-width", "3", "--num-hypotheses", "3", *options])
+    # The long recording was cut in its pauses.
+    assert capsys.readouterr().out.startswith("5 utterances labelled, 0 rejected, 5 in all")
+    store = open_store(out, kind=PSEUDO_LABELS)
+    store.verify(deep=True)
+    assert store.plan.sources["teacher"] == load_teacher(f"whisper:{folder}").identity
+    pieces = [piece.utterance_id for piece in store.pieces]
+    assert [r.utterance_id for r in store.records()] == ["a", "b", *pieces]
+    for record in store.records():
+        assert record.utterance.text is None
+        assert record.utterance.num_samples <= 30 * 16000
+        assert len(record.hypotheses) == 3
+        for hypothesis in record.hypotheses:
+            assert set(hypothesis.text) <= set("ab ")
+            assert hypothesis.log_prob == pytest.approx(sum(hypothesis.token_log_probs), abs=1e-5)
+            is_ended = hypothesis.token_ids[-1] == folders.ids_of()[folders.END]
+            assert hypothesis.finish_reason == ("eos" if is_ended else "max_steps")
+
+
+@pytest.fixture(scope="module")
+def whole(untranscribed, whisper, tmp_path_factory):
+    """The corpus with its long recording in one piece, as a store of other settings may hold it."""
+    out = tmp_path_factory.mktemp("whole")
+    prepare(untranscribed, out, dataclasses.replace(whisper.preparation, max_seconds=100.0))
+    return open_store(out)
+
+
+def test_long_utterances_are_heard_in_windows(whisper, whole):
+    (batch,) = audio_batches(whole, 3)
+    labelled = whisper.labeller(CONFIG)(batch)
+    row = batch["utterance_id"].numpy().tolist().index(b"long")
+    waveform, length = batch["waveform"].numpy()[row], int(batch["num_samples"][row])
+    windows = whisper_teacher._windows(waveform[None, :length], np.array([length]))
+    assert len(windows) == 3
+    assert max(len(window.waveform) for window in windows) <= 30 * 16000
+    np.testing.assert_array_equal(np.concatenate([w.waveform for w in windows]), waveform[:length])
+    parts = [
+        whisper.labeller(CONFIG)(
+            {"waveform": w.waveform[None], "num_samples": np.array([len(w.waveform)])}
+        )[0]
+        for w in windows
+    ]
+    ways = sorted(
+        itertools.product(*parts), key=lambda way: -sum(hypothesis.log_prob for hypothesis in way)
+    )
+    for found, way in zip(labelled[row], ways):
+        assert found.token_ids == tuple(i for hypothesis in way for i in hypothesis.token_ids)
+        assert found.log_prob == pytest.approx(sum(h.log_prob for h in way), abs=1e-4)
+        assert found.text == " ".join(h.text for h in way if h.text)
+
+
+def test_the_best_of_windows_are_those_of_all_choices():
+    generator = np.random.default_rng(3)
+    windows = [Window(0, np.zeros(0)), *[Window(1, np.zeros(0))] * 3]
+    found = [
+        [
+            Transcript(f"w{n}r{rank}", (n, rank), float(score), float(score), (0.0, 0.0), rank < 3)
+            for rank, score in enumerate(sorted(generator.uniform(-9, 0, 4), reverse=True))
+        ]
+        for n in range(4)
+    ]
+    single, joined = whisper_teacher._joined(windows, found, 4)
+    assert single == found[0]
+    ways = sorted(itertools.product(*found[1:]), key=lambda way: -sum(t.score for t in way))[:4]
+    assert [t.written for t in joined] == [" ".join(t.written for t in way) for way in ways]
+    assert [t.is_finished for t in joined] == [all(t.is_finished for t in way) for way in ways]
+
+
+def test_a_rerun_keeps_what_is_labelled_and_refuses_other_settings(whisper, whole, tmp_path):
+    summary = label(whisper, whole, tmp_path, CONFIG)
+    before = {path: path.stat().st_mtime_ns for path in open_store(tmp_path).shard_paths}
+    assert label(whisper, whole, tmp_path, CONFIG) == summary
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    german = dataclasses.replace(CONFIG, whisper=WhisperConfig(language="de"))
+    with pytest.raises(RecordError, match="config digest"):
+        label(whisper, whole, tmp_path, german)
+
+
+def test_settings_of_whisper_are_not_for_a_run(teacher, prepared, label_config, tmp_path):
+    config = dataclasses.replace(label_config, whisper=WhisperConfig(language="en"))
+    with pytest.raises(ConfigError, match="labels.whisper: is for a teacher of whisper:FOLDER"):
+        label(teacher, prepared["train"], tmp_path / "labels", config)
+
+
+def test_what_is_no_teacher_is_one_line(tmp_path):
+    with pytest.raises(CheckpointError, match="is no Whisper"):
+        load_teacher(f"whisper:{tmp_path}")
+    with pytest.raises(CheckpointError, match="is not a finished run"):
+        load_teacher(tmp_path)
+
+
+def test_words_of_numbers_need_a_language(whisper):
+    config = dataclasses.replace(CONFIG, whisper=WhisperConfig(numbers="words"))
+    with pytest.raises(ConfigError, match="whisper.numbers: needs whisper.language"):
+        whisper.digest(config)

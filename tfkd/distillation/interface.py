@@ -1,0 +1,52 @@
+"""What labelling asks of a teacher; whoever answers it can label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from tfkd.config import LabelConfig, PrepareConfig
+from tfkd.records import Hypothesis
+from tfkd.text import Tokenizer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# A batch of `tfkd.data.audio_batches.audio_batches`.
+Batch = Mapping[str, "tf.Tensor"]
+# Maps a batch to the hypotheses of each of its utterances, best first.
+Labeller = Callable[[Batch], list[tuple[Hypothesis, ...]]]
+
+
+class Teacher(Protocol):
+    """A recogniser that proposes the k best hypotheses of audio."""
+
+    @property
+    def spec(self) -> str:
+        """What `load_teacher` reads the same teacher from in another process."""
+
+    @property
+    def identity(self) -> str:
+        """The sha256 of its weights and of all else in its folder that its labels depend on."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate of the audio that it hears."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What its token ids mean, where its labels can keep posteriors (`labels.top_m`)."""
+
+    @property
+    def preparation(self) -> PrepareConfig:
+        """How a corpus is prepared for it."""
+
+    def digest(self, config: LabelConfig) -> str:
+        """Identity of every setting that its labels depend on.
+
+        Raises:
+          ConfigError: if the settings ask for a search that it cannot do.
+        """
+
+    def labeller(self, config: LabelConfig) -> Labeller:
+        """Builds the search; what it returns labels batch after batch."""

@@ -1,0 +1,207 @@
+"""A Whisper as a teacher: windows of long audio, and transcripts as texts of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise, product
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tfkd.config import DecodingConfig, LabelConfig, PrepareConfig, config_digest, validate
+from tfkd.corpora.splitting import cut_points
+from tfkd.distillation.interface import Batch, Labeller
+from tfkd.errors import ConfigError
+from tfkd.models.frontend.whisper_mel import SAMPLE_RATE_HZ, WINDOW_SAMPLES
+from tfkd.models.whisper.folder import WhisperFolder, load_whisper
+from tfkd.models.whisper.search import MAX_TOKENS, WhisperSearch, check_search
+from tfkd.models.whisper.tokens import WhisperTokens
+from tfkd.records import Hypothesis
+from tfkd.text import normalise
+from tfkd.text.spoken_numbers import speller
+
+if TYPE_CHECKING:
+    from tfkd.beam_search import BeamResult
+
+PREFIX = "whisper:"
+
+
+@dataclass(frozen=True)
+class WhisperTeacher:
+    """A Whisper of any size, as a teacher.
+
+    Its labels are normalised texts, since students learn those; what Whisper wrote stands beside
+    them. Recordings without text are cut in their pauses into pieces that fit a window.
+    """
+
+    folder: WhisperFolder
+
+    @classmethod
+    def load(cls, directory: str | Path) -> WhisperTeacher:
+        """Reads a folder as `tfkd.models.whisper.folder.load_whisper` does."""
+        return cls(load_whisper(directory))
+
+    @property
+    def spec(self) -> str:
+        return f"{PREFIX}{self.folder.directory}"
+
+    @property
+    def identity(self) -> str:
+        return self.folder.identity
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return SAMPLE_RATE_HZ
+
+    @property
+    def tokenizer(self) -> None:
+        """None: a student that takes its units from labels could not spell with Whisper's."""
+
+    @property
+    def preparation(self) -> PrepareConfig:
+        return PrepareConfig(sample_rate_hz=SAMPLE_RATE_HZ, too_long="split")
+
+    def digest(self, config: LabelConfig) -> str:
+        decoding = _decoding(config)
+        validate(decoding, at="labels")
+        check_search(self.folder.model, self.folder.tokens, decoding, config.whisper)
+        _to_text(self.folder.tokens, config)
+        return config_digest(config, decoding)
+
+    def labeller(self, config: LabelConfig) -> Labeller:
+        folder = self.folder
+        search = WhisperSearch(folder.model, folder.tokens, _decoding(config), config.whisper)
+        to_text = _to_text(folder.tokens, config)
+
+        def label(batch: Batch) -> list[tuple[Hypothesis, ...]]:
+            windows = _windows(np.asarray(batch["waveform"]), np.asarray(batch["num_samples"]))
+            found: list[list[Transcript]] = []
+            for start in range(0, len(windows), config.batch_size):
+                own = windows[start : start + config.batch_size]
+                result = search.decode(_padded([window.waveform for window in own]), _lengths(own))
+                found.extend(_transcripts(result, folder.tokens))
+            return [
+                tuple(_hypothesis(transcript, to_text) for transcript in best)
+                for best in _joined(windows, found, config.num_hypotheses)
+            ]
+
+        return label
+
+
+class Window(NamedTuple):
+    """A part of an utterance that Whisper hears at once: 30 s at most."""
+
+    utterance: int  # its row in the batch
+    waveform: np.ndarray
+
+
+class Transcript(NamedTuple):
+    """What Whisper may have heard in a window, or in all windows of an utterance."""
+
+    written: str  # as Whisper writes it
+    token_ids: tuple[int, ...]  # the end of each window included
+    log_prob: float
+    score: float
+    token_log_probs: tuple[float, ...]
+    is_finished: bool
+
+
+def _decoding(config: LabelConfig) -> DecodingConfig:
+    return config.decoding(DecodingConfig(max_tokens=MAX_TOKENS))
+
+
+def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]:
+    """The function that makes a label's text of what Whisper wrote."""
+    options = config.whisper
+    language = options.language or tokens.default_language
+    if options.task == "translate" or not tokens.is_multilingual:
+        language = "en"
+    if options.numbers == "as_written":
+        return normalise
+    if language is None:
+        raise ConfigError("whisper.numbers: needs whisper.language, whose words to use")
+    spell = speller(options.numbers, language)
+    return lambda written: normalise(spell(written))
+
+
+def _windows(waveform: np.ndarray, num_samples: np.ndarray) -> list[Window]:
+    """The windows of waveform [B, N], in order; longer utterances are cut where they are quiet."""
+    windows = []
+    for row, (samples, length) in enumerate(zip(waveform, num_samples)):
+        own = samples[:length]
+        bounds = [0, *cut_points(own, SAMPLE_RATE_HZ, WINDOW_SAMPLES), length]
+        windows += [Window(row, own[begin:end]) for begin, end in pairwise(bounds)]
+    return windows
+
+
+def _padded(waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    longest = max(map(len, waveforms))
+    return np.stack([np.pad(each, (0, longest - len(each))) for each in waveforms])
+
+
+def _lengths(windows: Sequence[Window]) -> np.ndarray:
+    return np.array([len(window.waveform) for window in windows], np.int32)
+
+
+def _transcripts(result: BeamResult, tokens: WhisperTokens) -> Iterator[list[Transcript]]:
+    """What the search found for each window, best first."""
+    arrays = type(result)(*(np.asarray(each) for each in result))
+    for row, lengths in enumerate(arrays.num_tokens):
+        yield [
+            _transcript(type(result)(*(each[row, rank] for each in arrays)), tokens)
+            for rank in np.flatnonzero(lengths)
+        ]
+
+
+def _transcript(result: BeamResult, tokens: WhisperTokens) -> Transcript:
+    """One transcript, of arrays without the axes of utterances and ranks."""
+    length = int(result.num_tokens)
+    token_ids = tuple(result.token_ids[:length].tolist())
+    return Transcript(
+        written=tokens.decode(token_ids),
+        token_ids=token_ids,
+        log_prob=float(result.log_prob),
+        score=float(result.score),
+        token_log_probs=tuple(result.token_log_probs[:length].tolist()),
+        is_finished=bool(result.is_finished),
+    )
+
+
+def _joined(
+    windows: Sequence[Window], found: Sequence[list[Transcript]], count: int
+) -> Iterator[list[Transcript]]:
+    """The `count` best of each utterance: of all ways to choose one transcript a window."""
+    own_windows = groupby(zip(windows, found), key=lambda pair: pair[0].utterance)
+    for _, pairs in own_windows:
+        # Windows are decoded apart, so the best of the whole are made of the best of each.
+        first, *others = [transcripts for _, transcripts in pairs]
+        for following in others:
+            joined = (_join(*pair) for pair in product(first, following))
+            first = sorted(joined, key=lambda transcript: -transcript.score)[:count]
+        yield first
+
+
+def _join(first: Transcript, second: Transcript) -> Transcript:
+    """Both, one after another: their log-probabilities and scores add up."""
+    return Transcript(
+        written=" ".join(filter(None, (first.written, second.written))),
+        token_ids=first.token_ids + second.token_ids,
+        log_prob=first.log_prob + second.log_prob,
+        score=first.score + second.score,
+        token_log_probs=first.token_log_probs + second.token_log_probs,
+        is_finished=first.is_finished and second.is_finished,
+    )
+
+
+def _hypothesis(transcript: Transcript, to_text: Callable[[str], str]) -> Hypothesis:
+    return Hypothesis(
+        text=to_text(transcript.written),
+        token_ids=transcript.token_ids,
+        log_prob=transcript.log_prob,
+        score=transcript.score,
+        token_log_probs=transcript.token_log_probs,
+        finish_reason="eos" if transcript.is_finished else "max_steps",
+        written=transcript.written,
+    )
