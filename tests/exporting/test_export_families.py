@@ -12,7 +12,8 @@ from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.runs import MODEL, Run, save_model
 from tfkd.device.recogniser import DeviceRecogniser
-from tfkd.exporting.export import decoder_for, export
+from tfkd.exporting.export import export
+from tfkd.exporting.graph import decoder_for
 
 
 @pytest.mark.slow
