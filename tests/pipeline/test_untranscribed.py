@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tfkd.config import RunConfig, from_dict
+from tfkd.config import RunConfig, SystemConfig, from_dict
+from tfkd.decoding.runs import load_run
 from tfkd.errors import ManifestError
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job, as_baseline
 from tfkd.records import open_store
+from tfkd.reporting.results import results_report
 
 
 @pytest.fixture
@@ -125,3 +127,36 @@ def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_conf
     names = stage_names(config)
     assert names == ["prepare", "label", "student-seq_kd", "export", "evaluate"]
     assert Job(config).teacher(1).identity == teacher.sha256
+
+
+@pytest.mark.slow
+def test_two_generations_learn_from_a_teacher_that_there_is_without_any_transcript(
+    run_config, teacher, tiny_settings, eagerly
+):
+    """The whole job: the student of the first generation labels for the second."""
+    student = {
+        **tiny_settings,
+        "model": {**tiny_settings["model"], "ctc": False},
+        "training": {**tiny_settings["training"], "epochs": 3, "ctc_weight": 0},
+    }
+    given = dataclasses.replace(
+        run_config,
+        teacher=str(teacher.directory),
+        student=from_dict(SystemConfig, student),
+        generations=2,
+        export=dataclasses.replace(run_config.export, formats=("savedmodel",)),
+    )
+    config = with_corpora(given, train=(), untranscribed=("train.jsonl",))
+    results = Job(config).run(lambda line: None)
+    students = ["student-seq_kd", "student-seq_kd-2"]
+    assert list(results["systems"]) == ["teacher", *students, "export savedmodel"]
+    assert results["student"] in students
+    assert list(results["differences"]) == ["teacher"]
+    assert list(results["labels"]) == ["labels", "labels-2"]
+    assert results["training_data"]["transcribed_utterances"] == 0
+    assert {each["utterances"] for each in results["labels"].values()} == {24}
+    work = Path(config.work_dir)
+    labelled_by = open_store(work / "labels-2").plan.sources["teacher"]
+    assert labelled_by == load_run(work / "student-seq_kd").sha256
+    page = results_report(results)
+    assert "0 of 24 utterances to learn from have a transcript" in page

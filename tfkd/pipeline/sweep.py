@@ -75,6 +75,7 @@ class Sweep:
         generations = max(cell.generation for cell in self.cells)
         run_stages(self.job.label_stages(generations), self.work, announce)
         for number, cell in enumerate(self.cells, 1):
+            was_done = self.state(cell) == "done"
             announce(f"[{number}/{len(self.cells)}] {cell.row}, seed {cell.seed}")
             try:
                 self._train(cell)
@@ -82,6 +83,12 @@ class Sweep:
                 announce("  is being trained by another process")
             # What Keras keeps of every model would add up.
             keras.utils.clear_session()
+            if not was_done:
+                self._write_results()
+        return self._write_results()
+
+    def _write_results(self) -> dict[str, Any]:
+        """Measures the students that are done so far and writes what is known of all."""
         results = self._results([cell for cell in self.cells if self.state(cell) == "done"])
         write_json(self.results, results)
         return results
