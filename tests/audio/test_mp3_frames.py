@@ -97,6 +97,13 @@ def test_joined_files_are_refused_or_read_whole(rate_hz):
     assert twice - 2 * once in (0, 529)
 
 
+@pytest.mark.parametrize("other", ["WAV", "FLAC", "OGG", "CAF"])
+def test_a_file_of_another_kind_at_the_end_is_refused(other):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(RATE_HZ), RATE_HZ, format=other)
+    assert "another file begins at byte" in str(refusal(mp3() + buffer.getvalue()))
+
+
 def test_a_picture_before_the_frames_is_passed_over():
     tag = b"ID3\x04\0\0\0\x04\0\0" + bytes(0x10000)
     assert decode_audio(tag + mp3(), name="clip.mp3")[0].size == 10 * RATE_HZ

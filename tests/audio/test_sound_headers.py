@@ -90,6 +90,13 @@ def test_sphere_of_a_length_that_its_writer_did_not_know_is_read(declared):
     assert recording.remarks
 
 
+@pytest.mark.parametrize("kind", ["VOC", "IRCAM", "AVR"])
+def test_of_kinds_that_are_not_checked_that_is_said(kind):
+    recording = decode_recording(encoded(SAMPLES, RATE_HZ, kind, "PCM_16"), name="clip")
+    assert recording.waveform.size == RATE_HZ
+    assert "is not checked here" in recording.remarks[0]
+
+
 @pytest.mark.parametrize("packer", ["shorten-v2.00", "wavpack"])
 def test_sphere_that_is_compressed_is_named(packer):
     data = encoded(SAMPLES, RATE_HZ, "NIST", "PCM_16")

@@ -25,6 +25,11 @@ _EXAMINERS = (
 )
 
 
+_UNCHECKED = (
+    "this kind of file is not checked here: nothing tells if it was cut, or joined to another"
+)
+
+
 def examine(file: BinaryIO, name: str) -> Container:
     """Checks a file of audio by its own lengths, counters and checksums, without decoding it.
 
@@ -41,7 +46,7 @@ def examine(file: BinaryIO, name: str) -> Container:
         container = examiner(seen, name)
         if container is not None:
             return _moved(container, start)
-    return Container()
+    return Container(remarks=(_UNCHECKED,))
 
 
 def _after_id3(file: BinaryIO) -> int:

@@ -20,11 +20,13 @@ _SURELY_UNKNOWN = 0x7FFF0000
 # one from here on if less than a tenth of it follows,
 _PERHAPS_UNKNOWN = 1_000_000_000
 # and from here on, then too, if it is a round number in base 2 or 10.
-_PERHAPS_ROUND = 1 << 24
+_PERHAPS_ROUND = (1 << 24) - 1
 _ROUND_STEPS = (1 << 20, 10_000_000)
 _LEAST_SHARE = 0.1
 _BLOCK_BYTES = 1 << 20
 
+# How files of audio begin: found where another one has ended, they were joined.
+AUDIO_MAGIC = (b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b".snd", b"caff", b"fLaC", b"OggS")
 TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
 
 

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from tfkd.audio.containers.lengths import TAGS
+from tfkd.audio.containers.lengths import AUDIO_MAGIC, TAGS
 from tfkd.audio.containers.view import Container
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio, damaged, joined, truncated
 
@@ -164,13 +164,16 @@ def _walk(data: bytes, start: int, kind: tuple[int, int, int], most: float = mat
 
 def _check_rest(data: bytes, name: str, stream: _Stream, kind: tuple[int, int, int]) -> None:
     """Refuses frames after a gap: something in between was damaged, or files were joined."""
-    if not data[stream.end :].strip(b"\0"):
+    rest = data[stream.end :]
+    if not rest.strip(b"\0"):
         return
+    if rest.startswith(AUDIO_MAGIC):
+        raise joined(name, f"another file begins at byte {stream.end}")
     place = data.find(b"\xff", stream.end + 1)
     while place >= 0:
         frame = _frame(data, place)
         if frame is not None and _walk(data, place, frame.kind, _SURE_FRAMES).count == _SURE_FRAMES:
-            if frame.kind != kind or data[stream.end :].startswith(TAGS):
+            if frame.kind != kind or rest.startswith(TAGS):
                 raise joined(name, f"another stream of frames at byte {place}")
             raise damaged(name, f"bytes {stream.end} to {place} between its frames are none")
         place = data.find(b"\xff", place + 1)
