@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 # Brackets in brackets are taken out to this depth.
 _MOST_NESTED = 4
+_OPENING = re.compile(r"[\[{<(+*]")
 _SQUARE = re.compile(r"\[[^\[\]]*\]")
 _CURLY = re.compile(r"\{[^{}]*\}")
 _ANGLE = re.compile(r"<[^\W\d_/!][^<>]{0,60}>|</[^<>]{0,60}>|<![^<>]{0,60}>")
@@ -59,6 +60,8 @@ def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
     >>> " ".join(rest.split()), tags
     ('uh yeah and so', ('[noise]', '<COMMA>', '(laughter)'))
     """
+    if not _OPENING.search(text):
+        return text, ()
     tags: list[str] = []
 
     def drop(match: re.Match) -> str:
