@@ -283,6 +283,9 @@ def test_a_copy_of_the_corpus_continues_its_store(corpus_copy, tmp_path, prepare
     assert prepare(manifest, out, prepare_config) == first
     assert content_of(out) == before
     assert "comparing what it holds with what they hold now" in caplog.text
+    for path in (out / "shards").glob("*00001*"):
+        path.unlink()
+    assert prepare(manifest, out, prepare_config) == first
 
 
 def spoil(path: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+
+from tqdm import tqdm
 
 from tfkd.corpora import Rejection, Utterance
 from tfkd.errors import RecordError
 from tfkd.records import Plan, UtteranceRecord, is_store
-from tfkd.records.shards import Sidecar, clean_rejection, ordered_records, sidecar_path
+from tfkd.records.plan import OTHER_FOLDER
+from tfkd.records.schema import Record
+from tfkd.records.shards import Sidecar, ordered_records, sidecar_path
 from tfkd.records.store import PLAN, shard_path
 
 _LOG = logging.getLogger("tfkd")
@@ -44,32 +50,35 @@ def plan_to_continue(
         "comparing what it holds with what they hold now",
         directory,
     )
-    for number in range(len(plan.shards)):
-        _check_shard(shard_path(directory, existing, number), existing, number, by_id, remake)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number in tqdm(range(len(plan.shards)), desc="compare", unit="shard", disable=None):
+            path = shard_path(directory, existing, number)
+            there = _content(path, existing, number)
+            # A shard that is missing or damaged is written anew.
+            own = [by_id[utterance_id] for utterance_id in plan.shards[number]] if there else []
+            for made in pool.map(remake, own):
+                if there[made.utterance_id] != _content_of(made):
+                    raise RecordError(
+                        "is not what this store holds: the corpus has changed since",
+                        path=directory,
+                        utterance_id=made.utterance_id,
+                        remedy=OTHER_FOLDER,
+                    )
     return existing
 
 
-def _check_shard(
-    path: Path,
-    plan: Plan,
-    number: int,
-    by_id: Mapping[str, Utterance],
-    remake: Callable[[Utterance], UtteranceRecord | Rejection],
-) -> None:
+def _content(path: Path, plan: Plan, number: int) -> dict[str, Record | str]:
+    """Each utterance of a finished shard, as its record or the reason of its rejection."""
     try:
-        rejected = {each.utterance_id: each for each in Sidecar.read(sidecar_path(path)).rejections}
+        rejected = {
+            each.utterance_id: each.reason for each in Sidecar.read(sidecar_path(path)).rejections
+        }
         kept = [each for each in plan.shards[number] if each not in rejected]
         records = {each.utterance_id: each for each in ordered_records(path, plan.kind, kept)}
     except RecordError:
-        return  # A shard that is missing or damaged is written anew.
-    for utterance_id in plan.shards[number]:
-        made = remake(by_id[utterance_id])
-        if isinstance(made, Rejection):
-            made = clean_rejection(made)
-        if made not in (records.get(utterance_id), rejected.get(utterance_id)):
-            raise RecordError(
-                "is not what this store holds: the corpus has changed since",
-                path=path.parent.parent,
-                utterance_id=utterance_id,
-                remedy="choose another --out folder, or delete this one",
-            )
+        return {}
+    return {**rejected, **records}
+
+
+def _content_of(made: UtteranceRecord | Rejection) -> Record | str:
+    return made.reason if isinstance(made, Rejection) else made
