@@ -31,7 +31,7 @@ class FusionWeights(NamedTuple):
 def _warn_of_short_hypotheses(config: DecodingConfig) -> None:
     """Each token costs a language model's log-probability, and nothing here makes up for it."""
     weighs_length = config.normalisation == "mean" or config.length_penalty > 0
-    if config.fusion.lm_weight > 0 and not weighs_length and config.fusion.ctc_weight == 0:
+    if config.fusion.lm_weight > 0 and not weighs_length and not config.fusion.ctc_weight:
         _LOG.warning(
             "a language model of weight %g without a length penalty leaves words out: set "
             "length_penalty (0.5 to 1) or fusion.ctc_weight, and measure with tfkd tune-decoding",
