@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tfkd.models.recogniser import Recogniser
     from tfkd.records import Store, open_store
     from tfkd.training import callbacks
+    from tfkd.training.batches import batches
     from tfkd.training.loop import train
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ _HOMES = {
     "Store": "tfkd.records",
     "TfkdError": "tfkd.errors",
     "audio_batches": "tfkd.data.audio_batches",
+    "batches": "tfkd.training.batches",
     "beam_search": "tfkd",
     "callbacks": "tfkd.training",
     "evaluate": "tfkd.evaluation.evaluate",
@@ -74,6 +76,7 @@ __all__ = [
     "TfkdError",
     "__version__",
     "audio_batches",
+    "batches",
     "beam_search",
     "callbacks",
     "evaluate",

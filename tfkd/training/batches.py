@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from tfkd.data.augmentation import Augmenter, Scene, Scenes, SpeedChange, draw_s
 from tfkd.data.batch_plan import plan_batches
 from tfkd.errors import RecordError
 from tfkd.objectives.joining import join_targets, nothing_said
-from tfkd.objectives.objective import Arrays, Dropped, most_tokens, widest
+from tfkd.objectives.objective import Arrays, Dropped, Objective, most_tokens, widest
 from tfkd.records import RandomAccess, Store
 from tfkd.text import Tokenizer
 from tfkd.training.sources import Source, sources_of
@@ -179,6 +179,19 @@ class TrainingEpochs:
         )
         return without_autotuning(dataset.prefetch(_BATCHES_AHEAD))
 
+    def in_turn(self, first_epoch: int = 0) -> tf.data.Dataset:
+        """Batches of epoch `first_epoch`; each time that the dataset is read, of the next one."""
+        epochs = itertools.count(first_epoch)
+
+        def next_epoch() -> Iterator[dict[str, np.ndarray]]:
+            with self.own_errors():
+                yield from self.batches(next(epochs)).as_numpy_iterator()
+
+        spec = self.batches(first_epoch).element_spec
+        dataset = tf.data.Dataset.from_generator(next_epoch, output_signature=spec)
+        counted = dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+        return without_autotuning(counted)
+
     @contextlib.contextmanager
     def own_errors(self) -> Iterator[None]:
         """Raises what loading a batch has met, in place of what TensorFlow makes of it."""
@@ -195,13 +208,23 @@ class TrainingEpochs:
         An utterance that several stores hold is named with its store.
         """
         scenes = self._scenes(epoch, self._speeds_of(epoch))
-        return [self._name(scenes[number]) for number in self._plan(epoch, scenes)[batch].numpy()]
+        numbers = self._plan(epoch, scenes)[batch].numpy()
+        return [_names(scenes[number], self._full_name) for number in numbers]
+
+    def _full_name(self, number: int) -> str:
+        place = self._places[number]
+        name = self._utterance_ids[place]
+        store = self._examples.sources[self._examples.source_number(place)].store
+        return f"{name} of {store.directory}" if self._counts[name] > 1 else name
 
     def _speeds_of(self, epoch: int) -> list[SpeedChange]:
         """The speed of each utterance of the stores in an epoch."""
         seed = self.training.seed + epoch
         drawn = draw_speed(self._keys, self.training.speed_factors, seed)
         return [self._speeds[number] for number in drawn]
+
+    def _short_name(self, number: int) -> str:
+        return self._utterance_ids[self._places[number]]
 
     def _scenes(self, epoch: int, speeds: Sequence[SpeedChange]) -> Scenes:
         """The examples of an epoch; their places count the utterances that give a target."""
@@ -214,11 +237,6 @@ class TrainingEpochs:
         batches = plan_batches(scenes.num_samples, self.training.batch_size, generator)
         return tf.RaggedTensor.from_row_lengths(np.concatenate(batches), list(map(len, batches)))
 
-    def _name(self, scene: Scene) -> str:
-        """Whose example it is, and who follows."""
-        names = [self._utterance_ids[self._places[number]] for number in scene.places]
-        return " + ".join(names) or "(an example without speech)"
-
     def _load(
         self, scenes: Sequence[Scene], speeds: Sequence[SpeedChange]
     ) -> tuple[np.ndarray, ...]:
@@ -229,7 +247,7 @@ class TrainingEpochs:
                 scene, lambda number: self._played(self._places[number], speeds)
             )
         return (
-            np.array([self._name(scene).encode() for scene in scenes], object),
+            np.array([_names(scene, self._short_name).encode() for scene in scenes], object),
             waveform,
             np.array(num_samples, np.int32),
             *self._arrays_of(scenes),
@@ -263,6 +281,59 @@ class TrainingEpochs:
         if not scene.places:
             return np.float32(1)
         return self._factors[self._examples.source_number(self._places[scene.places[0]])]
+
+
+def batches(
+    data: Store | Sequence[Source],
+    tokenizer: Tokenizer,
+    objective: Objective,
+    *,
+    batch_size: int = 16,
+    speed_factors: Sequence[float] = (1.0,),
+    augmentation: AugmentationConfig | None = None,
+    seed: int = 0,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Batches for `model.fit`: each time that they are read, those of the next epoch.
+
+    The batches of an epoch follow from the seed and its number alone. Utterances without a target
+    are left out; `tfkd.objectives.survey` names them.
+
+    Args:
+      data: a store of utterances, or of pseudo labels where the objective needs them; or sources,
+        each with an objective of its own.
+      tokenizer: the units of the model.
+      objective: what is learned; it is the model's, too.
+      batch_size: utterances a batch.
+      speed_factors: how fast an utterance may be played; one is drawn for each epoch.
+      augmentation: what else is heard; nothing by default.
+      first_epoch: where a training goes on.
+    Returns:
+      Dataset of utterance_id [B] string, waveform [B, N] float32 in [-1, 1], num_samples [B] int32
+      and the fields of the objective's signature, each with a batch axis in front.
+    Raises:
+      RecordError: if a record cannot hold what the objective needs, or is damaged.
+      TextError: if no utterance gives a target.
+
+    >>> run, labels = tfkd.load_run("work/teacher"), tfkd.open_store("work/labels")
+    >>> objective = tfkd.objectives.SequenceKD(num_hypotheses=2)
+    >>> batch = next(iter(tfkd.batches(labels, run.tokenizer, objective, batch_size=4)))
+    >>> batch["token_ids"].shape[:2]
+    TensorShape([4, 2])
+    """
+    training = TrainingConfig(
+        batch_size=batch_size,
+        speed_factors=tuple(speed_factors),
+        augmentation=augmentation,
+        seed=seed,
+    )
+    sources = [Source(data, objective)] if isinstance(data, Store) else data
+    return TrainingEpochs(sources, tokenizer, training).in_turn(first_epoch)
+
+
+def _names(scene: Scene, name_of: Callable[[int], str]) -> str:
+    """Whose example it is, and who follows."""
+    return " + ".join(map(name_of, scene.places)) or "(an example without speech)"
 
 
 def _rate_hz(store: Store) -> int:

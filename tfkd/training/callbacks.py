@@ -20,7 +20,7 @@ from tfkd.errors import TrainingError
 from tfkd.metrics import score
 from tfkd.records import Store
 from tfkd.storage.files import write_text
-from tfkd.training.checkpoints import Progress, is_finite, save_checkpoint
+from tfkd.training.checkpoints import Progress, is_finite, restore_checkpoint, save_checkpoint
 from tfkd.training.distribution import Replicas
 
 CHECKPOINTS = "checkpoints"
@@ -33,10 +33,24 @@ class ValidationErrorRate(keras.callbacks.Callback):
     """Adds `val_wer` of real decoding to the logs of each epoch.
 
     The chief decodes; other workers wait for the result.
+
+    Args:
+      decoder: how the search goes; it holds the model that is trained.
+      store: utterances, of which those with a transcript count.
+      batch_size: utterances decoded together.
+
+    >>> run, store = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")
+    >>> decoder = tfkd.Decoder(run.model, run.tokenizer, run.system.decoding)
+    >>> 0 <= tfkd.callbacks.ValidationErrorRate(decoder, store).measure() < 0.5
+    True
     """
 
     def __init__(
-        self, decoder: Decoder, store: Store, batch_size: int, replicas: Replicas | None = None
+        self,
+        decoder: Decoder,
+        store: Store,
+        batch_size: int = 16,
+        replicas: Replicas | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -172,6 +186,54 @@ class KeepProgress(keras.callbacks.Callback):
 
     def _history_lines(self) -> str:
         return "".join(json.dumps(row) + "\n" for row in self.progress.history)
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps a checkpoint of each epoch of a plain `fit`, and takes up the newest one.
+
+    A checkpoint holds weights, optimizer, metrics and random state; a kill at any moment leaves a
+    good one behind. It comes after the callbacks that add to the logs.
+
+    Args:
+      directory: folder of the checkpoints of this training alone.
+      model: a compiled model; what the newest checkpoint holds is put into it at once.
+    Attributes:
+      epoch: the first one that is still to be trained.
+      progress: the logs of the finished epochs, among others.
+    Raises:
+      CheckpointError: if the checkpoints are of another model.
+      TrainingError: if the model is not compiled.
+
+    >>> run, store = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")
+    >>> objective = tfkd.objectives.Truth()
+    >>> run.model.compile("adam", objective)
+    >>> checkpoints = tfkd.callbacks.Checkpoints("work/checkpoints", run.model)
+    >>> history = run.model.fit(
+    ...     tfkd.batches(store, run.tokenizer, objective, first_epoch=checkpoints.epoch),
+    ...     initial_epoch=checkpoints.epoch,
+    ...     epochs=1,
+    ...     callbacks=[checkpoints],
+    ...     verbose=0,
+    ... )
+    >>> tfkd.callbacks.Checkpoints("work/checkpoints", run.model).epoch
+    1
+    """
+
+    def __init__(self, directory: str | Path, model: keras.Model) -> None:
+        super().__init__()
+        if not model.compiled:
+            raise TrainingError("the model is not compiled", remedy="call model.compile first")
+        self.directory = Path(directory)
+        self.progress = restore_checkpoint(self.directory, model)
+
+    @property
+    def epoch(self) -> int:
+        """The first epoch that is still to be trained."""
+        return self.progress.epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.progress.history.append({k: float(v) for k, v in (logs or {}).items()})
+        save_checkpoint(self.directory, self.model, self.progress)
 
 
 class CurvesForTensorBoard(keras.callbacks.Callback):

@@ -1,0 +1,157 @@
+"""Plain Keras `compile` and `fit` train a recogniser, resume, and say what is wrong in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfkd
+from tfkd.config import DecodingConfig
+from tfkd.data.audio_batches import audio_batches
+from tfkd.errors import CheckpointError, RecordError, TrainingError
+from tfkd.objectives import SequenceKD, Truth
+from tfkd.training.optimizers import Adam
+
+TRUTH = Truth(ctc_weight=0.0, label_smoothing=0.0)
+GREEDY = DecodingConfig(beam_width=1, max_tokens=14)
+
+
+@pytest.fixture
+def model(tiny_system, teacher, prepared) -> tfkd.Recogniser:
+    keras.utils.set_random_seed(0)
+    config = dataclasses.replace(tiny_system.model, ctc=False)
+    model = tfkd.Recogniser(config, teacher.tokenizer.vocab_size)
+    model.frontend.adapt(audio_batches(prepared["train"], 8))
+    return model
+
+
+@pytest.fixture
+def batches(prepared, teacher):
+    def make(**settings) -> tf.data.Dataset:
+        return tfkd.batches(prepared["train"], teacher.tokenizer, TRUTH, batch_size=8, **settings)
+
+    return make
+
+
+def test_compile_and_fit_train_for_several_epochs(model, batches, prepared, teacher, eagerly):
+    model.compile(keras.optimizers.Adam(1e-2), objective=TRUTH)
+    decoder = tfkd.Decoder(model, teacher.tokenizer, GREEDY)
+    rate = tfkd.callbacks.ValidationErrorRate(decoder, prepared["valid"])
+    stop = keras.callbacks.EarlyStopping("val_wer", patience=9)
+    history = model.fit(batches(), epochs=4, callbacks=[rate, stop], verbose=0).history
+    assert history.keys() == {"loss", "attention_loss", "ctc_loss", "val_wer"}
+    assert len(history["loss"]) == 4
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert history["val_wer"][-1] == pytest.approx(rate.measure())
+    assert int(model.optimizer.iterations.numpy()) == 4 * 3
+
+
+def test_each_reading_gives_the_next_epoch(batches):
+    def companies(dataset) -> list[list[bytes]]:
+        return [batch["utterance_id"].tolist() for batch in dataset.as_numpy_iterator()]
+
+    both = batches()
+    assert both.cardinality() == 3
+    first, second = companies(both), companies(both)
+    assert sorted(sum(first, [])) == sorted(sum(second, []))
+    assert first != second
+    assert companies(batches(first_epoch=1)) == second
+    assert companies(batches(seed=1)) == second
+
+
+def test_a_fit_that_was_ended_goes_on_to_the_same_weights(
+    tiny_system, teacher, prepared, batches, tmp_path, eagerly
+):
+    def trained(directory, *ends: int) -> list[np.ndarray]:
+        for end in ends:
+            keras.utils.set_random_seed(1)
+            config = dataclasses.replace(tiny_system.model, ctc=False)
+            model = tfkd.Recogniser(config, teacher.tokenizer.vocab_size)
+            model.compile(Adam(1e-2), objective=TRUTH)
+            kept = tfkd.callbacks.Checkpoints(directory, model)
+            model.fit(
+                batches(first_epoch=kept.epoch, speed_factors=(0.9, 1.1)),
+                initial_epoch=kept.epoch,
+                epochs=end,
+                callbacks=[kept],
+                verbose=0,
+            )
+            assert kept.epoch == end
+        return model.get_weights()
+
+    resumed, unbroken = trained(tmp_path / "a", 1, 3), trained(tmp_path / "b", 3)
+    for found, expected in zip(resumed, unbroken, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_checkpoints_of_another_model_are_refused(model, tiny_system, tmp_path):
+    with pytest.raises(TrainingError, match="not compiled"):
+        tfkd.callbacks.Checkpoints(tmp_path, model)
+    model.compile("adam", TRUTH)
+    kept = tfkd.callbacks.Checkpoints(tmp_path, model)
+    kept.set_model(model)
+    kept.on_epoch_end(0, {"loss": 1.0})
+    other = tfkd.Recogniser(tiny_system.model, 5)
+    other.compile("adam", TRUTH)
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        tfkd.callbacks.Checkpoints(tmp_path, other)
+
+
+def test_a_saved_model_is_read_by_keras_and_wants_an_objective(model, batches, tmp_path):
+    model.compile("adam", TRUTH)
+    model.save(tmp_path / "model.keras")
+    read = keras.saving.load_model(tmp_path / "model.keras")
+    for found, expected in zip(read.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(TrainingError, match="the model has no objective"):
+        read.fit(batches())
+
+
+# --- misuse
+
+
+def is_one_line(error: Exception) -> bool:
+    return "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"loss": "mse"}, "compile was given loss, but a recogniser learns by an objective"),
+        ({"metrics": ["accuracy"]}, "compile was given metrics"),
+        ({"objective": {"kind": "truth"}}, r"a dict is no objective \(for example compile\("),
+        ({"objective": "truth"}, "a str is no objective"),
+        ({"objective": Truth}, r"the objective is the class Truth \(give one that is made"),
+    ],
+)
+def test_compile_says_what_it_wants(model, arguments, message):
+    with pytest.raises(TrainingError, match=message) as error:
+        model.compile("adam", **arguments)
+    assert is_one_line(error.value)
+
+
+def test_fit_says_what_to_call(model, batches):
+    with pytest.raises(TrainingError, match=r"no objective \(call compile\(optimizer, objective="):
+        model.fit(batches())
+    model.compile("adam")
+    with pytest.raises(TrainingError, match="no objective"):
+        model.fit(batches())
+    model.compile("adam", TRUTH)
+    for nothing in (None, np.zeros([2, 3]), [1, 2]):
+        with pytest.raises(TrainingError, match=r"no batches \(call fit\(tfkd.batches\("):
+            model.fit(nothing)
+    lacking = batches().map(lambda batch: {"waveform": batch["waveform"]})
+    with pytest.raises(TrainingError, match="lack num_samples, token_ids, weights") as error:
+        model.fit(lacking)
+    assert is_one_line(error.value)
+    with pytest.raises(TrainingError, match="ValidationErrorRate"):
+        model.fit(batches(), validation_data=batches())
+
+
+def test_batches_say_what_the_objective_needs(prepared, teacher):
+    with pytest.raises(RecordError, match="holds no hypotheses"):
+        tfkd.batches(prepared["train"], teacher.tokenizer, SequenceKD())
