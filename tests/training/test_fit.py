@@ -41,7 +41,7 @@ def test_compile_and_fit_train_for_several_epochs(model, batches, prepared, teac
     model.compile(keras.optimizers.Adam(1e-2), objective=TRUTH)
     decoder = tfkd.Decoder(model, teacher.tokenizer, GREEDY)
     rate = tfkd.callbacks.ValidationErrorRate(decoder, prepared["valid"])
-    stop = keras.callbacks.EarlyStopping("val_wer", patience=9)
+    stop = keras.callbacks.EarlyStopping("val_wer", mode="min", patience=9)
     history = model.fit(batches(), epochs=4, callbacks=[rate, stop], verbose=0).history
     assert history.keys() == {"loss", "attention_loss", "ctc_loss", "val_wer"}
     assert len(history["loss"]) == 4

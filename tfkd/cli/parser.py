@@ -96,6 +96,7 @@ def _add_training(add: _Add) -> None:
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
     _add_shares(command, "as --train names them")
+    _add_from(command)
     _add_profile(command)
     _add_set(command, " of the recogniser, such as training.seed=2")
 
@@ -159,6 +160,7 @@ def _add_distilling(add: _Add) -> None:
         help="what is learned of the labels, instead of the config's (truth)",
     )
     _add_shares(command, "--transcribed before --labels")
+    _add_from(command)
     _add_profile(command)
     _add_set(command, " of the recogniser, such as training.seed=2")
 
@@ -314,6 +316,11 @@ def _add_profile(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print where the time went, and trace some steps for TensorBoard in OUT",
     )
+
+
+def _add_from(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--from", dest="begin_from", metavar="RUN",
+                         help="begin with the weights of a run, wherever they fit")  # fmt: skip
 
 
 def _add_shares(command: argparse.ArgumentParser, order: str) -> None:

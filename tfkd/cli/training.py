@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _OBJECTIVE = "training.objective.kind"
+_INITIAL = "training.initial.run"
 
 
 def params(options: argparse.Namespace) -> None:
@@ -99,7 +101,7 @@ def _unknown_vocabulary(name: str) -> ConfigError:
 def train(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
-    system = load_system_config(options.config, "teacher", options.set)
+    system = load_system_config(options.config, "teacher", _begun_from(options, options.set))
     _train_on(system, options.train, options)
 
 
@@ -110,8 +112,16 @@ def distill(options: argparse.Namespace) -> None:
     if options.objective:
         refuse_set(options, _OBJECTIVE, "objective")
         overrides.append(f"{_OBJECTIVE}={options.objective}")
-    system = load_system_config(options.config, "student", overrides)
+    system = load_system_config(options.config, "student", _begun_from(options, overrides))
     _train_on(system, [*options.transcribed, *options.labels], options)
+
+
+def _begun_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    """The overrides with what --from says."""
+    if options.begin_from is None:
+        return [*overrides]
+    refuse_set(options, _INITIAL, "from")
+    return [*overrides, f"{_INITIAL}={json.dumps(options.begin_from)}"]
 
 
 def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Namespace) -> None:

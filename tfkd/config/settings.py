@@ -171,6 +171,21 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
+class InitialConfig:
+    """What a training begins from.
+
+    Attributes:
+      run: folder of a run whose weights are taken wherever their shapes allow, and whose units, if
+        the settings of the tokenizer are the same; null begins at random.
+      layers: what a shallower stack takes of a deeper one: evenly spread layers, or the means of
+        neighbours.
+    """
+
+    run: str | None = None
+    layers: Literal["spread", "average"] = "spread"
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Teacher and student are trained by the same code with these settings.
 
@@ -207,6 +222,7 @@ class TrainingConfig:
     xla: bool = False
     schedule: Literal["cosine", "exponential"] = field(default="cosine", metadata=LATER)
     epoch_decay: float = number(0.99, above=0, at_most=1, is_later=True)
+    initial: InitialConfig = field(default_factory=InitialConfig, metadata=LATER)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: AugmentationConfig | None = field(default=None, metadata=LATER)
 

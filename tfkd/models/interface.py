@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -52,6 +53,10 @@ class FrontendLayer(Protocol):
         Args:
           batches: waveform [B, N] float32 and num_samples [B]; some minutes of audio are enough.
         """
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """Its variables: the statistics, for all that it learns."""
 
     def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
         """Standardises by statistics [F] that were measured before."""

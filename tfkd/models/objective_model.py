@@ -81,13 +81,14 @@ class ObjectiveModel(keras.Model):
                     f"compile was given {name}, but a recogniser learns by an objective",
                     remedy=f"call {_OBJECTIVE}",
                 )
-        if objective is not None and not hasattr(type(objective), "loss"):
-            kind = objective.__name__ if isinstance(objective, type) else type(objective).__name__
-            raise TrainingError(f"a {kind} is no objective", remedy=f"for example {_OBJECTIVE}")
         if isinstance(objective, type):
             raise TrainingError(
                 f"the objective is the class {objective.__name__}",
                 remedy=f"give one that is made: {objective.__name__}()",
+            )
+        if objective is not None and not hasattr(objective, "signature"):
+            raise TrainingError(
+                f"a {type(objective).__name__} is no objective", remedy=f"for example {_OBJECTIVE}"
             )
         super().compile(optimizer, jit_compile=jit_compile, **kwargs)
         if not self.optimizer.built:

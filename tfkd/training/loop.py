@@ -39,6 +39,7 @@ from tfkd.training.callbacks import (
 from tfkd.training.checkpoints import Progress, restore_checkpoint, state_of
 from tfkd.training.ctc_lengths import report_unaligned
 from tfkd.training.distribution import Replicas
+from tfkd.training.initial import begin_from, shares_frontend
 from tfkd.training.padding import in_few_shapes
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.training.run_folder import COMPLETE, claim, is_finished
@@ -46,6 +47,7 @@ from tfkd.training.sources import Source, identity_of, sources_of, tokenizer_of
 from tfkd.training.trainable import compile_for
 
 TENSORBOARD = "tensorboard"
+BEGUN_FROM = "begun_from.json"
 _STATISTICS_BATCHES = 40
 _LOG = logging.getLogger("tfkd")
 
@@ -60,6 +62,7 @@ class _Job:
     out: Path
     replicas: Replicas
     profile: Profile | None
+    initial: Run | None
 
     @property
     def training(self) -> TrainingConfig:
@@ -78,6 +81,7 @@ class _Job:
             "config": config_digest(system),
             "train": identity_of(self.sources),
             "valid": self.valid_store.sha256,
+            **({"initial": self.initial.sha256} if self.initial is not None else {}),
         }
 
 
@@ -106,7 +110,8 @@ def train(
     Returns:
       The run; None for a worker other than the chief.
     Raises:
-      CheckpointError: if `out` holds a run of other settings or data (it says which).
+      CheckpointError: if `out` holds a run of other settings or data (it says which), or the run to
+        begin from cannot be read.
       ConfigError: if the settings of several workers are wrong, the shares do not fit the stores,
         XLA cannot compile the products of that precision, or the model is too large for the memory.
       RecordError: if another process trains into `out`, or a record can no longer be read.
@@ -123,8 +128,10 @@ def train(
     out, replicas = Path(out), Replicas(system.training.distribution)
     replicas.check_batch_size(system.training.batch_size)
     sources = sources_of(train_store, system.training, shares)
+    begun_from = system.training.initial.run
+    initial = load_run(begun_from) if begun_from is not None else None
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
-        _train(_Job(system, sources, valid_store, folder, replicas, profile))
+        _train(_Job(system, sources, valid_store, folder, replicas, profile, initial))
     return load_run(out) if replicas.is_chief else None
 
 
@@ -154,7 +161,7 @@ def _train(job: _Job) -> None:
         raise TrainingError("this worker has other settings or data than the chief")
     if replicas.json_from_chief(is_finished(job.out, identity)):
         return
-    tokenizer = tokenizer_of(job.sources, job.system.tokenizer)
+    tokenizer = tokenizer_of(job.sources, job.system.tokenizer, job.initial)
     surveys = [source.survey(tokenizer) for source in job.sources]
     _check_references(job.valid_store)
     without = [{each.utterance_id for each in found.dropped} for found in surveys]
@@ -178,7 +185,7 @@ def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
     if progress == Progress() and training.ctc_weight:
         report_unaligned(job.sources, tokenizer, model, job.out)
     if progress == Progress() and replicas.is_chief:
-        model.frontend.adapt(_audio_of(job.sources))
+        _begin(job, model, tokenizer)
     progress = Progress(**replicas.json_from_chief(asdict(progress)))
     replicas.take_chiefs(state_of(model))
     keeper = KeepProgress(job.out, progress, training.checkpoint_minutes)
@@ -191,6 +198,21 @@ def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
         validation = ValidationErrorRate(decoder, job.valid_store, training.batch_size, replicas)
         _fit(job, model, epochs, validation, keeper)
     return progress
+
+
+def _begin(job: _Job, model: Recogniser, tokenizer: Tokenizer) -> None:
+    """Gives a new model what it is to begin with."""
+    if job.initial is None or not shares_frontend(model, job.initial):
+        model.frontend.adapt(_audio_of(job.sources))
+    if job.initial is not None:
+        taken = begin_from(model, tokenizer, job.initial, job.training.initial.layers)
+        write_json(job.out / BEGUN_FROM, {"run": str(job.initial.directory), **asdict(taken)})
+        _LOG.warning(
+            "%s: begins with %.0f %% of its weights from %s",
+            job.out,
+            100 * taken.share,
+            job.initial.directory,
+        )
 
 
 def _fit(

@@ -18,7 +18,8 @@ from tfkd.storage.locks import locked
 
 COMPLETE = "complete.json"
 _IDENTITY = "identity.json"
-_NAMES = {"config": "settings", "train": "training data", "valid": "validation data"}
+_NAMES = {"config": "settings", "train": "training data", "valid": "validation data",
+          "initial": "weights to begin from"}  # fmt: skip
 
 
 @contextlib.contextmanager

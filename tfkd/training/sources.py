@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tfkd.config import TokenizerConfig, TrainingConfig
+from tfkd.decoding.runs import Run
 from tfkd.errors import ConfigError, TfkdError, TrainingError
 from tfkd.objectives import Objective, Survey, Truth, make_objective, survey
 from tfkd.records import UTTERANCES, Store
@@ -98,9 +99,13 @@ def identity_of(sources: Sequence[Source]) -> str:
     return sha256_of_text("\n".join(rows))
 
 
-def tokenizer_of(sources: Sequence[Source], config: TokenizerConfig) -> Tokenizer:
+def tokenizer_of(
+    sources: Sequence[Source], config: TokenizerConfig, initial: Run | None = None
+) -> Tokenizer:
     """The units that an objective dictates, or new ones, trained on what is to be learned.
 
+    Args:
+      initial: the run that the training begins from; one with the same settings keeps its units.
     Raises:
       TextError: if the texts are too few for the vocabulary.
       TrainingError: if two objectives dictate different units.
@@ -115,6 +120,8 @@ def tokenizer_of(sources: Sequence[Source], config: TokenizerConfig) -> Tokenize
                 remedy="label both with one teacher",
             )
         dictated = dictated or own
+    if dictated is None and initial is not None and initial.system.tokenizer == config:
+        return initial.tokenizer
     return dictated or train_tokenizer(_texts(sources), config)
 
 

@@ -1,0 +1,180 @@
+"""A training that begins from another run takes the weights that fit, and names the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tfkd import cli
+from tfkd.config import InitialConfig, from_dict, to_yaml
+from tfkd.config.settings import ModelConfig
+from tfkd.data.audio_batches import audio_batches
+from tfkd.errors import CheckpointError, TrainingError
+from tfkd.models.recogniser import Recogniser
+from tfkd.text import CharacterTokenizer
+from tfkd.training import loop
+from tfkd.training.initial import begin_from
+from tfkd.training.loop import train
+
+SMALL = {"layers": 4, "units": 6, "conv_units": 5, "time_reduction": 2}
+
+
+def deep_run(teacher, layers: int = 4, **changes):
+    """The teacher's run with a deeper, untrained model of few weights."""
+    settings = {
+        "frontend": {"sample_rate_hz": 8000, "num_mels": 8, "max_hz": 3800.0},
+        "encoder": {**SMALL, "layers": layers, **changes},
+        "attention": {"units": 5},
+        "decoder": {"units": 7, "embedding_units": 3},
+    }
+    model = Recogniser(from_dict(ModelConfig, settings), teacher.tokenizer.vocab_size)
+    return dataclasses.replace(teacher, model=model)
+
+
+def weights_of(model) -> dict[str, np.ndarray]:
+    return {v.path.partition("/")[2]: np.array(v) for v in model.trainable_variables}
+
+
+def layer(weights: dict[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+    prefix = f"encoder/recurrent_{number}/"
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def test_the_same_model_takes_everything(teacher):
+    model = Recogniser(teacher.system.model, teacher.tokenizer.vocab_size)
+    taken = begin_from(model, teacher.tokenizer, teacher)
+    assert (taken.share, taken.anew) == (1.0, ())
+    for found, expected in zip(model.get_weights(), teacher.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("depth", "chosen"), [(2, [0, 3]), (3, [0, 2, 3]), (4, [0, 1, 2, 3])])
+def test_a_shallower_encoder_takes_evenly_spread_layers(teacher, depth, chosen):
+    run, student = deep_run(teacher), deep_run(teacher, depth).model
+    taken = begin_from(student, teacher.tokenizer, run)
+    assert taken.share == 1.0
+    theirs, own = weights_of(run.model), weights_of(student)
+    for number, source in enumerate(chosen):
+        assert layer(own, number).keys() == layer(theirs, source).keys() != set()
+        for name, value in layer(own, number).items():
+            np.testing.assert_array_equal(value, layer(theirs, source)[name])
+
+
+def test_a_shallower_encoder_may_take_means_of_neighbours(teacher):
+    run, student = deep_run(teacher), deep_run(teacher, 2).model
+    begin_from(student, teacher.tokenizer, run, "average")
+    theirs, own = weights_of(run.model), weights_of(student)
+    for name, value in layer(own, 1).items():
+        expected = (layer(theirs, 2)[name] + layer(theirs, 3)[name]) / 2
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for name, value in layer(own, 0).items():
+        first, second = layer(theirs, 0)[name], layer(theirs, 1)[name]
+        # The first layer reads features, the second what the first gives: only some shapes agree.
+        expected = (first + second) / 2 if first.shape == second.shape else first
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_what_does_not_fit_begins_anew_and_is_named(teacher):
+    run, student = deep_run(teacher), deep_run(teacher, units=9).model
+    before = weights_of(student)
+    taken = begin_from(student, teacher.tokenizer, run)
+    after = weights_of(student)
+    assert 0 < taken.share < 1
+    changed = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert not changed & set(taken.anew)
+    assert "decoder/embedding" not in taken.anew
+    assert any(name.startswith("encoder/recurrent_0") for name in taken.anew)
+
+
+def test_weights_of_tokens_follow_their_pieces(teacher):
+    run = deep_run(teacher)
+    own = CharacterTokenizer("zba ")  # z is new to the teacher
+    student = Recogniser(run.model.config, own.vocab_size)
+    before = weights_of(student)
+    taken = begin_from(student, own, run)
+    theirs, after = weights_of(run.model), weights_of(student)
+    for number, piece in enumerate(own.pieces):
+        if piece == "z":
+            expected = before["decoder/embedding"][number], before["decoder/output_bias"][number]
+        else:
+            place = number if number < 4 else teacher.tokenizer.pieces.index(piece)
+            expected = theirs["decoder/embedding"][place], theirs["decoder/output_bias"][place]
+        np.testing.assert_array_equal(after["decoder/embedding"][number], expected[0])
+        assert after["decoder/output_bias"][number] == expected[1]
+    place = teacher.tokenizer.pieces.index("b")
+    np.testing.assert_array_equal(
+        after["decoder/output_kernel"][:, own.pieces.index("b")],
+        theirs["decoder/output_kernel"][:, place],
+    )
+    assert "decoder/embedding" in taken.anew
+
+
+def test_a_model_of_which_nothing_fits_is_refused(teacher):
+    run = deep_run(teacher)
+    run.model.trainable = False
+    with pytest.raises(TrainingError, match="no weight of it fits this model"):
+        begin_from(deep_run(teacher).model, teacher.tokenizer, run)
+
+
+def begun(system, teacher, **settings):
+    initial = InitialConfig(str(teacher.directory), **settings)
+    training = dataclasses.replace(system.training, epochs=1, initial=initial)
+    return dataclasses.replace(system, training=training)
+
+
+def test_a_training_goes_on_from_a_run(teacher, prepared, tiny_system, tmp_path, eagerly):
+    """It begins where the teacher stands, in its units and with its statistics of the features."""
+    system = begun(tiny_system, teacher)
+    training = dataclasses.replace(system.training, learning_rate=1e-6, final_learning_rate=1e-7)
+    system = dataclasses.replace(system, training=training)
+    run = train(system, prepared["test"], prepared["valid"], tmp_path / "run")
+    for found, expected in zip(run.model.get_weights(), teacher.model.get_weights(), strict=True):
+        if found.dtype == np.float32:
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+    about = json.loads((tmp_path / "run" / "begun_from.json").read_text())
+    assert about == {"run": str(teacher.directory), "share": 1.0, "anew": []}
+    identity = json.loads((tmp_path / "run" / "identity.json").read_text())
+    assert identity["initial"] == teacher.sha256
+
+
+def test_other_features_are_measured_anew(teacher, prepared, tiny_system):
+    run = deep_run(teacher)
+    frontend = dataclasses.replace(run.model.config.frontend, hop_ms=20.0)
+    model = Recogniser(
+        dataclasses.replace(run.model.config, frontend=frontend), teacher.tokenizer.vocab_size
+    )
+    model.frontend.adapt(audio_batches(prepared["valid"], 4))
+    before = np.array(model.frontend.mean)
+    assert begin_from(model, teacher.tokenizer, run).share == 1.0
+    np.testing.assert_array_equal(model.frontend.mean, before)
+
+
+def test_the_command_begins_from_a_run(teacher, prepared, tiny_system, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop, "_train", lambda job: seen.append(job))
+    monkeypatch.setattr(loop, "load_run", lambda path: teacher)
+    (tmp_path / "system.yaml").write_text(to_yaml(tiny_system))
+    folders = {split: str(store.directory) for split, store in prepared.items()}
+    options = {
+        "--train": folders["train"],
+        "--valid": folders["valid"],
+        "--out": str(tmp_path / "o"),
+        "--from": "work/teacher",
+    }
+    given = [word for option in options.items() for word in option]
+    cli.main(["train", str(tmp_path / "system.yaml"), *given])
+    (job,) = seen
+    assert job.training.initial == InitialConfig("work/teacher")
+    assert job.identity["initial"] == teacher.sha256
+
+
+def test_a_folder_that_is_no_run_is_refused_before_anything(prepared, tiny_system, tmp_path):
+    initial = InitialConfig(str(tmp_path / "nothing"))
+    training = dataclasses.replace(tiny_system.training, initial=initial)
+    system = dataclasses.replace(tiny_system, training=training)
+    with pytest.raises(CheckpointError, match="nothing: is not a finished run"):
+        train(system, prepared["train"], prepared["valid"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
