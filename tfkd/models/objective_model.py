@@ -97,6 +97,12 @@ class ObjectiveModel(keras.Model):
         self.objective = objective
         self.means = _Means(*objective.losses) if objective is not None else _Means()
 
+    def get_compile_config(self) -> None:
+        """Nothing: objectives are not saved, so a model that is read wants `compile` again."""
+
+    def compile_from_config(self, config: dict) -> None:
+        """Does nothing, for `get_compile_config` keeps nothing."""
+
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains on batches, as `keras.Model.fit` does; `validation_data` has no use here.
 
@@ -123,7 +129,7 @@ class ObjectiveModel(keras.Model):
         self._fields = tuple(
             name for name, each in spec.items() if getattr(each, "dtype", None) != tf.string
         )
-        return super().fit(x, *args, **kwargs)
+        return super().fit(x, *args, **{"shuffle": False, **kwargs})
 
     @property
     def metrics(self) -> list[keras.Metric]:

@@ -85,10 +85,26 @@ def shares_frontend(model: Recogniser, run: Run) -> bool:
 
 
 def _by_path(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
-    """Variables by their path below the model, whose own name may differ."""
+    """Variables by their path below the model, whose own name may differ.
+
+    Keras numbers layers without a name, such as conv1d_40, through the whole process; such numbers
+    are left out. Layers of a stack are numbered from 0, which Keras never gives.
+    """
+    paths = [variable.path.split("/")[1:] for variable in variables]
+    stacks = {
+        (*parts[:place], match[1])
+        for parts in paths
+        for place, part in enumerate(parts)
+        if (match := _NUMBERED.fullmatch(part)) and match[2] == "0"
+    }
     found: dict[str, keras.Variable] = {}
-    for variable in variables:
-        path = variable.path.partition("/")[2]
+    for parts, variable in zip(paths, variables):
+        path = "/".join(
+            match[1]
+            if (match := _NUMBERED.fullmatch(part)) and (*parts[:place], match[1]) not in stacks
+            else part
+            for place, part in enumerate(parts)
+        )
         while path in found:  # Layers of one name keep their order.
             path += "'"
         found[path] = variable
