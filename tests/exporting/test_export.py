@@ -224,7 +224,8 @@ def test_the_file_alone_says_nothing_of_what_is_no_speech(exports, keras_says, f
     for kind, spoil in INAUDIBLE.items():
         found = runner(waveform=spoil(speech).astype(np.float32)[None])
         assert found["num_tokens"].tolist() == [[0, 0]], kind
-        assert (found["score"] < -1e8).all(), kind
+        # In float16 nothing is lower than -65504.
+        assert (found["score"] < -1e4).all(), kind
 
 
 def test_the_savedmodel_says_nothing_of_what_is_no_speech(exports, keras_says):

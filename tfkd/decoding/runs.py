@@ -40,7 +40,7 @@ class Word:
     Attributes:
       text: the word.
       start: second of the recording at which its first token was heard most.
-      end: second at which the encoding of its last token ends.
+      end: second at which the encoding of its last token ends, or the next word begins.
       confidence: probability of its tokens given what comes before them, 0 to 1.
     """
 
@@ -179,12 +179,14 @@ class Run:
         return self.decoder()
 
     def _words(self, hypothesis: Hypothesis) -> Iterator[Word]:
-        spans = word_spans(hypothesis.token_ids, self.tokenizer.pieces)
-        for text, first, last in spans:
+        seconds = hypothesis.token_seconds
+        spans = list(word_spans(hypothesis.token_ids, self.tokenizer.pieces))
+        starts = [seconds[first] for _, first, _ in spans]
+        for (text, first, last), following in zip(spans, [*starts[1:], math.inf], strict=True):
             yield Word(
                 text=text,
-                start=hypothesis.token_seconds[first],
-                end=hypothesis.token_seconds[last] + self.model.frame_seconds,
+                start=seconds[first],
+                end=max(seconds[first], min(seconds[last] + self.model.frame_seconds, following)),
                 confidence=math.exp(sum(hypothesis.token_log_probs[first : last + 1])),
             )
 
