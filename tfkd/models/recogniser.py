@@ -84,7 +84,8 @@ class Recogniser(ObjectiveModel):
         self, waveform: tf.Tensor, num_samples: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps waveform [B, N] and num_samples [B] to encoded [B, S, D] and its lengths [B]."""
-        features, num_frames = self.frontend(waveform, num_samples)
+        # numpy counts in int64 where it is not told otherwise.
+        features, num_frames = self.frontend(waveform, tf.cast(num_samples, tf.int32))
         features = self.spec_augment(features, num_frames, training=training)
         encoded, encoded_lengths = self.encoder(features, num_frames, training=training)
         return tf.cast(encoded, tf.float32), encoded_lengths
