@@ -42,7 +42,7 @@ class Recogniser(ObjectiveModel):
     >>> waveform, num_samples = np.zeros((1, 16000), "float32"), np.array([16000], "int32")
     >>> encoded, encoded_lengths = model.encode(waveform, num_samples)
     >>> encoded.shape.as_list(), encoded_lengths.numpy().tolist()
-    ([1, 25, 144], [25])
+    ([1, 26, 144], [25])
     """
 
     def __init__(
