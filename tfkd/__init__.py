@@ -19,12 +19,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfkd import beam_search, objectives
+    from tfkd import beam_search, config, objectives
     from tfkd.config import load_run_config, load_system_config
     from tfkd.data.audio_batches import audio_batches
     from tfkd.data.preparation import prepare
     from tfkd.decoding.decoder import Decoder
-    from tfkd.decoding.runs import Run, load_run
+    from tfkd.decoding.runs import Run, load_run, save_run
     from tfkd.device.recogniser import DeviceRecogniser
     from tfkd.distillation.labelling import label
     from tfkd.errors import TfkdError
@@ -52,6 +52,7 @@ _HOMES = {
     "batches": "tfkd.training.batches",
     "beam_search": "tfkd",
     "callbacks": "tfkd.training",
+    "config": "tfkd",
     "evaluate": "tfkd.evaluation.evaluate",
     "export": "tfkd.exporting.export",
     "label": "tfkd.distillation.labelling",
@@ -62,10 +63,11 @@ _HOMES = {
     "open_model": "tfkd.evaluation.models",
     "open_store": "tfkd.records",
     "prepare": "tfkd.data.preparation",
+    "save_run": "tfkd.decoding.runs",
     "score": "tfkd.metrics",
     "train": "tfkd.training.loop",
 }
-_MODULES = {"beam_search", "callbacks", "objectives"}
+_MODULES = {"beam_search", "callbacks", "config", "objectives"}
 
 __all__ = [
     "Decoder",
@@ -79,6 +81,7 @@ __all__ = [
     "batches",
     "beam_search",
     "callbacks",
+    "config",
     "evaluate",
     "export",
     "label",
@@ -89,6 +92,7 @@ __all__ = [
     "open_model",
     "open_store",
     "prepare",
+    "save_run",
     "score",
     "train",
 ]

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.audio.reading import read_audio
-from tfkd.config import DecodingConfig, SystemConfig, from_dict, to_yaml, with_overrides
+from tfkd.config import (
+    DecodingConfig,
+    SystemConfig,
+    TrainingConfig,
+    from_dict,
+    to_yaml,
+    with_overrides,
+)
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.data.audio_batches import spread_over_lengths
 from tfkd.data.preparation import preparation_for, utterance_store
@@ -207,6 +214,27 @@ def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer
     """Writes what the weights need beside them: the resolved config and the tokenizer."""
     write_text(directory / CONFIG, to_yaml(system))
     tokenizer.save(directory)
+
+
+def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> Run:
+    """Keeps a recogniser that `model.fit` trained as a run, which all of tfkd reads.
+
+    Args:
+      model: compiled with the objective that it has learned.
+      directory: folder of the run; files of an earlier one are overwritten.
+
+    >>> run = tfkd.load_run("work/teacher")
+    >>> tfkd.save_run(run.model, run.tokenizer, "work/copy").transcribe("order.wav").text
+    'se'
+    """
+    directory = Path(directory)
+    # Whether the CTC head was trained decides whether it joins the search.
+    ctc_weight = getattr(model.objective, "ctc_weight", 0.0)
+    system = SystemConfig(model=model.config, training=TrainingConfig(ctc_weight=ctc_weight))
+    directory.mkdir(parents=True, exist_ok=True)
+    save_description(directory, system, tokenizer)
+    save_model(model, directory / MODEL)
+    return load_run(directory)
 
 
 def keep_parity_sample(directory: Path, valid_store: Store) -> None:
