@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from tfkd.models.whisper.tokens import (
 )
 from tfkd.models.whisper.weights import fill
 from tfkd.storage.files import sha256
+from tfkd.storage.json_files import parse_json
 
 _LOG = logging.getLogger("tfkd")
 # OpenAI's vocabularies are multilingual from this size on.
@@ -187,7 +187,7 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
             }
             return _byte_level(vocabulary)
         if (folder / "vocabulary.json").is_file():
-            names = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+            names = parse_json((folder / "vocabulary.json").read_bytes())
             return _byte_level({name: i for i, name in enumerate(names)})
         if (folder / "vocabulary.txt").is_file():
             text = (folder / "vocabulary.txt").read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from tfkd.errors import CheckpointError
 from tfkd.models.whisper.sizes import WhisperSizes
 from tfkd.models.whisper.weights import Tensors
+from tfkd.storage.json_files import read_json_object
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -96,10 +96,4 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       CheckpointError: if the file is missing or holds anything else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot be read as JSON ({error})", path=path) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("holds no JSON object", path=path)
-    return value
+    return read_json_object(path, remedy="copy the folder again", error=CheckpointError)
