@@ -1,4 +1,4 @@
-"""Normalisation of transcripts, and tokenizers behind one small interface."""
+"""Tokenizers of characters and of subwords, behind one small interface."""
 
 from __future__ import annotations
 
