@@ -30,6 +30,11 @@ def test_a_public_name_is_loaded_and_documented(name):
     assert name in dir(tfkd)
 
 
+@pytest.mark.parametrize("name", sorted({*PUBLIC} - {"TfkdError"}))
+def test_a_public_name_has_an_example(name):
+    assert ">>> " in getattr(tfkd, name).__doc__
+
+
 def test_type_checkers_see_the_names_that_are_there():
     tree = ast.parse(Path(tfkd.__file__).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))

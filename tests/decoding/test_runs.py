@@ -7,8 +7,9 @@ import pytest
 import soundfile
 
 from tfkd.decoding.results import word_spans
-from tfkd.decoding.runs import run_files
+from tfkd.decoding.runs import Run, run_files
 from tfkd.errors import AudioError, TfkdError
+from tfkd.records import Hypothesis
 
 
 def test_a_recording_becomes_words_in_its_order(teacher, tiny_corpus):
@@ -27,6 +28,13 @@ def test_a_recording_becomes_words_in_its_order(teacher, tiny_corpus):
     product = np.prod([word.confidence for word in transcript.words])
     assert np.exp(best.log_prob) <= product * (1 + 1e-6)
     assert all(0 < word.confidence <= 1 for word in transcript.words)
+
+
+def test_a_hypothesis_without_words_has_none(teacher, tiny_corpus, monkeypatch):
+    eos = teacher.tokenizer.eos_id
+    nothing = Hypothesis("", (eos,), -0.1, token_log_probs=(-0.1,), token_seconds=(0.0,))
+    monkeypatch.setattr(Run, "decode", lambda self, waveforms: [(nothing,)])
+    assert teacher.transcribe(tiny_corpus / "test-01.wav").words == ()
 
 
 def test_waveforms_of_any_length_are_decoded_together_as_alone(teacher, tiny_corpus):

@@ -3,6 +3,18 @@
 Read `interface` for arguments and results, `search` for the loop, `constraints` and `ranking` for
 the rules that steer it, `hypotheses` for the sets that it moves, `backpointers` for the way back
 from an end to its tokens.
+
+Example:
+    >>> import tensorflow as tf
+    >>> log_probs = tf.math.log([[0.0, 0.0, 0.0, 0.4, 0.6], [0.0, 0.0, 0.0, 0.7, 0.3]])
+    >>> result = beam_search(
+    ...     lambda token_ids, state: (tf.gather(log_probs, state), tf.minimum(state + 1, 1)),
+    ...     tf.zeros([1], tf.int32),
+    ...     batch_size=1, beam_width=4, num_hypotheses=2, max_tokens=3,
+    ...     sos_id=2, eos_id=3, pad_id=0,
+    ... )
+    >>> result.token_ids.numpy().tolist()
+    [[[4, 3, 0], [3, 0, 0]]]
 """
 
 from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn

@@ -5,6 +5,11 @@ A *system* config describes one recogniser and its training (`tokenizer`, `model
 An unknown key is an error that names the nearest valid one.
 
 Read `settings` for what there is, `checks` for what is allowed, `reading` for files and overrides.
+
+Example:
+    >>> student = load_system_config("configs/digits.yaml", "student")
+    >>> with_overrides(student, ["training.epochs=3"]).training.epochs
+    3
 """
 
 from tfkd.config.augmentation import (

@@ -42,6 +42,9 @@ def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> R
     """Reads a run config and applies `key.path=value` overrides, whose values are YAML.
 
     Where a role names a YAML file, relative to the config, that file describes the system.
+
+    >>> load_run_config("configs/digits.yaml", ["labels.num_hypotheses=2"]).labels.num_hypotheses
+    2
     """
     return from_dict(RunConfig, apply_overrides(_read_config(path), overrides), path=path)
 
@@ -64,6 +67,9 @@ def load_system_config(
 
     Args:
       overrides: `key.path=value` settings of that system to change, whose values are YAML.
+
+    >>> load_system_config("configs/digits.yaml", "student").training.objective.kind
+    'seq_kd'
     """
     systems = load_system_configs(path)
     if _is_run(read_yaml(path)) and role not in systems:

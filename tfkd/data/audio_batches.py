@@ -34,6 +34,10 @@ def audio_batches(
     Returns:
       Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32,
       text [B] string, has_text [B] bool and shard [B] int32, the number of their shard.
+
+    >>> batches = tfkd.audio_batches(tfkd.open_store("work/data/test"), 2)
+    >>> next(iter(batches))["num_samples"].shape
+    TensorShape([2])
     """
     paths = store.shard_paths
     numbers = range(len(paths)) if shards is None else shards

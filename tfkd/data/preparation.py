@@ -76,6 +76,10 @@ def prepare(
       ManifestError: if the corpus cannot be read, or a larger share of it than
         `config.max_rejected_share` is unusable.
       RecordError: if `out` holds another store, or cannot be written.
+
+    >>> _ = open("orders.jsonl", "w").write('{"audio": "order.wav", "text": "se"}')
+    >>> tfkd.prepare("orders.jsonl", "work/orders", tfkd.config.PrepareConfig()).records
+    1
     """
     return prepare_corpus(read_corpus(source, corpus_format), source, out, config)
 

@@ -51,6 +51,12 @@ class Decoder:
     Raises:
       ConfigError: if CTC is to join and the model has no CTC head.
       LanguageModelError: if the language model cannot be read, or is of other units.
+
+    >>> run = tfkd.load_run("work/teacher")
+    >>> decoder = tfkd.Decoder(run.model, run.tokenizer, tfkd.config.DecodingConfig(beam_width=2))
+    >>> batch = next(iter(tfkd.audio_batches(tfkd.open_store("work/data/test"), 2)))
+    >>> decoder.decode(batch["waveform"], batch["num_samples"]).log_prob.shape[0]
+    2
     """
 
     def __init__(

@@ -189,7 +189,8 @@ class Run:
         seconds = hypothesis.token_seconds
         spans = list(word_spans(hypothesis.token_ids, self.tokenizer.pieces))
         starts = [seconds[first] for _, first, _ in spans]
-        for (text, first, last), following in zip(spans, [*starts[1:], math.inf], strict=True):
+        followings = [*starts, math.inf][1:]
+        for (text, first, last), following in zip(spans, followings, strict=True):
             yield Word(
                 text=text,
                 start=seconds[first],
@@ -252,6 +253,9 @@ def load_run(directory: str | Path) -> Run:
 
     Raises:
       CheckpointError: if the folder is not a run, or a file in it is missing or damaged.
+
+    >>> tfkd.load_run("work/teacher").sample_rate_hz
+    8000
     """
     directory = Path(directory)
     for name in (CONFIG, MODEL):

@@ -54,6 +54,10 @@ def label(
     Raises:
       ConfigError: if the settings ask for a search that the teacher cannot do.
       RecordError: if `out` holds labels of another teacher, data or settings.
+
+    >>> run, store = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/test")
+    >>> tfkd.label(run, store, "work/labels-of-test", tfkd.config.LabelConfig()).records
+    6
     """
     return label_store(ShardLabeller(teacher, store, config), out)
 

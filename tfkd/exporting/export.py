@@ -62,6 +62,12 @@ def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store)
     Raises:
       ExportError: if a form cannot be converted, or fails its gate.
       RecordError: if another process exports into `out`.
+
+    >>> settings = tfkd.config.ExportConfig(formats=("savedmodel",))
+    >>> run, valid = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")
+    >>> (report,) = tfkd.export(run, "work/saved", settings, valid)
+    >>> report.path
+    'savedmodel'
     """
     out = Path(out)
     with locked(out):

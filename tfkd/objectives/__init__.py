@@ -9,6 +9,10 @@ Read `objective` for the interface; each objective is one file and names its pap
 | `seq_inter` | SequenceInterpolation | those of the k best that are nearest to the transcript |
 | `word_kd` | WordKD | the teacher's posteriors at each step of its k best |
 | `mixture` | Mixture | several of these, each with a share |
+
+Example:
+    >>> SequenceKD(num_hypotheses=4).losses[0]
+    'loss'
 """
 
 from tfkd.objectives.from_config import make_objective

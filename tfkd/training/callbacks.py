@@ -1,4 +1,10 @@
-"""What happens beside the steps of a training: checks, checkpoints, error rates, curves."""
+"""What happens beside the steps of a training: checks, checkpoints, error rates, curves.
+
+Example:
+    >>> run, valid = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")
+    >>> tfkd.callbacks.ValidationErrorRate(run.decoder(), valid).model is None
+    True
+"""
 
 from __future__ import annotations
 
