@@ -343,7 +343,7 @@ def _pickle(folder):
     ("damage", "message"),
     [
         (_cut("model.safetensors"), "is no readable safetensors file"),
-        (_cut("config.json"), "config.json: cannot be read as JSON"),
+        (_cut("config.json"), "config.json: is not JSON"),
         (_cut("tokenizer.json"), "its vocabulary is damaged"),
         (_json("config.json", model_type="bert"), "model_type is 'bert', not whisper"),
         (_json("config.json", d_model=None), "a size is missing or no number"),

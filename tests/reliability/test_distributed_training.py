@@ -67,7 +67,7 @@ import json, sys
 import tensorflow as tf
 from tfkd.config import SpecAugmentConfig, SystemConfig, from_dict
 from tfkd.training.distribution import Replicas
-from tfkd.models.frontend.log_mel import SpecAugment
+from tfkd.models.spec_augment import SpecAugment
 from tfkd.layers.dropout import Dropout
 from tfkd.training.profiling import Profile
 from tfkd.records import open_store

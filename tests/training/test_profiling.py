@@ -140,10 +140,12 @@ def test_a_report_names_all_parts():
 @pytest.fixture
 def command(tmp_path, tiny_settings, prepared) -> list[str]:
     """`tfkd train --profile` of two quick epochs."""
-    tiny_settings["model"]["ctc"] = False
-    tiny_settings["training"] |= {"epochs": 2, "ctc_weight": 0.0}
+    settings = tiny_settings | {
+        "model": {**tiny_settings["model"], "ctc": False},
+        "training": {**tiny_settings["training"], "epochs": 2, "ctc_weight": 0.0},
+    }
     config = tmp_path / "system.yaml"
-    config.write_text(yaml.safe_dump(tiny_settings))
+    config.write_text(yaml.safe_dump(settings))
     stores = [str(prepared[split].directory) for split in ("train", "valid")]
     return ["train", str(config), "--train", stores[0], "--valid", stores[1],
             "--out", str(tmp_path / "run"), "--profile"]  # fmt: skip
