@@ -82,7 +82,8 @@ def script(name: str, *arguments: object) -> str:
 @pytest.mark.slow
 def test_the_scripts_lead_from_real_audio_to_a_device(digits, tiny_settings, tmp_path):
     """Each with what the one before it wrote; the teacher learns enough to end its hypotheses."""
-    settings = copy.deepcopy(tiny_settings) | {"tokenizer": {"alphabet": " abcdefghijklmnopqrstuvwxyz"}}
+    settings = copy.deepcopy(tiny_settings)
+    settings["tokenizer"] = {"alphabet": " abcdefghijklmnopqrstuvwxyz"}
     settings["model"]["frontend"]["sample_rate_hz"] = 16000
     settings["training"] |= {"epochs": 1, "objective": {"kind": "seq_kd", "num_hypotheses": 2}}
     run = {"work_dir": "work", "teacher": settings, "student": settings}

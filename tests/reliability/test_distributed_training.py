@@ -253,8 +253,8 @@ def test_workers_that_are_killed_and_started_again_train_as_one(trainers, refere
         # The chief is worker 0; the first victim is the other.
         victim = (number + 1) % WORKERS
         processes = trainers.start_workers(victim, step)
-        processes[victim].communicate(timeout=LONGEST_SECONDS)
-        assert processes[victim].returncode == -signal.SIGKILL
+        _, errors = processes[victim].communicate(timeout=LONGEST_SECONDS)
+        assert processes[victim].returncode == -signal.SIGKILL, errors
         survivor = processes[1 - victim]
         _, errors = survivor.communicate(timeout=LONGEST_SECONDS)
         assert survivor.returncode == 1, errors

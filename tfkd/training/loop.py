@@ -126,6 +126,8 @@ def train(
     """
     check_system(system)
     out, replicas = Path(out), Replicas(system.training.distribution)
+    if system.training.distribution == "multi_worker":
+        _check_size(system)
     replicas.check_batch_size(system.training.batch_size)
     sources = sources_of(train_store, system.training, shares)
     begun_from = system.training.initial.run
@@ -141,6 +143,12 @@ def check_system(system: SystemConfig) -> None:
     Where the training text decides the size of the vocabulary, it counts as empty here.
     """
     check_products(system.training)
+    # Workers can join before TensorFlow's first operation alone; they are checked once they have.
+    if system.training.distribution != "multi_worker":
+        _check_size(system)
+
+
+def _check_size(system: SystemConfig) -> None:
     size = vocab_size_of(system.tokenizer) or FIRST_PIECE_ID
     check_trainable(lambda: Recogniser(system.model, size))
 
