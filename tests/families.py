@@ -7,36 +7,24 @@ import dataclasses
 import numpy as np
 from helpers import VOCAB_SIZE, randomise
 
-from tfkd.config import (
-    AttentionConfig,
-    Conv2dRecurrentConfig,
-    ConvolutionalDecoderConfig,
-    ConvolutionalEncoderConfig,
-    DecoderConfig,
-    EncoderConfig,
-    FrontendConfig,
-    ModelConfig,
-    NoDecoderConfig,
-    SpecAugmentConfig,
-    StftConfig,
-    TransformerDecoderConfig,
-    TransformerEncoderConfig,
-)
+from tfkd import config
 from tfkd.models.recogniser import Recogniser
 
-_MEL = FrontendConfig(sample_rate_hz=8000, num_mels=8, max_hz=4000.0)
-_RECURRENT = EncoderConfig(time_reduction=4, conv_units=7, layers=1, units=5)
-_CONV2D = Conv2dRecurrentConfig(
+_MEL = config.FrontendConfig(sample_rate_hz=8000, num_mels=8, max_hz=4000.0)
+_RECURRENT = config.EncoderConfig(time_reduction=4, conv_units=7, layers=1, units=5)
+_CONV2D = config.Conv2dRecurrentConfig(
     convolutions=2, filters=3, kernel_frames=5, kernel_bins=8, layers=2, units=5
 )
-_PLAIN = ModelConfig(
+_PLAIN = config.ModelConfig(
     frontend=_MEL,
-    spec_augment=SpecAugmentConfig(max_frequency_width=2),
+    spec_augment=config.SpecAugmentConfig(max_frequency_width=2),
     encoder=_RECURRENT,
-    attention=AttentionConfig(kind="location", units=6, location_filters=8, location_width=5),
+    attention=config.AttentionConfig(
+        kind="location", units=6, location_filters=8, location_width=5
+    ),
     ctc=False,
 )
-_CONFORMER = TransformerEncoderConfig(
+_CONFORMER = config.TransformerEncoderConfig(
     conv_units=7,
     layers=2,
     units=8,
@@ -45,15 +33,15 @@ _CONFORMER = TransformerEncoderConfig(
     convolution_width=5,
     dropout=0.0,
 )
-_TRANSFORMER = TransformerDecoderConfig(
+_TRANSFORMER = config.TransformerDecoderConfig(
     layers=2, units=8, heads=2, feed_forward_units=12, dropout=0.0
 )
-_RNN = DecoderConfig(cell="gru", units=9, embedding_units=4)
+_RNN = config.DecoderConfig(cell="gru", units=9, embedding_units=4)
 
-FAMILIES: dict[str, ModelConfig] = {
+FAMILIES: dict[str, config.ModelConfig] = {
     "paper": dataclasses.replace(
         _PLAIN,
-        frontend=StftConfig(sample_rate_hz=8000),
+        frontend=config.StftConfig(sample_rate_hz=8000),
         encoder=_CONV2D,
         decoder=dataclasses.replace(_RNN, layers=2, input_feeding=False, teacher_forcing_rate=0.4),
     ),
@@ -65,7 +53,7 @@ FAMILIES: dict[str, ModelConfig] = {
     ),
     "concatenated": dataclasses.replace(
         _PLAIN,
-        frontend=StftConfig(sample_rate_hz=8000, window_ms=32.0, log=False),
+        frontend=config.StftConfig(sample_rate_hz=8000, window_ms=32.0, log=False),
         encoder=dataclasses.replace(_CONV2D, cell="lstm", directions="concatenated"),
         decoder=_RNN,
     ),
@@ -77,17 +65,19 @@ FAMILIES: dict[str, ModelConfig] = {
     ),
     "convolutional": dataclasses.replace(
         _PLAIN,
-        encoder=ConvolutionalEncoderConfig(conv_units=7, layers=2, units=8, width=3, dropout=0.0),
-        decoder=ConvolutionalDecoderConfig(layers=2, units=6, width=3, dropout=0.0),
+        encoder=config.ConvolutionalEncoderConfig(
+            conv_units=7, layers=2, units=8, width=3, dropout=0.0
+        ),
+        decoder=config.ConvolutionalDecoderConfig(layers=2, units=6, width=3, dropout=0.0),
     ),
     "ctc": dataclasses.replace(
         _PLAIN,
         encoder=dataclasses.replace(_RECURRENT, time_reduction=2),
-        decoder=NoDecoderConfig(),
+        decoder=config.NoDecoderConfig(),
         ctc=True,
     ),
 }
-WITH_DECODER = [name for name, config in FAMILIES.items() if config.decoder.kind != "none"]
+WITH_DECODER = [name for name, family in FAMILIES.items() if family.decoder.kind != "none"]
 
 
 def family_model(name: str, seed: int = 0, gain: float = 2.0) -> Recogniser:

@@ -16,7 +16,7 @@ from helpers import tiny_config, tiny_model, tokenizer
 
 from tfkd import cli
 from tfkd.config import ExportConfig, FusionConfig
-from tfkd.config.settings import ExportFormat
+from tfkd.config.export import ExportFormat
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded

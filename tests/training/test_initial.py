@@ -10,7 +10,7 @@ import pytest
 
 from tfkd import cli
 from tfkd.config import InitialConfig, from_dict, to_yaml
-from tfkd.config.settings import ModelConfig
+from tfkd.config.model import ModelConfig
 from tfkd.data.audio_batches import audio_batches
 from tfkd.errors import CheckpointError, TrainingError
 from tfkd.models.recogniser import Recogniser

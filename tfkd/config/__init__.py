@@ -4,7 +4,9 @@ A *system* config describes one recogniser and its training (`tokenizer`, `model
 `decoding`). A *run* config describes the whole job and holds two systems, `teacher` and `student`.
 An unknown key is an error that names the nearest valid one.
 
-Read `settings` for what there is, `checks` for what is allowed, `reading` for files and overrides.
+Each topic has its file (`preparation`, `model`, `training`, `objective`, `decoding`, ...); `job`
+holds a system and a run. `checks` says which settings go together; `reading` reads files and
+overrides.
 
 Example:
     >>> student = load_system_config("configs/digits.yaml", "student")
@@ -22,6 +24,15 @@ from tfkd.config.augmentation import (
     Sound,
 )
 from tfkd.config.checks import check_labelling, validate
+from tfkd.config.decoding import DecodingConfig, FusionConfig, SearchControls
+from tfkd.config.export import ExportConfig
+from tfkd.config.job import CorporaConfig, RunConfig, SweepConfig, SystemConfig
+from tfkd.config.labelling import LabelConfig, WhisperConfig
+from tfkd.config.language_model import (
+    LanguageModelConfig,
+    LanguageModelTrainingConfig,
+    RecurrentConfig,
+)
 from tfkd.config.model import (
     AttentionConfig,
     Conv2dRecurrentConfig,
@@ -37,6 +48,8 @@ from tfkd.config.model import (
     TransformerDecoderConfig,
     TransformerEncoderConfig,
 )
+from tfkd.config.objective import FilterConfig, ObjectiveConfig
+from tfkd.config.preparation import ENGLISH_ALPHABET, PrepareConfig, TextConfig, TokenizerConfig
 from tfkd.config.reading import (
     apply_overrides,
     config_digest,
@@ -50,29 +63,7 @@ from tfkd.config.reading import (
     to_yaml,
     with_overrides,
 )
-from tfkd.config.settings import (
-    ENGLISH_ALPHABET,
-    CorporaConfig,
-    DecodingConfig,
-    ExportConfig,
-    FilterConfig,
-    FusionConfig,
-    InitialConfig,
-    LabelConfig,
-    LanguageModelConfig,
-    LanguageModelTrainingConfig,
-    ObjectiveConfig,
-    PrepareConfig,
-    RecurrentConfig,
-    RunConfig,
-    SearchControls,
-    SweepConfig,
-    SystemConfig,
-    TextConfig,
-    TokenizerConfig,
-    TrainingConfig,
-    WhisperConfig,
-)
+from tfkd.config.training import InitialConfig, TrainingConfig
 
 __all__ = [
     "ENGLISH_ALPHABET",

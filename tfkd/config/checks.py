@@ -7,6 +7,10 @@ from typing import Any, NoReturn
 
 from tfkd.config.augmentation import NoiseConfig, NonSpeechConfig
 from tfkd.config.bounds import faults
+from tfkd.config.decoding import DecodingConfig, FusionConfig
+from tfkd.config.export import ExportConfig
+from tfkd.config.job import CorporaConfig, RunConfig, SystemConfig
+from tfkd.config.labelling import LabelConfig
 from tfkd.config.model import (
     ConvolutionalDecoderConfig,
     ConvolutionalEncoderConfig,
@@ -16,20 +20,9 @@ from tfkd.config.model import (
     TransformerDecoderConfig,
     TransformerEncoderConfig,
 )
-from tfkd.config.settings import (
-    CorporaConfig,
-    DecodingConfig,
-    ExportConfig,
-    FilterConfig,
-    FusionConfig,
-    LabelConfig,
-    ObjectiveConfig,
-    PrepareConfig,
-    RunConfig,
-    SystemConfig,
-    TokenizerConfig,
-    TrainingConfig,
-)
+from tfkd.config.objective import FilterConfig, ObjectiveConfig
+from tfkd.config.preparation import PrepareConfig, TokenizerConfig
+from tfkd.config.training import TrainingConfig
 from tfkd.errors import ConfigError
 
 # FLAC writes rates above this in tens of hertz (RFC 9639, 9.1.2).

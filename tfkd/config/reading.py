@@ -26,7 +26,9 @@ import yaml
 
 from tfkd.config.bounds import default_of, is_later
 from tfkd.config.checks import validate
-from tfkd.config.settings import ObjectiveConfig, PrepareConfig, RunConfig, SystemConfig
+from tfkd.config.job import RunConfig, SystemConfig
+from tfkd.config.objective import ObjectiveConfig
+from tfkd.config.preparation import PrepareConfig
 from tfkd.config.strict_yaml import parse_yaml, read_yaml
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.storage.files import sha256_of_text

@@ -1,7 +1,7 @@
 """The table of export forms: everything that differs between them stands in a row of it.
 
 To add a form, write a module with its `write`, `open` and `owns`, add its row here and its name to
-`tfkd.config.settings.ExportFormat`; export, parity gate, evaluation, `tfkd run` and the command
+`tfkd.config.export.ExportFormat`; export, parity gate, evaluation, `tfkd run` and the command
 line need no change.
 """
 

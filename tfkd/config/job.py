@@ -1,0 +1,109 @@
+"""One recogniser, and the whole job of `tfkd run` and `tfkd sweep`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tfkd.config.bounds import number
+from tfkd.config.decoding import DecodingConfig
+from tfkd.config.export import ExportConfig
+from tfkd.config.labelling import LabelConfig
+from tfkd.config.model import ModelConfig
+from tfkd.config.preparation import PrepareConfig, TokenizerConfig
+from tfkd.config.training import TrainingConfig
+
+Baseline = Literal["transcribed", "all"]
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """One recogniser: its units, its model, its training and how it decodes."""
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+@dataclass(frozen=True)
+class CorporaConfig:
+    """The corpora of a run: manifests, folders or trees, relative to `data_dir`.
+
+    Attributes:
+      train: one or several corpora with transcripts; an empty list where the teacher is not
+        trained here.
+      valid: corpus with transcripts for early stopping.
+      test: corpus with transcripts to measure by.
+      untranscribed: one or several corpora that the teacher labels and the student learns from.
+        Transcripts that they hold are learned from nowhere but in the baseline "all"; the others
+        are measured by them.
+      transcribed_share: share of the transcripts of `train` that are used; the other utterances
+        count as untranscribed. Which ones depends on their ids alone.
+    """
+
+    train: tuple[str, ...] = ("train.jsonl",)
+    valid: str = "valid.jsonl"
+    test: str = "test.jsonl"
+    untranscribed: tuple[str, ...] = ()
+    transcribed_share: float = number(1.0, above=0, at_most=1)
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A grid of students, for `tfkd sweep`; see `tfkd.pipeline.sweep`.
+
+    Attributes:
+      grid: mappings of a setting (`student.…`, `labels.…`, `generation` or `variant`) to the values
+        to try, in every combination; the students of all mappings make one table.
+      variants: settings that change together, such as those of a size, by a name for `variant`.
+      baseline: settings of the student with which the others of its variant are compared.
+      seeds: each student is trained once with each of these.
+    """
+
+    grid: tuple[dict[str, tuple[Any, ...]], ...] = ()
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    baseline: dict[str, Any] = field(
+        default_factory=lambda: {"student.training.objective.kind": "truth"}
+    )
+    seeds: tuple[int, ...] = number((0,), at_least=0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole job, for `tfkd run` and `tfkd sweep`.
+
+    Attributes:
+      teacher: a system to train, or one that there is: the folder of a run, or whatever
+        `tfkd label` takes for a teacher. Each system may stand in a YAML file of its own, named
+        relative to the config.
+      baselines: students that learn from transcripts instead of labels: "transcribed" from those
+        that the teacher learned from, "all" from those of the untranscribed corpora, too.
+      generations: how often a teacher labels and a student learns; from the second on, the teacher
+        is `next_teacher`, or the student before.
+      next_teacher: a system that is trained on the labels of the generation before, such as a
+        larger student with more noise; null for the student itself.
+    """
+
+    work_dir: str = "work"
+    data_dir: str = "data"
+    corpora: CorporaConfig = field(default_factory=CorporaConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    teacher: SystemConfig | str = field(default_factory=SystemConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    student: SystemConfig = field(default_factory=SystemConfig)
+    baselines: tuple[Baseline, ...] = ("transcribed",)
+    generations: int = number(1, at_least=1)
+    next_teacher: SystemConfig | None = None
+    export: ExportConfig = field(default_factory=ExportConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+
+    @property
+    def systems(self) -> dict[str, SystemConfig]:
+        """The systems that are trained, by role."""
+        named = {
+            "teacher": self.teacher,
+            "student": self.student,
+            "next_teacher": self.next_teacher,
+        }
+        return {role: each for role, each in named.items() if isinstance(each, SystemConfig)}
