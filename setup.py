@@ -33,6 +33,7 @@ setup(
         "rapidfuzz>=3.9,<4",
         "soundfile>=0.12,<1",
         "google-crc32c>=1.5,<2",
+        "grpcio>=1.50,<2",
         "PyYAML>=6,<7",
         "jinja2>=3.1,<4",
         "tqdm>=4.60,<5",

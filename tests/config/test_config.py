@@ -502,3 +502,9 @@ def test_digests_of_the_first_settings_are_what_they_were():
         "PrepareConfig": "f0a4a29657af",
         "ExportConfig": "22750e374bb5",
     }
+
+
+@pytest.mark.parametrize("url", ["reader:5051", "http://a:1", "grpc://", "grpc://a", "grpc://a:1,"])
+def test_an_input_service_needs_host_and_port(url):
+    with pytest.raises(ConfigError, match="not like grpc://reader1:5051,reader2:5051"):
+        from_dict(SystemConfig, {"training": {"input_service": url}})

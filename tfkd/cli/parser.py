@@ -100,6 +100,15 @@ def _add_training(add: _Add) -> None:
     _add_profile(command)
     _add_set(command, " of the recogniser, such as training.seed=2")
 
+    command = add("serve-input", training.serve_input,
+                  "make batches for a trainer in another process or on another machine",
+                  "tfkd serve-input --data work/labels --listen localhost:5051")  # fmt: skip
+    command.add_argument("--data", required=True, action="append", metavar="DIR",
+                         help="prepared folder or labels of the training, as often as "
+                         "needed")  # fmt: skip
+    command.add_argument("--listen", required=True, metavar="HOST:PORT",
+                         help="where trainers ask, as training.input_service names it")  # fmt: skip
+
     command = add("train-lm", training.train_lm, "train a language model for a recogniser's search",
                   "tfkd train-lm configs/lm/characters.yaml --run work/teacher "
                   "--text work/data/train --valid work/data/valid --out work/lm")  # fmt: skip

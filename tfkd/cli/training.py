@@ -166,6 +166,19 @@ def _shares(text: str | None, data: Sequence[str]) -> list[float] | None:
     return shares
 
 
+def serve_input(options: argparse.Namespace) -> None:
+    import tensorflow as tf
+
+    from tfkd.training.input_service.worker import serve
+
+    # Nothing here computes on a GPU; merely to see one would take memory from the trainer.
+    tf.config.set_visible_devices([], "GPU")
+    server, port = serve(options.data, options.listen)
+    host = options.listen.rpartition(":")[0]
+    say(f"makes batches for whoever asks at {host}:{port}, until it is interrupted")
+    server.wait_for_termination()
+
+
 def train_lm(options: argparse.Namespace) -> None:
     from tfkd.config import LanguageModelConfig, from_dict, with_overrides
     from tfkd.config.strict_yaml import read_yaml

@@ -23,7 +23,7 @@ from tfkd.config.augmentation import (
     SilenceConfig,
     Sound,
 )
-from tfkd.config.checks import check_labelling, validate
+from tfkd.config.checks import check_labelling, input_workers, validate
 from tfkd.config.decoding import DecodingConfig, FusionConfig, SearchControls
 from tfkd.config.export import ExportConfig
 from tfkd.config.job import CorporaConfig, RunConfig, SweepConfig, SystemConfig
@@ -111,6 +111,7 @@ __all__ = [
     "check_labelling",
     "config_digest",
     "from_dict",
+    "input_workers",
     "load_prepare_config",
     "load_run_config",
     "load_system_config",

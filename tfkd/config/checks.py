@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ from tfkd.errors import ConfigError
 
 # FLAC writes rates above this in tens of hertz (RFC 9639, 9.1.2).
 _MOST_ODD_FLAC_HZ = 65_535
+_ADDRESS = re.compile(r"[\w.\-\[\]:]+:\d+")
 
 
 def check_labelling(
@@ -42,6 +44,18 @@ def check_labelling(
         raise ConfigError("labels.fusion.ctc_weight: needs model.ctc: true", path=path)
     if labels.top_m and isinstance(teacher.model.decoder, NoDecoderConfig):
         raise ConfigError("labels.top_m: needs a teacher with a decoder", path=path)
+
+
+def input_workers(url: str) -> list[str]:
+    """The HOST:PORT of each worker that `training.input_service` names; none if it is no such URL.
+
+    >>> input_workers("grpc://reader1:5051,reader2:5051")
+    ['reader1:5051', 'reader2:5051']
+    """
+    scheme, _, rest = url.partition("://")
+    addresses = [each.removeprefix("grpc://") for each in rest.split(",")]
+    is_good = scheme == "grpc" and all(map(_ADDRESS.fullmatch, addresses))
+    return addresses if is_good else []
 
 
 def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> None:
@@ -100,6 +114,8 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("final_learning_rate", "cannot exceed learning_rate")
             if config.xla and config.distribution != "none":
                 refuse("xla", "needs distribution: none")
+            if config.input_service is not None and not input_workers(config.input_service):
+                refuse("input_service", "is not like grpc://reader1:5051,reader2:5051")
         case PrepareConfig():
             rate_hz = config.sample_rate_hz
             if rate_hz > _MOST_ODD_FLAC_HZ and rate_hz % 10:

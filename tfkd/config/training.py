@@ -41,6 +41,7 @@ class TrainingConfig:
       xla: whether steps are compiled, once for each shape of a batch.
       augmentation: what else than clean audio is heard: null is that alone, and `{}` what is best
         known for a recogniser that has to survive pauses, silence and noise.
+      input_service: workers that make the batches, as grpc://HOST:PORT,HOST:PORT; null is none.
       schedule: "cosine" goes from a linear warm-up to `final_learning_rate`; "exponential"
         multiplies by `epoch_decay` after each epoch. See `tfkd.training.schedules`.
     """
@@ -66,3 +67,4 @@ class TrainingConfig:
     initial: InitialConfig = field(default_factory=InitialConfig, metadata=LATER)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: AugmentationConfig | None = field(default=None, metadata=LATER)
+    input_service: str | None = field(default=None, metadata=LATER)

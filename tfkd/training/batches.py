@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,9 @@ from tfkd.objectives.objective import Arrays, Dropped, Objective, most_tokens, w
 from tfkd.records import RandomAccess, Store
 from tfkd.text import Tokenizer
 from tfkd.training.sources import Source, sources_of
+
+if TYPE_CHECKING:
+    from tfkd.training.input_service.client import InputService
 
 # Decoded audio that is kept in memory: 9 hours at 16 kHz. What is beyond is decoded in each epoch.
 _CACHE_BYTES = 2**30
@@ -90,6 +93,10 @@ class TrainingEpochs:
 
     Attributes:
       signature: the fields of a batch that depend on the objective.
+      fields: type and shape of every field of a batch, in the order of its arrays.
+
+    Raises:
+      ConfigError: if a worker of `training.input_service` is not there, or lacks a store.
     """
 
     def __init__(
@@ -122,6 +129,12 @@ class TrainingEpochs:
         self._places = np.flatnonzero(list(itertools.chain(*is_used)))
         self._factors = _factors_of(sources, list(map(sum, is_used)))
         longest = int(self._num_samples.max())
+        self.fields: dict[str, tuple[tf.DType, list[int | None]]] = {
+            "utterance_id": (tf.string, [None]),
+            "waveform": (tf.float32, [None, None]),
+            "num_samples": (tf.int32, [None]),
+            **{n: (tf.as_dtype(f.dtype), [None, *f.shape]) for n, f in self.signature.items()},
+        }
         self._error: Exception | None = None
         self._speeds = [SpeedChange(factor, longest) for factor in training.speed_factors]
         self._augmenter = Augmenter(
@@ -130,6 +143,14 @@ class TrainingEpochs:
             [self._keys[place] for place in self._places],
             training.seed,
         )
+        self._service: InputService | None = None
+        if training.input_service is not None:
+            # gRPC is loaded where it is used alone.
+            from tfkd.training.input_service.client import InputService
+            from tfkd.training.input_service.messages import Job
+
+            self._service = InputService(training.input_service)
+            self._service.open(Job.create(training, sources, without, tokenizer))
 
     @property
     def num_batches(self) -> int:
@@ -152,32 +173,36 @@ class TrainingEpochs:
           Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32, and
           the fields of `signature`, each with a batch axis in front.
         """
-        speeds = self._speeds_of(epoch)
-        scenes = self._scenes(epoch, speeds)
-        fields = {
-            "utterance_id": (tf.string, [None]),
-            "waveform": (tf.float32, [None, None]),
-            "num_samples": (tf.int32, [None]),
-            **{n: (tf.as_dtype(f.dtype), [None, *f.shape]) for n, f in self.signature.items()},
-        }
-        dtypes, shapes = zip(*fields.values())
+        dtypes, shapes = zip(*self.fields.values())
+        found, at_once = self.loader(epoch), _PARALLEL_BATCHES
+        if self._service is not None:
+            found = self._service.loader(epoch, dtypes, found)
+            at_once = self._service.batches_at_once
 
-        def load(numbers: np.ndarray) -> tuple[np.ndarray, ...]:
+        def load(number: np.int64) -> tuple[np.ndarray, ...]:
             try:
-                return self._load([scenes[number] for number in numbers], speeds)
+                return found(int(number))
             except Exception as error:
                 self._error = error
                 raise
 
-        def load_tensors(numbers: tf.Tensor) -> dict[str, tf.Tensor]:
-            found = tf.numpy_function(load, [numbers], dtypes)
-            return dict(zip(fields, map(tf.ensure_shape, found, shapes)))
+        def load_tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:
+            arrays = tf.numpy_function(load, [number], dtypes)
+            return dict(zip(self.fields, map(tf.ensure_shape, arrays, shapes)))
 
-        dataset = tf.data.Dataset.from_tensor_slices(self._plan(epoch, scenes)[first:])
-        dataset = dataset.map(
-            load_tensors, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
-        )
-        return without_autotuning(dataset.prefetch(_BATCHES_AHEAD))
+        numbers = tf.data.Dataset.range(first, self.num_batches)
+        dataset = numbers.map(load_tensors, num_parallel_calls=at_once, deterministic=True)
+        return without_autotuning(dataset.prefetch(max(_BATCHES_AHEAD, at_once)))
+
+    def loader(self, epoch: int) -> Callable[[int], tuple[np.ndarray, ...]]:
+        """What makes the batches of an epoch by their numbers, as arrays in the order of `fields`.
+
+        Nothing is loaded before it is called; several threads may call it.
+        """
+        speeds = self._speeds_of(epoch)
+        scenes = self._scenes(epoch, speeds)
+        planned = self._plan(epoch, scenes)
+        return lambda number: self._load([scenes[each] for each in planned[number]], speeds)
 
     def in_turn(self, first_epoch: int = 0) -> tf.data.Dataset:
         """Batches of epoch `first_epoch`; each time that the dataset is read, of the next one."""
@@ -208,7 +233,7 @@ class TrainingEpochs:
         An utterance that several stores hold is named with its store.
         """
         scenes = self._scenes(epoch, self._speeds_of(epoch))
-        numbers = self._plan(epoch, scenes)[batch].numpy()
+        numbers = self._plan(epoch, scenes)[batch]
         return [_names(scenes[number], self._full_name) for number in numbers]
 
     def _full_name(self, number: int) -> str:
@@ -231,11 +256,10 @@ class TrainingEpochs:
         lengths = [speeds[place].length(self._num_samples[place]) for place in self._places]
         return self._augmenter.plan(epoch, np.array(lengths))
 
-    def _plan(self, epoch: int, scenes: Scenes) -> tf.RaggedTensor:
+    def _plan(self, epoch: int, scenes: Scenes) -> list[np.ndarray]:
         """The numbers of the examples of each batch of an epoch."""
         generator = np.random.default_rng(self.training.seed + epoch)
-        batches = plan_batches(scenes.num_samples, self.training.batch_size, generator)
-        return tf.RaggedTensor.from_row_lengths(np.concatenate(batches), list(map(len, batches)))
+        return plan_batches(scenes.num_samples, self.training.batch_size, generator)
 
     def _load(
         self, scenes: Sequence[Scene], speeds: Sequence[SpeedChange]

@@ -72,9 +72,10 @@ class _Job:
     def identity(self) -> dict[str, str]:
         """Digests of all that the run depends on.
 
-        The number of devices may change on the way, and so may the defaults of later searches.
+        The number of devices may change on the way, and so may who makes the batches, and the
+        defaults of later searches.
         """
-        training = dataclasses.replace(self.training, distribution="none")
+        training = dataclasses.replace(self.training, distribution="none", input_service=None)
         decoding = resolved_without_ctc(self.system.decoding, self.system)
         system = dataclasses.replace(self.system, training=training, decoding=decoding)
         return {
@@ -112,8 +113,9 @@ def train(
     Raises:
       CheckpointError: if `out` holds a run of other settings or data (it says which), or the run to
         begin from cannot be read.
-      ConfigError: if the settings of several workers are wrong, the shares do not fit the stores,
-        XLA cannot compile the products of that precision, or the model is too large for the memory.
+      ConfigError: if the settings of several workers are wrong, a worker of the input service does
+        not answer or lacks a store, the shares do not fit the stores, XLA cannot compile the
+        products of that precision, or the model is too large for the memory.
       RecordError: if another process trains into `out`, or a record can no longer be read.
       TextError: if no utterance gives a target, or validation has no transcript.
       TrainingError: if the loss is not finite (it names the utterances), nearly every utterance is
@@ -169,6 +171,8 @@ def _train(job: _Job) -> None:
         raise TrainingError("this worker has other settings or data than the chief")
     if replicas.json_from_chief(is_finished(job.out, identity)):
         return
+    if job.training.input_service is not None:
+        _check_workers(job.training.input_service)
     tokenizer = tokenizer_of(job.sources, job.system.tokenizer, job.initial)
     surveys = [source.survey(tokenizer) for source in job.sources]
     _check_references(job.valid_store)
@@ -179,6 +183,13 @@ def _train(job: _Job) -> None:
         keep_parity_sample(job.out, job.valid_store)
         progress = _learn(job, epochs)
         write_json(job.out / COMPLETE, {**identity, "epochs": progress.epochs})
+
+
+def _check_workers(url: str) -> None:
+    """Asks the workers before all data is read, which may take long."""
+    from tfkd.training.input_service.client import InputService
+
+    InputService(url).check()
 
 
 def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:

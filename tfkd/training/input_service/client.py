@@ -1,0 +1,137 @@
+"""The trainer's side of the input service."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import grpc
+import numpy as np
+import tensorflow as tf
+
+from tfkd.config import input_workers
+from tfkd.errors import ConfigError
+from tfkd.training.input_service.messages import (
+    BATCH,
+    CHANNEL_OPTIONS,
+    OPEN,
+    SERVICE,
+    Job,
+    batch_request,
+    key_of,
+    parsed_arrays,
+)
+
+Arrays = tuple[np.ndarray, ...]
+Loader = Callable[[int], Arrays]
+
+# How long a worker may take for its first word, for the opening of stores, and for one batch.
+_CONNECT_SECONDS, _OPEN_SECONDS, _BATCH_SECONDS = 10.0, 600.0, 60.0
+# A worker that failed is left alone for so long; then it may have been started again.
+_REST_SECONDS = 20.0
+# Batches that a worker makes or sends while another one of it is on its way.
+_BATCHES_A_WORKER = 2
+_LOG = logging.getLogger("tfkd")
+
+
+class InputService:
+    """Workers that make the batches of a training; see `tfkd serve-input`.
+
+    Batch n comes from worker n modulo their number. Where that one fails, the next is asked, and at
+    last this process makes the batch: a training neither ends nor changes with its workers.
+
+    Args:
+      url: as `training.input_service` has it: `grpc://HOST:PORT,HOST:PORT`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._workers = [_Worker(address) for address in input_workers(url)]
+
+    @property
+    def batches_at_once(self) -> int:
+        """Batches to ask for at the same time, so that no worker waits."""
+        return _BATCHES_A_WORKER * len(self._workers)
+
+    def check(self) -> None:
+        """Raises ConfigError, with the remedy, if a worker does not answer."""
+        for worker in self._workers:
+            worker.check()
+
+    def open(self, job: Job) -> None:
+        """Tells the workers what to make batches of.
+
+        Raises:
+          ConfigError: if a worker refuses, for example because it lacks a store.
+        """
+        for worker in self._workers:
+            worker.open(job.serialise())
+
+    def loader(self, epoch: int, dtypes: Sequence[tf.DType], own: Loader) -> Loader:
+        """What gives the batches of an epoch by their numbers, as arrays of `dtypes`.
+
+        Args:
+          own: makes a batch in this process.
+        """
+
+        def load(number: int) -> Arrays:
+            first = number % len(self._workers)
+            for worker in (*self._workers[first:], *self._workers[:first]):
+                if (batch := worker.batch(epoch, number, dtypes)) is not None:
+                    return batch
+            return own(number)
+
+        return load
+
+
+class _Worker:
+    """The connection to one worker."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._open = self._channel.unary_unary(f"/{SERVICE}/{OPEN}")
+        self._batch = self._channel.unary_stream(f"/{SERVICE}/{BATCH}")
+        self._job = b""
+        self._rests_until = 0.0
+
+    def check(self) -> None:
+        try:
+            grpc.channel_ready_future(self._channel).result(_CONNECT_SECONDS)
+        except grpc.FutureTimeoutError as error:
+            raise ConfigError(
+                f"training.input_service: no worker answers at {self._address}",
+                remedy=f"there: tfkd serve-input --data STORE --listen {self._address}",
+            ) from error
+
+    def open(self, job: bytes) -> None:
+        self._job = job
+        try:
+            self._open(job, timeout=_OPEN_SECONDS)
+        except grpc.RpcError as error:
+            raise ConfigError(
+                f"training.input_service: {self._address} refuses: {error.details()}"
+            ) from error
+
+    def batch(self, epoch: int, number: int, dtypes: Sequence[tf.DType]) -> Arrays | None:
+        """A batch, or None if the worker does not give it."""
+        if time.monotonic() < self._rests_until:
+            return None
+        request = batch_request(key_of(self._job), epoch, number)
+        try:
+            return parsed_arrays(self._messages(request), dtypes)
+        except (grpc.RpcError, ConfigError) as error:
+            reason = error.details() if isinstance(error, grpc.RpcError) else str(error)
+            self._rests_until = time.monotonic() + _REST_SECONDS
+            _LOG.warning("input worker %s gave no batch, others make it: %s", self._address, reason)
+            return None
+
+    def _messages(self, request: bytes) -> Iterator[bytes]:
+        try:
+            yield from self._batch(request, timeout=_BATCH_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            # It was started again, or has had other trainings since.
+            self.open(self._job)
+            yield from self._batch(request, timeout=_BATCH_SECONDS)

@@ -1,0 +1,134 @@
+"""What trainer and workers say to each other: JSON, and tensors as TensorFlow serialises them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd import __version__
+from tfkd.config import TrainingConfig, from_dict, to_dict
+from tfkd.errors import ConfigError
+from tfkd.text import Tokenizer, load_tokenizer
+from tfkd.text.tokenizers import tokenizer_files
+from tfkd.training.sources import Source
+
+SERVICE = "tfkd.Input"
+OPEN, BATCH = "Open", "Batch"
+# A batch of long recordings is far above the 4 MB that gRPC allows a message by default.
+CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """All that the batches of a training depend on; equal jobs give equal batches.
+
+    Attributes:
+      training: its settings, but for where its batches come from and which devices share them.
+      stores: sha256 of each store.
+      shares: what each store counts in the loss; see `Source.share`.
+      without: for each store, ids of the utterances that give no target.
+      tokenizer_files: the files that `load_tokenizer` reads, by name.
+    """
+
+    training: TrainingConfig
+    stores: Sequence[str]
+    shares: Sequence[float | None]
+    without: Sequence[Collection[str]]
+    tokenizer_files: dict[str, bytes]
+
+    @classmethod
+    def create(
+        cls,
+        training: TrainingConfig,
+        sources: Sequence[Source],
+        without: Sequence[Collection[str]],
+        tokenizer: Tokenizer,
+    ) -> Job:
+        """Describes a training."""
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.save(folder)
+            files = {path.name: path.read_bytes() for path in tokenizer_files(Path(folder))}
+        return cls(
+            training=dataclasses.replace(training, input_service=None, distribution="none"),
+            stores=[source.store.sha256 for source in sources],
+            shares=[source.share for source in sources],
+            without=[frozenset(ids) for ids in without],
+            tokenizer_files=files,
+        )
+
+    @classmethod
+    def parse(cls, content: bytes) -> Job:
+        """Reads what `serialise` wrote, as strictly as a config file is read."""
+        values = json.loads(content)
+        if values["version"] != __version__:
+            raise ConfigError(
+                f"it runs tfkd {__version__}, the trainer tfkd {values['version']}",
+                remedy="install the same version on both",
+            )
+        files = {Path(name).name: base64.b64decode(data) for name, data in values["files"].items()}
+        return cls(
+            training=from_dict(TrainingConfig, values["training"]),
+            stores=values["stores"],
+            shares=values["shares"],
+            without=[frozenset(ids) for ids in values["without"]],
+            tokenizer_files=files,
+        )
+
+    def serialise(self) -> bytes:
+        """The same bytes for equal jobs."""
+        files = {n: base64.b64encode(d).decode() for n, d in self.tokenizer_files.items()}
+        values = {
+            "version": __version__,
+            "training": to_dict(self.training),
+            "stores": self.stores,
+            "shares": self.shares,
+            "without": [sorted(ids) for ids in self.without],
+            "files": files,
+        }
+        return json.dumps(values, sort_keys=True).encode()
+
+    def tokenizer(self) -> Tokenizer:
+        """Loads the tokenizer."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in self.tokenizer_files.items():
+                (Path(folder) / name).write_bytes(content)
+            return load_tokenizer(folder)
+
+
+def key_of(serialised_job: bytes) -> str:
+    """The name by which trainer and worker know a job."""
+    return hashlib.sha256(serialised_job).hexdigest()
+
+
+def batch_request(key: str, epoch: int, number: int) -> bytes:
+    """Asks for batch `number` of an epoch."""
+    return json.dumps({"job": key, "epoch": epoch, "number": number}).encode()
+
+
+def parse_batch_request(content: bytes) -> tuple[str, int, int]:
+    """The job, the epoch and the number of `batch_request`."""
+    values: dict[str, Any] = json.loads(content)
+    return str(values["job"]), int(values["epoch"]), int(values["number"])
+
+
+def serialised_arrays(arrays: Iterable[np.ndarray]) -> Iterable[bytes]:
+    """A message for each array."""
+    for array in arrays:
+        yield tf.io.serialize_tensor(array).numpy()
+
+
+def parsed_arrays(messages: Iterable[bytes], dtypes: Sequence[tf.DType]) -> tuple[np.ndarray, ...]:
+    """The arrays of `serialised_arrays`, whose types must be `dtypes`."""
+    return tuple(
+        tf.io.parse_tensor(message, dtype).numpy()
+        for message, dtype in zip(messages, dtypes, strict=True)
+    )

@@ -1,0 +1,158 @@
+"""The worker's side of the input service: makes the batches that trainers ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import grpc
+
+from tfkd.errors import ConfigError, RecordError, TfkdError
+from tfkd.records import Store, open_store
+from tfkd.training.batches import TrainingEpochs
+from tfkd.training.input_service.messages import (
+    BATCH,
+    CHANNEL_OPTIONS,
+    OPEN,
+    SERVICE,
+    Job,
+    key_of,
+    parse_batch_request,
+    serialised_arrays,
+)
+from tfkd.training.sources import sources_of
+
+# Batches that are made at the same time: one decodes while the other has Python's lock.
+_THREADS = 2
+# Trainings and epochs whose plans are kept, such as those of several trainers, or of the end of one
+# epoch and the beginning of the next.
+_JOBS, _EPOCHS = 2, 2
+_LOG = logging.getLogger("tfkd")
+T = TypeVar("T")
+
+
+def serve(data: Sequence[str | Path], address: str) -> tuple[grpc.Server, int]:
+    """Starts to make batches of stores for whoever asks.
+
+    A store may also be written later: it has to be there when a training begins.
+
+    Args:
+      data: folders of the stores.
+      address: HOST:PORT to listen on; port 0 lets the system choose. Anybody who reaches it can
+        read the audio, so it belongs into a network that you trust.
+    Returns:
+      The server, which runs until its `stop`, and its port.
+    Raises:
+      ConfigError: if the address cannot be listened on.
+    """
+    handlers = _Handlers(data)
+    server = grpc.server(
+        ThreadPoolExecutor(_THREADS), options=(*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0))
+    )
+    methods = {
+        OPEN: grpc.unary_unary_rpc_method_handler(handlers.open),
+        BATCH: grpc.unary_stream_rpc_method_handler(handlers.batch),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"cannot listen on {address}", remedy="choose an address of this machine, a free port"
+        ) from error
+    server.start()
+    return server, port
+
+
+class _Handlers:
+    """Answers requests, several at a time."""
+
+    def __init__(self, data: Sequence[str | Path]) -> None:
+        self._data = [Path(each) for each in data]
+        self._jobs: _Latest[TrainingEpochs] = _Latest(_JOBS)
+        self._plans: _Latest[Callable[[int], Iterable]] = _Latest(_JOBS * _EPOCHS)
+
+    def open(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        """Prepares for a job; a repeated request costs nothing."""
+        try:
+            self._jobs.get(key_of(request), lambda: self._epochs_of(Job.parse(request)))
+        except (TfkdError, ValueError, KeyError) as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return b""
+
+    def batch(self, request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
+        """The arrays of one batch."""
+        key, epoch, number = parse_batch_request(request)
+        epochs = self._jobs.find(key)
+        if epochs is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "this worker does not know the training")
+            return
+        load = self._plans.get(f"{key} {epoch}", lambda: epochs.loader(epoch))
+        try:
+            arrays = load(number)
+        except TfkdError as error:
+            context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+            return
+        yield from serialised_arrays(arrays)
+
+    def _epochs_of(self, job: Job) -> TrainingEpochs:
+        stores = self._stores()
+        missing = [sha256 for sha256 in job.stores if sha256 not in stores]
+        if missing:
+            there = ", ".join(str(store.directory) for store in stores.values()) or "none"
+            raise ConfigError(
+                f"it has {there}, but no store with sha256 {missing[0]}",
+                remedy="start it with --data for each store of the training",
+            )
+        found = sources_of([stores[sha256] for sha256 in job.stores], job.training)
+        sources = [
+            dataclasses.replace(source, share=share) for source, share in zip(found, job.shares)
+        ]
+        return TrainingEpochs(sources, job.tokenizer(), job.training, job.without)
+
+    def _stores(self) -> dict[str, Store]:
+        """The stores that are there now, by sha256."""
+        stores = {}
+        for folder in self._data:
+            try:
+                store = open_store(folder)
+            except RecordError as error:
+                _LOG.warning("left out: %s", error)
+            else:
+                stores[store.sha256] = store
+        return stores
+
+
+class _Latest(Generic[T]):
+    """The values that were asked for last, each made once.
+
+    Args:
+      size: how many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._values: OrderedDict[str, T] = OrderedDict()
+
+    def find(self, key: str) -> T | None:
+        """The value of a key, or None."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def get(self, key: str, make: Callable[[], T]) -> T:
+        """The value of a key, made if it is not there; meanwhile the others wait."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+                while len(self._values) > self._size:
+                    self._values.popitem(last=False)
+            self._values.move_to_end(key)
+            return self._values[key]
