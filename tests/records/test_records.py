@@ -185,8 +185,8 @@ def test_tensorflow_parses_the_declared_features() -> None:
         for name, list_type in records.PSEUDO_LABEL_FEATURES.items()
     }
     parsed = tf.io.parse_single_example(pseudo_label().to_example_bytes(), features)
-    assert parsed[records.HYPOTHESES_NUM_TOKENS].numpy().tolist() == [3, 1]
-    assert parsed[records.HYPOTHESES_TOKEN_IDS].numpy().tolist() == [7, 5, 3, 9]
+    assert parsed["hypotheses/num_tokens"].numpy().tolist() == [3, 1]
+    assert parsed["hypotheses/token_ids"].numpy().tolist() == [7, 5, 3, 9]
     assert parsed[records.SPEAKER].shape == (0,)
 
 
@@ -307,7 +307,7 @@ def test_posteriors_come_back_and_leave_other_records_as_they_were() -> None:
     found = np.frombuffer(log_probs, "<f2").reshape(3, 2)
     assert found.tolist() == [list(row) for row in POSTERIORS["top_log_probs"]]
     bare = tf.train.Example.FromString(pseudo_label().to_example_bytes()).features.feature
-    assert not set(records.POSTERIOR_FEATURES) & set(bare)
+    assert not set(records.LATER_FEATURES) & set(bare)
 
 
 def test_what_a_teacher_wrote_stands_beside_its_text():
@@ -376,8 +376,8 @@ def features_of(example: tf.train.Example, name: str) -> tf.train.Feature:
         (lambda e: e.features.feature.pop("text"), r"missing features \['text'\]"),
         (lambda e: features_of(e, "odd").int64_list.value.append(1), r"unknown features \['odd'\]"),
         (lambda e: features_of(e, "text").int64_list.value.append(1), "not of type bytes"),
-        (lambda e: features_of(e, "text").bytes_list.value.append(b""), "holds 2 values, not one"),
-        (lambda e: features_of(e, "audio").bytes_list.value.pop(), "holds 0 values, not one"),
+        (lambda e: features_of(e, "text").bytes_list.value.append(b""), "holds 2 values, not 1"),
+        (lambda e: features_of(e, "audio").bytes_list.value.pop(), "holds 0 values, not 1"),
         (
             lambda e: features_of(e, "utterance_id").bytes_list.value.__setitem__(0, b"\xff"),
             "not UTF-8",

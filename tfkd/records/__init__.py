@@ -1,70 +1,50 @@
 """Stores of TFRecord shards: one schema a kind, written crash-safe, verified before use.
 
-Read in this order: tfrecord (bytes of a file), tf_example (bytes of a record), schema (one
-record), plan (the shard of each utterance), shards (one file and its sidecar), store (reading),
-random_access (reading in any order), tfds (how TensorFlow Datasets reads it), writer (writing).
+Read in this order: tfrecord (bytes of a file), tf_example (bytes of a record), fields, utterance
+and hypothesis (what is stored, and how), schema (the kinds of records), plan (the shard of each
+utterance), shards (one file and its sidecar), store (reading), random_access (reading in any
+order), tfds (how TensorFlow Datasets reads it), writer (writing).
 """
 
+from tfkd.records.hypothesis import (
+    FINISH_REASONS,
+    OPTIONAL_VALUES,
+    Hypothesis,
+    hypotheses_faults,
+)
 from tfkd.records.plan import Plan
 from tfkd.records.random_access import RandomAccess
 from tfkd.records.schema import (
-    AUDIO,
-    FINISH_REASONS,
-    HYPOTHESES_COVERAGE,
-    HYPOTHESES_FINISH_REASON,
-    HYPOTHESES_LOG_PROB,
-    HYPOTHESES_NUM_TOKENS,
-    HYPOTHESES_SCORE,
-    HYPOTHESES_TEXT,
-    HYPOTHESES_TOKEN_IDS,
-    HYPOTHESES_TOKEN_LOG_PROBS,
-    HYPOTHESES_TOKEN_SECONDS,
-    HYPOTHESES_TOP_LOG_PROBS,
-    HYPOTHESES_TOP_TOKEN_IDS,
-    HYPOTHESES_WRITTEN,
     KINDS,
-    NUM_SAMPLES,
-    OPTIONAL_VALUES,
-    POSTERIOR_FEATURES,
+    LATER_FEATURES,
     PSEUDO_LABEL_FEATURES,
     PSEUDO_LABELS,
-    SAMPLE_RATE_HZ,
-    SPEAKER,
-    TEXT,
     UTTERANCE_FEATURES,
-    UTTERANCE_ID,
     UTTERANCES,
-    WRITTEN_FEATURES,
-    Hypothesis,
     PseudoLabelRecord,
     Record,
-    UtteranceRecord,
-    hypotheses_faults,
 )
 from tfkd.records.store import Store, StoreSummary, is_store, open_store, open_verified
 from tfkd.records.tfrecord import frame, masked_crc32c, read_records
+from tfkd.records.utterance import (
+    AUDIO,
+    NUM_SAMPLES,
+    SAMPLE_RATE_HZ,
+    SPEAKER,
+    TEXT,
+    UTTERANCE_ID,
+    UtteranceRecord,
+)
 from tfkd.records.writer import StoreWriter, is_written, write_shard
 from tfkd.storage.sealed_json import read_sealed, write_sealed
 
 __all__ = [
     "AUDIO",
     "FINISH_REASONS",
-    "HYPOTHESES_COVERAGE",
-    "HYPOTHESES_FINISH_REASON",
-    "HYPOTHESES_LOG_PROB",
-    "HYPOTHESES_NUM_TOKENS",
-    "HYPOTHESES_SCORE",
-    "HYPOTHESES_TEXT",
-    "HYPOTHESES_TOKEN_IDS",
-    "HYPOTHESES_TOKEN_LOG_PROBS",
-    "HYPOTHESES_TOKEN_SECONDS",
-    "HYPOTHESES_WRITTEN",
-    "HYPOTHESES_TOP_LOG_PROBS",
-    "HYPOTHESES_TOP_TOKEN_IDS",
     "KINDS",
     "NUM_SAMPLES",
     "OPTIONAL_VALUES",
-    "POSTERIOR_FEATURES",
+    "LATER_FEATURES",
     "PSEUDO_LABELS",
     "PSEUDO_LABEL_FEATURES",
     "SAMPLE_RATE_HZ",
@@ -73,7 +53,6 @@ __all__ = [
     "UTTERANCES",
     "UTTERANCE_FEATURES",
     "UTTERANCE_ID",
-    "WRITTEN_FEATURES",
     "Hypothesis",
     "Plan",
     "PseudoLabelRecord",

@@ -22,8 +22,8 @@ def serialise(values: Values, features: Mapping[str, str]) -> bytes:
     import tensorflow as tf
 
     example = tf.train.Example()
-    for name, list_type in features.items():
-        value_list = getattr(example.features.feature[name], f"{list_type}_list")
+    for name in values:
+        value_list = getattr(example.features.feature[name], f"{features[name]}_list")
         value_list.SetInParent()  # An empty list is a feature too.
         value_list.value.extend(values[name])
     # Protobuf leaves the order of a map open unless it is asked for a deterministic one.
@@ -31,11 +31,11 @@ def serialise(values: Values, features: Mapping[str, str]) -> bytes:
     return serialised
 
 
-def deserialise(data: bytes, features: Mapping[str, str], *optional: Mapping[str, str]) -> Values:
+def deserialise(data: bytes, features: Mapping[str, str], optional: Mapping[str, str]) -> Values:
     """Reads what `serialise` wrote; RecordError if it has other features, or of other types.
 
     Args:
-      optional: groups of features; a group is read if any of it is there, and then all must be.
+      optional: further features, which are read where they are there.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -45,9 +45,7 @@ def deserialise(data: bytes, features: Mapping[str, str], *optional: Mapping[str
     except DecodeError as error:
         raise RecordError("a record is not a tf.train.Example") from error
     found = example.features.feature
-    for group in optional:
-        if any(name in found for name in group):
-            features = {**features, **group}
+    features = {**features, **{name: optional[name] for name in optional if name in found}}
     missing, unknown = sorted(set(features) - set(found)), sorted(set(found) - set(features))
     if missing or unknown:
         raise RecordError(

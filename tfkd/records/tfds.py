@@ -11,15 +11,14 @@ from typing import Any
 
 from tfkd.records.plan import FORMAT, Plan
 from tfkd.records.schema import (
-    AUDIO,
     PSEUDO_LABEL_FEATURES,
     PSEUDO_LABELS,
-    SINGLE_VALUES,
     UTTERANCE_FEATURES,
     UTTERANCES,
 )
 from tfkd.records.store import SHARDS
 from tfkd.records.tfrecord import FRAME_BYTES
+from tfkd.records.utterance import AUDIO, SINGLE_VALUES
 
 FEATURES = "features.json"
 DATASET_INFO = "dataset_info.json"
