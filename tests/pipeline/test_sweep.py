@@ -110,6 +110,21 @@ def test_other_labels_do_not_make_another_baseline(config):
     assert [cell.config.labels.top_m for cell in cells] == [0, 0, 0, 3]
 
 
+def test_the_share_of_the_transcripts_can_be_varied_and_does_not_concern_the_baseline(config):
+    grid = ({HYPOTHESES: (1,), "transcript_share": (0, 0.5)}, {HYPOTHESES: (1,)})
+    cells = cells_of(with_sweep(config, grid=grid))
+    assert [(cell.row, cell.baseline, cell.config.transcript_share) for cell in cells] == [
+        ("truth", "truth", None),
+        ("k 1, transcript_share 0", "truth", 0),
+        ("k 1, transcript_share 0.5", "truth", 0.5),
+        ("k 1", "truth", None),
+    ]
+    sweep = Sweep(config)
+    folders = [sweep.folder(cell).name for cell in cells]
+    assert [folders[0], folders[3]] == ["student-truth", "student-seq_kd"]
+    assert len(set(folders)) == 4
+
+
 def test_without_transcripts_there_is_no_baseline(config):
     corpora = dataclasses.replace(config.corpora, train=(), untranscribed=("train.jsonl",))
     cells = cells_of(dataclasses.replace(config, corpora=corpora))
@@ -185,8 +200,8 @@ def test_a_sweep_measures_every_student_and_compares_it_with_the_baseline(swept)
         )
         assert 0 < row["difference"]["p_value"] <= 1
         curves = [seed["validation_curve"] for seed in row["seeds"]]
-        # The baseline has half of the utterances, so twice the epochs.
-        assert {len(curve) for curve in curves} == {4 if name == "truth" else 2}
+        # The baseline has 11 transcripts, the others these and 24 labels: as many steps.
+        assert {len(curve) for curve in curves} == {6 if name == "truth" else 2}
         assert f"\n{name}  " in printed
     assert results["rows"]["k 1, beam 2"]["labels"].startswith("sweep/labels-")
     data = results["training_data"]

@@ -12,7 +12,7 @@ from tfkd.config import RunConfig, SystemConfig, from_dict
 from tfkd.decoding.runs import load_run
 from tfkd.errors import ManifestError
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
-from tfkd.pipeline.job import Job, as_baseline
+from tfkd.pipeline.job import Job, Learned, as_baseline
 from tfkd.records import open_store
 from tfkd.reporting.results import results_report
 
@@ -98,11 +98,41 @@ def test_an_id_that_two_corpora_use_is_refused(run_config):
 def test_the_baseline_takes_as_many_steps_as_the_student_on_labels(run_config):
     config = with_corpora(run_config, transcribed_share=0.25)
     prepare_corpora(config, Path(config.work_dir))
-    store = open_store(Path(config.work_dir) / "data" / "train")
-    training, given = as_baseline(config.student, store).training, config.student.training
-    assert training.epochs == 4 * given.epochs
-    assert training.patience == 4 * given.patience
-    assert dataclasses.replace(training, epochs=given.epochs, patience=given.patience) == given
+    truth = Learned((open_store(Path(config.work_dir) / "data" / "train"),))
+    given = config.student.training
+    # 6 of 24 have a transcript; labels alone are 24 examples an epoch, with the transcripts 30.
+    for learned, factor in ((truth, 4), (Learned(truth.stores * 2), 5)):
+        training = as_baseline(config.student, truth, learned).training
+        assert training.epochs == factor * given.epochs
+        assert training.patience == factor * given.patience
+        assert dataclasses.replace(training, epochs=given.epochs, patience=given.patience) == given
+
+
+def stores_and_shares(config: RunConfig) -> tuple[list[str], tuple[float, ...] | None]:
+    """What a student learns from, where the audio to label is also what labels are made of."""
+    work = Path(config.work_dir)
+    (work / "labels").symlink_to(work / "data" / "test")
+    stores, shares = Job(config).learned("labels", config.transcript_share)
+    return [store.directory.name for store in stores], shares
+
+
+@pytest.mark.parametrize(
+    ("transcribed_share", "transcript_share", "expected"),
+    [
+        (0.25, None, (["train", "labels"], None)),
+        (0.25, 0.3, (["train", "labels"], (0.3, 0.7))),
+        (0.25, 0.0, (["labels"], None)),
+        (1.0, None, (["labels"], None)),  # as in the paper
+        (1.0, 0.5, (["train", "labels"], (0.5, 0.5))),
+    ],
+)
+def test_transcripts_are_learned_beside_labels_where_they_are_few(
+    run_config, transcribed_share, transcript_share, expected
+):
+    config = with_corpora(run_config, transcribed_share=transcribed_share)
+    config = dataclasses.replace(config, transcript_share=transcript_share)
+    prepare_corpora(config, Path(config.work_dir))
+    assert stores_and_shares(config) == expected
 
 
 def stage_names(config: RunConfig) -> list[str]:

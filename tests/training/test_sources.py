@@ -12,8 +12,10 @@ from tfkd import cli
 from tfkd.config import ObjectiveConfig, TrainingConfig, to_yaml
 from tfkd.data.augmentation import draw_speed
 from tfkd.data.preparation import prepare
+from tfkd.distillation.filters import Fault
 from tfkd.errors import CheckpointError, ConfigError, RecordError, TextError, TrainingError
-from tfkd.objectives import SequenceKD, Truth
+from tfkd.objectives import SequenceKD, Survey, Truth
+from tfkd.objectives.objective import Dropped
 from tfkd.records import open_store
 from tfkd.text import CharacterTokenizer
 from tfkd.training import loop
@@ -242,6 +244,17 @@ def test_what_gives_no_target_is_named_with_its_store(
         "reasons": [{"reason": "untokenisable_text", "value": None, "threshold": None}],
         "store": str(store.directory),
     }
+
+
+def test_audio_without_transcripts_is_not_lost_where_its_labels_are_learned(prepared, labels):
+    sources = sources_of([prepared["train"], labels], TRAINING)
+    first, second, *others = (row["utterance_id"] for row in labels.index)
+    assert set(others) < {row["utterance_id"] for row in prepared["train"].index}
+    no_text = (Fault("no_transcript"),)
+    without = [Survey([Dropped(name, no_text) for name in names], {})
+               for names in ([first, second], [second])]  # fmt: skip
+    assert loop._lost(sources, without) == {second}
+    assert loop._lost(sources[:1], without[:1]) == {first, second}
 
 
 def test_a_store_of_which_nothing_can_be_learned_is_named(short_system, prepared, labels, tmp_path):

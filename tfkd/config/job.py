@@ -54,8 +54,9 @@ class SweepConfig:
     """A grid of students, for `tfkd sweep`; see `tfkd.pipeline.sweep`.
 
     Attributes:
-      grid: mappings of a setting (`student.…`, `labels.…`, `generation` or `variant`) to the values
-        to try, in every combination; the students of all mappings make one table.
+      grid: mappings of a setting (`student.…`, `labels.…`, `transcript_share`, `generation` or
+        `variant`) to the values to try, in every combination; the students of all mappings make one
+        table.
       variants: settings that change together, such as those of a size, by a name for `variant`.
       baseline: settings of the student with which the others of its variant are compared.
       seeds: each student is trained once with each of these.
@@ -83,6 +84,9 @@ class RunConfig:
         is `next_teacher`, or the student before.
       next_teacher: a system that is trained on the labels of the generation before, such as a
         larger student with more noise; null for the student itself.
+      transcript_share: what the transcripts count in the loss of those that learn from labels, of
+        1 for both; 0 is labels alone, as in the paper. Null: where a part of the audio has
+        transcripts, each of them counts like one more label; where all of it has, 0.
     """
 
     work_dir: str = "work"
@@ -95,6 +99,7 @@ class RunConfig:
     baselines: tuple[Baseline, ...] = ("transcribed",)
     generations: int = number(1, at_least=1)
     next_teacher: SystemConfig | None = None
+    transcript_share: float | None = number(None, at_least=0, below=1)
     export: ExportConfig = field(default_factory=ExportConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
 

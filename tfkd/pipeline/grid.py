@@ -16,7 +16,7 @@ from tfkd.pipeline.job import distilled, undistilled, with_objective
 
 _GENERATION, _VARIANT = "generation", "variant"
 _SEED = "student.training.seed"
-_SECTIONS = ("student", "labels")
+_SECTIONS = ("student", "labels", "transcript_share")
 # Names of settings in tables; others are called by as much of their end as tells them apart.
 _NAMES = {"student.training.objective.num_hypotheses": "k", "labels.beam_width": "beam"}
 
@@ -47,7 +47,9 @@ class Cell:
         """Name of its folder: readable, and another one for other settings."""
         digest = config_digest(self.config.student, self.config.labels)[:8]
         words = "".join(c if c.isalnum() or c in "._" else "-" for c in self.row)
-        return f"{words[:60]}-seed-{self.seed}-{digest}"
+        share = self.config.transcript_share
+        suffix = "" if share is None else f"-transcripts-{share:g}"
+        return f"{words[:60]}-seed-{self.seed}-{digest}{suffix}"
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
@@ -101,7 +103,8 @@ class _Student:
 
     @property
     def identity(self) -> str:
-        return f"{config_digest(self.config.student, self.config.labels)} {self.generation}"
+        digest = config_digest(self.config.student, self.config.labels)
+        return f"{digest} {self.generation} {self.config.transcript_share}"
 
     def cell(self, seed: int, baseline: str) -> Cell:
         config = with_overrides(self.config, [f"{_SEED}={seed}"])
@@ -121,6 +124,7 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
         if objective.truth_audio == "all":  # The labels, and how they are chosen, do not matter.
             student = with_objective(student, config.student.training.objective)
             resolved = dataclasses.replace(resolved, labels=config.labels)
+        resolved = dataclasses.replace(resolved, transcript_share=config.transcript_share)
         resolved = dataclasses.replace(resolved, student=undistilled(student))
     elif objective.num_hypotheses > held:
         remedy = "raise labels.num_hypotheses"
@@ -138,7 +142,10 @@ def _changes(settings: Settings, variants: Mapping[str, Settings]) -> Iterator[s
             yield from _changes(variants[value], {})
         elif key != _GENERATION:
             if key.partition(".")[0] not in _SECTIONS or key == _SEED:
-                remedy = "use settings of student and labels, generation, variant, and sweep.seeds"
+                remedy = (
+                    "use settings of student and labels, transcript_share, generation, variant, "
+                    "and sweep.seeds"
+                )
                 raise ConfigError(f"sweep.grid: {key} cannot be varied", remedy=remedy)
             yield f"{key}={json.dumps(value)}"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, config_digest, to_dict
 from tfkd.decoding.defaults import resolved
@@ -43,6 +43,19 @@ BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 _TEST_LABELS = "labels-test"
 
 
+class Learned(NamedTuple):
+    """The stores of one training, and what each counts in the loss; see `training.loop.train`."""
+
+    stores: tuple[Store, ...]
+    shares: tuple[float, ...] | None = None
+
+    @property
+    def epoch_size(self) -> int:
+        """Utterances of an epoch: of transcripts beside labels, those that there are."""
+        *transcripts, labels = self.stores
+        return sum(map(num_transcribed, transcripts)) + len(labels.index)
+
+
 class Job:
     """The stages of one run config."""
 
@@ -56,10 +69,10 @@ class Job:
         """Every stage, in order."""
         stages = self.label_stages(1)
         if self.config.corpora.train and "transcribed" in self.config.baselines:
-            stages.append(self._training(BASELINE, self._baseline(TRAIN), self.labels(1)))
+            stages.append(self._baseline(BASELINE, self.labels(1)))
         if "all" in self.config.baselines:
-            stages.append(self._training(BASELINE_ALL, self._baseline(TRAIN_ALL), TRAIN_ALL))
-        stages.append(self._training(self.student(1), lambda: self.distilled, self.labels(1)))
+            stages.append(self._baseline(BASELINE_ALL, TRAIN_ALL))
+        stages.append(self._distillation(self.student(1), self.distilled, 1))
         for generation in range(2, self.config.generations + 1):
             stages += self._generation(generation)
         return [
@@ -75,11 +88,11 @@ class Job:
         stages = [Stage("prepare", prepared, markers, self._prepare)]
         if isinstance(self.config.teacher, SystemConfig):
             teacher = self.config.teacher
-            stages.append(self._training("teacher", lambda: teacher, TRAIN))
+            stages.append(self._training("teacher", lambda: (teacher, self.truth_of(TRAIN))))
         stages.append(self._labelling("label", 1))
         for generation in range(2, generations + 1):
-            stages.append(self._training(self.student(generation - 1), lambda: self.distilled,
-                                         self.labels(generation - 1)))  # fmt: skip
+            earlier = generation - 1
+            stages.append(self._distillation(self.student(earlier), self.distilled, earlier))
             stages += self._generation(generation)[:-1]
         return stages
 
@@ -120,6 +133,26 @@ class Job:
         """A store of the work folder, every byte of it verified."""
         return open_verified(self.work / name)
 
+    def truth_of(self, name: str) -> Learned:
+        """A store of the work folder, to be learned by its transcripts."""
+        return Learned((self.store(name),))
+
+    def learned(self, labels: str, transcript_share: float | None) -> Learned:
+        """What a student learns from: labels, and transcripts beside them.
+
+        Args:
+          labels: folder of the labels.
+          transcript_share: see `RunConfig`.
+        """
+        store = self.store(labels)
+        if transcript_share is None:
+            audio = self.store(TRAIN)
+            has_both = 0 < num_transcribed(audio) < len(audio.index)
+            return Learned((audio, store) if has_both else (store,))
+        if not transcript_share:
+            return Learned((store,))
+        return Learned((self.store(TRAIN), store), (transcript_share, 1 - transcript_share))
+
     def teacher_spec(self, generation: int) -> str:
         """Names the teacher of a generation as `load_teacher` wants it."""
         if generation == 1 and isinstance(self.config.teacher, str):
@@ -128,29 +161,46 @@ class Job:
             return str(self.work / self.student(generation - 1))
         return str(self.work / f"teacher{_suffix(generation)}")
 
-    def _baseline(self, data: str) -> Callable[[], SystemConfig]:
-        return lambda: as_baseline(self.undistilled, self.store(data))
-
     def _generation(self, number: int) -> list[Stage]:
         """The stages of a generation after the first: teacher, labels, student."""
         stages = []
         if self.config.next_teacher is not None:
-            name = f"teacher{_suffix(number)}"
-            system = with_objective(self.config.next_teacher, self.distilled.training.objective)
-            stages.append(self._training(name, lambda: system, self.labels(number - 1)))
+            system = distilled(self.config.next_teacher, self.distilled.training.objective)
+            stages.append(self._distillation(f"teacher{_suffix(number)}", system, number - 1))
         return [
             *stages,
             self._labelling(f"label{_suffix(number)}", number),
-            self._training(self.student(number), lambda: self.distilled, self.labels(number)),
+            self._distillation(self.student(number), self.distilled, number),
         ]
 
     # The actions.
 
-    def _training(self, name: str, system: Callable[[], SystemConfig], data: str) -> Stage:
+    def _training(self, name: str, plan: Callable[[], tuple[SystemConfig, Learned]]) -> Stage:
         def action() -> None:
-            train(system(), self.store(data), self.store(VALID), self.work / name)
+            system, learned = plan()
+            self.train(system, learned, self.work / name)
 
         return Stage(name, (name,), (f"{name}/{COMPLETE}",), action)
+
+    def train(self, system: SystemConfig, learned: Learned, folder: Path) -> None:
+        """Trains one system into a run folder, or goes on where it was killed."""
+        stores, shares = learned
+        train(system, stores, self.store(VALID), folder, shares=shares)
+
+    def _distillation(self, name: str, system: SystemConfig, generation: int) -> Stage:
+        """Trains a system on the labels of a generation."""
+        labels, share = self.labels(generation), self.config.transcript_share
+        return self._training(name, lambda: (system, self.learned(labels, share)))
+
+    def _baseline(self, name: str, data: str) -> Stage:
+        """Trains the student on the transcripts of a store."""
+
+        def plan() -> tuple[SystemConfig, Learned]:
+            distilled_from = self.learned(self.labels(1), self.config.transcript_share)
+            truth = self.truth_of(data)
+            return as_baseline(self.undistilled, truth, distilled_from), truth
+
+        return self._training(name, plan)
 
     def _labelling(self, name: str, generation: int) -> Stage:
         out = self.labels(generation)
@@ -260,12 +310,16 @@ class Job:
         return {name: each and asdict(each) for name, each in found.items()}
 
 
-def distilled(student: SystemConfig) -> SystemConfig:
-    """The student as it learns from pseudo labels, which a config need not say."""
-    objective = student.training.objective
+def distilled(system: SystemConfig, default: ObjectiveConfig | None = None) -> SystemConfig:
+    """A system as it learns from pseudo labels, which a config need not say.
+
+    Args:
+      default: the objective of a system that names none.
+    """
+    objective = system.training.objective
     if objective.kind != "truth":
-        return student
-    return with_objective(student, dataclasses.replace(objective, kind="seq_kd"))
+        return system
+    return with_objective(system, default or dataclasses.replace(objective, kind="seq_kd"))
 
 
 def undistilled(student: SystemConfig) -> SystemConfig:
@@ -280,20 +334,24 @@ def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemCo
     return dataclasses.replace(system, training=training)
 
 
-def as_baseline(student: SystemConfig, store: Store) -> SystemConfig:
-    """A student of objective `truth` with as many optimizer steps as one that has labels of all.
+def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> SystemConfig:
+    """A student of objective `truth` with as many optimizer steps as one that learns from labels.
 
-    Where only a part of a store is transcribed an epoch is shorter, so the baseline gets more of
+    Where only a part of the audio is transcribed an epoch is shorter, so the baseline gets more of
     them, and as long a patience in steps.
     """
-    transcribed = sum(1 for row in store.index if row.get("text"))
-    factor = len(store.index) / max(1, transcribed)
+    factor = labels.epoch_size / max(1, sum(map(num_transcribed, truth.stores)))
     training = dataclasses.replace(
         student.training,
         epochs=round(factor * student.training.epochs),
         patience=round(factor * student.training.patience),
     )
     return dataclasses.replace(student, training=training)
+
+
+def num_transcribed(store: Store) -> int:
+    """How many utterances of a store have a transcript."""
+    return sum(1 for row in store.index if row.get("text") is not None)
 
 
 def best_validation(run: Path) -> float:

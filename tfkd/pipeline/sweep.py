@@ -20,7 +20,7 @@ from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
 from tfkd.errors import BusyError
 from tfkd.metrics import difference_of_counts, rate_with_interval
-from tfkd.pipeline.corpora import TEST, TRAIN, VALID
+from tfkd.pipeline.corpora import TEST, TRAIN
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation
@@ -28,7 +28,6 @@ from tfkd.pipeline.stages import RESULTS, run_stages
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.training.callbacks import HISTORY
-from tfkd.training.loop import train
 from tfkd.training.run_folder import COMPLETE
 
 FOLDER = "sweep"
@@ -57,7 +56,8 @@ class Sweep:
 
     def folder(self, cell: Cell) -> Path:
         """The run folder of a student; one that `tfkd run` trains, too, lies where it does."""
-        if cell.config.labels == self.config.labels:
+        is_of_job = cell.config.transcript_share == self.config.transcript_share
+        if is_of_job and cell.config.labels == self.config.labels:
             if cell.config.student == self.job.distilled:
                 return self.work / self.job.student(cell.generation)
             is_transcribed = "transcribed" in self.config.baselines and cell.generation == 1
@@ -95,10 +95,12 @@ class Sweep:
 
     def _train(self, cell: Cell) -> None:
         self._make_labels(cell)
-        student, store = cell.config.student, self.job.store(self._labels(cell))
+        student, labels = cell.config.student, self._labels(cell)
+        learned = self.job.learned(labels, cell.config.transcript_share)
         if student.training.objective.kind == "truth":
-            student = as_baseline(student, store)
-        train(student, store, self.job.store(VALID), self.folder(cell))
+            truth = self.job.truth_of(labels)
+            student, learned = as_baseline(student, truth, learned), truth
+        self.job.train(student, learned, self.folder(cell))
 
     def _labels(self, cell: Cell) -> str:
         """Folder of the labels that a student learns from."""

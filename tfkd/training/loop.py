@@ -297,7 +297,7 @@ def _check_references(valid_store: Store) -> None:
 def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> None:
     """Writes what the run is made with, and what gives no target."""
     save_description(job.out, job.system, tokenizer)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for source, found in zip(job.sources, surveys):
         # An id alone would not tell which of several stores it is of.
         place = {"store": str(source.store.directory)} if len(surveys) > 1 else {}
@@ -311,9 +311,21 @@ def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> Non
     write_text(job.out / "dropped.jsonl", _json_lines(rows))
     struck = sum((Counter(found.dropped_hypotheses) for found in surveys), Counter())
     write_json(job.out / "dropped_hypotheses.json", dict(struck))
-    if rows:
+    lost = _lost(job.sources, surveys)
+    if lost:
         path = job.out / "dropped.jsonl"
-        _LOG.warning("%d utterances give no target; %s", len(rows), path)
+        _LOG.warning("%d utterances give no target; %s", len(lost), path)
+
+
+def _lost(sources: Sequence[Source], surveys: Sequence[Survey]) -> set[str]:
+    """Ids of the utterances that are learned from no store: labels may stand in for transcripts."""
+    dropped = [{each.utterance_id for each in found.dropped} for found in surveys]
+    if len(sources) == 1:
+        return dropped[0]
+    learned: set[str] = set()
+    for source, without in zip(sources, dropped, strict=True):
+        learned |= {row["utterance_id"] for row in source.store.index} - without
+    return set().union(*dropped) - learned
 
 
 def _has_ended(progress: Progress, training: TrainingConfig) -> bool:
