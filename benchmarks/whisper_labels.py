@@ -86,7 +86,7 @@ def labelled(teacher: Teacher, name: str, data: Path, work: Path) -> dict[str, A
         "before": _extent(report.before),
         "after": _extent(report.after),
         "filters": [
-            {"reason": e.filter.reason, "threshold": e.threshold, "struck": e.struck_hypotheses}
+            {"reason": e.filter.reason, "threshold": e.threshold, "struck": e.removed_hypotheses}
             for e in report.effects
         ],
         "cpu_seconds_an_utterance": seconds[0] / len(texts),
@@ -157,7 +157,7 @@ def page(results: dict[str, Any]) -> str:
             ]
         )
         struck += [
-            f"- {name}: `{each['reason']}` strikes {each['struck']} hypotheses."
+            f"- {name}: `{each['reason']}` removes {each['struck']} hypotheses."
             for each in found["filters"]
             if each["struck"]
         ]

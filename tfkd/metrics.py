@@ -18,7 +18,7 @@ INTERVAL_PERCENTILES = (2.5, 97.5)
 # Columns of the per-utterance counts.
 INSERTIONS, DELETIONS, SUBSTITUTIONS, HITS = range(4)
 
-# Bounds the memory of the bootstrap: indices drawn at once, 8 bytes each.
+# Limits the memory of the bootstrap: the number of indices, of 8 bytes, that are drawn at once.
 MAX_DRAWN_INDICES = 1 << 22
 
 
@@ -27,16 +27,16 @@ class ErrorRate:
     """Errors of one system on one corpus.
 
     Attributes:
-      wer: (insertions + deletions + substitutions) / words, a fraction. Where no reference holds
-        a word it is the number of insertions, as jiwer defines it: 0.0 for silence heard as such.
+      wer: (insertions + deletions + substitutions) / words, a fraction. If no reference has a word,
+        it is the number of insertions, as in jiwer.
       wer_low: lower end of the 95 % interval of `wer`.
       wer_high: its upper end.
-      cer: the same ratio for characters, the spaces between words included.
-      insertions: words that only the hypotheses hold.
-      deletions: words that only the references hold.
-      substitutions: words recognised as another one.
-      words: words of the references (hits + deletions + substitutions).
-      utterances: pairs that were scored.
+      cer: the same ratio for characters, including the spaces between words.
+      insertions: number of words in the hypotheses alone.
+      deletions: number of words in the references alone.
+      substitutions: number of words that were recognised as another one.
+      words: number of words of the references (hits + deletions + substitutions).
+      utterances: number of scored pairs.
     """
 
     wer: float
@@ -53,16 +53,17 @@ class ErrorRate:
 def score(
     references: Sequence[str], hypotheses: Sequence[str], *, seed: int = 0, samples: int = 1000
 ) -> ErrorRate:
-    """Scores hypotheses against references of the same order.
+    """Scores hypotheses against references in the same order.
 
-    Texts are compared as they are, only white space is folded: normalise both alike beforehand.
-    Empty references and hypotheses count: the former yield insertions, the latter deletions.
+    Texts are compared as they are, except for white space; normalise both in the same way before.
+    Empty references count: words recognised there are insertions. So do empty hypotheses, whose
+    missing words are deletions.
 
     Args:
       references: what was said, [U] strings.
       hypotheses: what was recognised, [U] strings.
       seed: of the bootstrap; the same seed gives the same interval.
-      samples: bootstrap resamples.
+      samples: number of bootstrap resamples.
     Raises:
       ValueError: if the lengths differ, there is no utterance, or `samples` < 1.
     References:
@@ -95,16 +96,16 @@ def score(
 
 
 def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-    """Counts of each utterance, int64 [U, 4]: insertions, deletions, substitutions, hits.
+    """Counts insertions, deletions, substitutions and hits of each utterance, int64 [U, 4].
 
-    The rows of several calls may be put together and given to `rate_with_interval`.
+    The rows of several calls may be concatenated and passed to `rate_with_interval`.
     """
     words = jiwer.process_words(_folded(references), _folded(hypotheses))
     return _edit_counts(words.alignments)
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
-    """The WER of one pair, as `score` defines it; much faster than counts for an alignment.
+    """Computes the WER of one pair, as `score` defines it, without the slower alignment.
 
     >>> word_error_rate("turn the light on", "turn light off")
     0.5
@@ -116,17 +117,17 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
 def rate_with_interval(
     counts: np.ndarray, *, seed: int = 0, samples: int = 1000
 ) -> tuple[float, float, float]:
-    """(rate, low, high) of the counts [U, 4] of at least one utterance, as `score` gives them."""
+    """Computes the WER and its 95 % interval, (rate, low, high), from the counts [U, 4]."""
     (resampled,) = _bootstrap([counts], seed=seed, samples=samples)
     low, high = np.percentile(resampled, INTERVAL_PERCENTILES)
     return float(_rate(counts.sum(axis=0))), float(low), float(high)
 
 
 class Difference(NamedTuple):
-    """How much worse one system is than another on the same utterances.
+    """The difference between the WER of two systems on the same utterances.
 
     Attributes:
-      wer: WER of A minus WER of B, a fraction; below zero, A is the better.
+      wer: WER of A minus WER of B, a fraction; below zero, A is better.
       low: lower end of its 95 % interval.
       high: its upper end; an interval without zero makes the difference significant.
       p_value: two-sided probability of a difference as large if the systems were equally good.
@@ -148,8 +149,8 @@ def paired_difference(
 ) -> Difference:
     """Compares two systems on the same utterances.
 
-    Both are resampled with the same utterances, so what makes an utterance hard for both cancels
-    out and the interval is narrower than two separate ones suggest.
+    Both are resampled with the same utterances, so the difficulty of an utterance for both cancels
+    out, and the interval is narrower than those of the two systems suggest.
 
     Args:
       references: what was said, [U] strings.
@@ -176,16 +177,15 @@ def paired_difference(
 def difference_of_counts(
     counts_a: np.ndarray, counts_b: np.ndarray, *, seed: int = 0, samples: int = 1000
 ) -> Difference:
-    """Like `paired_difference`, of counts [U, 4] as `count_word_errors` gives them.
+    """Like `paired_difference`, from the counts [U, 4] of `count_word_errors`.
 
-    Several runs of a system, such as those of several seeds, are compared by the sum of their
-    counts: then the difference is that of their mean WER. Only the utterances are drawn anew, not
-    the runs.
+    For a system with several runs, such as one for each seed, pass the sum of their counts: the
+    difference is then that of their mean WER. The bootstrap draws utterances, not runs.
     """
     resampled_a, resampled_b = _bootstrap([counts_a, counts_b], seed=seed, samples=samples)
     differences = resampled_a - resampled_b
     low, high = np.percentile(differences, INTERVAL_PERCENTILES)
-    # One more on both sides of the fraction: no finite number of samples proves p = 0
+    # Add one to numerator and denominator, because finitely many samples cannot prove p = 0
     # (Davison & Hinkley 1997, "Bootstrap methods and their application", section 4.2).
     smaller = min(np.sum(differences <= 0), np.sum(differences >= 0))
     p_value = min(1.0, 2 * (smaller + 1) / (samples + 1))
@@ -221,7 +221,7 @@ def _edit_counts(alignments: Sequence[Sequence[jiwer.AlignmentChunk]]) -> np.nda
 
 
 def _rate(totals: np.ndarray) -> np.ndarray:
-    """Error rate of summed counts [..., 4]; the number of errors where no reference has length."""
+    """Error rate of summed counts [..., 4]; the number of errors if the references are empty."""
     errors = totals[..., : SUBSTITUTIONS + 1].sum(axis=-1)
     length = totals[..., DELETIONS:].sum(axis=-1)
     return errors / np.maximum(length, 1)
@@ -237,7 +237,7 @@ def _bootstrap(systems: Sequence[np.ndarray], *, seed: int, samples: int) -> lis
         size = (min(block, samples - start), utterances)
         drawn = generator.integers(0, utterances, size)
         for counts, blocks in zip(systems, rates, strict=True):
-            # Column by column: gathering whole rows would take four times the memory.
+            # Gather column by column: whole rows would take four times the memory.
             totals = np.stack([column[drawn].sum(axis=1) for column in counts.T], axis=-1)
             blocks.append(_rate(totals))
     return [np.concatenate(blocks) for blocks in rates]

@@ -412,9 +412,9 @@ def test_a_state_that_changes_its_form_is_named(change, message):
             "nan is not a finite number",
         ),
         ({"controls": SearchControls("sum")}, "'sum' is none of gnmt, mean"),
-        ({"scorer_tables": [(np.nan, np.zeros((1, 61, 4), np.float32))]}, "must not be negative"),
+        ({"scorer_tables": [(np.nan, np.zeros((1, 61, 4), np.float32))]}, "must be at least 0"),
         # It would raise scores, so that the search could not know when to end.
-        ({"scorer_tables": [(-0.1, np.zeros((1, 61, 4), np.float32))]}, "must not be negative"),
+        ({"scorer_tables": [(-0.1, np.zeros((1, 61, 4), np.float32))]}, "must be at least 0"),
     ],
 )
 def test_senseless_settings_are_refused(settings, message):

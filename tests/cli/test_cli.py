@@ -139,7 +139,7 @@ MISTAKES = [
     ("no size", "fit-student --teacher configs/digits.yaml --bytes 4xB --out {dir}/o", 2,
      "--bytes '4xB' is no size"),
     ("no such student", "fit-student --teacher {dir}/good.yaml --params 1000x --out {dir}/o", 2,
-     "no student of this architecture is so small"),
+     "even the narrowest student"),
     ("no corpus", "prepare {dir}/absent.jsonl --out {dir}/o", 1, "no such file or folder"),
     ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "cannot tell the format"),
     ("file as out", "prepare {corpus}/test.jsonl --out {dir}/text.txt", 1, "cannot lock"),
@@ -224,7 +224,7 @@ MISTAKES = [
     ("part of a SavedModel", "evaluate {dir}/saved --trust --data {test}", 1,
      "saved/tfkd.json: holds metadata that is not an object"),
     ("a foreign SavedModel", "evaluate {dir}/saved --data {test}", 1,
-     "was not exported here, and opening one runs what it holds (if you trust where it is from"),
+     "that this machine did not export; opening it runs any code in it (give --trust"),
     ("no threads", "transcribe --threads 0 {dir}/absent.tflite {corpus}/test-00.wav", 2,
      "--threads 0: an interpreter needs at least one"),
     ("date", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1 "

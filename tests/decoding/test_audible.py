@@ -24,7 +24,7 @@ def with_nan() -> np.ndarray:
 INAUDIBLE = {
     "nan": with_nan(),
     "infinite": np.where(np.arange(SAMPLES) == 3, -np.inf, speech()),
-    "int16 that nobody scaled": 32768 * speech(),
+    "unscaled int16": 32768 * speech(),
     "zeros": np.zeros(SAMPLES),
     "dither": np.where(np.arange(SAMPLES) % 2, 1, -1) / 32768,
 }

@@ -120,4 +120,4 @@ def test_a_language_model_that_nothing_holds_against_is_warned_of(
     """Measured on digits: WER 2.2 without a language model, 60.1 with weight 0.3 and no penalty."""
     fusion = {"lm": str(lm), "lm_weight": 0.3, **settings.pop("fusion", {})}
     Decoder(recogniser, tokenizer(), from_dict(DecodingConfig, {**settings, "fusion": fusion}))
-    assert ("weight 0.3 without a length penalty leaves words out" in caplog.text) == is_warned
+    assert ("weight 0.3 without a length penalty makes the search" in caplog.text) == is_warned

@@ -59,7 +59,7 @@ RECORDS = [
         utterance("a-right", 0.9, "one two"),
         (hypothesis("one two", -0.5), hypothesis("one  two", -1.5), hypothesis("six six", -2.0)),
     ),
-    # The best is struck by its coverage; what is left has one of two words wrong.
+    # The best is removed for its coverage; the next has one of two words wrong.
     PseudoLabelRecord(
         utterance("b-second", 1.8, "one two"),
         (hypothesis("one two", -0.5, coverage=0.4), hypothesis("one too", -1.0)),
@@ -124,7 +124,7 @@ def test_what_there_is_and_what_is_left(store):
 def test_each_filter_alone(store):
     report = report_filters(store, FILTERS_ON, examples_per_reason=1)
     found = {
-        e.filter.reason: (e.threshold, e.struck_hypotheses, e.left.utterances, e.left.wer[0])
+        e.filter.reason: (e.threshold, e.removed_hypotheses, e.kept.utterances, e.kept.wer[0])
         for e in report.effects
     }
     assert found == {
@@ -163,8 +163,8 @@ def test_the_report_and_training_leave_out_the_same(store):
     surveyed = survey(store.records(), tokenizer, objective)
     report = report_filters(store, filters, examples_per_reason=1)
     assert report.before.utterances - report.after.utterances == len(surveyed.dropped)
-    struck = {e.filter.reason: e.struck_hypotheses for e in report.effects if e.struck_hypotheses}
-    assert surveyed.dropped_hypotheses == struck
+    removed = {e.filter.reason: e.removed_hypotheses for e in report.effects}
+    assert surveyed.dropped_hypotheses == {name: n for name, n in removed.items() if n}
 
 
 # --- the page

@@ -83,7 +83,7 @@ def test_what_did_not_finish_is_refused_by_default():
     assert faults_of(labels) == [(), ()]
 
 
-def test_disagreement_strikes_every_hypothesis_of_the_utterance():
+def test_disagreement_removes_every_hypothesis_of_the_utterance():
     # Shares 3/4 and 1/4; one of four characters differs: 2 * 3/16 * 1/4.
     labels = record(saying("abcd", math.log(0.6)), saying("abce", math.log(0.2)))
     expected = Fault("disagreement", pytest.approx(3 / 32), 0.09)

@@ -143,7 +143,7 @@ def test_a_rerun_keeps_what_is_labelled_and_refuses_other_settings(whisper, whol
 
 def test_settings_of_whisper_are_not_for_a_run(teacher, prepared, label_config, tmp_path):
     config = dataclasses.replace(label_config, whisper=WhisperConfig(language="en"))
-    with pytest.raises(ConfigError, match="labels.whisper: is for a teacher of whisper:FOLDER"):
+    with pytest.raises(ConfigError, match="labels.whisper: applies to a teacher whisper:FOLDER"):
         label(teacher, prepared["train"], tmp_path / "labels", config)
 
 
@@ -156,5 +156,5 @@ def test_what_is_no_teacher_is_one_line(tmp_path):
 
 def test_words_of_numbers_need_a_language(whisper):
     config = dataclasses.replace(CONFIG, whisper=WhisperConfig(numbers="words"))
-    with pytest.raises(ConfigError, match="whisper.numbers: needs whisper.language"):
+    with pytest.raises(ConfigError, match="labels.whisper.numbers: words for numbers need"):
         whisper.digest(config)

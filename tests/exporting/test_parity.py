@@ -113,8 +113,8 @@ def test_the_true_forms_pass(gate, name):
         (changed(log_prob=lambda x: x + 50), "no logarithms of probabilities"),
         (changed(score=lambda x: -x), "no logarithms of probabilities"),
         (copies_of_the_first, "gives a hypothesis twice"),
-        (worst_first, "gives a better hypothesis later"),
-        (lambda row: [], "hypotheses, not|of the words that Keras says"),
+        (worst_first, "does not give its best hypothesis first"),
+        (lambda row: [], "hypotheses, not|of Keras' words"),
     ],
 )
 def test_a_tampered_output_is_refused_in_every_form(gate, export_config, name, tamper, message):
@@ -186,7 +186,7 @@ def test_rounding_may_swap_hypotheses_that_keras_itself_cannot_tell_apart(
 @pytest.mark.parametrize(
     ("limit", "message"),
     [
-        ("max_wer_to_keras", r"changes \d+.\d\d% of the words that Keras says, more than 0.3"),
+        ("max_wer_to_keras", r"changes \d+.\d\d% of Keras' words, more than 0.3"),
         ("max_wer_change", r"changes WER by \d+.\d\d%, more than 0.3"),
     ],
 )
@@ -211,7 +211,7 @@ def test_a_form_that_says_nothing_is_refused_however_poor_keras_is(
     ]
     silent = dataclasses.replace(opened[QUANTISED], decode=lambda w, n: [[]] * len(n))
     config = dataclasses.replace(export_config, max_wer_to_keras=0.02)
-    with pytest.raises(ExportError, match="changes 100.00% of the words that Keras says"):
+    with pytest.raises(ExportError, match="changes 100.00% of Keras' words"):
         check(FORMS[QUANTISED], silent, wrong, config, keras)
 
 
@@ -237,7 +237,7 @@ def test_the_made_samples_are_unconfident_and_the_same_each_time(
 
 def test_silence_and_unscaled_audio_say_nothing(samples):
     by_name = {sample.name: sample for sample in samples}
-    assert by_name["silence"].keras == by_name["int16 that nobody scaled"].keras == []
+    assert by_name["silence"].keras == by_name["unscaled int16"].keras == []
 
 
 def test_parity_takes_utterances_of_all_lengths(prepared, export_config, keras):

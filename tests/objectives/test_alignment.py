@@ -92,7 +92,7 @@ def test_the_lengths_are_those_of_the_encoder(
     rows = [json.loads(line) for line in lines]
     assert {row["utterance_id"] for row in rows} == expected
     assert all(row["encodings"] == lengths[row["utterance_id"]] for row in rows)
-    said = f"{len(expected)} of {len(needed)} utterances have more labels than the encoder"
+    said = f"{len(expected)} of {len(needed)} utterances have more labels than encoder"
     assert (said in caplog.text) == bool(expected)
 
 

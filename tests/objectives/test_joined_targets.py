@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfkd.config import TokenizerConfig
-from tfkd.objectives.joining import join_targets, nothing_said
+from tfkd.objectives.joining import empty_targets, join_targets
 from tfkd.objectives.objective import Field, sequence_arrays, sequence_signature
 from tfkd.text import EOS_ID, PAD_ID, CharacterTokenizer, train_tokenizer
 
@@ -131,7 +131,7 @@ def test_parts_of_several_objectives_are_joined():
     assert found["weights"] == pytest.approx(means / means.sum(), rel=1e-6)
 
 
-def test_nothing_said_is_the_end_alone():
-    found = nothing_said(TOKENIZER)
+def test_empty_targets_are_eos_alone():
+    found = empty_targets(TOKENIZER)
     assert found["token_ids"].tolist() == [[EOS_ID]]
     assert found["weights"].tolist() == [1.0]

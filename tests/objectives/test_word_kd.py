@@ -234,7 +234,7 @@ def test_a_store_that_does_not_say_its_units_is_refused(labels, soft_labels, tin
     def units(store):
         return tokenizer_of(sources_of(store, training), tiny_system.tokenizer)
 
-    with pytest.raises(RecordError, match=f"{labels.directory}: does not say what its tokens"):
+    with pytest.raises(RecordError, match=f"{labels.directory}: holds neither posteriors nor"):
         units(labels)
     copy = shutil.copytree(soft_labels.directory, tmp_path / "labels")
     CharacterTokenizer("xyz").save(copy / "units")

@@ -144,12 +144,12 @@ def test_settings_are_called_by_as_little_as_tells_them_apart(config):
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ((), "holds nothing to try"),
+        ((), "sweep.grid: is empty"),
         (({HYPOTHESES: (3,)},), "labels hold 2 hypotheses"),
         (({"student.training.epoch": (3,)},), "unknown key 'student.training.epoch'"),
         (({"teacher.training.epochs": (3,)},), "teacher.training.epochs cannot be varied"),
         (({"student.training.seed": (3,)},), "student.training.seed cannot be varied"),
-        (({"generation": (2,)},), "generation 2 exceeds generations"),
+        (({"generation": (2,)},), "there is no generation 2, only 1"),
         (({"variant": ("tiny",)},), "there is no variant 'tiny'"),
     ],
 )

@@ -211,7 +211,7 @@ def test_without_checkpoints_training_starts_anew(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused(directory):
-    with pytest.raises(CheckpointError, match="epoch-00000003: belongs to another model"):
+    with pytest.raises(CheckpointError, match="epoch-00000003: belongs to a model with"):
         restore_checkpoint(directory, compiled(units=4))
 
 

@@ -97,7 +97,7 @@ def test_checkpoints_of_another_model_are_refused(model, tiny_system, tmp_path):
     kept.on_epoch_end(0, {"loss": 1.0})
     other = tfkd.Recogniser(tiny_system.model, 5)
     other.compile("adam", TRUTH)
-    with pytest.raises(CheckpointError, match="belongs to another model"):
+    with pytest.raises(CheckpointError, match="belongs to a model with"):
         tfkd.callbacks.Checkpoints(tmp_path, other)
 
 
@@ -121,11 +121,11 @@ def is_one_line(error: Exception) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"loss": "mse"}, "compile was given loss, but a recogniser learns by an objective"),
+        ({"loss": "mse"}, "compile was given loss, but a recogniser is trained with an"),
         ({"metrics": ["accuracy"]}, "compile was given metrics"),
-        ({"objective": {"kind": "truth"}}, r"a dict is no objective \(for example compile\("),
-        ({"objective": "truth"}, "a str is no objective"),
-        ({"objective": Truth}, r"the objective is the class Truth \(give one that is made"),
+        ({"objective": {"kind": "truth"}}, r"the objective is a dict \(call compile\("),
+        ({"objective": "truth"}, "the objective is a str"),
+        ({"objective": Truth}, r"the objective is the class Truth \(give an instance"),
     ],
 )
 def test_compile_says_what_it_wants(model, arguments, message):

@@ -115,7 +115,7 @@ def test_weights_of_tokens_follow_their_pieces(teacher):
 def test_a_model_of_which_nothing_fits_is_refused(teacher):
     run = deep_run(teacher)
     run.model.trainable = False
-    with pytest.raises(TrainingError, match="no weight of it fits this model"):
+    with pytest.raises(TrainingError, match="none of its weights fits this model"):
         begin_from(deep_run(teacher).model, teacher.tokenizer, run)
 
 

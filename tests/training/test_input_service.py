@@ -152,7 +152,7 @@ def test_a_worker_serves_several_trainings_and_forgets_the_oldest(prepared, work
 def test_a_damaged_record_is_named_by_the_trainer_itself(prepared, worker, monkeypatch):
     remote = TrainingEpochs(prepared["train"], TOKENIZER, served(worker.url))
     monkeypatch.setattr(TrainingEpochs, "_load", None)  # of the worker, too: it is in this process
-    with pytest.raises(TypeError), remote.own_errors():
+    with pytest.raises(TypeError), remote.loading_errors():
         content_of(remote, 0)
 
 

@@ -124,7 +124,7 @@ def test_what_one_store_drops_another_may_keep(prepared, labels):
 
 @pytest.mark.parametrize(
     ("shares", "message"),
-    [([1.0], "there are 1 shares for 2 stores"), ([1.0, 0.0], "each must be above 0")],
+    [([1.0], "there are 1 shares for 2 stores"), ([1.0, 0.0], "the shares are 1, 0 ")],
 )
 def test_shares_that_do_not_fit_are_refused(stores, shares, message):
     with pytest.raises(ConfigError, match=message):

@@ -1,8 +1,8 @@
-"""Exact k-best beam search over any step function; knows no audio, model or text.
+"""Exact k-best beam search over any step function, independent of audio, models and text.
 
-Read `interface` for arguments and results, `search` for the loop, `constraints` and `ranking` for
-the rules that steer it, `hypotheses` for the sets that it moves, `backpointers` for the way back
-from an end to its tokens.
+`interface` defines arguments and results, `search` is the loop, `constraints` and `ranking` hold
+the rules for the next token and the score, `hypotheses` the sets of alive and finished hypotheses,
+and `backpointers` reads the tokens of a hypothesis back from its end.
 
 Example:
     >>> import tensorflow as tf

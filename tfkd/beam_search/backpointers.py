@@ -1,7 +1,8 @@
-"""Back-pointers: the choices of each step, and the way back from an end to its tokens.
+"""Back-pointers: store the choices of each step, and read the tokens of hypotheses from them.
 
-No sequence is copied from step to step. Each step notes which hypothesis of the step before every
-place of the beam continues; at the end, the sequences that are returned are read backwards, once.
+No sequence is copied from step to step. For every place of the beam, each step stores its token and
+which hypothesis of the step before it extends. After the last step, only the sequences that are
+returned are read, backwards.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from tfkd.beam_search.hypotheses import Hypotheses
 
 
 class Step(NamedTuple):
-    """The notes of one step; a place is a number from 0 to W - 1 in the beam of an utterance."""
+    """The choices of one step; a place is a number from 0 to W - 1 in the beam of an utterance."""
 
-    parent: tf.Tensor  # [B, W] int32: the place, before the step, of the hypothesis it continues
+    parent: tf.Tensor  # [B, W] int32: the place, before the step, of the hypothesis it extends
     token_id: tf.Tensor  # [B, W] int32: the token that was appended
-    log_prob: tf.Tensor  # [B, W] float32: of that token, by the recogniser alone
-    frame: tf.Tensor  # [B, W] int32: where the hypothesis at this place looked before the step
+    log_prob: tf.Tensor  # [B, W] float32: of that token, under step_fn alone
+    frame: tf.Tensor  # [B, W] int32: `Readout.frame` of the hypothesis that was here before
 
 
 class Sequences(NamedTuple):
@@ -31,7 +32,7 @@ class Sequences(NamedTuple):
 
 
 def no_history(shape: tuple[int | tf.Tensor, int], max_tokens: int) -> Step:
-    """Arrays with room for max_tokens steps of a beam of shape (B, W); they go through the loop."""
+    """Makes arrays for max_tokens steps of a beam of shape (B, W)."""
     batch = None if tf.is_tensor(shape[0]) else shape[0]
     kinds = Step(tf.int32, tf.int32, tf.float32, tf.int32)
     return Step(
@@ -40,18 +41,18 @@ def no_history(shape: tuple[int | tf.Tensor, int], max_tokens: int) -> Step:
 
 
 def append(history: Step, step: tf.Tensor, noted: Step) -> Step:
-    """The arrays of `history` with what one step notes."""
+    """Writes the choices of one step into the arrays of `history`."""
     return Step(*(array.write(step, value) for array, value in zip(history, noted)))
 
 
 def read_back(history: Step, steps: tf.Tensor, hypotheses: Hypotheses, eos_id: int) -> Sequences:
-    """The sequences of hypotheses of shape [B, K].
+    """Reads the tokens of hypotheses [B, K] from the back-pointers.
 
-    A finished one stands where it was before the step that ended it, one that was cut off where it
-    is after its last.
+    `Hypotheses.place` is the place of a finished hypothesis before the step that ended it, and that
+    of an unfinished one after the last step.
 
     Args:
-      steps: how many `history` has.
+      steps: number of steps in `history`.
     """
     past = Step(*(array.stack() for array in history))
     last = hypotheses.num_tokens - 1

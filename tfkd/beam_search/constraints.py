@@ -1,4 +1,4 @@
-"""Constraints on the next token; each is absent from the graph while it is off."""
+"""Constraints on the next token; one that is off adds nothing to the graph."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def constrained(
     eos_id: int,
     controls: SearchControls,
 ) -> tf.Tensor:
-    """Makes the tokens impossible that the controls forbid.
+    """Makes the tokens that the controls forbid impossible.
 
     Args:
-      ranking: [B, W, V] what the next tokens add to the ranking.
-      log_probs: [B, W, V] what the recogniser alone says of them.
-      token_ids: [B, W, U]; none where no constraint reads them.
-      step: tokens of the hypotheses that go on.
-      num_known: tokens of each utterance's hypotheses, a scalar or [B, 1, 1]: fewer than `step`
-        where a hypothesis has reached its own limit. Whatever follows in `token_ids` is padding,
-        which may be no token at all.
+      ranking: [B, W, V], what each next token adds to the ranking.
+      log_probs: [B, W, V], their log-probabilities under step_fn alone.
+      token_ids: [B, W, U], or [B, W, 0] if no constraint reads them.
+      step: number of tokens of the hypotheses that are extended.
+      num_known: number of tokens of each utterance's hypotheses, a scalar or [B, 1, 1]; less than
+        `step` where an utterance has reached its own limit. Later `token_ids` are padding, which
+        need not be a token of the vocabulary.
     """
     if controls.min_tokens > 1:
         ranking = _without_eos(ranking, step + 1 < controls.min_tokens, eos_id)
@@ -46,15 +46,16 @@ def constrained(
 
 
 def _without_eos(ranking: tf.Tensor, is_forbidden: tf.Tensor, eos_id: int) -> tf.Tensor:
-    """Forbids the end where is_forbidden, which is a scalar or [B, W, 1]."""
+    """Forbids EOS where is_forbidden, a scalar or [B, W, 1]."""
     is_eos = tf.equal(tf.range(ranking.shape[-1]), eos_id)
     return tf.where(is_eos & is_forbidden, IMPOSSIBLE, ranking)
 
 
 def _is_end_likely(log_probs: tf.Tensor, eos_id: int, threshold: float) -> tf.Tensor:
-    """[B, W, 1]: log p(eos) > threshold * log p(best other token).
+    """Computes log p(eos) > threshold * log p(best other token), [B, W, 1].
 
-    Hannun et al. 2019, arXiv:1904.02619, section 2.3.
+    References:
+      Hannun et al. 2019, arXiv:1904.02619, section 2.3.
     """
     others = _without_eos(log_probs, tf.constant(True), eos_id)
     best = tf.reduce_max(others, -1, keepdims=True)
@@ -64,15 +65,15 @@ def _is_end_likely(log_probs: tf.Tensor, eos_id: int, threshold: float) -> tf.Te
 def _repeats(
     token_ids: tf.Tensor, step: tf.Tensor, num_known: tf.Tensor, size: int, vocab_size: int
 ) -> tf.Tensor:
-    """[B, W, V]: tokens that would complete an n-gram of `size` that the hypothesis holds."""
+    """Finds the tokens [B, W, V] that would repeat an n-gram of `size` tokens."""
     places = token_ids.shape[-1] - size + 1
     is_same = tf.range(places) + size <= num_known
     for offset in range(size - 1):
         latest = tf.gather(token_ids, tf.maximum(step - size + 1 + offset, 0), axis=2)
         earlier = token_ids[:, :, offset : offset + places]
         is_same &= tf.equal(earlier, tf.expand_dims(latest, -1))
-    # Count each token at a place of its own: comparing with all, [B, W, U, V], is slower than the
-    # models. Padding never counts, so every place lies within its hypothesis.
+    # Scatter counts by token: comparing with the whole vocabulary, [B, W, U, V], would take longer
+    # than the model. Padding counts zero at token 0, so every index is valid.
     last = tf.where(is_same, token_ids[:, :, size - 1 :], 0)
     batch, width = tf.shape(token_ids)[0], token_ids.shape[1]
     hypothesis = tf.reshape(tf.range(batch * width), [batch, width, 1])

@@ -1,9 +1,9 @@
 """The search loop.
 
-Order of the result: higher score first; at equal scores the shorter hypothesis; at equal lengths
-the one whose first differing token has the lower id. Hypotheses cut off at the length limit come
-after every finished one. A hypothesis may end only where its end is among the `beam_width` best
-continuations, so that a width of one is greedy decoding.
+Results are ordered by score, then by length, shorter first, then by the id of the first token that
+differs. Unfinished hypotheses, which reached the length limit, come after all finished ones. A
+hypothesis may end only if its EOS is among the `beam_width` best continuations, so a width of one
+is greedy decoding.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tfkd.beam_search.hypotheses import (
     concat,
     extend,
     fill_with_cut_off,
+    freeze,
     gather_continuations,
-    keep_held,
-    of_each_hypothesis,
+    map_states,
 )
 from tfkd.beam_search.interface import BeamResult, Readout, Scorer, StepFn
 from tfkd.beam_search.ranking import IMPOSSIBLE, is_possible, score_of, tempered, usable
@@ -54,38 +54,40 @@ def beam_search(
     """Finds the `num_hypotheses` best token sequences of each utterance.
 
     Hypotheses are ranked by the log-probabilities of step_fn plus the weighted ones of the scorers,
-    as the controls have it; log_prob and token_log_probs of the result are those of step_fn alone.
-    A token is impossible where its log-probability is not finite or below -1e8. The search ends as
+    modified by the controls; log_prob and token_log_probs of the result are those of step_fn alone.
+    A token is impossible if its log-probability is not finite or below -1e8. The search ends as
     soon as no alive hypothesis can still enter the k best.
 
     Args:
       step_fn: maps (token_ids [N] int32, state) to (log_probs [N, V] float32, all <= 0, state),
         where N = batch_size * beam_width and hypotheses of one utterance are neighbours.
-      initial_state: nest of tensors [batch_size, ...]; anything that does not differ between the
-        hypotheses of one utterance belongs in a closure of step_fn instead. A tf.TensorArray in it
-        is neither repeated nor reordered: step_fn may keep there what all N rows of a step made, if
-        each hypothesis carries the rows that it came from.
-      beam_width: alive hypotheses that are kept at each step.
-      num_hypotheses: hypotheses returned, at most beam_width.
-      max_tokens: decoder steps, eos included; not frames or seconds.
-      sos_id: fed to step_fn and scorers first; may lie outside the vocabulary if they know it.
+      initial_state: nest of tensors [batch_size, ...]. Tensors that all hypotheses of an utterance
+        share should be captured by step_fn instead, since the state is copied for each hypothesis.
+        A tf.TensorArray in it is neither copied nor reordered: step_fn may write the N rows of each
+        step to it, if the state of each hypothesis also holds the numbers of its rows.
+      batch_size: number of utterances, B.
+      beam_width: number of alive hypotheses at each step, W.
+      num_hypotheses: number of hypotheses that are returned, k, at most beam_width.
+      max_tokens: largest number of steps, eos included; not frames or seconds.
+      sos_id: the first input of step_fn and scorers; it need not be in the vocabulary.
       eos_id: the token that ends a hypothesis.
-      pad_id: fills the result beyond each end; any number, in the vocabulary or not.
-      token_limits: [batch_size] integers, a limit of its own for each utterance, from 1 to
-        max_tokens.
+      pad_id: fills the result beyond each end; it need not be in the vocabulary.
+      token_limits: [batch_size] integers, a limit from 1 to max_tokens for each utterance.
       controls: see `tfkd.config.SearchControls`.
-      scorers: models whose log-probabilities join the ranking. A weight that is a tensor can be
-        changed without another trace, but is not checked: a negative one breaks the early stop.
-      readout: maps the state after a step to what is kept of it.
+      scorers: models whose log-probabilities are added to the ranking. A weight that is a tensor
+        can be changed without tracing again, but is not checked: a negative one would make the
+        search end too early.
+      readout: maps the state after a step to the values that are kept of it.
     Returns:
       BeamResult with K = num_hypotheses and U = max_tokens.
     Raises:
-      ValueError: if a width, k or length is below 1, k exceeds the width, eos is no token of
-        step_fn or its only one, the weight of a scorer is negative or NaN, the coverage penalty has
-        no readout of log_coverage, or step_fn changes the structure, types or shapes of its state.
+      ValueError: if a width, k or length is below 1, k exceeds the width, eos is not a token of
+        step_fn or its only one, the weight of a scorer is negative or NaN, a coverage penalty is
+        set but the readout gives no log_coverage, or step_fn changes the structure, dtypes or
+        shapes of its state.
       ConfigError: if a control is out of its range.
 
-    A model of two steps whose state counts them; token 0 starts and ends:
+    In this example the state counts the steps, and token 0 is both sos and eos:
 
     >>> import tensorflow as tf
     >>> from tfkd.beam_search import beam_search
@@ -102,15 +104,15 @@ def beam_search(
     """
     if beam_width < 1 or not 1 <= num_hypotheses <= beam_width:
         raise ValueError(
-            f"need 1 <= num_hypotheses <= beam_width, got {num_hypotheses} and {beam_width}"
+            f"need 1 <= num_hypotheses <= beam_width, not {num_hypotheses} and {beam_width}"
         )
     if eos_id < 0:
-        raise ValueError(f"eos_id must be a token, got {eos_id}")
+        raise ValueError(f"eos_id must be a token, not {eos_id}")
     if max_tokens < 1:
-        raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+        raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
     for scorer in scorers:
         if not tf.is_tensor(scorer.weight) and not scorer.weight >= 0:
-            raise ValueError(f"the weight of a scorer must not be negative, got {scorer.weight}")
+            raise ValueError(f"the weight of a scorer must be at least 0, not {scorer.weight}")
     # Validate the controls as if they came from a config file.
     from_dict(type(controls), asdict(controls))
     search = _Search(
@@ -143,7 +145,7 @@ def beam_search(
 
 @dataclass(frozen=True)
 class _Search:
-    """The body of the loop, and what stays the same from step to step."""
+    """The body of the loop, and the values that do not change from step to step."""
 
     step_fn: StepFn
     scorers: tuple[Scorer, ...]
@@ -156,7 +158,7 @@ class _Search:
     eos_id: int
 
     def first(self, states: tuple[Any, ...], sos_id: int, pad_id: int) -> Alive:
-        """One empty hypothesis an utterance; the other places are impossible."""
+        """Makes one empty hypothesis an utterance; the other places are impossible."""
         width = self.shape[1]
         columns = self.max_tokens if reads_tokens(self.controls) else 0
         return Alive(
@@ -167,7 +169,7 @@ class _Search:
         )
 
     def none(self) -> Hypotheses:
-        """No finished hypothesis yet."""
+        """Makes a set without finished hypotheses."""
         places = [self.shape[0], self.num_hypotheses]
         return Hypotheses(
             score=tf.fill(places, IMPOSSIBLE),
@@ -181,13 +183,13 @@ class _Search:
 
     @property
     def limit(self) -> int | tf.Tensor:
-        """Tokens that a hypothesis may have; a scalar, or [B]."""
+        """The largest number of tokens of a hypothesis; a scalar, or [B]."""
         if self.token_limits is None:
             return self.max_tokens
         return tf.clip_by_value(tf.cast(self.token_limits, tf.int32), 1, self.max_tokens)
 
     def _num_known(self, step: tf.Tensor) -> tf.Tensor:
-        """Tokens of the alive hypotheses before a step; a scalar, or [B, 1, 1]."""
+        """The number of tokens of alive hypotheses before a step; a scalar, or [B, 1, 1]."""
         if self.token_limits is None:
             return step
         return tf.reshape(tf.minimum(step, self.limit), [-1, 1, 1])
@@ -196,13 +198,13 @@ class _Search:
         self, step: tf.Tensor, alive: Alive, finished: Hypotheses, _: Step
     ) -> tf.Tensor:
         """Whether an alive hypothesis of any utterance can still enter its k best."""
-        # Log-probabilities only lower a total, and the divisor is largest at the greatest length.
-        in_reach = score_of(tf.reduce_max(alive.total, 1), self.limit, self.controls)
-        # A later hypothesis of equal score is longer, so it cannot displace one.
-        return tf.reduce_any((in_reach > finished.score[:, -1]) & (step < self.limit))
+        # Log-probabilities only lower a total, and the divisor is largest at the length limit.
+        upper_bound = score_of(tf.reduce_max(alive.total, 1), self.limit, self.controls)
+        # A later hypothesis of equal score is longer, so it cannot displace a finished one.
+        return tf.reduce_any((upper_bound > finished.score[:, -1]) & (step < self.limit))
 
     def advance(self, step: tf.Tensor, alive: Alive, finished: Hypotheses, history: Step):
-        """Runs one step of every model, extends the alive hypotheses and keeps the best ended."""
+        """Runs one step of all models, extends the alive hypotheses and ranks those that end."""
         log_probs, ranking, states = self._score_tokens(alive)
         ranking = constrained(
             ranking,
@@ -217,24 +219,24 @@ class _Search:
         totals = tf.expand_dims(alive.total, -1) + ranking
         going_on, is_ending = choose_continuations(totals, self.eos_id)
         if self.token_limits is not None:
-            is_held = step >= self.limit
-            is_ending &= tf.logical_not(tf.expand_dims(is_held, -1))
+            is_frozen = step >= self.limit
+            is_ending &= tf.logical_not(tf.expand_dims(is_frozen, -1))
         eos_total = tf.where(is_ending, totals[:, :, self.eos_id], IMPOSSIBLE)
         ended = self._ended(step, eos_total, log_probs[:, :, self.eos_id], seen)
         extended, parent = extend(alive._replace(states=states), totals, going_on, step)
         if self.token_limits is not None:
-            extended = keep_held(is_held, alive, extended)
-            parent = tf.where(tf.expand_dims(is_held, -1), self._places(), parent)
-        noted = Step(parent, extended.last, gather_continuations(log_probs, going_on), seen.frame)
+            extended = freeze(is_frozen, alive, extended)
+            parent = tf.where(tf.expand_dims(is_frozen, -1), self._places(), parent)
+        choices = Step(parent, extended.last, gather_continuations(log_probs, going_on), seen.frame)
         finished = best(concat(finished, ended), self.num_hypotheses)
-        return step + 1, extended, finished, append(history, step, noted)
+        return step + 1, extended, finished, append(history, step, choices)
 
     def _places(self) -> tf.Tensor:
         """The place of each hypothesis in the beam, [B, W]."""
         return tf.broadcast_to(tf.range(self.shape[1]), self.shape)
 
     def cut_off(self, step: tf.Tensor, alive: Alive) -> Hypotheses:
-        """The hypotheses that are alive when the search stops, ranked as unfinished ones."""
+        """Scores the hypotheses that are still alive when the search stops."""
         limit = self.limit if self.token_limits is None else tf.expand_dims(self.limit, -1)
         seen = self._read(alive.states)
         return Hypotheses(
@@ -248,12 +250,12 @@ class _Search:
         )
 
     def _score_tokens(self, alive: Alive) -> tuple[tf.Tensor, tf.Tensor, tuple[Any, ...]]:
-        """Log-probabilities of the next tokens [B, W, V], their values in the ranking; states."""
+        """Computes log-probs of the next tokens and their ranking, [B, W, V], and the states."""
         last = tf.reshape(alive.last, [-1])
         log_probs, state = self._step(self.step_fn, last, alive.states[0])
         if not self.eos_id < (vocabulary := log_probs.shape[-1]) >= 2:
             raise ValueError(
-                f"step_fn knows {vocabulary} tokens: it needs eos, here {self.eos_id}, and another"
+                f"step_fn gives {vocabulary} tokens; it needs eos_id {self.eos_id} and another one"
             )
         ranking = tempered(log_probs, self.controls.temperature)
         states = [state]
@@ -285,7 +287,7 @@ class _Search:
     def _ended(
         self, step: tf.Tensor, total: tf.Tensor, eos_log_prob: tf.Tensor, seen: Readout
     ) -> Hypotheses:
-        """The alive hypotheses with their end appended; impossible where `total` is."""
+        """Appends EOS to the alive hypotheses; those with an impossible `total` stay impossible."""
         possible = is_possible(total)
         return Hypotheses(
             score=score_of(total, step + 1, self.controls, seen.log_coverage),
@@ -299,13 +301,13 @@ class _Search:
 
 
 def _repeated(states: Any, batch: int | tf.Tensor, times: int) -> Any:
-    """Each of a nest of [B, ...] as [B * times, ...]; a static B stays one, as TFLite needs."""
+    """Repeats the tensors [B, ...] of a nest to [B * times, ...]; TFLite needs a static B."""
     rows = tf.range(batch * times) // times
-    return of_each_hypothesis(lambda x: tf.gather(x, rows), states)
+    return map_states(lambda x: tf.gather(x, rows), states)
 
 
 def _check_state(before: Any, after: Any) -> None:
-    """Names the mistake; the loop's own message would not."""
+    """Raises ValueError if step_fn changed its state; the message of tf.while_loop is unclear."""
     advice = "step_fn must return a state like the one that it is given"
     try:
         tf.nest.assert_same_structure(before, after)
@@ -339,6 +341,6 @@ def _result(ranked: Hypotheses, sequences: Sequences, pad_id: int) -> BeamResult
 
 
 def _sum_of_tokens(result: BeamResult) -> tf.Tensor:
-    """The log_prob of the model alone, where what ranks is more than that."""
+    """Sums the log-probabilities of step_fn alone, where scorers or temperature changed `total`."""
     is_empty = tf.equal(result.num_tokens, 0)
     return tf.where(is_empty, IMPOSSIBLE, tf.reduce_sum(result.token_log_probs, -1))

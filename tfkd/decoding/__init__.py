@@ -1,1 +1,1 @@
-"""A recogniser and the beam search together: trained runs, transcripts, k best."""
+"""Trained runs, and decoding with them: the beam search over a recogniser, from audio to text."""

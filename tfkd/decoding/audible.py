@@ -1,4 +1,4 @@
-"""What cannot be speech: a recogniser says nothing of it, in Keras as in every export."""
+"""Finds audio that cannot be speech; it has no hypothesis, in Keras as in every export."""
 
 from __future__ import annotations
 
@@ -8,30 +8,35 @@ from tfkd.beam_search import BeamResult
 from tfkd.beam_search.ranking import IMPOSSIBLE
 
 # No word is shorter.
-_LEAST_SECONDS = 0.05
-# Waveforms lie in [-1, 1]. Samples that nobody scaled from 16 bits exceed the first; what stays
-# below the second is silence to 16 bits, but for one unit of dither.
-_LOUDEST = 8.0
-_QUIETEST = 2 / 32768
+_MIN_SECONDS = 0.05
+# Waveforms lie in [-1, 1]. Larger samples are 16-bit integers that were not scaled.
+_MAX_AMPLITUDE = 8.0
+# Audio below this is digital silence in 16 bits, with at most one unit of dither.
+_MIN_AMPLITUDE = 2 / 32768
 
 
 def is_audible(waveform: tf.Tensor, num_samples: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
-    """Whether each utterance of waveform [B, N] may hold speech, [B] bool.
+    """Tells which utterances may hold speech.
 
-    NaN, infinite and unscaled samples, digital silence and less than 50 ms do not; what lies beyond
-    num_samples [B] does not count.
+    Those with NaN, infinite or unscaled samples, digital silence alone, or less than 50 ms do not.
+
+    Args:
+      waveform: [B, N] float32.
+      num_samples: [B] int32; later samples are ignored.
+    Returns:
+      [B] bool.
     """
     size = tf.abs(waveform)
     beyond = tf.logical_not(tf.sequence_mask(num_samples, tf.shape(waveform)[1]))
-    # False for NaN, which a maximum may pass over.
-    is_sane = tf.reduce_all((size <= _LOUDEST) | beyond, 1)
-    is_heard = tf.reduce_any((size >= _QUIETEST) & tf.logical_not(beyond), 1)
-    is_long = num_samples >= round(_LEAST_SECONDS * sample_rate_hz)
+    # The comparison is false for NaN; a maximum might ignore it.
+    is_sane = tf.reduce_all((size <= _MAX_AMPLITUDE) | beyond, 1)
+    is_heard = tf.reduce_any((size >= _MIN_AMPLITUDE) & tf.logical_not(beyond), 1)
+    is_long = num_samples >= round(_MIN_SECONDS * sample_rate_hz)
     return is_sane & is_heard & is_long
 
 
 def without_inaudible(result: BeamResult, audible: tf.Tensor, pad_id: int) -> BeamResult:
-    """The result without the hypotheses of utterances that are not audible [B]."""
+    """Removes the hypotheses of the utterances for which audible [B] is false."""
     nothing = BeamResult(
         token_ids=pad_id,
         num_tokens=0,

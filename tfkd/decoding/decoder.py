@@ -1,4 +1,4 @@
-"""A recogniser and beam search as one tf.function, and decoding of a dataset with it."""
+"""Combines a recogniser and the beam search in one tf.function, and decodes datasets with it."""
 
 from __future__ import annotations
 
@@ -22,35 +22,40 @@ _LOG = logging.getLogger("tfkd")
 
 
 class FusionWeights(NamedTuple):
-    """Weights of the scorers that join the search; scalars, and a plain 0 leaves one out."""
+    """Weights of language model and CTC in the search; a Python 0 leaves a scorer out."""
 
     lm: float | tf.Tensor
     ctc: float | tf.Tensor
 
 
 def _warn_of_short_hypotheses(config: DecodingConfig) -> None:
-    """Each token costs a language model's log-probability, and nothing here makes up for it."""
+    """Warns if a language model makes every token cost more, and nothing rewards length."""
     weighs_length = config.normalisation == "mean" or config.length_penalty > 0
     if config.fusion.lm_weight > 0 and not weighs_length and not config.fusion.ctc_weight:
         _LOG.warning(
-            "a language model of weight %g without a length penalty leaves words out: set "
-            "length_penalty (0.5 to 1) or fusion.ctc_weight, and measure with tfkd tune-decoding",
+            "fusion.lm_weight: a language model of weight %g without a length penalty makes the "
+            "search omit words: set length_penalty (0.5 to 1) or fusion.ctc_weight, and measure "
+            "with tfkd tune-decoding",
             config.fusion.lm_weight,
         )
 
 
 class Decoder:
-    """Batched k-best decoding from waveforms.
+    """Decodes batches of waveforms to their k best hypotheses.
 
     Args:
       model: the recogniser; its current weights are used at each call.
-      config: how the search goes; the language model that it names is read here. Settings that are
-        null are off, since only a run knows whether its CTC head was trained: `Run.decoder` makes
-        a decoder with them filled in.
-      batch_size: static batch size, which TFLite needs; None leaves it open.
+      tokenizer: of the model.
+      config: settings of the search; the language model that it names is loaded here. Settings that
+        are null are off here; `Run.decoder` replaces them by the run's defaults, which depend on
+        whether its CTC head was trained.
+      batch_size: static batch size, which TFLite needs; None allows any.
+    Attributes:
+      decode: tf.function from waveform [B, N] float32 in [-1, 1] and num_samples [B] int32 to a
+        BeamResult.
     Raises:
-      ConfigError: if CTC is to join and the model has no CTC head.
-      LanguageModelError: if the language model cannot be read, or is of other units.
+      ConfigError: if `fusion.ctc_weight` is above 0 and the model has no CTC head.
+      LanguageModelError: if the language model cannot be read, or has other units.
 
     >>> run = tfkd.load_run("work/teacher")
     >>> decoder = tfkd.Decoder(run.model, run.tokenizer, tfkd.config.DecodingConfig(beam_width=2))
@@ -71,7 +76,10 @@ class Decoder:
         self._batch_size = batch_size
         fusion = config.fusion
         if fusion.ctc_weight and not model.config.ctc:
-            raise ConfigError("fusion.ctc_weight: the model has no CTC head")
+            raise ConfigError(
+                "fusion.ctc_weight: the model has no CTC head",
+                remedy="set it to 0, or train with ctc: true in the model's config",
+            )
         self.language_model = load_language_model(fusion.lm, tokenizer) if fusion.lm else None
         self._weights = FusionWeights(fusion.lm_weight, fusion.ctc_weight or 0.0)
         _warn_of_short_hypotheses(config)
@@ -90,14 +98,18 @@ class Decoder:
     def search(
         self, waveform: tf.Tensor, num_samples: tf.Tensor, weights: FusionWeights
     ) -> BeamResult:
-        """Decodes waveform [B, N] and num_samples [B] with other weights than the config's.
+        """Decodes with other fusion weights than the config's.
 
-        num_samples is clipped to N. What cannot be speech has no hypothesis: see
-        `tfkd.decoding.audible`.
+        Args:
+          waveform: [B, N] float32 in [-1, 1].
+          num_samples: [B] int32, clipped to N.
+          weights: of language model and CTC.
+        Returns:
+          The k best; utterances that cannot be speech have none (see `tfkd.decoding.audible`).
         """
         num_samples = tf.clip_by_value(num_samples, 0, tf.shape(waveform)[1])
         audible = is_audible(waveform, num_samples, self.model.config.frontend.sample_rate_hz)
-        # The search goes on until the last utterance ends; NaN would never let it.
+        # A batch is searched until its last utterance ends, which NaN would delay to max_tokens.
         waveform = tf.where(tf.expand_dims(audible, 1), waveform, 0.0)
         encoded, encoded_lengths = self.model.encode(waveform, num_samples)
         memory, state = self.model.initial_state(encoded, encoded_lengths, self.config.max_tokens)
@@ -148,7 +160,7 @@ def _joins(weight: float | tf.Tensor) -> bool:
 
 
 def decode_dataset(decoder: Decoder, batches: Iterable[dict]) -> Iterator[Decoded]:
-    """Decodes batches of `tfkd.data.audio_batches.audio_batches`, utterance by utterance."""
+    """Decodes batches of `tfkd.data.audio_batches.audio_batches`; yields utterance by utterance."""
     for batch in batches:
         result = decoder.decode(batch["waveform"], batch["num_samples"])
         has_text = batch["has_text"].numpy()

@@ -1,4 +1,4 @@
-"""What a search does where its settings are left alone."""
+"""Fills in the settings of a search that are null."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CTC_WEIGHT = 0.3
 def resolved(decoding: DecodingConfig, system: SystemConfig) -> DecodingConfig:
     """Fills in the settings that are null, for a recogniser that `system` describes.
 
-    - `fusion.ctc_weight` is `CTC_WEIGHT` where the CTC head was trained, else 0.
-    - `normalisation` is "mean" where a language model joins and no length penalty is chosen, else
-      "gnmt". Each token costs probability, and with a language model twice: without a reward for
-      length the best sentence is the shortest.
+    - `fusion.ctc_weight` becomes `CTC_WEIGHT` if the CTC head was trained, else 0.
+    - `normalisation` becomes "mean" with a language model and no length penalty, else "gnmt". Each
+      token lowers the score, with a language model twice; without normalisation the search would
+      prefer sentences that are too short.
     """
     fusion = decoding.fusion
     if fusion.ctc_weight is None:
@@ -30,10 +30,10 @@ def resolved(decoding: DecodingConfig, system: SystemConfig) -> DecodingConfig:
 
 
 def resolved_without_ctc(decoding: DecodingConfig, system: SystemConfig) -> DecodingConfig:
-    """Like `resolved`, but CTC joins only where its weight is given.
+    """Like `resolved`, but CTC takes part only if its weight is given.
 
-    This is the search that validates each epoch: every epoch pays for it, and it shows how well
-    attention, which needs longer than CTC to learn, has learned by itself.
+    Training validates each epoch with this search: it is faster, and it shows how well attention,
+    which learns more slowly than CTC, works by itself.
     """
     fusion = replace(decoding.fusion, ctc_weight=decoding.fusion.ctc_weight or 0.0)
     return resolved(replace(decoding, fusion=fusion), system)

@@ -1,4 +1,4 @@
-"""What a recogniser holds probable at each step of sequences that are known."""
+"""Computes a recogniser's most probable tokens at each step of known hypotheses."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from tfkd.models.recogniser import Recogniser
 from tfkd.records import Hypothesis
 from tfkd.text import PAD_ID
 
-# A record keeps log-probs as float16, which holds no smaller ones; e^-100 is as good as zero.
+# Records keep log-probs as float16, which would round smaller ones to -inf; e^-100 is nearly zero.
 _LEAST_LOG_PROB = -100.0
 
 
 class TopPosteriors:
-    """The M most probable tokens at each step of hypotheses, by one pass of teacher forcing.
+    """Computes the M most probable tokens at each step of hypotheses, by teacher forcing.
 
     Args:
       model: the recogniser; its current weights are used at each call.
       top_m: M.
     Raises:
-      ConfigError: if the model has fewer tokens.
+      ConfigError: if M is larger than the vocabulary.
     """
 
     def __init__(self, model: Recogniser, top_m: int) -> None:
         if top_m > model.vocab_size:
             raise ConfigError(
-                f"labels.top_m: {top_m} is above the {model.vocab_size} tokens of the teacher"
+                f"labels.top_m: {top_m} is above the {model.vocab_size} tokens of the teacher",
+                remedy="lower it",
             )
         self._model, self._top_m = model, top_m
         self._top = tf.function(
@@ -54,7 +55,9 @@ class TopPosteriors:
         Args:
           waveform: [B, N] float32.
           num_samples: [B] int32.
-          hypotheses: of each utterance; their token_ids are known.
+          hypotheses: of each utterance, with token_ids.
+        Returns:
+          The same hypotheses with the posteriors.
         """
         sequences = _padded([[each.token_ids for each in own] for own in hypotheses])
         if not sequences.size:
@@ -79,13 +82,13 @@ class TopPosteriors:
         batch = {"waveform": waveform, "num_samples": num_samples, "token_ids": token_ids}
         log_probs = tf.nn.log_softmax(self._model(batch).logits)
         top = tf.math.top_k(log_probs, self._top_m)
-        # Rounding may lift the logarithm of a certainty above zero.
+        # Rounding may make the log-probability of a certain token positive.
         kept = tf.clip_by_value(top.values, _LEAST_LOG_PROB, 0.0)
         return top.indices, tf.cast(kept, tf.float16)
 
 
 def _padded(sequences: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
-    """[B, K, U] int32 of ragged sequences."""
+    """Pads sequences of B utterances and K hypotheses to [B, K, U] int32."""
     most = max((len(own) for own in sequences), default=0)
     longest = max((len(ids) for own in sequences for ids in own), default=0)
     padded = np.full((len(sequences), most, longest), PAD_ID, np.int32)

@@ -1,4 +1,4 @@
-"""What the search found for each utterance, as numpy arrays and as records."""
+"""Converts results of the search to numpy arrays, records and words."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from tfkd.text import Tokenizer
 
 
 class Decoded(NamedTuple):
-    """The k best of one utterance as numpy arrays; empty places are left out."""
+    """The k best hypotheses of one utterance.
+
+    Attributes:
+      reference: the transcript, if there is one.
+      num_samples: of the waveform.
+      texts: of the hypotheses, best first.
+      result: numpy arrays without the batch axis, token_ids [K, U], log_prob [K], ...; places
+        without a hypothesis are left out.
+    """
 
     utterance_id: str
     reference: str | None
     num_samples: int
     texts: tuple[str, ...]
-    result: BeamResult  # of this utterance: token_ids [K, U], log_prob [K], ...
+    result: BeamResult
 
     @property
     def best_text(self) -> str:
-        """The best hypothesis; empty where the search found none."""
+        """The text of the best hypothesis; empty if there is none."""
         return self.texts[0] if self.texts else ""
 
 
@@ -34,7 +42,7 @@ def unbatch(
     references: Sequence[str | None],
     num_samples: Sequence[int],
 ) -> Iterator[Decoded]:
-    """Cuts a batch's result into utterances."""
+    """Splits the result of a batch into its utterances."""
     arrays = BeamResult(*(np.asarray(x) for x in result))
     for row, utterance_id in enumerate(utterance_ids):
         count = int((arrays.num_tokens[row] > 0).sum())
@@ -47,7 +55,11 @@ def unbatch(
 
 
 def hypotheses_of(decoded: Decoded, frame_seconds: float) -> tuple[Hypothesis, ...]:
-    """The k best of one utterance as they are kept; frame_seconds is that of the recogniser."""
+    """Converts the k best of one utterance to records.
+
+    Args:
+      frame_seconds: seconds between two encodings of the recogniser.
+    """
     result = decoded.result
     return tuple(
         Hypothesis(
@@ -67,13 +79,13 @@ def hypotheses_of(decoded: Decoded, frame_seconds: float) -> tuple[Hypothesis, .
 
 
 def word_spans(token_ids: Sequence[int], pieces: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """The words of a hypothesis, with the places of their first and last token.
+    """Yields the words of a hypothesis, with the places of their first and last token.
 
     A token that ends one word and begins the next belongs to both.
 
     Args:
-      token_ids: special tokens may be among them; they belong to no word.
-      pieces: surface form of each token; a space ends a word.
+      token_ids: may hold special tokens, which belong to no word.
+      pieces: text of each token, "" for special ones; a space ends a word.
 
     >>> list(word_spans([2, 3, 4, 1], ["", "", " on", "e", " two"]))
     [('one', 0, 1), ('two', 2, 2)]

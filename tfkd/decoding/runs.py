@@ -1,4 +1,4 @@
-"""A trained recogniser on disk: its config, tokenizer and weights in one folder."""
+"""Reads and writes runs: folders with the config, tokenizer and weights of a trained recogniser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tfkd.storage.keras_files import MODEL, read_model, write_model
 from tfkd.text import Tokenizer, load_tokenizer, tokenizer_files
 
 CONFIG = "config.yaml"
-# A few validation utterances, for exports to be checked with.
+# The folder of the validation utterances with which exports are compared with Keras.
 PARITY = "parity"
 _PARITY_UTTERANCES = 50
 
@@ -46,8 +46,8 @@ class Word:
 
     Attributes:
       text: the word.
-      start: second of the recording at which its first token was heard most.
-      end: second at which the encoding of its last token ends, or the next word begins.
+      start: time in seconds that attention gives to its first token.
+      end: time in seconds at which the encoding of its last token ends, or the next word begins.
       confidence: probability of its tokens given what comes before them, 0 to 1.
     """
 
@@ -59,12 +59,12 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a recording says.
+    """The recognised text of a recording.
 
     Attributes:
       text: of the best hypothesis, "" if there is none.
       words: of the best hypothesis, in order.
-      hypotheses: the k best, best first, as labels keep them.
+      hypotheses: the k best, best first, with the fields of pseudo labels.
     """
 
     text: str
@@ -74,13 +74,13 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained recogniser that can decode; `load_run` reads one.
+    """A trained recogniser; `load_run` reads one from its folder.
 
     Attributes:
       directory: folder that `tfkd train` or `tfkd distill` wrote.
-      system: its settings; `system.decoding` says how it searches.
-      tokenizer: its units.
-      model: a `keras.Model`.
+      system: its settings; `system.decoding` holds those of the search.
+      tokenizer: maps texts to token ids and back.
+      model: the `keras.Model`.
 
     >>> run = tfkd.load_run("work/teacher")
     >>> run.transcribe("order.wav").text
@@ -94,19 +94,21 @@ class Run:
 
     @property
     def sha256(self) -> str:
-        """Identity of the weights."""
+        """The sha256 of its model file, which identifies the weights."""
         return sha256(self.directory / MODEL)
 
     @property
     def sample_rate_hz(self) -> int:
-        """Rate of the waveforms that it takes."""
+        """Sample rate of the waveforms that it takes, in Hz."""
         return self.system.model.frontend.sample_rate_hz
 
     def with_decoding(self, overrides: Sequence[str]) -> Run:
-        """The same recogniser with `key=value` settings of its decoding changed.
+        """Returns the same recogniser with other decoding settings.
 
+        Args:
+          overrides: "key=value" each, such as "beam_width=8" or "fusion.ctc_weight=0".
         Raises:
-          ConfigError: for an unknown key, or a value that does not fit.
+          ConfigError: if a key is unknown or a value invalid.
         """
         decoding = with_overrides(self.system.decoding, overrides)
         return replace(self, system=replace(self.system, decoding=decoding))
@@ -114,14 +116,14 @@ class Run:
     def decoder(
         self, decoding: DecodingConfig | None = None, *, batch_size: int | None = None
     ) -> Decoder:
-        """The search over this recogniser, with its defaults filled in.
+        """Makes the search over this recogniser, with its defaults filled in.
 
         Args:
-          decoding: other settings than the run's own.
-          batch_size: static batch size, which TFLite needs.
+          decoding: settings of the search; the run's own by default.
+          batch_size: static batch size, which TFLite needs; None allows any.
         Raises:
-          ConfigError: if CTC is to join and the model has no CTC head.
-          LanguageModelError: if the language model cannot be read, or is of other units.
+          ConfigError: if `fusion.ctc_weight` is above 0 and the model has no CTC head.
+          LanguageModelError: if the language model cannot be read, or has other units.
         """
         settings = resolved(decoding or self.system.decoding, self.system)
         return Decoder(self.model, self.tokenizer, settings, batch_size=batch_size)
@@ -132,7 +134,7 @@ class Run:
         Args:
           waveforms: float32 [N] in [-1, 1] each, at `sample_rate_hz`, of any lengths.
         Returns:
-          The hypotheses of each, best first; none where nothing was heard.
+          The hypotheses of each, best first; an empty tuple where no speech was found.
 
         >>> run = tfkd.load_run("work/teacher")
         >>> silence = np.zeros(run.sample_rate_hz, np.float32)
@@ -151,7 +153,7 @@ class Run:
         return [hypotheses_of(each, self.model.frame_seconds) for each in decoded]
 
     def transcribe(self, path: str | Path) -> Transcript:
-        """Reads a recording of any rate and recognises it.
+        """Reads an audio file, resamples it to `sample_rate_hz` and recognises it.
 
         Raises:
           AudioError: if the file cannot be decoded.
@@ -168,10 +170,10 @@ class Run:
 
     @contextlib.contextmanager
     def open_data(self, data: str | Path) -> Iterator[Store]:
-        """Opens a prepared folder; a manifest is prepared for the time of the `with` block.
+        """Opens a store, or prepares a corpus as a temporary store for the `with` block.
 
         Args:
-          data: what `tfkd prepare` wrote, or what it reads.
+          data: a folder that `tfkd prepare` wrote, or a corpus that it reads.
         Raises:
           ManifestError: if the manifest cannot be read.
           RecordError: if the store is damaged, or of another sample rate.
@@ -182,7 +184,7 @@ class Run:
 
     @functools.cached_property
     def _own_decoder(self) -> Decoder:
-        """Traced once: that takes seconds."""
+        """The decoder of `decode`, made once, because tracing it takes seconds."""
         return self.decoder()
 
     def _words(self, hypothesis: Hypothesis) -> Iterator[Word]:
@@ -200,7 +202,7 @@ class Run:
 
 
 def run_files(directory: Path) -> list[Path]:
-    """The files of a run that decide what it says."""
+    """Lists the files of a run that its output depends on."""
     return [directory / MODEL, directory / CONFIG, *tokenizer_files(directory)]
 
 
@@ -212,24 +214,27 @@ def save_model(model: Recogniser, path: Path) -> None:
 
 
 def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer) -> None:
-    """Writes what the weights need beside them: the resolved config and the tokenizer."""
+    """Writes the config, with all defaults, and the tokenizer of a run."""
     write_text(directory / CONFIG, to_yaml(system))
     tokenizer.save(directory)
 
 
 def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> Run:
-    """Keeps a recogniser that `model.fit` trained as a run, which all of tfkd reads.
+    """Saves a recogniser that `model.fit` trained as a run, which every command of tfkd reads.
 
     Args:
-      model: compiled with the objective that it has learned.
+      model: compiled with the objective that it was trained with.
+      tokenizer: of the model.
       directory: folder of the run; files of an earlier one are overwritten.
+    Returns:
+      The run, read back from the folder.
 
     >>> run = tfkd.load_run("work/teacher")
     >>> tfkd.save_run(run.model, run.tokenizer, "work/copy").transcribe("order.wav").text
     'se'
     """
     directory = Path(directory)
-    # Whether the CTC head was trained decides whether it joins the search.
+    # The search uses the CTC head only if it was trained, so its weight is saved.
     ctc_weight = getattr(model.objective, "ctc_weight", 0.0)
     system = SystemConfig(model=model.config, training=TrainingConfig(ctc_weight=ctc_weight))
     directory.mkdir(parents=True, exist_ok=True)
@@ -239,9 +244,9 @@ def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> 
 
 
 def keep_parity_sample(directory: Path, valid_store: Store) -> None:
-    """Keeps some validation utterances of many lengths in a run, for its exports to be checked.
+    """Copies validation utterances of many lengths into a run, to compare its exports with Keras.
 
-    They travel with the run, so that it can be exported where the corpus is not.
+    With them, a run can be exported on a machine that does not have the corpus.
     """
     sample = spread_over_lengths(valid_store.index, _PARITY_UTTERANCES)
     out = directory / PARITY
@@ -270,7 +275,7 @@ def load_run(directory: str | Path) -> Run:
     model = load_model(directory / MODEL)
     if model.config != system.model:
         raise CheckpointError(
-            f"describes another model than {MODEL} beside it",
+            f"describes another model than the {MODEL} beside it",
             path=directory / CONFIG,
             remedy="copy the whole folder again",
         )
@@ -278,12 +283,13 @@ def load_run(directory: str | Path) -> Run:
         raise CheckpointError(
             f"the model has {model.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}",
             path=directory,
+            remedy="copy the whole folder again",
         )
     return Run(directory, system, tokenizer, model)
 
 
 def _read_system(path: Path) -> SystemConfig:
-    """Reads the settings of a run, all of which were written: none may fall back to a default."""
+    """Reads the settings of a run; every section must be there, because training wrote them all."""
     content = read_yaml(path)
     missing = [field.name for field in fields(SystemConfig) if field.name not in content]
     if missing or not path.read_bytes().endswith(b"\n"):
@@ -293,9 +299,9 @@ def _read_system(path: Path) -> SystemConfig:
 
 
 def load_model(path: Path) -> Recogniser:
-    """Reads a `.keras` file.
+    """Reads a recogniser from a `.keras` file.
 
     Raises:
-      CheckpointError: if it is not one, is damaged, or holds another kind of model.
+      CheckpointError: if it is not a `.keras` file, is damaged, or holds another class of model.
     """
     return read_model(path, Recogniser)

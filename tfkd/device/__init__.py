@@ -1,4 +1,4 @@
-"""Runs an exported recogniser with numpy and a small interpreter: no TensorFlow."""
+"""Runs an exported recogniser on a device, with numpy and a TFLite runtime, without TensorFlow."""
 
 from tfkd.device.metadata import DeviceMetadata, read_metadata
 from tfkd.device.recogniser import DeviceHypothesis, DeviceRecogniser, Transcription

@@ -1,7 +1,7 @@
-"""What a .tflite says of itself: written at export, checked before anything is loaded.
+"""Metadata of an exported .tflite: written at export, checked before the model is loaded.
 
-The file is an ordinary TFLite model with a zip archive appended, the convention of TFLite's
-"associated files". Its one member, `tfkd.json`, says how to feed the model and read its output.
+The file is an ordinary TFLite model with a zip archive appended, as TFLite does for "associated
+files". The archive's one member, `tfkd.json`, describes the model's input and output.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ FORMAT = 1
 
 # TFLite's flatbuffer identifier, which follows the four bytes of the root offset.
 IDENTIFIER = slice(4, 8), b"TFL3"
-# The oldest date that zip can hold: the same model must give the same bytes.
+# A fixed date, the oldest that zip can hold, so that the same model gives the same bytes.
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 # A vocabulary of 100,000 pieces takes 2 MB; a zip archive may unpack to a thousand times its size.
-_MOST_METADATA_BYTES = 16 * 2**20
+_MAX_METADATA_BYTES = 16 * 2**20
 _RATES_HZ = range(1000, 655_351)
-_LONGEST_SECONDS = 24 * 3600
-_MOST_PADDED_SECONDS = 60
-_MOST_HYPOTHESES = 64
+_MAX_SECONDS = 24 * 3600
+_MAX_PADDED_SECONDS = 60
+_MAX_HYPOTHESES = 64
 
 
 @dataclass(frozen=True)
 class DeviceMetadata:
-    """What travels inside the .tflite beside the graph.
+    """The description of a model inside its .tflite.
 
     Attributes:
-      sample_rate_hz: rate of the waveform that the model takes.
-      min_samples: shortest waveform it takes; shorter ones are padded with zeros.
-      max_samples: longest waveform it takes.
-      pieces: surface form of each token id; "" for special tokens.
+      sample_rate_hz: sample rate of the waveform that the model takes.
+      min_samples: length of the shortest waveform; shorter ones are padded with zeros.
+      max_samples: length of the longest waveform.
+      pieces: text of each token id; "" for special tokens.
       eos_id: id that ends a hypothesis.
       pad_id: id that fills unused places of `token_ids`.
-      beam_width: hypotheses kept alive in the search.
-      num_hypotheses: K, the hypotheses that come out (at most).
-      parameters: weights of the network.
+      beam_width: number of alive hypotheses in the search.
+      num_hypotheses: K, the largest number of hypotheses that are returned.
+      parameters: number of weights.
       quantisation: "float32", "float16" or "int8".
       model_sha256: hex digest of the Keras model that was exported.
     """
@@ -68,10 +68,10 @@ class DeviceMetadata:
 
 
 def append_metadata(tflite_bytes: bytes, metadata: DeviceMetadata) -> bytes:
-    """Returns the model with its metadata at the end; metadata already there is replaced.
+    """Appends metadata to a model, in place of any that it already has.
 
-    Equal arguments give equal bytes. A digest of the graph is stored beside the metadata, because
-    an interpreter may crash on a damaged graph instead of reporting it.
+    Equal arguments give equal bytes. The metadata includes a digest of the graph, because an
+    interpreter may crash on a damaged graph.
 
     Raises:
       CheckpointError: if `tflite_bytes` is not a TFLite model.
@@ -95,16 +95,19 @@ def append_metadata(tflite_bytes: bytes, metadata: DeviceMetadata) -> bytes:
 
 
 def read_metadata(path: str | Path) -> DeviceMetadata:
-    """Reads and checks what a .tflite says about itself, without loading the model.
+    """Reads and checks the metadata of a .tflite, without loading the model.
 
     Raises:
-      CheckpointError: if the file is missing, damaged, or not one that tfkd exported.
+      CheckpointError: if the file is missing or damaged, or tfkd did not export it.
+
+    >>> tfkd.device.read_metadata("work/export/model-float32.tflite").sample_rate_hz
+    8000
     """
     return read_description(path)[0]
 
 
 def read_description(path: str | Path) -> tuple[DeviceMetadata, str]:
-    """Like `read_metadata`, with the sha256 of the graph, which has been compared."""
+    """Like `read_metadata`, with the verified sha256 of the graph."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
@@ -126,15 +129,15 @@ def read_description(path: str | Path) -> tuple[DeviceMetadata, str]:
 
 
 def foreign(path: Path, reason: str) -> CheckpointError:
-    """The error for a file that `tfkd export` did not write."""
+    """Makes the error for a file that `tfkd export` did not write."""
     return CheckpointError(reason, path=path, remedy="make the file with `tfkd export`")
 
 
 def parse_metadata(content: Any, path: Path) -> DeviceMetadata:
-    """Metadata from JSON that anybody may have written.
+    """Checks metadata from untrusted JSON.
 
     Raises:
-      CheckpointError: for the first value that is missing, of another type, or out of range.
+      CheckpointError: if a value is missing, has the wrong type, or is out of range.
     """
     if not isinstance(content, Mapping):
         raise foreign(path, "holds metadata that is not an object")
@@ -153,24 +156,24 @@ def parse_metadata(content: Any, path: Path) -> DeviceMetadata:
 
 
 def _ranges(metadata: DeviceMetadata) -> dict[str, range]:
-    """What each number may be, in an order in which each range rests on checked numbers."""
+    """The allowed range of each number; later ranges depend on numbers that are checked earlier."""
     rate_hz, vocabulary = metadata.sample_rate_hz, len(metadata.pieces)
     return {
         "sample_rate_hz": _RATES_HZ,
-        "max_samples": range(1, _LONGEST_SECONDS * rate_hz + 1),
-        # Shorter waveforms are padded up to here, which takes memory.
-        "min_samples": range(1, min(metadata.max_samples, _MOST_PADDED_SECONDS * rate_hz) + 1),
+        "max_samples": range(1, _MAX_SECONDS * rate_hz + 1),
+        # Bounded, because shorter waveforms are padded to it, which takes memory.
+        "min_samples": range(1, min(metadata.max_samples, _MAX_PADDED_SECONDS * rate_hz) + 1),
         "eos_id": range(vocabulary),
         "pad_id": range(vocabulary),
-        "beam_width": range(1, _MOST_HYPOTHESES + 1),
+        "beam_width": range(1, _MAX_HYPOTHESES + 1),
         "num_hypotheses": range(1, metadata.beam_width + 1),
         "parameters": range(1, 2**40),
     }
 
 
 def _content(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
-    if archive.getinfo(METADATA_NAME).file_size > _MOST_METADATA_BYTES:
-        raise foreign(path, f"holds more than {_MOST_METADATA_BYTES >> 20} MiB of metadata")
+    if archive.getinfo(METADATA_NAME).file_size > _MAX_METADATA_BYTES:
+        raise foreign(path, f"holds more than {_MAX_METADATA_BYTES >> 20} MiB of metadata")
     content = parse_json(archive.read(METADATA_NAME))
     if not isinstance(content, dict):
         raise foreign(path, "holds metadata that is not an object")
@@ -178,7 +181,7 @@ def _content(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 
 
 def _graph_size(archive: zipfile.ZipFile) -> int:
-    """Bytes before the archive that is appended to a model."""
+    """The number of bytes before the archive that is appended to a model."""
     return min((member.header_offset for member in archive.infolist()), default=0)
 
 

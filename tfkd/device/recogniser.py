@@ -1,4 +1,4 @@
-"""Runs an exported .tflite recogniser with numpy and a small interpreter: no TensorFlow."""
+"""Runs an exported .tflite recogniser with numpy and a TFLite runtime, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from tfkd.text import join_pieces
 
 SIGNATURE = "serving_default"
 OUTPUTS = ("token_ids", "num_tokens", "log_prob", "score")
-# Files of earlier versions do not give it.
+# Files of earlier versions lack this output.
 COVERAGE = "coverage"
-# In this order: tflite-runtime is a tenth of the size of ai-edge-litert.
+# tflite-runtime is preferred, because it is a tenth of the size of ai-edge-litert.
 RUNTIMES = ("tflite_runtime", "ai_edge_litert")
 
 
 @dataclass(frozen=True)
 class DeviceHypothesis:
-    """One candidate of what an utterance says.
+    """One hypothesis of the search.
 
     Attributes:
-      text: its words.
-      token_ids: with EOS at the end if the search reached it.
-      log_prob: natural-log probability of the tokens by the attention decoder alone.
-      score: what the search ranks by; see docs/guide/decoding.md.
-      coverage: share of the encodings that got attention, 0 to 1. Noise and foreign speech tend to
-        get less than speech that the model knows, so an application may reject what lies below a
-        threshold of its own; log_prob does not tell them apart. None in files of earlier versions.
+      text: the recognised words.
+      token_ids: its tokens, with EOS at the end if the search reached it.
+      log_prob: natural logarithm of its probability under the attention decoder alone.
+      score: the value that ranks hypotheses; see docs/guide/decoding.md.
+      coverage: share of the encodings that received attention, 0 to 1. It tends to be lower for
+        noise and unknown languages than for known speech, which log_prob is not; an application may
+        reject hypotheses below a threshold of its own. None in files of earlier versions.
     """
 
     text: str
@@ -52,14 +52,14 @@ class DeviceHypothesis:
 
 @dataclass(frozen=True)
 class Transcription:
-    """What a recording says.
+    """The recognised text of a recording.
 
     Attributes:
       text: of the best hypothesis, "" if there is none.
       hypotheses: best first.
-      audio_seconds: length of the recording.
-      compute_seconds: wall time of the recognition alone; divided by `audio_seconds` it is the
-        real-time factor.
+      audio_seconds: duration of the recording.
+      compute_seconds: wall time of the recognition, without reading the file; divided by
+        `audio_seconds` it is the real-time factor.
     """
 
     text: str
@@ -69,25 +69,25 @@ class Transcription:
 
 
 class DeviceRecogniser:
-    """A loaded .tflite recogniser.
+    """Recognises speech with an exported .tflite file.
 
-    Threads may share one: they take turns. A process that was forked must load its own if
-    `num_threads` is above 1, since the interpreter's threads are not forked with it.
+    Threads may share one recogniser; their calls run one after another. If `num_threads` is above
+    1, a forked process must load its own, because fork does not copy the interpreter's threads.
 
-    A file that this machine neither exported nor ran before is tried in a process of its own first,
-    because an interpreter may crash on a graph that was damaged or made up. That takes about half a
-    second, once a file.
+    A file that this machine has neither exported nor run before is first tried in a child process,
+    because an interpreter may crash on a damaged or malicious graph. That takes about half a
+    second, once for each file.
 
     Args:
       path: file made by `tfkd export`.
-      num_threads: threads of the interpreter.
+      num_threads: number of threads of the interpreter.
       runtime: one of `RUNTIMES`; None takes the first that is installed.
-      trusted: leaves out the trial, for an application that ships the file itself.
+      trusted: skips the trial, for applications that ship the file themselves.
     Attributes:
       metadata: DeviceMetadata of the file.
       runtime: name of the runtime in use.
     Raises:
-      CheckpointError: if the file is missing, damaged, or not one that tfkd exported.
+      CheckpointError: if the file is missing or damaged, or tfkd did not export it.
       TfkdError: if no runtime is installed, or `num_threads` is below 1.
 
     >>> recogniser = tfkd.DeviceRecogniser("work/export/model-float32.tflite")
@@ -104,7 +104,7 @@ class DeviceRecogniser:
         trusted: bool = False,
     ) -> None:
         if num_threads < 1:
-            raise TfkdError(f"num_threads is {num_threads}: an interpreter needs at least one")
+            raise TfkdError(f"num_threads is {num_threads}", remedy="use at least one thread")
         self.path = Path(path)
         self.metadata, graph_sha256 = read_description(self.path)
         self.runtime, interpreter_class = find_runtime((runtime,) if runtime else RUNTIMES)
@@ -118,20 +118,20 @@ class DeviceRecogniser:
         """Recognises one utterance.
 
         Args:
-          waveform: float32 [N] in [-1, 1] at `metadata.sample_rate_hz`. Fewer than
+          waveform: float32 [N] in [-1, 1] at `metadata.sample_rate_hz`. Waveforms shorter than
             `metadata.min_samples` are padded with zeros.
         Returns:
-          Hypotheses, best first: at most `metadata.num_hypotheses`, none if the search found none.
+          At most `metadata.num_hypotheses` hypotheses, best first; none if no speech was found.
         Raises:
           AudioError: if the waveform is empty, too long, not finite, or not of shape [N].
-          CheckpointError: if the model fails.
+          CheckpointError: if the interpreter fails.
           TfkdError: in a forked process, if `num_threads` is above 1.
         """
         if self._num_threads > 1 and os.getpid() != self._process:
             raise TfkdError(
-                "the recogniser was loaded before this process was forked, without its threads",
+                "its threads are missing, because this process was forked after it was loaded",
                 path=self.path,
-                remedy="load it in each process, or use one thread",
+                remedy="load it in each process, or use num_threads=1",
             )
         checked = self._checked(waveform)[np.newaxis]
         with self._lock:
@@ -139,10 +139,11 @@ class DeviceRecogniser:
         return self._hypotheses(outputs)
 
     def transcribe_file(self, path: str | Path) -> Transcription:
-        """Reads a recording (resampled to the model's rate) and recognises it.
+        """Reads an audio file, resamples it to the model's rate and recognises it.
 
         Raises:
-          AudioError: as `transcribe_waveform`, or if the file cannot be decoded.
+          AudioError: if the file cannot be decoded, or is too long.
+          CheckpointError: if the interpreter fails.
         """
         rate_hz = self.metadata.sample_rate_hz
         max_seconds = self.metadata.max_samples / rate_hz
@@ -196,7 +197,7 @@ class DeviceRecogniser:
                 remedy="average the channels and scale to [-1, 1]",
             )
         if waveform.size == 0:
-            raise AudioError("the waveform is empty")
+            raise AudioError("the waveform is empty", remedy="pass at least one sample")
         if waveform.size > self.metadata.max_samples:
             seconds = self.metadata.max_samples / self.metadata.sample_rate_hz
             raise AudioError(
@@ -205,16 +206,22 @@ class DeviceRecogniser:
                 remedy="split the recording",
             )
         if not np.isfinite(waveform).all():
-            raise AudioError("the waveform holds NaN or infinite samples")
+            raise AudioError(
+                "the waveform holds NaN or infinite samples", remedy="check how it was recorded"
+            )
         missing = max(0, self.metadata.min_samples - waveform.size)
         return np.pad(waveform.astype(np.float32), (0, missing))
 
 
 def find_runtime(names: tuple[str, ...]) -> tuple[str, Callable[..., Any]]:
-    """Name and Interpreter class of the first runtime that can be imported."""
+    """Imports the first runtime that is installed; returns its name and Interpreter class.
+
+    Raises:
+      TfkdError: if none is installed.
+    """
     for name in names:
         if name == "tflite_runtime" and np.lib.NumpyVersion(np.__version__) >= "2.0.0":
-            continue  # It was built for an older numpy: its interpreter would end in an error.
+            continue  # It was built for numpy 1: its interpreter fails with numpy 2.
         with contextlib.suppress(ImportError):
             return name, importlib.import_module(f"{name}.interpreter").Interpreter
     raise TfkdError(
@@ -225,7 +232,7 @@ def find_runtime(names: tuple[str, ...]) -> tuple[str, Callable[..., Any]]:
 
 @contextlib.contextmanager
 def _runtime_errors(path: Path, action: str) -> Iterator[None]:
-    """Turns what the interpreters raise into one line; their messages span several."""
+    """Raises an interpreter's error as CheckpointError, in one line."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -235,10 +242,10 @@ def _runtime_errors(path: Path, action: str) -> Iterator[None]:
 def _load(
     path: Path, interpreter_class: Callable[..., Any], num_threads: int
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Adapter over the runtimes: a function from waveform [1, N] to outputs by name.
+    """Loads the graph and returns a function from waveform [1, N] to the outputs by name.
 
-    The signature runner resizes the input and allocates anew on each call, so state of one
-    utterance cannot reach the next.
+    The signature runner resizes the input and allocates tensors on each call, so no state is kept
+    from one utterance to the next.
     """
     with _runtime_errors(path, "load"):
         interpreter = interpreter_class(model_path=str(path), num_threads=num_threads)

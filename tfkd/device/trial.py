@@ -1,7 +1,7 @@
-"""Tries a .tflite of unknown origin in a process of its own.
+"""Tries a .tflite of unknown origin in a child process.
 
-A digest is no signature: whoever makes up a graph can compute it, too. The interpreters check
-little of what they load, and a wrong index in a graph ends the process.
+The interpreters check little of a graph, and a wrong index in it crashes the process. The digest in
+the metadata finds damage only: whoever writes a malicious graph can compute its digest, too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from tfkd.device.metadata import DeviceMetadata
 from tfkd.errors import CheckpointError
 from tfkd.storage.json_files import parse_json
 
-_MOST_SECONDS = 120
+_TIMEOUT_SECONDS = 120
 _LONG_SECONDS = 2
-# Exit code of a child that was refused what it tried; it prints the error's message and remedy.
+# Exit code of a child in which a TfkdError was raised; it prints the error's message and remedy.
 REFUSED = 3
 
-# The folder of tfkd comes first: the child need not find the package where this process did.
+# The folder of this tfkd comes first in sys.path, so that the child imports the same package.
 _CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -29,21 +29,22 @@ run(*sys.argv[2:])
 
 
 def try_in_child(path: Path, runtime: str, metadata: DeviceMetadata) -> None:
-    """Loads and runs the model on noise, short and long, in another process.
+    """Loads the model and runs it on short and long noise in a child process.
 
     Raises:
-      CheckpointError: if that process raises, crashes, or does not end.
+      CheckpointError: if the child raises an error, crashes, or does not end in time.
     """
     long = min(metadata.max_samples, _LONG_SECONDS * metadata.sample_rate_hz)
     lengths = [str(metadata.min_samples), str(max(metadata.min_samples, long))]
     package = Path(__file__).parents[2]
     command = [sys.executable, "-c", _CHILD, str(package), str(path), runtime, *lengths]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_MOST_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise CheckpointError(
-            f"the model did not end within {_MOST_SECONDS} s on {_LONG_SECONDS} s of noise",
+            f"the model took more than {_TIMEOUT_SECONDS} s for {_LONG_SECONDS} s of noise",
             path=path,
+            remedy="copy the file again, or make it with `tfkd export`",
         ) from error
     if done.returncode == REFUSED:
         message, remedy = parse_json(done.stdout.rpartition("\n")[2])

@@ -1,4 +1,4 @@
-"""The other process of `tfkd.device.trial`: it may crash."""
+"""Runs in the child process of `tfkd.device.trial`, which may crash."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.device.trial import REFUSED
 from tfkd.errors import TfkdError
 
-_MOST_BYTES = 4 * 2**30
+_MAX_MEMORY_BYTES = 4 * 2**30
 
 
 def run(path: str, runtime: str, *lengths: str) -> None:
-    """Runs the model on noise of each length; ends by itself only if it can be run, or is refused.
+    """Runs the model on noise of each length, and exits with REFUSED if it raises an error.
 
     Args:
-      lengths: in samples.
+      path: the .tflite file.
+      runtime: one of `tfkd.device.recogniser.RUNTIMES`.
+      lengths: numbers of samples.
     """
-    with contextlib.suppress(ImportError):  # There is no such limit on Windows.
+    with contextlib.suppress(ImportError):  # Windows has no such limit.
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
     try:
         recogniser = DeviceRecogniser(path, runtime=runtime, trusted=True)
         generator = np.random.default_rng(0)

@@ -1,1 +1,1 @@
-"""Pseudo labels: made by a teacher, brought from elsewhere, filtered, reported on."""
+"""Pseudo labels: made with a teacher or imported from n-best lists, then filtered."""

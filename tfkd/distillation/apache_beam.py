@@ -1,9 +1,9 @@
-"""Labelling on many machines: an Apache Beam pipeline whose elements are numbers of shards.
+"""Labels on many machines, with an Apache Beam pipeline over the numbers of the shards.
 
-The driver plans, holds the lock and writes the completion marker, as `labelling.label` does.
-The workers run the same `ShardLabeller` and put verified shards into the same folder, so every
-machine must see the run, the utterances and the labels under the same paths. A bundle that Beam
-repeats finds its shard there, or writes it again.
+The driver plans the store, holds its lock and writes the completion marker, as `labelling.label`
+does. The workers run the same `ShardLabeller` and write verified shards into the same folder, so
+every machine must see the teacher, the utterances and the labels under the same paths. When Beam
+retries a bundle, a shard that the first attempt has finished is skipped.
 """
 
 from __future__ import annotations
@@ -48,11 +48,18 @@ def label_with_beam(
     """Labels as `tfkd.distillation.labelling.label` does, with the workers of a Beam runner.
 
     Args:
-      runner: one of RUNNERS.
-      options: of the runner, as on its command line: "--flink_master=host:8081".
+      teacher: a teacher or a run that every worker can load from the same path.
+      store: utterances.
+      out: folder of the labels; shards that it holds already are verified and kept.
+      runner: a key of RUNNERS.
+      options: the runner's own options, written as on its command line, for example
+        "--flink_master=host:8081".
+    Returns:
+      How many utterances were labelled and rejected.
     Raises:
+      ConfigError: if Beam refuses an option.
       RecordError: if `out` holds labels of another teacher, data or settings.
-      ClusterError: if the runner fails; what was written is kept.
+      ClusterError: if the runner fails; the shards that are finished are kept.
     """
     teacher = as_teacher(teacher)
     plan = label_plan(teacher, store, config)
@@ -69,39 +76,41 @@ def label_with_beam(
 def _run_pipeline(pending: Sequence[int], task: LabelShard, options: Sequence[str]) -> None:
     try:
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-            # Without the reshuffle a runner would give all numbers to the worker that made them.
+            # Reshuffle spreads the numbers; without it a runner gives them all to one worker.
             numbers = pipeline | "Pending" >> beam.Create(pending) | beam.Reshuffle()
             numbers | "Label" >> beam.ParDo(task)
-    except SystemExit as error:  # Beam has told what is wrong, as a program that reads its options.
-        raise ConfigError("the runner refuses a --runner-option") from error
-    except Exception as error:  # Each runner has exceptions of its own.
-        said = str(error).strip().splitlines()
+    except SystemExit as error:  # Beam reads options with argparse, which prints the reason.
+        raise ConfigError(
+            "the runner refuses a --runner-option", remedy="its message above names the option"
+        ) from error
+    except Exception as error:  # Runners share no base class of exceptions.
+        lines = str(error).strip().splitlines()
         raise ClusterError(
-            f"the runner failed: {said[-1] if said else type(error).__name__}",
-            remedy="the same command goes on with the shards that are missing",
+            f"the runner failed: {lines[-1] if lines else type(error).__name__}",
+            remedy="run the same command again: it labels the shards that are missing",
         ) from error
 
 
 class LabelShard(beam.DoFn):
-    """Labels the shards whose numbers it is given, and writes them into the store of labels."""
+    """Labels the shards with the given numbers and writes them into the store of labels."""
 
     def __init__(self, teacher: str, store: str, out: str, config: LabelConfig) -> None:
         self._teacher, self._store, self._out, self._config = teacher, store, out, config
-        # One teacher a process, however many threads a runner gives it.
+        # The threads of a process share one teacher.
         self._shared = Shared()
         self._utterances = Metrics.counter(self.__class__, "utterances")
 
     def setup(self) -> None:
-        """Loads the teacher, and refuses one that is not the driver's."""
-        with _in_full():
+        """Loads the teacher and checks that it is the one that the driver planned with."""
+        with _whole_message():
             self._labeller = self._shared.acquire(self._load)
 
     def process(self, number: int) -> None:
-        """Labels one shard, unless an earlier attempt has."""
+        """Labels one shard, unless an earlier attempt has finished it."""
         plan = self._labeller.plan
         if is_written(self._out, plan, number):
             return
-        with _in_full():
+        with _whole_message():
             for _ in self._labeller.label([number], partial(write_shard, self._out, plan)):
                 self._utterances.inc()
 
@@ -114,8 +123,8 @@ class LabelShard(beam.DoFn):
 
 
 @contextlib.contextmanager
-def _in_full() -> Iterator[None]:
-    """Beam passes on the first argument of an error alone, so that must tell the place as well."""
+def _whole_message() -> Iterator[None]:
+    """Puts file and remedy into the message: Beam forwards only the first argument of an error."""
     try:
         yield
     except TfkdError as error:

@@ -1,4 +1,4 @@
-"""The filter report as one HTML page that needs no network; what it draws is inline SVG."""
+"""Writes the filter report as one HTML page with inline SVG, which needs no network."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from tfkd.distillation.filter_report import Distribution, Example, FilterReport
 from tfkd.distillation.filters import FILTERS, Filter, Judged
 from tfkd.records import UtteranceRecord
 
-# Of the pictures, in the units of their text: a narrow picture keeps it legible on a phone.
+# Sizes of the pictures in SVG pixels; a narrow picture keeps its text legible on a phone.
 WIDTH, HISTOGRAM_HEIGHT = 400, 150
 ALIGNMENT_WIDTH = 420
 _BINS = 40
-# Above it float32 skips whole numbers, so that none can have a bar of its own.
-_MOST_COUNTED = 2**24
-# Beyond these shares of the hypotheses, values are gathered in the outermost bars.
+# float32 cannot hold every whole number above this one, so they cannot each have a bar.
+_MAX_EXACT_WHOLE = 2**24
+# The lowest and the highest values, this percentage of them each, go into the outermost bars.
 _TAIL_PERCENT = 0.5
-# A page that is larger no longer opens on a phone.
+# Phones fail to open much larger pages.
 _MAX_AUDIO_BYTES = 16_000_000
 _ENVELOPE_COLUMNS = 320
 _TOKEN_HEIGHT = 13
-_NAME_WIDTH = 60  # what the name of the last token needs
+_NAME_WIDTH = 60  # room for the name of the last token
 _MAX_NAMED_TOKENS = 40
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bin of a histogram, in pixels from the top left; what is refused stands on what is kept."""
+    """A bin of a histogram, in pixels: the refused part is drawn on top of the kept part."""
 
     x: float
     width: float
@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Histogram:
-    """What the page draws of one Distribution."""
+    """A Distribution as the page draws it; `names` are the settings that limit its measure."""
 
     title: str
     names: tuple[str, ...]
@@ -64,7 +64,11 @@ class Histogram:
 
 @dataclass(frozen=True)
 class TokenMark:
-    """Where attention was for a token; `falls_back` if it was later before by more than allowed."""
+    """The time that attention gives to a token, in pixels.
+
+    Attributes:
+      falls_back: whether it lies before the previous token's by more than the tolerance.
+    """
 
     x: float
     y: float
@@ -76,7 +80,7 @@ class TokenMark:
 class Alignment:
     """Waveform and tokens over time, in pixels."""
 
-    envelope: str  # path data of an SVG
+    envelope: str  # the `d` attribute of an SVG path
     tokens: tuple[TokenMark, ...]
     ticks: tuple[Mark, ...]
     height: int
@@ -84,7 +88,12 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Card:
-    """An example as the page shows it; `audio` is base64 of FLAC, None where it had no room."""
+    """An example as the page shows it.
+
+    Attributes:
+      audio: FLAC in base64; None where the page has reached its largest size.
+      alignment: None where the times of the tokens are unknown.
+    """
 
     example: Example
     audio: str | None
@@ -92,10 +101,11 @@ class Card:
 
 
 def filter_page(report: FilterReport, pieces: Sequence[str] | None = None) -> str:
-    """The page as text.
+    """Renders the report as HTML.
 
     Args:
-      pieces: of the teacher's tokenizer, to name tokens in the pictures; numbers without it.
+      pieces: the pieces of the teacher's tokenizer, which name the tokens in the pictures; without
+        them tokens are shown as numbers.
     """
     environment = Environment(
         loader=PackageLoader("tfkd.distillation"),
@@ -145,7 +155,7 @@ def _histogram(distribution: Distribution, report: FilterReport) -> Histogram:
         bars=tuple(_bars(values, edges, x_of, _is_refused(values, filters, report))),
         ticks=tuple(Mark(x_of(value), _number(value)) for value in ticks),
         limits=tuple(
-            # Between the bars of whole numbers, so that what is at the limit stands on its side.
+            # A limit on whole numbers is drawn between two bars, since a value at it is kept.
             Mark(x_of(t + (0.5 - each.is_minimum) * are_whole), _number(t))
             for each, t in limits.items()
         ),
@@ -159,14 +169,14 @@ def _is_refused(values: np.ndarray, filters: Sequence[Filter], report: FilterRep
     for each in filters:
         threshold = each.threshold(report.filters)
         if threshold is not None:
-            # As float32, so that what is at the limit is not drawn beyond it.
+            # Round the limit to float32, as the values are: a value at the limit is kept.
             limit = np.float32(threshold)
             refused |= values < limit if each.is_minimum else values > limit
     return refused
 
 
 def _edges(values: np.ndarray, limits: Sequence[float]) -> np.ndarray:
-    # The range of float32 does not hold the difference of its own ends.
+    # In float32 the difference of two extreme values would overflow.
     values = values.astype(np.float64)
     if _are_whole(values) and np.ptp(values) < _BINS:
         return np.arange(values.min(), values.max() + 2) - 0.5
@@ -179,18 +189,18 @@ def _edges(values: np.ndarray, limits: Sequence[float]) -> np.ndarray:
 
 
 def _are_whole(values: np.ndarray) -> bool:
-    return np.abs(values).max() < _MOST_COUNTED and np.array_equal(values, np.round(values))
+    return np.abs(values).max() < _MAX_EXACT_WHOLE and np.array_equal(values, np.round(values))
 
 
 def _bars(values: np.ndarray, edges: np.ndarray, x_of, is_refused: np.ndarray):
-    # In the precision of the edges: rounded to that of the values, an edge can lie outside itself.
+    # Clip in float64: an edge rounded to float32 can lie outside of the bins, and be lost.
     inside = np.clip(values.astype(np.float64), edges[0], edges[-1])
     kept, _ = np.histogram(inside[~is_refused], edges)
     refused, _ = np.histogram(inside[is_refused], edges)
     scale = (HISTOGRAM_HEIGHT - 40) / max(1, (kept + refused).max())
 
     def height(count: int) -> float:
-        # One among thousands must still be seen.
+        # A bar of one hypothesis among thousands must still be visible.
         return round(max(2.0, count * scale), 1) if count else 0.0
 
     for number, (left, right) in enumerate(zip(edges, edges[1:])):
@@ -206,7 +216,7 @@ def _bars(values: np.ndarray, edges: np.ndarray, x_of, is_refused: np.ndarray):
 
 
 def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
-    """About five round numbers from `low` to `high`, on demand without fractions."""
+    """About five round numbers from `low` to `high`; whole ones if `whole`."""
     step = 10.0 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     step = max(step, 1.0) if whole else step
@@ -214,7 +224,7 @@ def _ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, without zeros that say nothing."""
+    """A number with three significant digits, without trailing zeros."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded + 0:g}"
 
@@ -250,7 +260,7 @@ def _alignment(
     if not hypothesis.token_seconds:
         return None
     total = utterance.num_samples / utterance.sample_rate_hz
-    # EOS stands for no sound, so where attention looks for it says nothing.
+    # EOS stands for no sound, so its attention has no meaning.
     shown = hypothesis.token_seconds[: -1 if hypothesis.finish_reason == "eos" else None]
     count = max(1, len(shown))
     height = min(360, max(90, _TOKEN_HEIGHT * count + 24))

@@ -1,7 +1,7 @@
-"""What filters take from a store of pseudo labels, in numbers and in its worst utterances.
+"""Measures what the filters remove from a store of pseudo labels, and finds its worst utterances.
 
-The store is read twice, record by record: once for numbers and the ids of the worst, once for the
-records of those.
+The store is read twice, record by record, so it need not fit into memory: first for the numbers and
+the ids of the worst utterances, then for the records of these.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ MEASURES: tuple[Measure, ...] = tuple(dict.fromkeys(each.measure for each in FIL
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of a store there is.
+    """The size and the error rate of a store, or of the part of it that filters keep.
 
     Attributes:
-      wer: (rate, low, high) of the best hypothesis that is left of each utterance that has a
-        reference, or None where none has.
-      scored: number of those utterances.
+      utterances, hypotheses: their numbers; hypotheses of equal text count once.
+      hours: duration of the utterances.
+      wer: (rate, low, high) of the best kept hypothesis of each utterance that has a reference,
+        with the 95 % interval; None where no utterance has one.
+      scored: number of utterances that have a reference.
     """
 
     utterances: int
@@ -41,17 +43,22 @@ class Extent:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one filter leaves where it is the only one, and how many hypotheses it strikes."""
+    """What one filter keeps if it is the only one, and how many hypotheses it removes."""
 
     filter: Filter
     threshold: float
-    left: Extent
-    struck_hypotheses: int
+    kept: Extent
+    removed_hypotheses: int
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Values [V] of a measure over all hypotheses for which it is known, float32."""
+    """The values of a measure over all hypotheses.
+
+    Attributes:
+      values: [V] float32, of the hypotheses for which the measure is known.
+      unknown: number of the other hypotheses.
+    """
 
     measure: Measure
     values: np.ndarray
@@ -60,10 +67,11 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Example:
-    """An utterance that is among the worst for some reasons.
+    """An utterance that is among the worst by at least one measure.
 
     Attributes:
-      values: of the best hypothesis, by reason.
+      judged: its hypotheses, best first, with the reasons against each.
+      values: for each reason, the value that its measure has for the best hypothesis.
     """
 
     record: PseudoLabelRecord
@@ -73,7 +81,14 @@ class Example:
 
 @dataclass(frozen=True)
 class FilterReport:
-    """Everything that the page shows."""
+    """Everything that the page shows.
+
+    Attributes:
+      labels: name of the store's folder.
+      before, after: the store as it is, and what all filters together keep.
+      effects: one for each filter that is on.
+      distributions: one for each measure, whether a filter limits it or not.
+    """
 
     labels: str
     filters: FilterConfig
@@ -87,15 +102,18 @@ class FilterReport:
 def report_filters(
     store: Store, filters: FilterConfig, *, examples_per_reason: int
 ) -> FilterReport:
-    """Measures every hypothesis of `store`, those of filters that are off included.
+    """Measures every hypothesis of `store`, also by the filters that are off.
 
     Args:
       store: pseudo labels.
+      filters: the limits to try.
       examples_per_reason: how many of the worst utterances to show for each reason.
+    Raises:
+      RecordError: if a shard is damaged.
     """
     before, after = _Tally(), _Tally()
     alone = {each.reason: _Tally() for each in FILTERS if each.threshold(filters) is not None}
-    struck: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
     columns = {measure: _Column() for measure in MEASURES}
     worst = {each.reason: _Worst(examples_per_reason) for each in FILTERS}
     for record in _labels(store):
@@ -104,9 +122,9 @@ def report_filters(
         before.add(record, [True] * len(judged), errors)
         after.add(record, [not each.faults for each in judged], errors)
         for reason, tally in alone.items():
-            is_struck = [any(f.reason == reason for f in each.faults) for each in judged]
-            tally.add(record, [not each for each in is_struck], errors)
-            struck[reason] += sum(is_struck)
+            is_removed = [any(f.reason == reason for f in each.faults) for each in judged]
+            tally.add(record, [not each for each in is_removed], errors)
+            removed[reason] += sum(is_removed)
         for measure, values in _measured(record, filters).items():
             columns[measure].add(values)
             for each in FILTERS:
@@ -118,7 +136,7 @@ def report_filters(
         before=before.extent(),
         after=after.extent(),
         effects=[
-            Effect(each, threshold, alone[each.reason].extent(), struck[each.reason])
+            Effect(each, threshold, alone[each.reason].extent(), removed[each.reason])
             for each in FILTERS
             if (threshold := each.threshold(filters)) is not None
         ],
@@ -143,7 +161,7 @@ def _badness(each: Filter, value: float | None) -> float | None:
 
 
 def _examples(store: Store, filters: FilterConfig, worst: dict[str, _Worst]) -> list[Example]:
-    """The records of the worst: those of the first reason first, and from bad to better."""
+    """The records of the worst utterances, reason by reason, the worst first."""
     places: dict[str, list[str]] = {}
     for reason, each in worst.items():
         for utterance_id in each.ids():
@@ -164,7 +182,7 @@ def _examples(store: Store, filters: FilterConfig, worst: dict[str, _Worst]) -> 
 
 
 class _BestErrors:
-    """Word errors of one record's hypotheses, counted once each and only where asked for."""
+    """Word errors of one record's hypotheses, each counted at most once, when it is asked for."""
 
     def __init__(self, record: PseudoLabelRecord, judged: Sequence[Judged]) -> None:
         self._reference, self._judged = record.utterance.text, judged
@@ -183,26 +201,26 @@ class _BestErrors:
 
 @dataclass
 class _Tally:
-    """Adds up an Extent."""
+    """Adds records up to an Extent."""
 
     utterances: int = 0
     hypotheses: int = 0
     samples: Counter[int] = field(default_factory=Counter)  # by sample rate in Hz
     counts: array = field(default_factory=lambda: array("q"))
 
-    def add(self, record: PseudoLabelRecord, is_left: Sequence[bool], errors: _BestErrors) -> None:
-        """Counts a record of which these hypotheses are left."""
-        if not any(is_left):
+    def add(self, record: PseudoLabelRecord, is_kept: Sequence[bool], errors: _BestErrors) -> None:
+        """Counts a record, unless none of its hypotheses is kept."""
+        if not any(is_kept):
             return
         self.utterances += 1
-        self.hypotheses += sum(is_left)
+        self.hypotheses += sum(is_kept)
         self.samples[record.utterance.sample_rate_hz] += record.utterance.num_samples
-        counts = errors.of(is_left.index(True))
+        counts = errors.of(is_kept.index(True))
         if counts is not None:
             self.counts.extend(counts.tolist())
 
     def extent(self) -> Extent:
-        """What was added."""
+        """The sum of what was added."""
         counts = np.array(self.counts, np.int64).reshape(-1, 4)
         seconds = sum(samples / rate_hz for rate_hz, samples in self.samples.items())
         return Extent(
@@ -216,7 +234,7 @@ class _Tally:
 
 @dataclass
 class _Column:
-    """Gathers a Distribution, four bytes a hypothesis."""
+    """Collects a Distribution in four bytes a hypothesis."""
 
     values: array = field(default_factory=lambda: array("f"))
     unknown: int = 0
@@ -228,12 +246,12 @@ class _Column:
         self.unknown += len(values) - len(known)
 
     def distribution(self, measure: Measure) -> Distribution:
-        """What was added."""
+        """The distribution of the values that were added."""
         return Distribution(measure, np.array(self.values, np.float32), self.unknown)
 
 
 class _Worst:
-    """The `count` utterances of the greatest badness."""
+    """The `count` utterances with the worst value of a measure: the higher, the worse."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -241,7 +259,7 @@ class _Worst:
         self._least = float("inf")
 
     def add(self, utterance_id: str, badness: float | None) -> None:
-        """Considers an utterance, unless its badness is unknown."""
+        """Adds an utterance, unless its value is unknown."""
         if badness is None:
             return
         self._least = min(self._least, badness)
@@ -250,6 +268,6 @@ class _Worst:
             heapq.heappop(self._heap)
 
     def ids(self) -> list[str]:
-        """The worst first, without what is as good as the best: nothing is wrong there."""
+        """The ids, worst first, without those that are as good as the best utterance."""
         ranked = sorted(self._heap, key=lambda item: (-item[0], item[1]))
         return [utterance_id for badness, utterance_id in ranked if badness > self._least]

@@ -1,9 +1,8 @@
-"""Reasons not to learn from a hypothesis, and the one function that decides.
+"""Filters: decide from which hypotheses of a teacher a student learns.
 
-Every filter compares a measure of the hypothesis with a limit of `FilterConfig`. A hypothesis at
-its limit is kept; one whose measure is unknown is kept. A measure looks at the record alone, never
-at what another filter did, so filters may be named in any order and a stricter limit never keeps
-more.
+Every filter compares a measure of the hypothesis with a limit of `FilterConfig`. A hypothesis whose
+measure is at the limit, or unknown, is kept. A measure depends on the record alone, not on other
+filters; so the order of the filters does not matter, and a stricter limit never keeps more.
 """
 
 from __future__ import annotations
@@ -24,11 +23,12 @@ from tfkd.records import Hypothesis, PseudoLabelRecord
 
 @dataclass(frozen=True)
 class Fault:
-    """Why something is not learned from.
+    """A reason not to learn from a hypothesis or an utterance.
 
     Attributes:
-      value: what was measured; None where the reason is no matter of more or less.
-      threshold: the limit that `value` is beyond.
+      reason: its name in reports, such as "low_coverage".
+      value: the measured value; None where the reason is not a limit.
+      threshold: the limit that `value` exceeds, or falls short of; None where there is none.
     """
 
     reason: str
@@ -37,7 +37,7 @@ class Fault:
 
 
 class Judged(NamedTuple):
-    """A hypothesis and what speaks against it: nothing, if it is kept."""
+    """A hypothesis and the reasons against it; it is kept if there are none."""
 
     hypothesis: Hypothesis
     faults: tuple[Fault, ...]
@@ -48,6 +48,7 @@ class Measure:
     """A number for each hypothesis of a record.
 
     Attributes:
+      title: the measure's name on the report.
       of: maps a record without duplicates to one value a hypothesis, None where it is unknown.
     """
 
@@ -61,6 +62,7 @@ class Filter:
 
     Attributes:
       setting: the field of `FilterConfig` that holds the limit.
+      reason: the name that reports give to what it removes.
       is_minimum: whether values below the limit are refused, not those above it.
     """
 
@@ -85,12 +87,12 @@ class Filter:
 
 
 def judge(record: PseudoLabelRecord, filters: FilterConfig) -> list[Judged]:
-    """Decides for each text that the teacher proposes whether it is learned from.
+    """Decides which hypotheses of a record a student learns from.
 
-    Training and report both ask here, so they cannot disagree.
+    Training and the filter report both call this function, so they cannot disagree.
 
     Returns:
-      The hypotheses of `merge_duplicates`, in that order, each with all that speaks against it.
+      The hypotheses of `merge_duplicates`, in that order, each with all reasons against it.
     """
     record = merge_duplicates(record)
     faults: list[list[Fault]] = [[] for _ in record.hypotheses]
@@ -105,11 +107,12 @@ def judge(record: PseudoLabelRecord, filters: FilterConfig) -> list[Judged]:
 
 
 def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
-    """Makes one hypothesis of those whose stored texts have the same words.
+    """Merges the hypotheses whose texts have the same words.
 
-    A text can be spelled by many token sequences; its probability is the sum of theirs. The most
-    probable of them stands for all, at the place of the one that ranked best. What was cut short is
-    not merged with what ended: its log_prob is that of a beginning.
+    Several token sequences can spell one text; its probability is the sum of theirs. The most
+    probable sequence is kept, with the summed log_prob, at the rank of the best of them. A
+    hypothesis that reached max_tokens is not merged with one that ended with EOS, because its
+    log_prob is that of an unfinished text.
     """
     same: dict[tuple[str, str | None], list[Hypothesis]] = {}
     for hypothesis in record.hypotheses:
@@ -119,20 +122,28 @@ def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
 
 
 def known_log_probs(hypotheses: Sequence[Hypothesis]) -> list[float] | None:
-    """The log_prob of each, or None where that of one is unknown."""
+    """Returns the log_prob of each hypothesis, or None if that of any is unknown."""
     known = [each.log_prob for each in hypotheses if each.log_prob is not None]
     return known if len(known) == len(hypotheses) else None
 
 
 def posterior(log_probs: Sequence[float], temperature: float = 1.0) -> list[float]:
-    """Softmax of log_probs / temperature."""
+    """Computes softmax(log_probs / temperature).
+
+    >>> posterior([0.0, 0.0])
+    [0.5, 0.5]
+    """
     best = max(log_probs)
     masses = [math.exp((log_prob - best) / temperature) for log_prob in log_probs]
     return [mass / sum(masses) for mass in masses]
 
 
 def successive_repeats(words: Sequence[str]) -> int:
-    """How often one and the same run of words follows itself: 1 if none does, 0 without words."""
+    """Counts how often one sequence of words is repeated in succession: 1 if none is.
+
+    >>> successive_repeats("go left go left go left".split())
+    3
+    """
     most = min(1, len(words))
     for period in range(1, len(words) // 2 + 1):
         matches = 0
@@ -143,27 +154,35 @@ def successive_repeats(words: Sequence[str]) -> int:
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes / bytes after zlib: the measure and the limit of 2.4 are those of Radford et al. 2022.
+    """Divides the UTF-8 bytes of a text by its bytes after zlib; loops have a high ratio.
 
     References:
       Radford et al. 2022, "Robust speech recognition via large-scale weak supervision",
-      arXiv:2212.04356, section 4.5.
+      arXiv:2212.04356, section 4.5, with a limit of 2.4.
     """
     data = text.encode()
     return len(data) / len(zlib.compress(data))
 
 
 def backward_share(seconds: Sequence[float], tolerance_seconds: float) -> float:
-    """Share of steps from one token to the next where attention falls back by more than allowed."""
+    """Computes the share of steps between tokens at which attention moves back in time.
+
+    Args:
+      seconds: the time that attention gives to each token.
+      tolerance_seconds: smaller moves back do not count.
+    """
     falls = [earlier - later > tolerance_seconds for earlier, later in pairwise(seconds)]
     return sum(falls) / max(1, len(falls))
 
 
 def disagreement(texts: Sequence[str], log_probs: Sequence[float]) -> float:
-    """Expected edit distance of two texts drawn from the posterior, in characters / longer text.
+    """Computes the expected edit distance between two texts that are drawn from the posterior.
 
-    It is the risk that minimum Bayes risk decoding minimises (Goel and Byrne 2000, "Minimum
-    Bayes-risk automatic speech recognition"), averaged over the texts instead.
+    The distance is in characters, divided by the length of the longer text, so between 0 and 1.
+    This is the Bayes risk that minimum Bayes risk decoding minimises, averaged over the texts.
+
+    References:
+      Goel and Byrne 2000, "Minimum Bayes-risk automatic speech recognition".
     """
     shares = posterior(log_probs)
     return 2 * sum(
@@ -173,7 +192,7 @@ def disagreement(texts: Sequence[str], log_probs: Sequence[float]) -> float:
 
 
 def _one_spaced(text: str) -> str:
-    """The text as it is stored, but for the number of spaces that tokens may spell."""
+    """The text with single spaces between words; tokens may spell several."""
     return " ".join(text.split())
 
 
@@ -222,7 +241,7 @@ def _coverage(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | 
 
 def _backward_share(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:
     return [
-        # EOS stands for no sound, so where attention looks for it says nothing.
+        # EOS stands for no sound, so its attention has no meaning.
         backward_share(
             each.token_seconds[: -1 if each.finish_reason == "eos" else None],
             filters.backward_tolerance_seconds,

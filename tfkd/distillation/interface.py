@@ -1,4 +1,4 @@
-"""What labelling asks of a teacher; whoever answers it can label."""
+"""The interface of a teacher: labelling uses nothing else of it."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ class Teacher(Protocol):
 
     @property
     def spec(self) -> str:
-        """What `load_teacher` reads the same teacher from in another process."""
+        """The argument with which `load_teacher` loads the same teacher in another process."""
 
     @property
     def identity(self) -> str:
-        """The sha256 of its weights and of all else in its folder that its labels depend on."""
+        """The sha256 of its weights and of the other files that its labels depend on."""
 
     @property
     def sample_rate_hz(self) -> int:
-        """The rate of the audio that it hears."""
+        """The sample rate of the audio that it expects."""
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """What its token ids mean, where its labels can keep posteriors (`labels.top_m`)."""
+        """The tokenizer of its token ids; None if it gives no posteriors (`labels.top_m`)."""
 
     @property
     def preparation(self) -> PrepareConfig:
         """How a corpus is prepared for it."""
 
     def digest(self, config: LabelConfig) -> str:
-        """Identity of every setting that its labels depend on.
+        """The sha256 of all settings that its labels depend on.
 
         Raises:
           ConfigError: if the settings ask for a search that it cannot do.
         """
 
     def labeller(self, config: LabelConfig) -> Labeller:
-        """Builds the search; what it returns labels batch after batch."""
+        """Builds the search and returns the function that labels a batch with it."""

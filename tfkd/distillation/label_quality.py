@@ -1,4 +1,4 @@
-"""How good pseudo labels are, where somebody knows what was said."""
+"""Measures the word errors of pseudo labels against transcripts that the student does not see."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tfkd.records import PseudoLabelRecord, Store
 
 @dataclass(frozen=True)
 class LabelQuality:
-    """Word errors of the labels of those utterances whose transcript is known.
+    """Word error rates of pseudo labels, over the utterances whose transcript is known.
 
     Attributes:
-      utterances: how many these are.
-      wer, wer_low, wer_high: of the teacher's best hypothesis, with its 95 % interval.
-      oracle_wer, oracle_wer_low, oracle_wer_high: of the hypothesis nearest to the transcript.
+      utterances: number of these utterances.
+      wer, wer_low, wer_high: of the teacher's best hypothesis, as a share, with its 95 % interval.
+      oracle_wer, oracle_wer_low, oracle_wer_high: of the hypothesis with the fewest errors.
     """
 
     utterances: int
@@ -31,12 +31,12 @@ class LabelQuality:
 
 
 def label_quality(labels: Store, references: Mapping[str, str]) -> LabelQuality | None:
-    """Compares the hypotheses of a store with transcripts that are known elsewhere.
+    """Compares the hypotheses of a store with transcripts from another source.
 
     Args:
-      references: transcripts by utterance id; those of other utterances are left out.
+      references: transcripts by utterance id; those of utterances that `labels` lacks are ignored.
     Returns:
-      None if no utterance of the store has one.
+      The error rates; None if no utterance of the store has a reference.
     """
     best, nearest = [], []
     for record in labels.records():

@@ -1,7 +1,7 @@
-"""Pseudo labels: the teacher's k best for every utterance, decoded once.
+"""Decodes every utterance of a store with a teacher and keeps its k best hypotheses.
 
-A shard of labels answers a shard of utterances, so a rerun decodes only the shards that are not
-there yet; see `tfkd.records.writer` for what makes a shard safe.
+Each shard of utterances becomes one shard of labels, so a rerun decodes only the shards that are
+missing; `tfkd.records.writer` explains how a shard is written safely.
 """
 
 from __future__ import annotations
@@ -37,20 +37,24 @@ from tfkd.records.shards import ordered_records, shard_ids
 
 # Takes the number of a shard, its records and, once these are exhausted, its rejections.
 WriteShard = Callable[[int, Iterable[Record], Iterable[Rejection]], None]
-# What the teacher says of each utterance of a shard, by id.
+# The teacher's hypotheses for each utterance of a shard, by utterance id.
 Labels = dict[str, tuple[Hypothesis, ...]]
 
 
 def label(
     teacher: Teacher | Run, store: Store, out: str | Path, config: LabelConfig
 ) -> StoreSummary:
-    """Labels every utterance of `store` with the teacher's k best, into a store of pseudo labels.
+    """Labels every utterance of `store` with the teacher's k best hypotheses.
 
-    Labelled and rejected utterances together are those of the manifest that `store` came from.
+    Every utterance of the manifest that `store` was prepared from ends up labelled or rejected.
 
     Args:
-      teacher: a run, or what `tfkd.distillation.teachers.load_teacher` reads.
-      out: folder of the labels; what it holds already is verified and kept.
+      teacher: a run, or a teacher from `tfkd.distillation.teachers.load_teacher`.
+      store: utterances at the teacher's sample rate.
+      out: folder of the labels; shards that it holds already are verified and kept.
+      config: the search, and what is kept of it.
+    Returns:
+      How many utterances were labelled and rejected.
     Raises:
       ConfigError: if the settings ask for a search that the teacher cannot do.
       RecordError: if `out` holds labels of another teacher, data or settings.
@@ -63,7 +67,7 @@ def label(
 
 
 def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
-    """Labels in this process what `out` does not hold yet; see `label`."""
+    """Labels the shards that `out` lacks, in this process; see `label`."""
     plan = labeller.plan
     with StoreWriter(out, plan) as writer:
         keep_units(labeller.teacher, plan, out)
@@ -76,7 +80,7 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
 
 
 def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Plan:
-    """Plans a store of the teacher's labels: shard by shard, the utterances of `store`.
+    """Plans a store of labels whose shards hold the same utterances as those of `store`.
 
     Raises:
       ConfigError: if the settings ask for a search that the teacher cannot do.
@@ -88,7 +92,9 @@ def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Pla
         sources["language_model"] = language_model_sha256(config.fusion.lm)
     if config.top_m:
         if teacher.tokenizer is None:
-            raise ConfigError(f"labels.top_m: {teacher.spec} gives no posteriors, so it must be 0")
+            raise ConfigError(
+                f"labels.top_m: {teacher.spec} gives no posteriors", remedy="set labels.top_m to 0"
+            )
         sources[UNITS] = units_sha256(teacher.tokenizer)
     return Plan(
         kind=PSEUDO_LABELS,
@@ -99,17 +105,17 @@ def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Pla
 
 
 def keep_units(teacher: Teacher | Run, plan: Plan, out: str | Path) -> None:
-    """Writes the teacher's tokenizer beside labels whose tokens a student is to take."""
+    """Writes the teacher's tokenizer beside labels with posteriors: students need its token ids."""
     tokenizer = as_teacher(teacher).tokenizer
     if UNITS in plan.sources and tokenizer is not None:
         write_units(tokenizer, out)
 
 
 class ShardLabeller:
-    """Labels shards of one store with one teacher; a process makes it once.
+    """Labels shards of one store with one teacher; a process creates one and reuses it.
 
-    What a shard of labels holds depends on the plan alone: neither on the process that makes it nor
-    on the shards that were made before.
+    The content of a shard depends on the plan alone, whichever process labels it and in whatever
+    order.
     """
 
     def __init__(self, teacher: Teacher | Run, store: Store, config: LabelConfig) -> None:
@@ -121,16 +127,17 @@ class ShardLabeller:
     def label(self, numbers: Sequence[int], write: WriteShard) -> Iterator[str]:
         """Labels shards one after another; yields the id of each utterance once it is decoded.
 
-        The search need not wait: meanwhile the next batches are read and decoded, and the shard
-        before is written. When the last id was taken and the iterator ends, all are written.
+        While the search runs, other threads read the next batches and write the previous shard. All
+        shards are written once the iterator is exhausted.
 
         Args:
-          write: is called once for each shard, in order, in another thread.
+          numbers: of the shards.
+          write: called once for each shard, in order, in another thread.
         Raises:
-          RecordError: what `write` raised, as soon as the search has ended the batch it is at.
+          RecordError: if `write` raises it; the search stops after its current batch.
         """
         batches = audio_batches(self.store, self._batch_size, shards=numbers)
-        with _OneBehind() as writing:
+        with _BackgroundCalls() as writing:
             for number, own_batches in by_shard(numbers, batches):
                 labels: Labels = {}
                 for utterance_id, hypotheses in label_batches(self._labeller, own_batches):
@@ -154,14 +161,14 @@ def label_batches(
         yield from zip(ids, labeller(batch), strict=True)
 
 
-class _OneBehind:
-    """Runs calls in one other thread, one at a time: a second call waits until the first ended."""
+class _BackgroundCalls:
+    """Runs calls one after another in another thread; a new call waits for the one before."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._last: Future | None = None
 
-    def __enter__(self) -> _OneBehind:
+    def __enter__(self) -> _BackgroundCalls:
         return self
 
     def __exit__(
@@ -175,13 +182,13 @@ class _OneBehind:
             self.check()
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Starts a call; first raises what the one before raised."""
+        """Starts a call, or raises the error of the one before."""
         if self._last is not None:
             self._last.result()
         self._last = self._pool.submit(function, *arguments)
 
     def check(self) -> None:
-        """Raises what a call that has ended raised."""
+        """Raises the error of a call that has ended."""
         if self._last is not None and self._last.done():
             self._last.result()
 
@@ -189,12 +196,12 @@ class _OneBehind:
 def _records(
     store: Store, path: Path, labels: Labels, refused: list[Rejection]
 ) -> Iterator[PseudoLabelRecord]:
-    """The shard's utterances in order, each with its hypotheses, or refused by name."""
+    """Yields the labels of a shard in order; adds utterances without hypotheses to `refused`."""
     for record in ordered_records(path, store.kind, shard_ids(path)):
         utterance = record.utterance
         hypotheses = labels[utterance.utterance_id]
         if hypotheses:
             yield PseudoLabelRecord(utterance, hypotheses)
         else:
-            detail = "the search found no sequence of finite probability"
+            detail = "every hypothesis of the search has probability zero"
             refused.append(Rejection(utterance.utterance_id, "no_hypothesis", detail, str(path)))

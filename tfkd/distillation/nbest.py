@@ -1,12 +1,12 @@
-"""N-best lists of any recogniser: JSON Lines, checked as a whole, then read utterance by utterance.
+"""Reads n-best lists of any recogniser, in JSON Lines; the whole file is checked first.
 
-One utterance a line, its hypotheses best first:
+Each line holds an utterance with its hypotheses, best first:
 
     {"utterance_id": "a1", "hypotheses": [{"text": "seven four", "log_prob": -1.5}, ...]}
 
-A hypothesis is an object with the fields of `tfkd.records.Hypothesis`, of which all but the text
-may be absent or null, or only its text. Other keys of a line are not read. As in manifests, the id
-may stand under `id`, may be a whole number, and the file may begin with a byte order mark.
+A hypothesis is a text, or an object with fields of `tfkd.records.Hypothesis`; all but `text` may be
+missing or null. Other keys of the line are ignored. As in manifests, the key of the id may also be
+`id`, its value may be a whole number, and the file may begin with a byte order mark.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tfkd.text import normalise
 
 _LOG = logging.getLogger("tfkd")
 
-# Others may have rounded; the probabilities of different texts add up to 1 at most.
-_MOST_PROBABILITY = 1.01
-# First bytes of files that are given for n-best lists -> what they are, and what to do.
+# Probabilities of different texts add up to at most 1; a recogniser may have rounded them.
+_MAX_TOTAL_PROBABILITY = 1.01
+# The first bytes of files that are mistaken for n-best lists, their format and the remedy.
 _OTHER_FORMATS = (
     ((b"[", b"\xef\xbb\xbf["), "a JSON array", "write a line for each entry: jq -c '.[]' FILE"),
     ((b"{\n", b"{\r\n"), "JSON over several lines", "write a line for each object: jq -c . FILE"),
@@ -42,12 +42,12 @@ Hypotheses = tuple[Hypothesis, ...]
 
 @dataclass(frozen=True)
 class NBestList:
-    """An n-best list that stays on the disk; made by `scan`.
+    """An n-best list that `scan` has checked; its hypotheses stay on the disk until they are used.
 
     Attributes:
       sha256: of the file.
-      extra_characters: what normalisation keeps; see `tfkd.text.normalise`.
-      offsets: where the line of each utterance begins, in bytes; None if it has no hypotheses.
+      extra_characters: kept by normalisation beside letters; see `tfkd.text.normalise`.
+      offsets: the byte at which each utterance's line begins; None if it has no hypotheses.
     """
 
     path: Path
@@ -59,12 +59,13 @@ class NBestList:
     def scan(cls, path: str | Path, extra_characters: str = "") -> NBestList:
         """Reads and checks every line once.
 
-        Warns if the log_probs of the whole list look like something else: if the probabilities of
-        different hypotheses add up to more than one, or if the last hypothesis is the likeliest.
+        Logs a warning if log_prob does not look like a natural logarithm of a probability: if the
+        probabilities of an utterance's hypotheses add up to more than one, or if in most utterances
+        the first hypothesis is the least likely.
 
         Raises:
-          ManifestError: if the file cannot be read; at the first line that is malformed, holds a
-            number that is not finite, or speaks of an utterance that was there before.
+          ManifestError: if the file cannot be read, or a line is malformed, holds a number that is
+            not finite, or repeats an utterance.
         """
         path = Path(path)
         offsets: dict[str, int | None] = {}
@@ -89,17 +90,17 @@ class NBestList:
         return cls(path, digest, extra_characters, offsets)
 
     def has_hypotheses(self, utterance_id: str) -> bool:
-        """Whether the list proposes anything for an utterance."""
+        """Whether the list has hypotheses for an utterance."""
         return self.offsets.get(utterance_id) is not None
 
     def hypotheses(self, utterance_ids: Iterable[str]) -> Iterator[Hypotheses]:
         """Yields the hypotheses of each utterance in turn, best first; () where there are none.
 
-        Text without token_ids is normalised as transcripts are; with them it is what the tokens
-        spell, and stays as it is.
+        A text without token_ids is normalised as transcripts are. One with token_ids is kept as it
+        is, because the tokens spell it.
 
         Raises:
-          ManifestError: if the file was changed since it was scanned.
+          ManifestError: if the file has changed since it was scanned.
         """
         with open(self.path, "rb") as file:
             for utterance_id in utterance_ids:
@@ -113,16 +114,17 @@ class NBestList:
                 except ValueError:
                     found = None
                 if found != utterance_id:
-                    raise ManifestError("was changed while it was read", path=self.path)
+                    raise ManifestError(
+                        "was changed while it was read",
+                        path=self.path,
+                        remedy="run the command again once the file is complete",
+                    )
                 yield hypotheses
 
 
 @dataclass
 class _Doubts:
-    """Counts the utterances whose log_probs cannot be those of whole texts, best first.
-
-    One line may be odd; if many are, the numbers mean something else.
-    """
+    """Counts the utterances whose log_probs cannot be log-probabilities of texts, best first."""
 
     utterances: int = 0
     above_one: int = 0
@@ -138,7 +140,7 @@ class _Doubts:
             return
         values = list(log_probs.values())
         self.utterances += 1
-        self.above_one += sum(map(math.exp, values)) > _MOST_PROBABILITY
+        self.above_one += sum(map(math.exp, values)) > _MAX_TOTAL_PROBABILITY
         self.worst_first += hypotheses[0].score is None and values[0] < min(values[1:])
 
     def warn(self, path: Path) -> None:
@@ -146,7 +148,7 @@ class _Doubts:
             _LOG.warning(
                 "%s: in %d of %d utterances the probabilities exp(log_prob) of different "
                 "hypotheses add up to more than 1: is log_prob a mean a token, or of another "
-                "base? posterior weights would be wrong; give such values as score",
+                "base? Posterior weights would then be wrong; give such values as score",
                 path,
                 self.above_one,
                 self.utterances,
@@ -178,7 +180,7 @@ def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(line)
 
 
-# One line; a ValueError says what is wrong with it.
+# Reading of one line. A ValueError says what is wrong; the caller adds the line's number.
 
 
 def _parse(line: bytes, extra_characters: str) -> tuple[str, Hypotheses]:
@@ -235,7 +237,7 @@ def _as_tuples(value: Any) -> Any:
 
 
 def _advice(name: str) -> str:
-    """Says what to write instead of a foreign field; never names a field of another meaning."""
+    """Says how to write the value of an unknown field, without renaming it to another meaning."""
     for known in _FIELDS:
         if known.replace("_", "") == name.lower().replace("_", ""):
             return f"did you mean {known!r}?"
@@ -245,7 +247,7 @@ def _advice(name: str) -> str:
     return did_you_mean(name, _FIELDS) or f"known are {', '.join(_FIELDS)}"
 
 
-# Parts of the names that other recognisers use -> what to do with such values; the first counts.
+# Parts of other recognisers' field names, and how to convert their values; the first match counts.
 _FOREIGN = (
     (
         ("avg", "mean"),

@@ -1,4 +1,4 @@
-"""Pseudo labels to and from n-best lists, so that any recogniser can be the teacher."""
+"""Converts pseudo labels to and from n-best lists, so that any recogniser can be the teacher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tfkd.storage.files import atomic_write
 
 
 def labels_to_jsonl(store: Store, out: str | Path) -> None:
-    """Writes a store of pseudo labels as an n-best list with all that is known but the audio.
+    """Writes a store of pseudo labels as an n-best list: every field but the audio.
 
     Raises:
       RecordError: if a shard is damaged, or `out` cannot be written.
@@ -41,7 +41,7 @@ def labels_to_jsonl(store: Store, out: str | Path) -> None:
 
 
 def row_of(record: Record) -> dict[str, Any]:
-    """All that is known of a record but its audio, fit for JSON; what is unknown is left out."""
+    """Converts a record without its audio to a JSON object; fields without a value are left out."""
     utterance = record.utterance
     row = {
         "utterance_id": utterance.utterance_id,
@@ -62,19 +62,22 @@ def _known(row: dict[str, Any]) -> dict[str, Any]:
 def jsonl_to_labels(
     path: str | Path, store: Store, out: str | Path, config: PrepareConfig
 ) -> StoreSummary:
-    """Joins an n-best list with the audio and the references of `store` to pseudo labels.
+    """Combines an n-best list with the audio and references of `store` into pseudo labels.
 
-    The list is checked before anything is written; `tfkd.distillation.nbest` tells its form.
-    Utterances of the store without hypotheses are rejected by name: labelled + rejected =
-    manifest. A rerun goes on where an earlier one was killed.
+    The whole list is checked before anything is written; `tfkd.distillation.nbest` describes its
+    format. Utterances without hypotheses are rejected by name, so labelled + rejected = manifest. A
+    rerun continues where an earlier one was killed.
 
     Args:
       path: the n-best list.
-      store: utterances, or pseudo labels whose hypotheses are left behind.
+      store: utterances, or pseudo labels whose own hypotheses are ignored.
+      out: folder of the new store.
       config: its `text` normalises the hypotheses, its `max_rejected_share` limits the rejections.
+    Returns:
+      How many utterances were labelled and rejected.
     Raises:
-      ManifestError: if the list is malformed, has an utterance that the store does not know, or
-        leaves too large a share of the store without hypotheses.
+      ManifestError: if the list is malformed, has an utterance that the store lacks, or has no
+        hypotheses for too large a share of the store.
       RecordError: if `out` holds other labels, or cannot be written.
     """
     nbest = NBestList.scan(path, config.text.extra_characters)
@@ -97,7 +100,7 @@ def jsonl_to_labels(
 
 
 def _check_ids(nbest: NBestList, store: Store, planned: Sequence[str]) -> None:
-    """Refuses a list that speaks of utterances which the store has neither kept nor rejected."""
+    """Raises ManifestError if the list has utterances that the store neither kept nor rejected."""
     known = {*planned, *(rejection.utterance_id for rejection in store.rejections)}
     unknown = [utterance_id for utterance_id in nbest.offsets if utterance_id not in known]
     if unknown:
@@ -117,7 +120,7 @@ def _check_ids(nbest: NBestList, store: Store, planned: Sequence[str]) -> None:
 def _records(
     store: Store, number: int, nbest: NBestList, refused: list[Rejection], bar: tqdm
 ) -> Iterator[PseudoLabelRecord]:
-    """The utterances of a shard in order, each with its hypotheses, or refused by name."""
+    """Yields the labels of a shard in order; adds utterances without hypotheses to `refused`."""
     path = store.shard_paths[number]
     ids = shard_ids(path)
     for record, hypotheses in zip(
@@ -132,5 +135,5 @@ def _records(
 
 def _rejection(utterance_id: str, nbest: NBestList) -> Rejection:
     return Rejection(
-        utterance_id, "no_hypothesis", "the n-best list proposes nothing", str(nbest.path)
+        utterance_id, "no_hypothesis", "the n-best list has no hypothesis", str(nbest.path)
     )

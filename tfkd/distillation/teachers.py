@@ -1,7 +1,8 @@
-"""Teachers: recognisers of any kind that propose hypotheses for audio.
+"""Loads teachers: recognisers of any kind that propose hypotheses for audio.
 
 A teacher is named by its `spec`: a run folder that tfkd trained, or `whisper:FOLDER`. Labelling
-knows the `Teacher` interface alone, so that every kind gets the same store, resumption and workers.
+uses the `Teacher` interface alone, so labels of every kind of teacher are stored, resumed and
+distributed alike.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from tfkd.text import Tokenizer
 
 
 def load_teacher(spec: str | Path) -> Teacher:
-    """Reads a teacher from a run folder, or a Whisper from `whisper:FOLDER`.
+    """Loads a teacher from a run folder, or a Whisper from `whisper:FOLDER`.
 
     Raises:
-      CheckpointError: if the folder is not what the spec says, or a file in it is damaged.
-      ConfigError: if what reads a Whisper is not installed.
+      CheckpointError: if the folder holds no such model, or a file in it is damaged.
+      ConfigError: if a package that reads Whisper is not installed.
 
     >>> teacher = load_teacher("work/teacher")
     >>> teacher.sample_rate_hz
@@ -59,7 +60,7 @@ def _whisper_teacher(folder: str) -> Teacher:
 
 
 def as_teacher(teacher: Teacher | Run) -> Teacher:
-    """Makes a run a teacher; returns any other teacher as it is."""
+    """Wraps a run as a teacher; returns any other teacher as it is."""
     return RunTeacher(teacher) if isinstance(teacher, Run) else teacher
 
 
@@ -92,8 +93,11 @@ class RunTeacher:
     def digest(self, config: LabelConfig) -> str:
         check_labelling(config, self.run.system)
         if config.whisper != WhisperConfig():
-            raise ConfigError("labels.whisper: is for a teacher of whisper:FOLDER alone")
-        # The limits of length may be the teacher's own, and null settings are what they stand for.
+            raise ConfigError(
+                "labels.whisper: applies to a teacher whisper:FOLDER only",
+                remedy="leave it out for this teacher",
+            )
+        # The digest covers the values in effect: the teacher's limits, and what null stands for.
         decoding = resolved(config.decoding(self.run.system.decoding), self.run.system)
         searched = replace(config, fusion=decoding.fusion, normalisation=decoding.normalisation)
         return config_digest(searched, decoding)

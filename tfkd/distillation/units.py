@@ -1,4 +1,7 @@
-"""The teacher's units, kept beside labels whose tokens a student is to take as they are."""
+"""Keeps the teacher's tokenizer beside labels with posteriors, which speak of its token ids.
+
+A student that learns the posteriors (word_kd) must use the same units as its teacher.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,33 @@ _REMEDY = "label with tfkd label --top-m 8, and a teacher that tfkd trained"
 
 
 def units_sha256(tokenizer: Tokenizer) -> str:
-    """Identity of what each token id means."""
+    """Computes the sha256 of the kind and the pieces, which decide what each token id means."""
     return sha256_of_text("\n".join([tokenizer.kind, *tokenizer.pieces]))
 
 
 def write_units(tokenizer: Tokenizer, labels: str | Path) -> None:
-    """Writes the tokenizer into the folder of a store of labels; RecordError if it cannot."""
+    """Writes the tokenizer into the folder of a store of labels.
+
+    Raises:
+      RecordError: if it cannot be written.
+    """
     directory = Path(labels) / UNITS
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(directory)
 
 
 def units_of(store: Store) -> Tokenizer:
-    """The tokenizer whose ids a store of labels holds.
+    """Loads the tokenizer whose token ids a store of labels holds.
 
     Raises:
-      CheckpointError: if the tokenizer is damaged or gone.
-      RecordError: if the store does not say which it is, or another one lies there.
+      CheckpointError: if the tokenizer is damaged or missing.
+      RecordError: if the store was labelled without posteriors, or its folder holds another
+        tokenizer.
     """
     expected = store.plan.sources.get(UNITS)
     if expected is None:
         raise RecordError(
-            "does not say what its tokens are, nor keep posteriors",
+            "holds neither posteriors nor the tokenizer of its token ids",
             path=store.directory,
             remedy=_REMEDY,
         )

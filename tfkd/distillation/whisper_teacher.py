@@ -1,4 +1,4 @@
-"""A Whisper as a teacher: windows of long audio, and transcripts as texts of the store."""
+"""Labels with a Whisper: cuts long audio into its 30 s windows and normalises what it writes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ PREFIX = "whisper:"
 class WhisperTeacher:
     """A Whisper of any size, as a teacher.
 
-    Its labels are normalised texts, since students learn those; what Whisper wrote stands beside
-    them. Recordings without text are cut in their pauses into pieces that fit a window.
+    A label holds the normalised text, which students learn, and the text as Whisper wrote it.
+    Preparation cuts long recordings without a transcript in their pauses.
     """
 
     folder: WhisperFolder
@@ -57,7 +57,7 @@ class WhisperTeacher:
 
     @property
     def tokenizer(self) -> None:
-        """None: a student that takes its units from labels could not spell with Whisper's."""
+        """None: tfkd's students cannot use Whisper's tokens as their units."""
 
     @property
     def preparation(self) -> PrepareConfig:
@@ -91,14 +91,14 @@ class WhisperTeacher:
 
 
 class Window(NamedTuple):
-    """A part of an utterance that Whisper hears at once: 30 s at most."""
+    """A part of an utterance that fits Whisper's input: at most 30 s."""
 
     utterance: int  # its row in the batch
     waveform: np.ndarray
 
 
 class Transcript(NamedTuple):
-    """What Whisper may have heard in a window, or in all windows of an utterance."""
+    """A hypothesis of Whisper for a window, or for all windows of an utterance."""
 
     written: str  # as Whisper writes it
     token_ids: tuple[int, ...]  # the end of each window included
@@ -113,7 +113,7 @@ def _decoding(config: LabelConfig) -> DecodingConfig:
 
 
 def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]:
-    """The function that makes a label's text of what Whisper wrote."""
+    """Makes the function that turns what Whisper wrote into the text of a label."""
     options = config.whisper
     language = options.language or tokens.default_language
     if options.task == "translate" or not tokens.is_multilingual:
@@ -121,13 +121,16 @@ def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]
     if options.numbers == "as_written":
         return normalise
     if language is None:
-        raise ConfigError("whisper.numbers: needs whisper.language, whose words to use")
+        raise ConfigError(
+            "labels.whisper.numbers: words for numbers need a language",
+            remedy="set labels.whisper.language",
+        )
     spell = speller(options.numbers, language)
     return lambda written: normalise(spell(written))
 
 
 def _windows(waveform: np.ndarray, num_samples: np.ndarray) -> list[Window]:
-    """The windows of waveform [B, N], in order; longer utterances are cut where they are quiet."""
+    """Cuts waveform [B, N] into windows, in order; long utterances are cut where they are quiet."""
     windows = []
     for row, (samples, length) in enumerate(zip(waveform, num_samples)):
         own = samples[:length]
@@ -146,7 +149,7 @@ def _lengths(windows: Sequence[Window]) -> np.ndarray:
 
 
 def _transcripts(result: BeamResult, tokens: WhisperTokens) -> Iterator[list[Transcript]]:
-    """What the search found for each window, best first."""
+    """Yields the transcripts that the search found for each window, best first."""
     arrays = type(result)(*(np.asarray(each) for each in result))
     for row, lengths in enumerate(arrays.num_tokens):
         yield [
@@ -156,7 +159,7 @@ def _transcripts(result: BeamResult, tokens: WhisperTokens) -> Iterator[list[Tra
 
 
 def _transcript(result: BeamResult, tokens: WhisperTokens) -> Transcript:
-    """One transcript, of arrays without the axes of utterances and ranks."""
+    """Makes a transcript from a result that is indexed by utterance and rank."""
     length = int(result.num_tokens)
     token_ids = tuple(result.token_ids[:length].tolist())
     return Transcript(
@@ -172,10 +175,10 @@ def _transcript(result: BeamResult, tokens: WhisperTokens) -> Transcript:
 def _joined(
     windows: Sequence[Window], found: Sequence[list[Transcript]], count: int
 ) -> Iterator[list[Transcript]]:
-    """The `count` best of each utterance: of all ways to choose one transcript a window."""
+    """Yields the `count` best transcripts of each utterance, joined from those of its windows."""
     own_windows = groupby(zip(windows, found), key=lambda pair: pair[0].utterance)
     for _, pairs in own_windows:
-        # Windows are decoded apart, so the best of the whole are made of the best of each.
+        # Scores of windows add up, so the best of the whole are made of the best of each window.
         first, *others = [transcripts for _, transcripts in pairs]
         for following in others:
             joined = (_join(*pair) for pair in product(first, following))
@@ -184,7 +187,7 @@ def _joined(
 
 
 def _join(first: Transcript, second: Transcript) -> Transcript:
-    """Both, one after another: their log-probabilities and scores add up."""
+    """Joins two transcripts in time: their log-probabilities and scores add up."""
     return Transcript(
         written=" ".join(filter(None, (first.written, second.written))),
         token_ids=first.token_ids + second.token_ids,

@@ -1,1 +1,1 @@
-"""Error rates of recognisers in every form, and the choice of decoding settings by them."""
+"""Measures the error rates of runs and exports, and chooses decoding settings by them."""

@@ -1,4 +1,4 @@
-"""Measures error rates, size and speed of a recogniser in any of its forms."""
+"""Measures the error rates, size and speed of a run or of an exported form."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ _LOG = logging.getLogger("tfkd")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `tfkd evaluate --json` holds; error rates are shares, not per cent.
+    """The figures of one model on one store; `tfkd evaluate --json` writes them.
 
     Attributes:
-      model: file or folder that was measured.
+      model: path of the file or folder.
       form: "keras", or the name of an export form.
-      wer: word errors / words of the references; see `tfkd.metrics.ErrorRate` for the other counts.
-      wer_low, wer_high: 95 % bootstrap interval over utterances.
-      utterances: that were scored; a reference without words counts by what is inserted.
-      without_transcript: further utterances, which nobody transcribed.
-      too_long: further utterances, which are longer than the model takes.
-      parameters: weights of the network.
-      bytes: what the model takes on disk.
-      rtf: seconds of computing per second of audio, in batches of `batch_size`; the first batch is
-        decoded once before the clock starts, since that may include tracing.
-      batch_size: utterances decoded together.
-      audio_seconds: length of all audio that was decoded.
+      wer: word errors / words of the references, a share; see `tfkd.metrics.ErrorRate`.
+      wer_low, wer_high: its 95 % bootstrap interval over utterances.
+      cer: character errors / characters of the references, a share.
+      insertions, deletions, substitutions, words: counts over all utterances.
+      utterances: number of scored utterances; one with an empty reference adds insertions alone.
+      without_transcript: number of utterances that were decoded, but have no transcript.
+      too_long: number of utterances that were skipped, being longer than the model takes.
+      parameters: number of weights.
+      bytes: size of the model on disk.
+      rtf: real-time factor: wall seconds of decoding a second of audio, in batches of `batch_size`.
+        The first batch is decoded once before, so that tracing does not count.
+      batch_size: number of utterances decoded together.
+      audio_seconds: duration of the decoded audio.
     """
 
     model: str
@@ -66,7 +68,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Transcript:
-    """One utterance's reference and best hypothesis."""
+    """The reference and the best hypothesis of one utterance."""
 
     utterance_id: str
     reference: str
@@ -75,7 +77,7 @@ class Transcript:
 
 @dataclass
 class _Decoded:
-    """What the utterances of a store gave so far."""
+    """The results of the utterances that are decoded so far."""
 
     transcripts: list[Transcript] = field(default_factory=list)
     without_transcript: int = 0
@@ -85,17 +87,26 @@ class _Decoded:
 
 
 def check_transcripts(store: Store) -> None:
-    """Raises TfkdError if there is nothing to measure by."""
+    """Raises TfkdError if no utterance has a transcript to compare with."""
     if all(row.get("text") is None for row in store.index):
-        raise TfkdError("no utterance has a transcript", path=store.directory)
+        raise TfkdError(
+            "no utterance has a transcript",
+            path=store.directory,
+            remedy="give data with transcripts to measure error rates",
+        )
 
 
 def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Transcript]]:
-    """Decodes the utterances of `store`, and scores the best hypothesis of those with a transcript.
+    """Decodes the utterances of a store and scores those that have a transcript.
 
-    An empty transcript says that nothing was spoken: words recognised there are insertions. What is
-    not scored is counted, and a warning names what is too long for the model.
+    An empty transcript means that nothing was said: recognised words count as insertions. Logs a
+    warning that names utterances which are too long for the model.
 
+    Args:
+      recogniser: from `open_model`.
+      store: utterances at its sample rate.
+    Returns:
+      The figures, and the transcripts of the scored utterances.
     Raises:
       TfkdError: if no utterance has a transcript, or all are too long.
 
@@ -113,6 +124,7 @@ def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Trans
         raise TfkdError(
             "every utterance with a transcript is longer than the model takes",
             path=store.directory,
+            remedy="export with a larger export.max_seconds, or split the recordings",
         )
     rate = score([t.reference for t in transcripts], [t.hypothesis for t in transcripts])
     audio_seconds = decoded.audio_samples / recogniser.sample_rate_hz
@@ -150,7 +162,7 @@ def _decode(recogniser: OpenForm, store: Store) -> _Decoded:
 
 
 def _usable(batch: dict[str, tf.Tensor], recogniser: OpenForm, decoded: _Decoded) -> Batch:
-    """The utterances of a batch that the model takes; the others are noted."""
+    """Selects the utterances of a batch that are not too long, and notes the others."""
     arrays = {name: value.numpy() for name, value in batch.items()}
     if recogniser.max_samples is None:
         return arrays
@@ -183,7 +195,7 @@ def _warn(decoded: _Decoded, recogniser: OpenForm) -> None:
         named = ", ".join(decoded.too_long[:_NAMED_UTTERANCES])
         more = len(decoded.too_long) - _NAMED_UTTERANCES
         _LOG.warning(
-            "%s: %d utterances are longer than the %.2f s that the model takes, and not scored: "
+            "%s: %d utterances are not scored, being longer than the %.2f s that the model takes: "
             "%s%s",
             Path(recogniser.path),
             len(decoded.too_long),

@@ -1,4 +1,4 @@
-"""Opens a recogniser of any kind: a run, or a form of the table of exports."""
+"""Opens a recogniser from a run or from an exported form."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def open_model(
 
     Args:
       path: folder of a run, folder of a SavedModel, or .tflite file.
-      overrides: `key=value` settings of the decoding of a run.
-      trusted: opens a SavedModel that this machine did not export. A SavedModel is a program:
-        TensorFlow runs whatever it holds.
+      overrides: "key=value" settings for the search of a run.
+      trusted: whether to open a SavedModel that this machine did not export. A SavedModel is a
+        program: TensorFlow runs any code that it contains.
     Raises:
       CheckpointError: if `path` is none of these, is damaged, or is not trusted.
-      ConfigError: if an override does not fit, or `path` is an exported form.
+      ConfigError: if an override is invalid, or given for an exported form.
 
     >>> tfkd.open_model("work/export/model-float32.tflite").form
     'tflite-float32'
@@ -45,18 +45,18 @@ def open_model(
         )
     if form.runs_code and not trusted and not is_known(form.identity(model)):
         raise CheckpointError(
-            f"is a {form.name} that was not exported here, and opening one runs what it holds",
+            f"is a {form.name} that this machine did not export; opening it runs any code in it",
             path=model,
-            remedy="if you trust where it is from, give --trust",
+            remedy="give --trust if you trust its source",
         )
     return form.open(model)
 
 
 def model_identity(path: str | Path) -> str:
-    """Digest of everything that decides what a recogniser says.
+    """Computes the sha256 of all files that a recogniser's output depends on.
 
     Raises:
-      CheckpointError: if there is no recogniser of a known form.
+      CheckpointError: if `path` holds no recogniser of a known form.
     """
     model = Path(path)
     if _is_run(model):

@@ -23,7 +23,11 @@ from tfkd.records import Store
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination of the tuned parameters, as overrides of the decoding, and what it gives."""
+    """One combination of settings and its error rate.
+
+    Attributes:
+      overrides: "key=value" each, as `Run.with_decoding` takes them.
+    """
 
     overrides: tuple[str, ...]
     rate: ErrorRate
@@ -33,13 +37,14 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
     """Decodes `store` with every combination of the grid.
 
     Args:
-      run: its decoding says what is not in the grid.
-      grid: values of each parameter as YAML, by its key, such as "fusion.lm_weight".
+      run: its decoding settings apply to everything that is not in the grid.
+      store: utterances with transcripts.
+      grid: the values to try of each setting, as YAML, by its key, such as "fusion.lm_weight".
     Returns:
-      The trials, lowest WER first; at equal WER the one that comes first in the grid, so that a
-      control that does not help stays at the value that was named first.
+      The trials, lowest WER first. At equal WER the earlier in the grid comes first, so a setting
+      that does not help keeps the value that was named first.
     Raises:
-      ConfigError: if a parameter is unknown, or a combination is not valid.
+      ConfigError: if a setting is unknown, or a combination invalid; before anything is decoded.
       TfkdError: if no utterance has a transcript.
     """
     check_transcripts(store)
@@ -47,7 +52,7 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
         tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
         for values in itertools.product(*grid.values())
     ]
-    # All of them are checked before the first is decoded.
+    # Check all of them before the first is decoded.
     configs = [
         resolved(with_overrides(run.system.decoding, each), run.system) for each in overrides
     ]
@@ -65,9 +70,9 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
 
 
 def _alike(configs: Sequence[DecodingConfig]) -> Iterator[list[int]]:
-    """Places of configs that differ in nothing but fusion weights: they share one trace.
+    """Groups the places of configs that differ in fusion weights alone.
 
-    Those weights enter the search as tensors.
+    The weights are tensors in the search, so a group needs one trace.
     """
     groups: dict[DecodingConfig, list[int]] = {}
     for place, config in enumerate(configs):
@@ -77,7 +82,7 @@ def _alike(configs: Sequence[DecodingConfig]) -> Iterator[list[int]]:
 
 
 def _with_most(configs: Sequence[DecodingConfig], places: Sequence[int]) -> DecodingConfig:
-    """One of the configs, with the greatest of each weight: zero where no config uses a scorer."""
+    """One of the configs with the largest weight of each scorer, 0 if none of them uses it."""
     fusions = [configs[place].fusion for place in places]
     fusion = dataclasses.replace(
         fusions[0],
@@ -88,7 +93,7 @@ def _with_most(configs: Sequence[DecodingConfig], places: Sequence[int]) -> Deco
 
 
 def _search(decoder: Decoder) -> tf.types.experimental.PolymorphicFunction:
-    """(waveform, num_samples, lm_weight, ctc_weight) -> BeamResult, traced once."""
+    """Traces a function (waveform, num_samples, lm_weight, ctc_weight) -> BeamResult."""
     most = decoder.config.fusion
 
     def search(waveform, num_samples, lm_weight, ctc_weight):

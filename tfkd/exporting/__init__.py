@@ -1,1 +1,1 @@
-"""Recognisers for servers and devices, each form checked against Keras."""
+"""Exports recognisers for servers and devices; every form is compared with Keras."""

@@ -1,4 +1,4 @@
-"""Recognisers for servers and devices, in the forms of one table, gated by parity with Keras."""
+"""Exports a run in the forms of the table; a form that differs from Keras is not written."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ REPORT = "parity.json"
 
 @dataclass(frozen=True)
 class Exported(Parity):
-    """One exported form and how it compares with Keras.
+    """One exported form and its parity with Keras.
 
     Attributes:
-      format: its name, as in `export.formats`.
-      path: file or folder, relative to that of the exports.
-      bytes: what it takes on disk.
+      format: name of the form, as in `export.formats`.
+      path: file or folder, relative to the folder of the exports.
+      bytes: size on disk.
     """
 
     format: str
@@ -46,21 +46,22 @@ class Exported(Parity):
 
 
 def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store) -> list[Exported]:
-    """Writes each form of `config.formats`, if it says what Keras says.
+    """Exports a run in each form of `config.formats`, and checks that they give Keras' results.
 
     Float32 forms must give every hypothesis of Keras with its log_prob and score; quantised ones
-    may drift as far as `config` allows. A killed export leaves a folder behind that the next one
-    removes.
+    may differ within the limits of `config`. If an export is killed, the next one removes its
+    unfinished files.
 
     Args:
-      run: recogniser to export, with the search that goes into the forms.
+      run: recogniser to export, with its search.
       out: folder of the exports.
-      parity_store: real utterances; `config.parity_utterances` of them, spread over the range of
-        lengths, and noise, silence and altered speech made of them are decoded by each form.
+      config: the forms, their beam search and the limits.
+      parity_store: real utterances. Each form decodes `config.parity_utterances` of them, of many
+        lengths, and noise, silence and altered speech.
     Returns:
-      What was written, in the order of `config.formats`; the same lies in parity.json.
+      The exported forms, in the order of `config.formats`; they are also written to parity.json.
     Raises:
-      ExportError: if a form cannot be converted, or fails its gate.
+      ExportError: if a form cannot be converted, or differs from Keras.
       RecordError: if another process exports into `out`.
 
     >>> settings = tfkd.config.ExportConfig(formats=("savedmodel",))
@@ -89,7 +90,7 @@ def _export_one(
     samples: Sequence[Sample],
     keras: Decode,
 ) -> Exported:
-    """Writes one form beside its final place, checks it, and only then moves it there."""
+    """Writes one form to a temporary folder, checks it, and then moves it to its final place."""
     with _scratch(out) as scratch:
         temporary = scratch / form.file_name
         form.write(run, temporary, config)
@@ -109,7 +110,7 @@ def _scratch(out: Path) -> Iterator[Path]:
 
 
 def _publish(source: Path, target: Path) -> None:
-    """Puts what was checked where users look for it, whole or not at all."""
+    """Copies a checked form to its final place atomically."""
     if source.is_dir():
         with atomic_directory(target) as temporary:
             shutil.copytree(source, temporary, dirs_exist_ok=True)

@@ -1,7 +1,7 @@
-"""The table of export forms: everything that differs between them stands in a row of it.
+"""The table of export forms; a row holds everything that differs between them.
 
 To add a form, write a module with its `write`, `open` and `owns`, add its row here and its name to
-`tfkd.config.export.ExportFormat`; export, parity gate, evaluation, `tfkd run` and the command
+`ExportFormat` in `tfkd.config.export`. Export, parity check, evaluation, `tfkd run` and the command
 line need no change.
 """
 
@@ -49,14 +49,16 @@ FORMS = {form.name: form for form in _FORMS}
 
 
 def form_of(path: Path) -> Form:
-    """The row that opens what lies at `path`.
+    """Returns the form of the file or folder at `path`.
 
     Raises:
-      CheckpointError: if it is of no form of the table.
+      CheckpointError: if it is none of the table's.
     """
     for form in FORMS.values():
         if form.owns(path):
             return form
     raise CheckpointError(
-        "is neither the folder of a run, nor a SavedModel, nor a .tflite file", path=path
+        "is neither the folder of a run, nor a SavedModel, nor a .tflite file",
+        path=path,
+        remedy="give a folder that tfkd train wrote, or a file or folder that tfkd export wrote",
     )

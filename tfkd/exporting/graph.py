@@ -1,4 +1,4 @@
-"""What every exported form holds: one search, the weights, and what it says of itself."""
+"""Makes the parts that all exported forms share: the search, the weights and the metadata."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tfkd.device.metadata import DeviceMetadata
 from tfkd.device.recogniser import DeviceHypothesis
 from tfkd.exporting.interface import Decode
 
-# Shorter waveforms are padded up to here by `DeviceRecogniser`.
+# `DeviceRecogniser` pads shorter waveforms to this duration.
 MIN_SECONDS = 0.1
 _LOG = logging.getLogger("tfkd")
 
 
 def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -> Decoder:
-    """The search that goes into the exported forms: that of the run, without a language model.
+    """Makes the search of the exported forms: the run's, without a language model.
 
-    A device has no room for one beside the student; where the run's search has one, a warning says
-    that the forms leave it out.
+    Devices have no memory for a language model beside the student. If the run's search has one, a
+    warning says that the forms leave it out.
     """
     decoding = run.system.decoding
     if decoding.fusion.lm_weight:
         _LOG.warning(
-            "%s: exported forms decode without the language model %s, which no device has room "
-            "for; parity is measured against Keras without it, too",
+            "%s: exported forms decode without the language model %s, which is too large for "
+            "devices; they are compared with Keras without it",
             run.directory,
             decoding.fusion.lm,
         )
@@ -48,7 +48,7 @@ def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -
 
 
 def decode_with(decoder: Decoder) -> Decode:
-    """Keras' own answers, in the shape in which forms give theirs."""
+    """Wraps a decoder of a Keras model as the `decode` function of an open form."""
     tokenizer = decoder.tokenizer
 
     def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:
@@ -75,7 +75,7 @@ def _hypotheses(decoded: Decoded) -> list[DeviceHypothesis]:
 
 
 def outputs_of(result: BeamResult) -> dict[str, tf.Tensor]:
-    """What every form returns of a search, by name; K hypotheses of U tokens an utterance."""
+    """Names the outputs of every form: K hypotheses of up to U tokens for each utterance."""
     return {
         "token_ids": result.token_ids,
         "num_tokens": result.num_tokens,
@@ -86,14 +86,14 @@ def outputs_of(result: BeamResult) -> dict[str, tf.Tensor]:
 
 
 def tracked(run: Run) -> tf.Module:
-    """A module that holds the weights: the exporter aborts on variables that nothing tracks."""
+    """Makes a module that tracks the weights; the exporter aborts on untracked variables."""
     module = tf.Module()
     module.weights = [variable.value for variable in run.model.variables]
     return module
 
 
 def metadata_of(run: Run, config: ExportConfig, quantisation: str) -> DeviceMetadata:
-    """What the form says of itself."""
+    """Makes the metadata that is stored with a form."""
     rate_hz = run.sample_rate_hz
     return DeviceMetadata(
         sample_rate_hz=rate_hz,

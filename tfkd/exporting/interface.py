@@ -1,4 +1,4 @@
-"""What a form of export is, and what evaluation and the parity gate see of an open one."""
+"""The interface of an export form, and of a recogniser that was opened from one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ Decode = Callable[[np.ndarray, np.ndarray], Sequence[Sequence[DeviceHypothesis]]
 
 @dataclass(frozen=True)
 class OpenForm:
-    """A recogniser that can decode, whatever it was opened from.
+    """A recogniser that was opened from a run or an exported form, ready to decode.
 
     Attributes:
       path: file or folder that it was opened from.
       form: name of its form.
-      parameters: weights of the network.
-      bytes: what it takes on disk.
-      sample_rate_hz: rate of the waveforms that it takes.
-      pieces: surface form of each token.
-      batch_size: utterances that it decodes together in an evaluation.
-      max_samples: longest waveform that it takes; None if any length will do.
-      decode: waveform [B, N] float32 and num_samples [B] int32 to B sequences of hypotheses.
+      parameters: number of weights.
+      bytes: size on disk.
+      sample_rate_hz: sample rate of the waveforms that it takes.
+      pieces: text of each token.
+      batch_size: number of utterances that an evaluation decodes together.
+      max_samples: length of the longest waveform that it takes; None if there is no limit.
+      decode: maps waveform [B, N] float32 and num_samples [B] int32 to the hypotheses of each
+        utterance, best first.
     """
 
     path: Path
@@ -45,19 +46,20 @@ class OpenForm:
 
 @dataclass(frozen=True)
 class Form:
-    """One form that a recogniser is exported in: a row of the table in `tfkd.exporting.forms`.
+    """A file format for recognisers: a row of the table in `tfkd.exporting.forms`.
 
     Attributes:
-      name: as `export.formats` and the parity report spell it.
-      file_name: of the file or folder, in the folder of the exports.
-      write: writes a run to a path where nothing lies yet.
-      open: opens what `write` wrote; a CheckpointError says what is wrong with other things.
-      owns: whether a path holds this kind of file; forms that are opened alike answer alike.
-      identity: digest of everything in it that decides what it says.
-      is_exact: it must say what Keras says, but for rounding in float32; other forms may drift
-        within the limits of `ExportConfig`.
-      on_device: `tfkd transcribe` and `DeviceRecogniser` take it.
-      runs_code: opening one can do whatever its author wants, so only trusted ones are opened.
+      name: in `export.formats` and in the parity report.
+      file_name: name of the file or folder, in the folder of the exports.
+      write: writes a run to a path that does not exist yet.
+      open: opens a path that `write` wrote; raises CheckpointError for anything else.
+      owns: whether a path holds a file of this kind; forms that `open` treats alike return the
+        same.
+      identity: computes the sha256 of everything in it that its output depends on.
+      is_exact: whether its hypotheses must be those of Keras up to rounding in float32; other forms
+        may differ within the limits of `ExportConfig`.
+      on_device: whether `tfkd transcribe` and `DeviceRecogniser` open it.
+      runs_code: whether opening it may run arbitrary code, so that only trusted ones are opened.
     """
 
     name: str

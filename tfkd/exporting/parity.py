@@ -1,4 +1,4 @@
-"""The gate of every export: what a form says is what Keras says, or it is not written."""
+"""Compares an exported form with Keras; one that differs too much is not published."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from tfkd.metrics import score
 
 Hypotheses = Sequence[DeviceHypothesis]
 
-# Untampered float32 forms were seen to differ by 2e-5. A hypothesis that CTC cannot align has a
-# score in the thousands, of which float32 keeps seven digits.
+# Correct float32 forms differ by up to 2e-5. The relative tolerance is for hypotheses that CTC
+# cannot align: their scores are in the thousands, and float32 keeps seven digits.
 _TOLERANCE, _RELATIVE_TOLERANCE = 1e-3, 1e-5
-# Gains that change the last digits of the audio: where Keras' own answer changes with them, two
-# hypotheses are equally good but for rounding, and a form may give either.
+# Gains that change the last digits of the audio. If Keras' own result changes with one of them, its
+# hypotheses are tied up to rounding, and a form may give either.
 _ROUNDING_GAINS = tuple(1 + sign * size for size in (1e-6, 1e-5, 1e-4) for sign in (1, -1))
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How one form compares with Keras.
+    """Differences between a form and Keras.
 
     Attributes:
-      identical: share of the real utterances with the same best token ids.
-      wer_change: WER on the real utterances minus that of Keras; where an utterance has no
-        transcript, its reference is what Keras says.
-      wer_to_keras: WER on the real utterances with what Keras says as the reference.
-      log_prob_drift: mean difference of the log_prob of best hypotheses of equal token ids, in
-        nats, without its sign.
-      utterances: real utterances that were compared.
-      made: further waveforms that were compared: noise, silence, altered speech.
+      identical: share of the real utterances whose best hypotheses have the same token ids.
+      wer_change: WER of the form minus WER of Keras, on the real utterances; for an utterance
+        without a transcript, Keras' hypothesis is the reference.
+      wer_to_keras: WER of the form on the real utterances, with Keras' hypotheses as references.
+      log_prob_drift: mean absolute difference, in nats, between the log_probs of best hypotheses
+        with the same token ids.
+      utterances: number of real utterances.
+      made: number of artificial waveforms: noise, silence, altered speech.
     """
 
     identical: float
@@ -54,15 +54,20 @@ def check(
     """Decodes every sample with the form and compares it with Keras.
 
     Args:
-      keras: decodes with Keras; asked again where the two differ.
+      form: the row of the table.
+      opened: the form, opened from its file.
+      samples: waveforms with Keras' hypotheses.
+      config: the limits for forms that are not exact.
+      keras: decodes with Keras; used to find out whether a difference is mere rounding.
     Raises:
-      ExportError: if the form gives something else at the second call, breaks the order of its own
-        hypotheses, or differs from Keras: exact forms in any hypothesis, others beyond the limits.
+      ExportError: if the form gives another result when it is called again, if its hypotheses are
+        not in order, or if it differs from Keras: exact forms in any hypothesis, others beyond the
+        limits.
     """
     found = list(_decoded(opened, samples))
     once_more = list(_decoded(opened, samples[: opened.batch_size]))
     if once_more != found[: len(once_more)]:
-        # State that outlives a call shows at the second one.
+        # A graph that keeps state between calls fails here.
         raise ExportError(f"{form.name}: the same waveform gives another result the second time")
     for sample, hypotheses in zip(samples, found, strict=True):
         _check_order(form.name, sample, hypotheses)
@@ -75,7 +80,7 @@ def check(
 
 
 def _decoded(opened: OpenForm, samples: Sequence[Sample]) -> Iterator[Hypotheses]:
-    """In padded batches, as an evaluation decodes."""
+    """Decodes the samples in padded batches, as an evaluation does."""
     for start in range(0, len(samples), opened.batch_size):
         waveforms = [sample.waveform for sample in samples[start : start + opened.batch_size]]
         lengths = np.array([waveform.size for waveform in waveforms], np.int32)
@@ -84,7 +89,7 @@ def _decoded(opened: OpenForm, samples: Sequence[Sample]) -> Iterator[Hypotheses
 
 
 def _check_order(form: str, sample: Sample, hypotheses: Hypotheses) -> None:
-    """However far it may drift, a form gives different hypotheses, the best first."""
+    """Checks what holds for quantised forms, too: distinct hypotheses, best first."""
     if len({hypothesis.token_ids for hypothesis in hypotheses}) < len(hypotheses):
         raise ExportError(f"{form} gives a hypothesis twice", utterance_id=sample.name)
     for hypothesis in hypotheses:
@@ -96,9 +101,11 @@ def _check_order(form: str, sample: Sample, hypotheses: Hypotheses) -> None:
             )
     scores = [hypothesis.score for hypothesis in hypotheses]
     rises = sum(later > earlier for earlier, later in itertools.pairwise(scores))
-    # One rise is right: hypotheses that were cut off come after all finished ones.
+    # Scores may rise once: unfinished hypotheses come after all finished ones.
     if rises > 1:
-        raise ExportError(f"{form} gives a better hypothesis later", utterance_id=sample.name)
+        raise ExportError(
+            f"{form} does not give its best hypothesis first", utterance_id=sample.name
+        )
 
 
 def _check_equal(
@@ -120,7 +127,7 @@ def _check_equal(
 
 
 def _difference(found: Hypotheses, expected: Hypotheses) -> str | None:
-    """The first difference that is more than rounding."""
+    """Describes the first difference that is more than rounding; None if there is none."""
     if len(found) != len(expected):
         return f"{len(found)} hypotheses, not {len(expected)}"
     for rank, (ours, keras) in enumerate(zip(found, expected, strict=True), 1):
@@ -154,9 +161,9 @@ def _measure(samples: Sequence[Sample], found: Sequence[Hypotheses]) -> Parity:
 
 
 def _check_limits(form: str, parity: Parity, config: ExportConfig) -> None:
-    """A change of WER counts in both directions: saying nothing may lower it."""
+    """Raises ExportError beyond a limit; a lower WER counts, too: empty results may cause it."""
     limits = {
-        "max_wer_to_keras": (parity.wer_to_keras, "changes {:.2%} of the words that Keras says"),
+        "max_wer_to_keras": (parity.wer_to_keras, "changes {:.2%} of Keras' words"),
         "max_wer_change": (abs(parity.wer_change), "changes WER by {:.2%}"),
         "max_log_prob_drift": (parity.log_prob_drift, "changes log_prob by {:.3f} in the mean"),
     }

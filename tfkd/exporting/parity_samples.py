@@ -1,8 +1,8 @@
-"""What exported forms are compared with Keras on: real utterances, and audio made of them.
+"""Makes the waveforms on which exported forms are compared with Keras.
 
-A recogniser is sure of validation utterances, and what is sure hides much: a wrong bias or a wrong
-second hypothesis shows where several sentences are about equally likely. So each export is checked
-on audio that nobody is sure of, too: noise, silence, speech backwards, several speakers at once.
+On real validation utterances a recogniser is confident, and a small error of an export changes
+nothing. It shows where several sentences are about equally likely; so exports are also compared on
+noise, silence, reversed speech and several speakers at once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _INT16_SCALE = 32768.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One waveform and what Keras says of it.
+    """One waveform and Keras' hypotheses for it.
 
     Attributes:
-      name: id of the utterance, or what was made of which.
-      reference: transcript; None for made audio and where nobody wrote one.
-      is_real: a recording, not made of others.
-      keras: hypotheses of Keras, best first.
+      name: id of the utterance, or a description of the artificial waveform.
+      waveform: [N] float32.
+      reference: the transcript; None for artificial waveforms and untranscribed utterances.
+      is_real: whether it is a recording.
+      keras: the hypotheses of Keras, best first.
     """
 
     name: str
@@ -46,12 +47,17 @@ class Sample:
 
 
 def parity_samples(store: Store, rate_hz: int, config: ExportConfig, keras: Decode) -> list[Sample]:
-    """`config.parity_utterances` of the store, spread over its lengths, and what is made of them.
+    """Selects `config.parity_utterances` of many lengths, and makes artificial waveforms of them.
 
+    Args:
+      store: real utterances.
+      rate_hz: their sample rate.
+      config: number of utterances, and the longest that the forms take.
+      keras: decodes with Keras.
     Raises:
-      ExportError: if no utterance is of a length that a device takes.
+      ExportError: if no utterance has a length that the forms take.
     """
-    # A device pads what is shorter, and refuses what is longer.
+    # Shorter utterances would be padded, longer ones refused.
     comparable = [
         row
         for row in store.index
@@ -69,6 +75,7 @@ def parity_samples(store: Store, rate_hz: int, config: ExportConfig, keras: Deco
         raise ExportError(
             f"parity needs an utterance of {MIN_SECONDS:g} to {config.max_seconds:g} s",
             path=store.directory,
+            remedy="give --parity-data with such utterances",
         )
     longest = round(config.max_seconds * rate_hz)
     for name, waveform in _made(samples, rate_hz):
@@ -78,13 +85,13 @@ def parity_samples(store: Store, rate_hz: int, config: ExportConfig, keras: Deco
 
 
 def ask(decode: Decode, waveform: np.ndarray) -> Sequence[DeviceHypothesis]:
-    """The hypotheses of one waveform [N]."""
+    """Decodes one waveform [N]."""
     (hypotheses,) = decode(waveform[np.newaxis], np.array([waveform.size], np.int32))
     return hypotheses
 
 
 def _made(real: Sequence[Sample], rate_hz: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The same audio for the same utterances."""
+    """Yields artificial waveforms with their names; the same for the same utterances."""
     generator = np.random.default_rng(0)
 
     def noise(loudness: float, samples: int) -> np.ndarray:
@@ -94,7 +101,7 @@ def _made(real: Sequence[Sample], rate_hz: int) -> Iterator[tuple[str, np.ndarra
     yield "hiss", noise(_HISS, rate_hz)
     yield "noise", noise(_NOISE, 2 * rate_hz)
     pause = round(_PAUSE_SECONDS * rate_hz)
-    # Of different lengths; the last is another one than the first where there are two.
+    # Utterances of different lengths; the second of a pair differs if there are at least two.
     picks = np.unique(np.linspace(0, len(real) - 1, _OF_EACH_KIND).round().astype(int))
     for place, pick in enumerate(picks):
         one, other = real[pick], real[picks[(place + 1) % len(picks)]]
@@ -108,4 +115,4 @@ def _made(real: Sequence[Sample], rate_hz: int) -> Iterator[tuple[str, np.ndarra
             f"{name} and {other.name} joined",
             np.concatenate([waveform, noise(_HISS, pause), second]),
         )
-    yield "int16 that nobody scaled", _INT16_SCALE * real[0].waveform
+    yield "unscaled int16", _INT16_SCALE * real[0].waveform

@@ -1,4 +1,4 @@
-"""The SavedModel, for servers: batches of any size and length, to text and scores."""
+"""Writes and opens SavedModels, for servers: batches of any size and length, to text and scores."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _BATCH_SIZE = 16
 
 
 def write_savedmodel(run: Run, directory: Path, config: ExportConfig) -> None:
-    """Writes frontend, encoder and search with the signature `serving_default`.
+    """Writes frontend, encoder and search as one graph with the signature `serving_default`.
 
-    It maps waveform [B, N] float32 and num_samples [B] int32, which is clipped to N, to text,
-    token_ids, num_tokens, log_prob, score and coverage of K hypotheses an utterance, best first. B
-    may be 0.
+    The signature maps waveform [B, N] float32 in [-1, 1] and num_samples [B] int32, clipped to N,
+    to text, token_ids, num_tokens, log_prob, score and coverage of the K hypotheses of each
+    utterance, best first. B may be 0.
     """
     decoder = decoder_for(run, config)
     pieces = tf.constant(run.tokenizer.pieces)
@@ -50,7 +50,7 @@ def write_savedmodel(run: Run, directory: Path, config: ExportConfig) -> None:
 
 
 def _decode_any_batch(decode, waveform: tf.Tensor, num_samples: tf.Tensor) -> BeamResult:
-    """Decodes an empty batch as one silent utterance that is cut off again: loops need one."""
+    """Decodes any batch; to an empty one it adds a silent utterance, which the loops need."""
     batch = tf.shape(waveform)[0]
     missing = tf.maximum(0, 1 - batch)
     waveform = tf.pad(waveform, [[0, missing], [0, 0]])
@@ -59,22 +59,22 @@ def _decode_any_batch(decode, waveform: tf.Tensor, num_samples: tf.Tensor) -> Be
 
 
 def is_savedmodel(path: Path) -> bool:
-    """Whether the path is the folder of a SavedModel, of tfkd or of others."""
+    """Whether the path is the folder of any SavedModel."""
     return (path / _GRAPH).is_file()
 
 
 def load_savedmodel(path: str | Path):
-    """The serving function of an exported SavedModel: (waveform, num_samples) to a dict.
+    """Loads the serving function of an exported SavedModel: (waveform, num_samples) to a dict.
 
-    A SavedModel is a program: TensorFlow runs whatever it holds.
+    A SavedModel is a program: TensorFlow runs any code that it contains.
 
     Raises:
-      ExportError: if it is none that tfkd exported.
+      ExportError: if tfkd did not export it.
     """
     try:
         serve = tf.saved_model.load(str(path)).signatures[SIGNATURE]
         _check_signature(serve.structured_input_signature[1], serve.structured_outputs)
-    except Exception as error:  # TensorFlow raises whatever a damaged part happens to break.
+    except Exception as error:  # A damaged file may raise any exception of TensorFlow.
         raise ExportError(f"not a SavedModel of tfkd: {str(error)[:300]}", path=path) from error
     return serve
 
@@ -91,8 +91,8 @@ def open_savedmodel(directory: Path) -> OpenForm:
     """Opens a SavedModel that tfkd exported.
 
     Raises:
-      CheckpointError: if its description is not what tfkd writes.
-      ExportError: if its graph is not.
+      CheckpointError: if its metadata is missing or invalid.
+      ExportError: if its graph is damaged or not tfkd's.
     """
     metadata = _read_metadata(directory)
     serve = load_savedmodel(directory)
@@ -130,7 +130,7 @@ def _read_metadata(directory: Path) -> DeviceMetadata:
 
 
 def _check_shapes(arrays: Mapping[str, np.ndarray], batch: int, path: Path) -> None:
-    """Refuses what does not hold one row an utterance: rows that are missing would go unscored."""
+    """Raises CheckpointError unless each utterance has a row: missing ones would not be scored."""
     slots = arrays["num_tokens"].shape
     shapes = {name: value.shape for name, value in arrays.items()}
     per_token = shapes.pop("token_ids")

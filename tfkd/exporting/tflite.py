@@ -1,7 +1,7 @@
-"""The .tflite, for devices: one utterance at a time, built-in operators only.
+"""Writes and opens .tflite files, for devices: one utterance at a time, built-in operators only.
 
-A conversion runs in a child process with a memory limit, because the converter can abort or grow
-without bound.
+The conversion runs in a child process with a memory limit, because the converter may crash or
+allocate memory without end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CHILD_SECONDS = 900
 
 
 def file_name(form: str) -> str:
-    """Name of the file of one form, such as model-int8.tflite."""
+    """Returns the name of a form's file, such as model-int8.tflite."""
     return f"model-{_quantisation(form)}{_SUFFIX}"
 
 
@@ -42,15 +42,15 @@ def _quantisation(form: str) -> str:
 
 
 def writer(form: str) -> Callable[[Run, Path, ExportConfig], None]:
-    """The function that writes one form; see `write_tflite`."""
+    """Returns the function that writes a form; see `write_tflite`."""
     return functools.partial(write_tflite, form)
 
 
 def write_tflite(form: str, run: Run, path: Path, config: ExportConfig) -> None:
-    """Writes frontend, encoder and search as one graph, with the metadata behind it.
+    """Writes frontend, encoder and search as one graph, followed by the metadata.
 
-    The signature `serving_default` maps waveform [1, N] float32 to token_ids, num_tokens, log_prob,
-    score and coverage of K hypotheses, best first.
+    The signature `serving_default` maps waveform [1, N] float32 in [-1, 1] to token_ids,
+    num_tokens, log_prob, score and coverage of the K hypotheses, best first.
 
     Raises:
       ExportError: if the converter refuses the graph, crashes or does not end.
@@ -72,10 +72,10 @@ def write_tflite(form: str, run: Run, path: Path, config: ExportConfig) -> None:
 
 
 def convert_in_child(source: Path, target: Path, form: str) -> None:
-    """Converts a SavedModel to a .tflite in a process that may crash.
+    """Converts a SavedModel to a .tflite in a child process.
 
     Raises:
-      ExportError: with what the converter said last.
+      ExportError: if the conversion fails, with the last error in the converter's log.
     """
     context = multiprocessing.get_context("spawn")
     log = target.with_suffix(".log")
@@ -87,16 +87,16 @@ def convert_in_child(source: Path, target: Path, form: str) -> None:
         child.join()
         raise ExportError(f"{form}: the converter did not end in {_CHILD_SECONDS} s")
     if child.exitcode or not target.exists():
-        said = log.read_text(errors="replace").split("\n") if log.exists() else []
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         no_reason = "no error in the converter's log"
-        reason = next((line for line in reversed(said) if "rror" in line), no_reason)
+        reason = next((line for line in reversed(lines) if "rror" in line), no_reason)
         raise ExportError(
             f"{form}: the converter ended with exit code {child.exitcode}: {reason[:500]}"
         )
 
 
 def _convert(source: str, target: str, form: str, log: str) -> None:
-    """Runs in the child, whose chatter goes to `log`."""
+    """Runs the conversion in the child process; its output goes to `log`."""
     resource.setrlimit(resource.RLIMIT_AS, (_CHILD_MEMORY_BYTES, _CHILD_MEMORY_BYTES))
     with open(log, "wb") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
@@ -113,7 +113,7 @@ def _convert(source: str, target: str, form: str, log: str) -> None:
 
 
 def is_tflite(path: Path) -> bool:
-    """Whether the name says that the file is a .tflite."""
+    """Whether the file's name ends with .tflite."""
     return path.suffix == _SUFFIX
 
 
@@ -121,7 +121,7 @@ def open_tflite(path: Path) -> OpenForm:
     """Opens a .tflite that tfkd exported.
 
     Raises:
-      CheckpointError: if it is damaged, or not one of tfkd's.
+      CheckpointError: if it is damaged, or tfkd did not export it.
     """
     recogniser = DeviceRecogniser(path)
     metadata = recogniser.metadata

@@ -48,6 +48,6 @@ class GatedConvolution(keras.layers.Layer):
         return gated(project(windows, tf.convert_to_tensor(self.kernel)) + self.bias)
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         own = {"units": self.units, "width": self.width, "is_causal": self.is_causal}
         return {**super().get_config(), **own}

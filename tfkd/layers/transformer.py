@@ -41,7 +41,7 @@ class Linear(keras.layers.Layer):
         return project(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         return {**super().get_config(), "units": self.units}
 
 
@@ -148,7 +148,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return tf.transpose(values, [0, 2, 1, 3])
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         own = {"units": self.units, "heads": self.heads, "is_rotary": self.is_rotary}
         return {**super().get_config(), **own}
 
@@ -179,7 +179,7 @@ class FeedForward(keras.layers.Layer):
         return self.outer.call(swish(self.inner.call(inputs)))
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         return {**super().get_config(), "units": self.units, "inner_units": self.inner_units}
 
 

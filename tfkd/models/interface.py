@@ -1,11 +1,11 @@
-"""The three interfaces that a recogniser is put together from.
+"""The interfaces of the three parts of a recogniser: frontend, encoder and decoder.
 
-A recogniser asks no more of its parts than what stands here. So another family is a layer with
-these methods, a config class with its own `kind`, and one line in the table of its folder:
-`frontend/__init__.py`, `encoders/__init__.py` or `decoders/__init__.py`.
+The recogniser uses these methods alone. To add a family, write a layer with them and a config class
+with its own `kind`, and add one line to the table of the folder: `frontend/__init__.py`,
+`encoders/__init__.py` or `decoders/__init__.py`.
 
-Shapes: B utterances, K hypotheses of each, N = B * K; T frames of F features, S encodings of D
-units; U tokens, V sizes of the vocabulary.
+Shapes: B utterances, K hypotheses of each, N = B * K; T frames of F features; S encodings of D
+units; U tokens; V, the size of the vocabulary.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class FrontendLayer(Protocol):
 
     Attributes:
       num_features: F.
-      hop_seconds: time from one frame to the next.
+      hop_seconds: seconds from one frame to the next.
     """
 
     num_features: int
@@ -42,13 +42,13 @@ class FrontendLayer(Protocol):
         """
 
     def num_frames(self, num_samples: tf.Tensor) -> tf.Tensor:
-        """Frames of utterances of `num_samples` [B] samples."""
+        """Computes the number of frames [B] of utterances with `num_samples` [B] samples."""
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
-        """Features [B, T, F] before they are standardised."""
+        """Computes features [B, T, F] before they are standardised."""
 
     def adapt(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
-        """Measures the statistics of a training set, and standardises by them from now on.
+        """Computes the feature statistics of a training set, with which features are standardised.
 
         Args:
           batches: waveform [B, N] float32 and num_samples [B]; some minutes of audio are enough.
@@ -56,10 +56,10 @@ class FrontendLayer(Protocol):
 
     @property
     def weights(self) -> list[keras.Variable]:
-        """Its variables: the statistics, for all that it learns."""
+        """Its variables, which hold the feature statistics."""
 
     def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Standardises by statistics [F] that were measured before."""
+        """Sets the mean [F] and standard deviation [F] with which features are standardised."""
 
 
 class EncoderLayer(Protocol):
@@ -67,7 +67,7 @@ class EncoderLayer(Protocol):
 
     Attributes:
       output_units: D, known once the layer is built.
-      time_reduction: frames of features for each encoding.
+      time_reduction: number of frames for each encoding.
     """
 
     output_units: int
@@ -81,32 +81,32 @@ class EncoderLayer(Protocol):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B].
 
-        What lies beyond an utterance's length is zero, and changes nothing within it.
+        Encodings beyond an utterance's length are zero; padding of the features has no effect.
         """
 
 
 class DecoderLayer(Protocol):
     """Turns encodings and the tokens so far into logits of the next token.
 
-    The same weights serve teacher forcing (`call`) and the search (`memory`, `initial_state`,
-    `step`), with the same logits. A state is a nest of tensors [N, ...] which the search reorders;
-    whatever the hypotheses of an utterance share is in the memory and is never copied for them.
+    Teacher forcing (`call`) and the search (`memory`, `initial_state`, `step`) use the same weights
+    and give the same logits. The state is a nest of tensors [N, ...] that the search reorders.
+    Tensors that the hypotheses of an utterance share are in the memory, which is never copied.
     """
 
     def build(self, encoded_units: int) -> None:
         """Creates every weight for encodings of D units."""
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> Any:
-        """What every step reads and none changes, of encoded [B, S, D] and its lengths [B]."""
+        """Computes what every step reads from encoded [B, S, D] and its lengths [B]."""
 
     def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> Any:
-        """The state of one empty hypothesis an utterance, with room for max_tokens steps."""
+        """Makes the state of one empty hypothesis an utterance, with room for max_tokens steps."""
 
     def step(self, token_ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any]:
         """Maps the last token of each hypothesis [N] int32 to logits [N, V] and the next state."""
 
     def readout(self, state: Any, encoded_lengths: tf.Tensor) -> Readout:
-        """Where each hypothesis looked last, and how much of encoded_lengths [B] it has covered."""
+        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
 
     def __call__(
         self,
@@ -115,7 +115,7 @@ class DecoderLayer(Protocol):
         encoded_lengths: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor | None:
-        """Teacher forcing: maps inputs [B, K, U] that begin with sos to logits [B, K, U, V].
+        """Maps inputs [B, K, U] that begin with sos to logits [B, K, U, V], by teacher forcing.
 
-        None from a decoder that is not trained so, being CTC alone.
+        The decoder of kind "none", which is CTC alone, returns None.
         """

@@ -1,4 +1,4 @@
-"""A Keras model that `fit` trains on an objective."""
+"""A Keras model whose `compile` takes an objective, and whose `fit` minimises its loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AUDIO = ("waveform", "num_samples")
 
 
 class ObjectiveLike(Protocol):
-    """What a model needs of an objective; see `tfkd.objectives.Objective`."""
+    """The part of an objective that a model uses; see `tfkd.objectives.Objective`."""
 
     @property
     def losses(self) -> tuple[str, ...]: ...
@@ -30,10 +30,10 @@ class ObjectiveLike(Protocol):
 
 
 class _Means:
-    """Means of an epoch.
+    """Running means of the losses of an epoch.
 
-    They are made outside of any strategy, so that reading them asks no other worker, and lie inside
-    an object, so that Keras does not look for them among the model's weights.
+    The metrics are created outside of any tf.distribute strategy, so that reading them does not
+    involve other workers, and held by this object, so that Keras does not track them as weights.
     """
 
     def __init__(self, *names: str) -> None:
@@ -47,7 +47,7 @@ class _Means:
 class ObjectiveModel(keras.Model):
     """A model whose `fit` minimises the loss of an objective.
 
-    The step is ours, because Keras' own fails where there are several workers
+    It has a training step of its own, because that of Keras fails with several workers
     (docs/decisions/0015-distribution.md).
     """
 
@@ -64,31 +64,32 @@ class ObjectiveModel(keras.Model):
         jit_compile: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Says how `fit` is to train.
+        """Configures training by `fit`.
 
         Args:
-          optimizer: any of Keras.
-          objective: what is learned; see `tfkd.objectives`.
+          optimizer: a Keras optimizer, or its name.
+          objective: chooses targets and computes the loss; see `tfkd.objectives`.
           jit_compile: whether XLA compiles the step, once for each shape of a batch; the objective
             then needs `for_xla=True`.
-          kwargs: further arguments of `keras.Model.compile`, but for losses and metrics.
+          kwargs: other arguments of `keras.Model.compile`, except losses and metrics.
         Raises:
-          TrainingError: if the objective is not one, or a loss or metrics of Keras are given.
+          TrainingError: if the objective is not an instance of one, or a Keras loss or metrics are
+            given.
         """
         for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(name) is not None:
                 raise TrainingError(
-                    f"compile was given {name}, but a recogniser learns by an objective",
+                    f"compile was given {name}, but a recogniser is trained with an objective",
                     remedy=f"call {_OBJECTIVE}",
                 )
         if isinstance(objective, type):
             raise TrainingError(
                 f"the objective is the class {objective.__name__}",
-                remedy=f"give one that is made: {objective.__name__}()",
+                remedy=f"give an instance: {objective.__name__}()",
             )
         if objective is not None and not hasattr(objective, "signature"):
             raise TrainingError(
-                f"a {type(objective).__name__} is no objective", remedy=f"for example {_OBJECTIVE}"
+                f"the objective is a {type(objective).__name__}", remedy=f"call {_OBJECTIVE}"
             )
         super().compile(optimizer, jit_compile=jit_compile, **kwargs)
         if not self.optimizer.built:
@@ -98,19 +99,22 @@ class ObjectiveModel(keras.Model):
         self.means = _Means(*objective.losses) if objective is not None else _Means()
 
     def get_compile_config(self) -> None:
-        """Nothing: objectives are not saved, so a model that is read wants `compile` again."""
+        """Returns None: objectives are not saved, so a loaded model must be compiled again."""
 
     def compile_from_config(self, config: dict) -> None:
-        """Does nothing, for `get_compile_config` keeps nothing."""
+        """Does nothing, because `get_compile_config` saves nothing."""
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Trains on batches, as `keras.Model.fit` does; `validation_data` has no use here.
+        """Trains on batches, as `keras.Model.fit` does.
 
         Args:
           x: `tf.data.Dataset` of batches, as `tfkd.batches` makes them: waveform [B, N] float32,
             num_samples [B] int32 and the fields of the objective's signature.
+          args, kwargs: other arguments of `keras.Model.fit`, except `validation_data`: the callback
+            `tfkd.callbacks.ValidationErrorRate` validates by decoding.
         Raises:
-          TrainingError: if the model has no objective, or the batches lack a field.
+          TrainingError: if the model has no objective, the batches lack a field, or
+            `validation_data` is given.
         """
         if self.objective is None:
             raise TrainingError("the model has no objective", remedy=f"call {_OBJECTIVE} first")
@@ -118,14 +122,14 @@ class ObjectiveModel(keras.Model):
         spec = spec if isinstance(spec, Mapping) else {}
         missing = [name for name in (*_AUDIO, *self.objective.signature) if name not in spec]
         if missing:
-            what = f"the batches lack {', '.join(missing)}" if spec else "these are no batches"
+            what = f"the batches lack {', '.join(missing)}" if spec else "fit was given no batches"
             raise TrainingError(what, remedy=f"call {_BATCHES}")
         if kwargs.get("validation_data") is not None:
             raise TrainingError(
                 "a recogniser is validated by decoding, not by validation_data",
                 remedy="add tfkd.callbacks.ValidationErrorRate to the callbacks",
             )
-        # Names of utterances stay behind: a step cannot have strings on every device.
+        # Leave out utterance ids, because accelerators cannot hold strings.
         self._fields = tuple(
             name for name, each in spec.items() if getattr(each, "dtype", None) != tf.string
         )
@@ -133,13 +137,13 @@ class ObjectiveModel(keras.Model):
 
     @property
     def metrics(self) -> list[keras.Metric]:
-        """Means of the loss and its parts, which `fit` shows."""
+        """Running means of the loss and its parts, which `fit` shows."""
         return self.means.metrics
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Does one step with this replica's share of a batch; returns the losses of all of it.
+        """Runs one step on this replica's rows of a batch; returns the losses of the whole batch.
 
-        The loss is NaN where its gradient is not finite.
+        The loss is NaN if the gradient is not finite.
         """
         with tf.GradientTape() as tape:
             losses = self.objective.loss(batch, self(batch, training=True))
@@ -158,7 +162,7 @@ class ObjectiveModel(keras.Model):
         return losses
 
     def make_train_function(self, force: bool = False) -> None:
-        """Makes what `fit` calls for each step; keeps it, because each epoch is a `fit`."""
+        """Makes the function of a step once, although `fit` is called for each epoch."""
         if self.train_function is not None and not force:
             return
         strategy = self.distribute_strategy
@@ -179,4 +183,4 @@ class ObjectiveModel(keras.Model):
         self.train_function = train_function
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
-        """Does nothing: every weight is there. Keras would average batches over replicas for it."""
+        """Does nothing, because every weight exists; Keras would trace a step on a batch for it."""

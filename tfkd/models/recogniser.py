@@ -19,9 +19,9 @@ from tfkd.text import SOS_ID
 
 
 class RecogniserOutput(NamedTuple):
-    """Outputs of teacher forcing; K hypotheses of U tokens for each utterance."""
+    """Output of teacher forcing for K hypotheses of U tokens for each utterance."""
 
-    # [B, K, U, V]; very negative for tokens that are never emitted; None without a decoder.
+    # [B, K, U, V]; below -1e8 for tokens that are never emitted; None without a decoder.
     logits: tf.Tensor | None
     ctc_logits: tf.Tensor | None  # [B, S, V], class 0 (pad) is the blank; None without CTC
     encoded_lengths: tf.Tensor  # [B]
@@ -29,13 +29,16 @@ class RecogniserOutput(NamedTuple):
 
 @keras.saving.register_keras_serializable("tfkd")
 class Recogniser(ObjectiveModel):
-    """Frontend, encoder, decoder and a CTC head, of the families that the config names.
+    """A speech recogniser: frontend, encoder, decoder and a CTC head.
+
+    Frames and tokens beyond an utterance's length are masked everywhere, so its result does not
+    depend on the padding of its batch.
 
     Args:
-      config: a ModelConfig, or the mapping that `get_config` gives.
+      config: a ModelConfig, or a mapping with its settings; `kind` names the family of each part.
       vocab_size: size of the tokenizer's vocabulary, special tokens included.
-      precision: dtype policy of encoder and decoder while training. Features, weights, logits and
-        the steps of a search are float32, and so is what is saved.
+      precision: Keras dtype policy of encoder and decoder in training. Features, weights, logits,
+        the search and saved files are always float32.
 
     >>> families = {"encoder": {"kind": "conformer"}, "decoder": {"kind": "transformer"}}
     >>> model = tfkd.Recogniser(families, vocab_size=32)
@@ -67,7 +70,7 @@ class Recogniser(ObjectiveModel):
             self.build()
 
     def build(self, input_shape=None) -> None:
-        """Creates every weight: sizes follow from the config, so no data is needed."""
+        """Creates every weight; their shapes follow from the config alone."""
         self.frontend.build()
         self.encoder.build((None, None, self.frontend.num_features))
         self.decoder.build(self.encoder.output_units)
@@ -77,14 +80,14 @@ class Recogniser(ObjectiveModel):
 
     @property
     def frame_seconds(self) -> float:
-        """Time from one encoding to the next."""
+        """Seconds from one encoding to the next."""
         return self.frontend.hop_seconds * self.encoder.time_reduction
 
     def encode(
         self, waveform: tf.Tensor, num_samples: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps waveform [B, N] and num_samples [B] to encoded [B, S, D] and its lengths [B]."""
-        # numpy counts in int64 where it is not told otherwise.
+        # Callers may pass int64, numpy's default.
         features, num_frames = self.frontend(waveform, tf.cast(num_samples, tf.int32))
         features = self.spec_augment(features, num_frames, training=training)
         encoded, encoded_lengths = self.encoder(features, num_frames, training=training)
@@ -96,17 +99,19 @@ class Recogniser(ObjectiveModel):
         """Prepares a search over encoded [B, S, D] whose hypotheses have at most max_tokens.
 
         Returns:
-          The decoder's memory, which no step changes, and the state of one empty hypothesis an
-          utterance, a nest of [B, ...].
+          The decoder's memory, which all steps read, and the state of one empty hypothesis an
+          utterance, a nest of tensors [B, ...].
         """
         memory = self.decoder.memory(encoded, encoded_lengths)
         return memory, self.decoder.initial_state(encoded, max_tokens)
 
     def step(self, token_ids: tf.Tensor, state: Any, memory: Any) -> tuple[tf.Tensor, Any]:
-        """Does one step of decoding.
+        """Computes one step of the search.
 
         Args:
           token_ids: [N] int32, the last token of each hypothesis; N is a multiple of B.
+          state: of the hypotheses, a nest of tensors [N, ...].
+          memory: from `initial_state`.
         Returns:
           log_probs [N, V] float32, below -1e8 for tokens that are never emitted; next state.
         """
@@ -114,15 +119,15 @@ class Recogniser(ObjectiveModel):
         return tf.nn.log_softmax(logits + emission_bias(self.vocab_size)), state
 
     def ctc_logits(self, encoded: tf.Tensor) -> tf.Tensor | None:
-        """[B, S, V] of the CTC head, class 0 (pad) being the blank; None for a model without."""
+        """Computes CTC logits [B, S, V], whose class 0 (pad) is the blank; None without a head."""
         return self.ctc_head(encoded) if self.ctc_head is not None else None
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> RecogniserOutput:
-        """Teacher forcing.
+        """Computes the logits of target sequences by teacher forcing.
 
         Args:
-          inputs: waveform [B, N], num_samples [B], and token_ids [B, K, U], the targets: each row
-            ends with eos and is padded with pad.
+          inputs: waveform [B, N] float32, num_samples [B] int32, and the targets token_ids
+            [B, K, U] int32, which end with eos and are padded with pad.
         """
         encoded, encoded_lengths = self.encode(inputs["waveform"], inputs["num_samples"], training)
         targets = inputs["token_ids"]
@@ -134,9 +139,14 @@ class Recogniser(ObjectiveModel):
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> Recogniser:
-        """Builds the model of a saved file; ConfigError if this machine cannot hold its weights."""
+        """Builds the model of a saved file.
+
+        Raises:
+          ConfigError: if its weights exceed the memory of this machine.
+        """
         check_loadable(lambda: cls(**config))
         return cls(**config)
 
     def get_config(self) -> dict:
+        """Returns the arguments from which Keras rebuilds the model."""
         return {"config": to_dict(self.config), "vocab_size": self.vocab_size, "name": self.name}

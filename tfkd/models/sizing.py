@@ -1,6 +1,6 @@
-"""Proposes a student: the teacher's architecture, narrowed until it fits a budget.
+"""Proposes a student: the teacher's architecture, made narrower until it fits a budget.
 
-Everything is arithmetic on the config; no weights are trained and no data is read.
+Costs are computed from the config; nothing is trained and no data is read.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from tfkd.config import SystemConfig, with_overrides
 from tfkd.errors import ConfigError
 from tfkd.models.recogniser import Recogniser
 
-# Settings that say how wide a part is. Depth, kernels and rates stay those of the teacher.
+# Settings of width, which are scaled. Depth, kernel sizes and rates stay those of the teacher.
 _WIDTHS = ("units", "conv_units", "embedding_units", "feed_forward_units", "channels")
 _DROPOUTS = ("dropout",)
 _LEAST_WIDTH = 4
-# Heads divide the width of a layer, and vector instructions take four numbers at least.
+# Widths are multiples of this: attention heads divide them, and vector instructions need it.
 _MULTIPLE = 4
-# What an int8 .tflite holds besides one byte a weight: operators, scales, biases, the filterbank.
-# The file of docs/recipes/digits.results.json has 151 kB of it.
+# Size of an int8 .tflite beyond one byte a weight: operators, scales, biases, the filterbank. The
+# file of docs/recipes/digits.results.json has 151 kB of it.
 _GRAPH_BYTES = 160_000
-# Spoken language at normal speed, in pieces of a word: how often the decoder runs.
+# Decoder steps a second of speech at normal speed, with subword units.
 _TOKENS_PER_SECOND = 4.0
-# Share of real time that frontend and control flow take in a .tflite whatever the width.
+# Real-time factor of the frontend and the control flow in a .tflite, at any width.
 _FIXED_RTF = 0.001
 _TIMED_SIZE, _TIMED_SECONDS = 256, 0.05
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recogniser and what it will cost.
+    """A config and the estimated cost of its model.
 
     Attributes:
-      parameters: exact.
-      int8_bytes: of the .tflite, within some ten kB.
-      rtf: of the .tflite on one thread of this machine, within a factor of two.
+      parameters: number of weights, exact.
+      int8_bytes: size of the int8 .tflite, within some ten kB.
+      rtf: real-time factor of the .tflite on one thread of this machine, within a factor of two.
     """
 
     system: SystemConfig
@@ -54,9 +54,9 @@ class Proposal:
 
 
 def narrowed(teacher: SystemConfig, width: float) -> SystemConfig:
-    """The teacher with all widths and dropouts multiplied by `width`, ready to distil.
+    """Multiplies all widths and dropout rates of a teacher by `width`.
 
-    A smaller network overfits less, so its dropout shrinks with it.
+    A smaller network overfits less, so it needs less dropout. The objective becomes seq_kd.
 
     >>> system = tfkd.load_run("work/teacher").system
     >>> system.model.encoder.units, narrowed(system, 0.5).model.encoder.units
@@ -70,10 +70,15 @@ def narrowed(teacher: SystemConfig, width: float) -> SystemConfig:
 def fit_student(
     teacher: SystemConfig, vocab_size: int, cost: Callable[[Proposal], float], budget: float
 ) -> Proposal:
-    """The widest narrowed teacher whose `cost` is within `budget`.
+    """Finds the widest student, by `narrowed`, whose cost is within a budget.
 
+    Args:
+      teacher: config of the teacher.
+      vocab_size: size of the student's vocabulary.
+      cost: the cost of a proposal that is limited, such as its number of parameters.
+      budget: the largest cost.
     Raises:
-      ConfigError: if even the narrowest is beyond it.
+      ConfigError: if even the narrowest student exceeds the budget.
     """
     macs_per_second = measured_macs_per_second()
     steps = teacher.model.encoder.units // _MULTIPLE
@@ -85,14 +90,14 @@ def fit_student(
     too_wide = bisect.bisect_right(range(1, steps), budget, key=lambda step: cost(proposal(step)))
     if not too_wide:
         raise ConfigError(
-            "no student of this architecture is so small",
+            "even the narrowest student of this architecture exceeds the budget",
             remedy="give a teacher with fewer layers, or a larger budget",
         )
     return proposal(too_wide)
 
 
 def proposed(system: SystemConfig, vocab_size: int, macs_per_second: float) -> Proposal:
-    """What a recogniser of this config costs."""
+    """Estimates the cost of a recogniser with this config."""
     model = Recogniser(system.model, vocab_size)
     parameters = model.count_params()
     encoded_per_second = 1 / model.frame_seconds
@@ -114,7 +119,7 @@ def _num_weights(layer: keras.layers.Layer) -> int:
 
 
 def measured_macs_per_second() -> float:
-    """Multiply-adds a second of a matrix times a vector on this machine, the work of a device."""
+    """Measures the multiply-adds a second of matrix-vector products on this machine."""
     matrix = np.ones((_TIMED_SIZE, _TIMED_SIZE), np.float32)
     vector = np.ones(_TIMED_SIZE, np.float32)
     products, start = 0, time.perf_counter()

@@ -13,21 +13,25 @@ from tfkd.layers.replicas import ReplicaSeeds
 
 @keras.saving.register_keras_serializable("tfkd")
 class SpecAugment(keras.layers.Layer):
-    """Zeroes random bands of frequency and spans of time while training.
+    """Sets random bands of frequency and spans of time to zero in training.
 
-    Features are normalised, so zero is the mean. Park et al. 2019, arXiv:1904.08779, without the
-    time warp, which they found to matter least.
+    Features are standardised, so zero is the mean. Time warping is left out; Park et al. found that
+    it matters least.
+
+    References:
+      Park et al. 2019, "SpecAugment", arXiv:1904.08779.
     """
 
     def __init__(self, config: SpecAugmentConfig | dict, **kwargs) -> None:
         super().__init__(**kwargs)
         self.config = from_dict(SpecAugmentConfig, config) if isinstance(config, dict) else config
-        # A variable, so that a training that resumes from a checkpoint draws what follows.
+        # The seed is a variable, so that a training resumed from a checkpoint continues the
+        # sequence.
         self.seed_generator = ReplicaSeeds()
         self.built = True
 
     def call(self, log_mel: tf.Tensor, num_frames: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Maps log_mel [B, T, M] to log_mel of the same shape."""
+        """Masks log_mel [B, T, M] in training; returns it unchanged otherwise."""
         if not training:
             return log_mel
         batch, frames = tf.shape(log_mel)[0], tf.shape(log_mel)[1]
@@ -41,7 +45,7 @@ class SpecAugment(keras.layers.Layer):
     def _mask(
         self, lengths: tf.Tensor, size: tf.Tensor | int, widest: tf.Tensor, count: int
     ) -> tf.Tensor:
-        """[B, size] float32: zero on `count` random spans of at most `widest` inside `lengths`."""
+        """Makes a mask [B, size] that is 0 on `count` random spans of at most `widest`."""
         shape = (tf.shape(lengths)[0], count, 1)
         width = self._uniform(shape) * widest[:, None, None]
         start = self._uniform(shape) * (tf.cast(lengths, tf.float32)[:, None, None] - width)

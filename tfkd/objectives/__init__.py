@@ -1,12 +1,12 @@
-"""What a recogniser learns: the truth, or what its teacher proposes.
+"""Objectives: what a recogniser learns from, transcripts or the hypotheses of its teacher.
 
-Read `objective` for the interface; each objective is one file and names its paper and equation.
+`objective` defines the interface. Each objective is one file and names its paper and equation.
 
 | in a config | class | learns |
 |---|---|---|
 | `truth` | Truth | the transcript |
 | `seq_kd` | SequenceKD | the teacher's k best, weighted |
-| `seq_inter` | SequenceInterpolation | those of the k best that are nearest to the transcript |
+| `seq_inter` | SequenceInterpolation | the hypotheses with the fewest word errors |
 | `word_kd` | WordKD | the teacher's posteriors at each step of its k best |
 | `mixture` | Mixture | several of these, each with a share |
 

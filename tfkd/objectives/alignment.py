@@ -16,8 +16,8 @@ class Unaligned:
     """An utterance that the CTC loss leaves out.
 
     Attributes:
-      needed: encodings that an alignment needs at least.
-      encodings: those that the encoder gives.
+      needed: the least number of encodings that an alignment needs.
+      encodings: the number of encodings that the encoder gives.
     """
 
     utterance_id: str
@@ -26,12 +26,15 @@ class Unaligned:
 
 
 def encodings_needed(token_ids: Sequence[int]) -> int:
-    """Encodings that an alignment of these labels needs: Graves et al. 2006, section 3.1.
+    """Counts the encodings that a CTC alignment of these labels needs at least.
 
-    One for each label, and one for the blank between equal neighbours.
+    Each label needs one, and so does the blank between two equal neighbours.
 
     >>> encodings_needed([4, 5, 5, 6])
     5
+
+    References:
+      Graves et al. 2006, "Connectionist temporal classification", section 3.1.
     """
     return len(token_ids) + sum(first == second for first, second in pairwise(token_ids))
 
@@ -46,16 +49,16 @@ def unaligned(
     """Finds the utterances of a store that are too short for their labels.
 
     Args:
-      rows: of the store's index.
-      encodings: how many encodings each of them gets, [R].
-      text: key of the rows that holds what is learned: `text`, or `hypothesis` for pseudo labels,
-        of which the index has the best one.
+      rows: the R rows of the store's index.
+      encodings: the number of encodings of each row, [R].
+      text: the key of a row's target text: `text`, or `hypothesis` for pseudo labels, of which the
+        index holds the best one.
     """
     found = []
     for row, available in zip(rows, encodings, strict=True):
         try:
             needed = encodings_needed(tokenizer.encode(row.get(text) or ""))
-        except TextError:  # The survey drops what the tokenizer cannot spell, and says so.
+        except TextError:  # The survey drops and reports texts that the tokenizer cannot spell.
             continue
         if needed > available:
             found.append(Unaligned(row["utterance_id"], needed, int(available)))

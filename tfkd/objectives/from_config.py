@@ -1,4 +1,4 @@
-"""The objective that a config describes: the only place that asks for its kind."""
+"""Makes the objective that a config describes; no other module looks at its `kind`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _objective(config: ObjectiveConfig, **loss: Any) -> Objective:
             parts = tuple((part.share, _objective(part, **loss)) for part in config.parts)
             return Mixture(parts=parts, **loss)
         case "truth":
-            # Whether there is a target does not depend on its weight, so no log_prob is needed.
+            # Uniform weights need no log_prob, and which hypotheses remain depends on no weight.
             filtered = SequenceKD(choice=config.choice, **{**hypotheses, "weights": "uniform"})
             is_filtered = config.truth_audio == "filtered"
             return Truth(only_where=filtered if is_filtered else None, **loss)

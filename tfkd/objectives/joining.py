@@ -1,4 +1,4 @@
-"""The targets of utterances that are heard one after the other, and of audio without speech."""
+"""Makes the targets of joined utterances, and of audio without speech."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tfkd.objectives.objective import TOKEN_IDS, WEIGHTS, Arrays, Signature, mos
 from tfkd.text import PAD_ID, Tokenizer
 
 
-def nothing_said(tokenizer: Tokenizer) -> Arrays:
-    """The targets of an empty transcript: EOS alone."""
+def empty_targets(tokenizer: Tokenizer) -> Arrays:
+    """Makes the targets of an empty transcript: EOS alone."""
     return {
         TOKEN_IDS: np.array([[tokenizer.eos_id]], np.int32),
         WEIGHTS: np.ones(1, np.float32),
@@ -20,17 +20,17 @@ def nothing_said(tokenizer: Tokenizer) -> Arrays:
 
 
 def join_targets(parts: Sequence[Arrays], signature: Signature, tokenizer: Tokenizer) -> Arrays:
-    """The targets of an example in which several utterances are said.
+    """Makes the targets of an example that plays several utterances one after the other.
 
-    The r-th hypothesis of the whole is made of the r-th of each part; where a part has none, its
-    heaviest one stands in. The weights are geometric means of theirs over their sum, so that
-    hypotheses weigh in a joined example as they do in its parts. The token ids are those of the
-    texts with a space between them, because no piece of our tokenizers spans a space and the letter
-    before it; whatever else a field holds for a token goes with it.
+    The r-th hypothesis of the example joins the r-th hypotheses of its parts; a part with fewer
+    hypotheses contributes its heaviest one. The weight is the geometric mean of their weights,
+    divided by the sum over hypotheses. The token ids of the parts can be joined with a space
+    between them, because no piece of our tokenizers holds a space after a letter. Other fields with
+    an axis of tokens are joined in the same way.
 
     Args:
-      parts: at least one, each without a batch axis.
-      signature: holds the fields of all parts.
+      parts: the targets of at least one utterance, without a batch axis.
+      signature: the fields of all parts.
     """
     if len(parts) == 1:
         return parts[0]
@@ -56,7 +56,7 @@ def join_targets(parts: Sequence[Arrays], signature: Signature, tokenizer: Token
 
 
 def _place(weights: np.ndarray, rank: int) -> int:
-    """The hypothesis of a part that is heard in the whole's of this rank."""
+    """The place of the hypothesis that a part contributes to the joined one of this rank."""
     return rank if weights[rank] > 0 else int(weights.argmax())
 
 
@@ -67,7 +67,7 @@ def _geometric_mean(values: Sequence[float]) -> float:
 def _row(
     parts: Sequence[Arrays], places: Sequence[int], signature: Signature, separator: np.ndarray
 ) -> Arrays:
-    """One hypothesis of the whole: the fields that have an axis of tokens, without padding."""
+    """The fields with an axis of tokens of one joined hypothesis, without padding."""
     row = {}
     for name in (name for name, field in signature.items() if None in field.shape):
         pieces: list[np.ndarray] = []
@@ -84,7 +84,7 @@ def _row(
 def _between(
     name: str, separator: np.ndarray, like: np.ndarray, signature: Signature
 ) -> np.ndarray:
-    """What a field holds for the separator: nothing is known of it but its ids."""
+    """The values of a field for the separator: its token ids, and padding in all other fields."""
     if name == TOKEN_IDS:
         return separator
     return np.full((len(separator), *like.shape[1:]), signature[name].padding, like.dtype)
@@ -97,7 +97,7 @@ def _stacked(name: str, rows: Sequence[Arrays], signature: Signature) -> np.ndar
 
 
 def _separator(tokenizer: Tokenizer) -> np.ndarray:
-    """The ids between two texts: none where pieces begin with a space, or there are no spaces."""
+    """The token ids between two texts: none if pieces begin with a space, or no text has spaces."""
     try:
         return np.array(tokenizer.encode(" "), np.int32)
     except TextError:

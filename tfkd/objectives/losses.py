@@ -1,7 +1,7 @@
-"""Training objectives on weighted hypotheses.
+"""Losses over weighted target sequences.
 
-Inside a step of several replicas each gives the share of its rows: the shares add up to the loss of
-the global batch.
+With several replicas, each returns the contribution of its rows; the contributions add up to the
+loss of the global batch.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import tensorflow as tf
 from tfkd.layers.replicas import share_of_mean
 from tfkd.text import EOS_ID, PAD_ID, UNK_ID
 
-# Logits of tokens that a recogniser never emits lie below this.
+# Recognisers mask tokens that they never emit, such as pad, with logits below this.
 _NEVER_EMITTED = -1e8
 
 
 class SoftTargets(NamedTuple):
-    """Distributions over the M tokens that a teacher holds most probable at each step.
+    """The teacher's distributions over its M most probable tokens of each step.
 
-    A step without any, whose probabilities are all zero, is learned from its token instead.
+    A step whose probabilities are all zero has none; it is learned from its token id instead.
     """
 
     token_ids: tf.Tensor  # [B, K, U, M] int32
@@ -35,21 +35,21 @@ def sequence_cross_entropy(
     soft: SoftTargets | None = None,
     temperature: float = 1.0,
 ) -> tf.Tensor:
-    """Cross-entropy of weighted target sequences, per token.
+    """Computes the cross-entropy of weighted target sequences, per token, in nats.
 
-    With one hypothesis of weight one this is ordinary cross-entropy on the truth; with the
-    teacher's k best it is sequence-level distillation.
+    With one sequence of weight one this is ordinary cross-entropy; with the teacher's k best it is
+    sequence-level knowledge distillation.
 
     Args:
       logits: [B, K, U, V] float32.
       token_ids: [B, K, U] int32, padded with pad.
-      weights: [B, K] float32, of each hypothesis; zero where a place is empty.
-      label_smoothing: share of the target spread evenly over the tokens that can be emitted;
-        soft targets are taken as they are.
-      soft: what is learned of each step in the place of its token, where it is known.
+      weights: [B, K] float32, of each sequence; zero where a place is empty.
+      label_smoothing: share of the target that is spread evenly over the tokens that can be
+        emitted; soft targets are not smoothed.
+      soft: distributions that replace the token ids as targets, at the steps that have one.
       temperature: of soft targets.
     Returns:
-      Scalar: the weighted sum over tokens over the sum of their weights.
+      Float32 scalar: the weighted sum over tokens, divided by the sum of their weights.
     References:
       Kim and Rush 2016, arXiv:1606.07947, eq. 8; Mun'im et al. 2019, arXiv:1811.04531, eq. 8.
     """
@@ -68,10 +68,10 @@ def sequence_cross_entropy(
 
 
 def soft_cross_entropy(logits: tf.Tensor, soft: SoftTargets, temperature: float = 1.0) -> tf.Tensor:
-    """Cross-entropy [B, K, U] of the teacher's distributions, times the temperature squared.
+    """Computes the cross-entropy [B, K, U] with the teacher's distributions.
 
-    With p the teacher's probabilities and q = softmax(logits / T), it is -T^2 sum(p log q): so its
-    gradient keeps its size at every temperature.
+    With p the teacher's probabilities and q = softmax(logits / T), it is -T^2 sum(p log q). The
+    factor T^2 keeps the size of the gradient at every temperature T.
 
     References:
       Kim and Rush 2016, arXiv:1606.07947, section 3.1, L_WORD-KD; Hinton et al. 2015,
@@ -91,20 +91,23 @@ def ctc(
     *,
     for_xla: bool = False,
 ) -> tf.Tensor:
-    """CTC loss of weighted target sequences, per token, with pad as the blank.
+    """Computes the CTC loss of weighted target sequences, per token, in nats; pad is the blank.
 
-    A sequence without labels is the path of blanks alone, and counts as one token. Sequences that
-    have no alignment, being longer than their encodings, count as zero.
+    A sequence without labels is aligned to blanks alone and counts as one token. A sequence that
+    has no alignment, because it needs more encodings than there are, counts as zero.
 
     Args:
       ctc_logits: [B, S, V] float32.
       encoded_lengths: [B] int32.
-      token_ids: [B, K, U] int32, ending with eos, which is left out here, and padded with pad.
+      token_ids: [B, K, U] int32, ending with eos, which CTC ignores, and padded with pad.
       weights: [B, K] float32.
-      for_xla: whether to use operations that XLA can compile alone; the kernel of TensorFlow, which
-        it cannot, is faster.
+      for_xla: whether to use only operations that XLA can compile; TensorFlow's own CTC kernel is
+        faster, but XLA cannot compile it.
+    Returns:
+      Float32 scalar: the weighted sum over sequences, divided by the weighted number of tokens.
     References:
-      Graves et al. 2006; joint with attention: Kim et al. 2017, arXiv:1609.06773, eq. 9.
+      Graves et al. 2006, "Connectionist temporal classification".
+      Kim et al. 2017, arXiv:1609.06773, eq. 9 (joint with attention).
     """
     hypotheses = tf.shape(token_ids)[1]
     labels = tf.reshape(token_ids, [-1, tf.shape(token_ids)[2]])
@@ -116,7 +119,7 @@ def ctc(
     needed = lengths + tf.math.count_nonzero(repeats, 1, dtype=tf.int32)
     is_possible = (needed <= steps) & (steps > 0)
     is_empty = tf.equal(lengths, 0)
-    # The kernel takes no rows without an alignment or without labels: these get one label.
+    # The kernel refuses rows without labels or alignment; they get one label and are masked below.
     stand_in = tf.one_hot(0, tf.shape(labels)[1], on_value=UNK_ID, dtype=labels.dtype)
     labels = tf.where(tf.expand_dims(is_possible & ~is_empty, 1), labels, stand_in)
     steps = tf.maximum(steps, 1)

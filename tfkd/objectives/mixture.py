@@ -1,4 +1,4 @@
-"""Learning from several objectives at once."""
+"""Learns several objectives at once."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class Mixture(Objective):
     """Learns several objectives of each utterance, each with a share of its weight.
 
     With `((1 - a, Truth()), (a, SequenceKD()))` the loss is that of Kim and Rush 2016, section 3.3,
-    `(1 - a) * L_SEQ-NLL + a * L_SEQ-KD`. Where a part gives no target of an utterance, as the truth
-    of audio without a transcript, the other parts share its weight. The encoder runs once for all
-    parts; the settings of the loss are those of the mixture, not those of its parts.
+    `(1 - a) * L_SEQ-NLL + a * L_SEQ-KD`. If a part has no target for an utterance, for example
+    Truth where there is no transcript, the other parts take over its share. The encoder runs once
+    for all parts. Label smoothing, CTC weight and temperature are set on the mixture; those of its
+    parts are ignored.
 
     Attributes:
-      parts: pairs of a share above zero and an objective; the shares count over their sum.
+      parts: pairs of a share above zero and an objective; shares are divided by their sum.
 
     >>> truth, labels = tfkd.objectives.Truth(), tfkd.objectives.SequenceKD(num_hypotheses=4)
     >>> mixture = tfkd.objectives.Mixture(parts=((0.5, truth), (0.5, labels)))
@@ -57,7 +58,10 @@ class Mixture(Objective):
             raise ConfigError("a mixture needs parts", remedy="name at least one objective")
         for share, part in self.parts:
             if not (share > 0 and math.isfinite(share)):
-                raise ConfigError(f"the share of {part.name} in a mixture is {share}, not above 0")
+                raise ConfigError(
+                    f"the share of {part.name} in a mixture is {share}",
+                    remedy="give a finite share above 0",
+                )
 
     @property
     def signature(self) -> Signature:
@@ -72,16 +76,16 @@ class Mixture(Objective):
 
     def targets(self, record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
         results = [part.targets(record, tokenizer) for _, part in self.parts]
-        struck = _each_once(result.struck for result in results)
+        of_hypotheses = _each_once(result.hypothesis_faults for result in results)
         total = sum(share for share, each in self._given(results))
         if not total:
             faults = _each_once(each.faults for each in results if isinstance(each, Dropped))
-            return Dropped(record.utterance_id, faults, struck)
+            return Dropped(record.utterance_id, faults, of_hypotheses)
         given = [
             _weighted(each.arrays, share / total) if isinstance(each, Targets) else {}
             for (share, _), each in zip(self.parts, results)
         ]
-        return Targets(self._joined(given), struck)
+        return Targets(self._joined(given), of_hypotheses)
 
     def texts(self, record: Record) -> Iterable[str]:
         return list(chain.from_iterable(part.texts(record) for _, part in self.parts))
@@ -102,7 +106,7 @@ class Mixture(Objective):
         ]
 
     def _joined(self, given: list[Arrays]) -> Arrays:
-        """The arrays of all parts one after another along the axis of target sequences."""
+        """Concatenates the arrays of all parts along the axis of target sequences."""
         signature = self.signature
         length = most_tokens(signature, given)
         places = [_num_places(part) for _, part in self.parts]

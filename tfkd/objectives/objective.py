@@ -1,8 +1,8 @@
 """The interface of an objective, and the arrays that it makes of a record.
 
-An objective says three things: which arrays it makes of a record (`targets`), how batches pad them
-(`signature`), and what a training step minimises (`loss`). Batches, padding, replicas and the step
-read the signature, so a new objective is one class.
+An objective defines which arrays a record becomes (`targets`), their names, shapes and padding in a
+batch (`signature`), and what a training step minimises (`loss`). Batching, padding, replicas and
+the training step use these three alone, so a new objective is one class.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ UNTOKENISABLE = Fault("untokenisable_text")
 
 
 class Field(NamedTuple):
-    """One array of the targets of an utterance, and of a batch, where a batch axis comes first.
+    """Describes one array of the targets.
 
     Attributes:
-      dtype: a name that numpy and TensorFlow know.
-      shape: of one utterance. The first axis is that of target sequences; None stands for the axis
-        of tokens, which a batch pads to the longest in any of its fields.
-      padding: the value that fills what an utterance leaves empty.
-      is_weight: whether zeros in this field make an utterance count for nothing.
+      dtype: name of a dtype of both numpy and TensorFlow.
+      shape: of one utterance; a batch has a batch axis in front. The first axis is that of target
+        sequences. None stands for the axis of tokens, which all fields of a batch pad to the same
+        length.
+      padding: the value of empty places.
+      is_weight: whether an utterance with zeros in this field counts for nothing.
     """
 
     dtype: str
@@ -47,7 +48,7 @@ class Field(NamedTuple):
     is_weight: bool = False
 
     def fill(self, array: np.ndarray | None, num_tokens: int) -> np.ndarray:
-        """The array of an utterance, or of nothing, in this shape with `num_tokens` tokens."""
+        """Pads an array to this shape, with `num_tokens` tokens; None becomes padding alone."""
         shape = tuple(num_tokens if size is None else size for size in self.shape)
         if array is not None and array.shape == shape:
             return array
@@ -63,15 +64,15 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Targets:
-    """What one utterance is learned from.
+    """The targets of one utterance.
 
     Attributes:
-      arrays: an array for each field of the signature; no longer than this utterance needs.
-      struck: what spoke against the hypotheses that were left out.
+      arrays: an array for each field of the signature, not yet padded to the batch.
+      hypothesis_faults: the reasons against the hypotheses that are not learned.
     """
 
     arrays: Arrays
-    struck: tuple[Fault, ...] = ()
+    hypothesis_faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,16 @@ class Dropped:
     """An utterance that gives no target.
 
     Attributes:
-      faults: all that spoke against it, the best hypothesis first.
-      struck: those of the faults that are of hypotheses, not of the reference.
+      faults: all reasons against it, those against the best hypothesis first.
+      hypothesis_faults: those of the reasons that are about hypotheses, not about the reference.
     """
 
     utterance_id: str
     faults: tuple[Fault, ...]
-    struck: tuple[Fault, ...] = ()
+    hypothesis_faults: tuple[Fault, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """A line of dropped.jsonl: each reason once, with the value of the best it struck."""
+        """Makes a line of dropped.jsonl: each reason once, with the best hypothesis' value."""
         first: dict[str, Fault] = {}
         for fault in self.faults:
             first.setdefault(fault.reason, fault)
@@ -97,22 +98,23 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(abc.ABC):
-    """What a recogniser learns from a record.
+    """Turns records into weighted target sequences, and computes the loss over them.
 
-    A subclass says which weighted sequences a record gives. The loss over them is the same for all:
-    `(1 - ctc_weight) * cross-entropy + ctc_weight * CTC`, Kim et al. 2017, arXiv:1609.06773, eq. 9.
+    A subclass chooses the sequences and their weights. The loss is the same for all:
+    `(1 - ctc_weight) * cross-entropy + ctc_weight * CTC` (Kim et al. 2017, arXiv:1609.06773, eq.
+    9).
 
     Attributes:
       label_smoothing: share of each target that is spread evenly over the tokens (0 to below 1).
       ctc_weight: share of CTC in the loss (0 to 1); above 0 the model needs a CTC head.
-      token_temperature: evens out the posteriors that `word_kd` learns, on both sides.
-      for_xla: whether CTC takes operations that XLA can compile; TensorFlow's own are faster.
+      token_temperature: temperature of the posteriors of teacher and student in `word_kd`.
+      for_xla: whether CTC uses only operations that XLA can compile; TensorFlow's own are faster.
     """
 
     name: ClassVar[str]
-    # The scalars that `loss` gives, whose means `fit` shows.
+    # The scalars that `loss` returns; `fit` shows their means.
     losses: ClassVar[tuple[str, ...]] = ("loss", "attention_loss", "ctc_loss")
-    # Whether records without hypotheses, which no teacher has labelled, are of no use.
+    # Whether it learns from hypotheses, so from records of pseudo labels only.
     needs_hypotheses: ClassVar[bool] = True
 
     label_smoothing: float = 0.1
@@ -123,46 +125,44 @@ class Objective(abc.ABC):
     @property
     @abc.abstractmethod
     def signature(self) -> Signature:
-        """The arrays of a batch that the loss reads, by name."""
+        """The fields of a batch that the loss reads, by name."""
 
     @abc.abstractmethod
     def targets(self, record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
-        """Chooses and weighs what is learned from one record; the weights sum to one.
+        """Makes the targets of one record; the weights of its sequences sum to one.
 
         Raises:
-          RecordError: if the record cannot hold what the objective needs, such as hypotheses.
+          RecordError: if the record lacks what the objective needs, such as hypotheses.
         """
 
     @abc.abstractmethod
     def texts(self, record: Record) -> Iterable[str]:
-        """The texts of a record from which a tokenizer is trained."""
+        """Returns the texts of a record that train the tokenizer."""
 
     def tokenizer(self, store: Store) -> Tokenizer | None:
-        """The units that the objective dictates where it learns from `store`; None: any will do.
+        """Returns the tokenizer that the student must use to learn from `store`; None: any will do.
 
         Raises:
-          RecordError: if it dictates units and the store does not say which.
+          RecordError: if the objective needs the tokenizer of the labels and the store has none.
         """
         return None
 
     def loss(
         self, batch: Mapping[str, tf.Tensor], output: RecogniserOutput
     ) -> dict[str, tf.Tensor]:
-        """The loss of a batch, and its parts.
+        """Computes the loss of a batch, and its parts.
 
-        A batch whose rows are of several objectives may hold soft targets that this one does not
-        know of; they are learned all the same.
-
-        Inside a step of several replicas each gives the share of its rows: they add up to the loss
-        of the global batch.
+        In a training with several objectives, a batch may hold soft targets of another one; they
+        are learned, too. With several replicas, each returns the contribution of its rows; the
+        contributions add up to the loss of the global batch.
 
         Args:
           batch: the fields of `signature`, each with a batch axis in front.
-          output: what the model makes of the batch, whose `token_ids` it was fed.
+          output: the model's output for the batch, given the batch's `token_ids`.
         Returns:
-          A float32 scalar for each of `losses`.
+          A float32 scalar for each of `losses`, in nats per token.
         Raises:
-          ConfigError: if CTC is to be learned and the model has no CTC head.
+          ConfigError: if `ctc_weight` is above 0 and the model has no CTC head.
         """
         sequences, soft = (batch[TOKEN_IDS], batch[WEIGHTS]), None
         if TOP_PROBS in batch:
@@ -185,11 +185,11 @@ class Objective(abc.ABC):
         return {"loss": loss, "attention_loss": attention, "ctc_loss": alignment}
 
 
-# What objectives share.
+# Functions that objectives share.
 
 
 def sequence_signature(num_places: int) -> Signature:
-    """The fields of K = `num_places` weighted sequences, of which some may stay empty."""
+    """Describes the fields of K = `num_places` weighted sequences, some of which may be empty."""
     return {
         TOKEN_IDS: Field("int32", (num_places, None), PAD_ID),
         WEIGHTS: Field("float32", (num_places,), 0.0, is_weight=True),
@@ -199,7 +199,7 @@ def sequence_signature(num_places: int) -> Signature:
 def sequence_arrays(
     sequences: Sequence[Sequence[int]], weights: Sequence[float], num_places: int
 ) -> Arrays:
-    """token_ids [K, U] and weights [K] of at most K sequences; empty places weigh nothing."""
+    """Makes token_ids [K, U] and weights [K] of at most K sequences; the others weigh nothing."""
     token_ids = np.full((num_places, max(map(len, sequences))), PAD_ID, np.int32)
     for place, sequence in enumerate(sequences):
         token_ids[place, : len(sequence)] = sequence
@@ -209,7 +209,7 @@ def sequence_arrays(
 
 
 def spelled(text: str, tokenizer: Tokenizer) -> tuple[int, ...] | None:
-    """The ids of a text, EOS included; None if the tokenizer cannot spell it."""
+    """Encodes a text, EOS included; returns None if the tokenizer cannot spell it."""
     try:
         return (*tokenizer.encode(text), tokenizer.eos_id)
     except TextError:
@@ -217,7 +217,7 @@ def spelled(text: str, tokenizer: Tokenizer) -> tuple[int, ...] | None:
 
 
 def most_tokens(signature: Signature, utterances: Iterable[Arrays]) -> int:
-    """Size of the axis of tokens that holds every array of some utterances."""
+    """Computes the length of the axis of tokens that holds all arrays of these utterances."""
     return max(
         size
         for arrays in utterances
@@ -228,7 +228,7 @@ def most_tokens(signature: Signature, utterances: Iterable[Arrays]) -> int:
 
 
 def widest(signatures: Sequence[Signature]) -> Signature:
-    """The signature of batches whose rows come from several objectives."""
+    """Makes the signature of batches that mix rows of several objectives."""
     fields: dict[str, Field] = {}
     for signature in signatures:
         for name, field in signature.items():

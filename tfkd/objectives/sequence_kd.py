@@ -1,4 +1,4 @@
-"""Learning from the teacher's k best: sequence-level distillation and interpolation."""
+"""Learns the teacher's k best hypotheses: sequence-level distillation and interpolation."""
 
 from __future__ import annotations
 
@@ -38,18 +38,19 @@ class Chosen(NamedTuple):
 class SequenceKD(Objective):
     """Learns the k best hypotheses of a teacher, each with a weight.
 
-    The loss is the cross-entropy of the teacher's distribution over sequences, which its k best
-    stand for: Kim and Rush 2016, eq. 8, with k = 1; Mun'im et al. 2018, eq. 8, for larger k.
+    The loss is the cross-entropy with the teacher's distribution over sequences, approximated by
+    its k best: Kim and Rush 2016, eq. 8, with k = 1; Mun'im et al. 2018, eq. 8, with larger k.
 
     Attributes:
-      num_hypotheses: k, the first of those that `filters` keeps and the tokenizer can spell.
-      choice: whose order counts: the teacher's ("best"), or that of word edits against the
-        transcript ("nearest_to_reference").
-      weights: of the chosen hypotheses, over their sum: "posterior" is the softmax of
+      num_hypotheses: k: how many of the hypotheses that `filters` keeps and the tokenizer can spell
+        are learned.
+      choice: which are taken: those of highest score ("best"), or those with the fewest word errors
+        against the transcript ("nearest_to_reference").
+      weights: of the chosen hypotheses, divided by their sum: "posterior" is the softmax of
         log_prob / temperature (Mun'im et al. 2018, section 3), "rank" is 1 / rank, which needs no
         log_prob, and "uniform" is 1.
-      temperature: of the posterior; above 1 it evens the weights out.
-      filters: hypotheses that are not learned from; see `tfkd.distillation.filters`.
+      temperature: of the posterior; above 1 it makes the weights more equal.
+      filters: limits that a hypothesis must meet; see `tfkd.distillation.filters`.
 
     >>> objective = tfkd.objectives.SequenceKD(num_hypotheses=4, weights="rank")
     >>> objective.signature["token_ids"].shape
@@ -72,7 +73,7 @@ class SequenceKD(Objective):
     filters: FilterConfig = field(default_factory=FilterConfig)
 
     def __post_init__(self) -> None:
-        # The ranges of these settings are written once, in the config.
+        # ObjectiveConfig holds the bounds of these settings; building one checks them.
         names = ("num_hypotheses", "choice", "weights", "temperature")
         settings = {name: getattr(self, name) for name in names}
         from_dict(ObjectiveConfig, settings, at=type(self).__name__)
@@ -82,10 +83,10 @@ class SequenceKD(Objective):
         return sequence_signature(self.num_hypotheses)
 
     def targets(self, record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
-        chosen, struck = self.chosen(record, tokenizer)
+        chosen, faults = self.chosen(record, tokenizer)
         if not chosen:
-            return Dropped(record.utterance_id, struck, struck)
-        return Targets(self._arrays(chosen), struck)
+            return Dropped(record.utterance_id, faults, faults)
+        return Targets(self._arrays(chosen), faults)
 
     def texts(self, record: Record) -> Iterable[str]:
         if not isinstance(record, PseudoLabelRecord):
@@ -99,11 +100,11 @@ class SequenceKD(Objective):
     def chosen(
         self, record: Record, tokenizer: Tokenizer
     ) -> tuple[list[Chosen], tuple[Fault, ...]]:
-        """The hypotheses that are learned from, heaviest first, and what struck the others.
+        """Returns the hypotheses to learn, heaviest first, and the reasons against the others.
 
         Raises:
-          RecordError: if the record holds no hypotheses, or those have no log_prob and "posterior"
-            needs it.
+          RecordError: if the record holds no hypotheses, or they have no log_prob and `weights` is
+            "posterior".
         """
         if not isinstance(record, PseudoLabelRecord):
             raise RecordError(
@@ -111,22 +112,22 @@ class SequenceKD(Objective):
                 utterance_id=record.utterance_id,
                 remedy="run tfkd label first",
             )
-        usable, struck = self._usable(record, tokenizer)
+        usable, faults = self._usable(record, tokenizer)
         first = usable[: self.num_hypotheses]
         if not first:
-            return [], struck
+            return [], faults
         weights = self._weights([hypothesis for hypothesis, _ in first], record.utterance_id)
         chosen = [Chosen(*each, weight) for each, weight in zip(first, weights)]
-        return sorted(chosen, key=lambda each: -each.weight), struck
+        return sorted(chosen, key=lambda each: -each.weight), faults
 
     def _usable(
         self, record: PseudoLabelRecord, tokenizer: Tokenizer
     ) -> tuple[list[tuple[Hypothesis, tuple[int, ...]]], tuple[Fault, ...]]:
-        """What may be chosen, in the order of choice, and what struck the others."""
+        """The hypotheses without faults, in the order of `choice`, and the faults of the others."""
         needs_reference = self.choice == "nearest_to_reference"
         reference = record.utterance.text
         usable: list[tuple[Hypothesis, tuple[int, ...]]] = []
-        struck: list[Fault] = []
+        of_others: list[Fault] = []
         for hypothesis, faults in judge(record, self.filters):
             if needs_reference and reference is None:
                 faults = (*faults, NO_REFERENCE)
@@ -134,13 +135,13 @@ class SequenceKD(Objective):
             if token_ids is None:
                 faults = (*faults, UNTOKENISABLE)
             if faults or token_ids is None:
-                struck.extend(faults)
+                of_others.extend(faults)
             else:
                 usable.append((hypothesis, token_ids))
         if needs_reference:
-            # The sort is stable: of equally near ones the teacher's better comes first.
+            # The sort is stable: among equal error rates the teacher's order holds.
             usable.sort(key=lambda each: word_error_rate(reference or "", each[0].text))
-        return usable, tuple(struck)
+        return usable, tuple(of_others)
 
     def _token_ids(self, hypothesis: Hypothesis, tokenizer: Tokenizer) -> tuple[int, ...] | None:
         """The target sequence; the student may have other units than its teacher."""
@@ -166,11 +167,10 @@ class SequenceKD(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceInterpolation(SequenceKD):
-    """Learns those of the teacher's hypotheses that are nearest to the transcript.
+    """Learns the teacher's hypotheses that have the fewest word errors against the transcript.
 
     With one hypothesis this is the approximation of sequence-level interpolation by Kim and Rush
-    2016, eq. 9, with word edits in the place of BLEU. Utterances without a transcript give no
-    target.
+    2016, eq. 9, with word errors in place of BLEU. Utterances without a transcript are dropped.
 
     >>> tfkd.objectives.SequenceInterpolation().choice
     'nearest_to_reference'

@@ -1,4 +1,4 @@
-"""Reads every record once before training, so that nothing fails or vanishes during it."""
+"""Reads every record before a training, so that it can report what it drops or fail at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tfkd.text import Tokenizer
 
 @dataclass(frozen=True)
 class Survey:
-    """What training leaves out.
+    """The utterances and hypotheses that a training does not learn from.
 
     Attributes:
-      dropped_hypotheses: how many hypotheses each reason struck, those of utterances that still
-        give a target included; one with several reasons counts for each.
+      dropped: the utterances without a target, with the reasons.
+      dropped_hypotheses: the number of hypotheses that each reason removed, also from utterances
+        that keep a target; a hypothesis with several reasons counts for each.
     """
 
     dropped: list[Dropped]
@@ -26,26 +27,26 @@ class Survey:
 
 
 def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective) -> Survey:
-    """Asks an objective for the targets of every record.
+    """Makes the targets of every record, and counts what gives none.
 
     Raises:
-      RecordError: if a record cannot hold what the objective needs.
+      RecordError: if a record lacks what the objective needs.
       TextError: if no utterance gives a target.
     """
     dropped: list[Dropped] = []
-    struck: Counter[str] = Counter()
+    dropped_hypotheses: Counter[str] = Counter()
     utterances = 0
     for record in records:
         result = objective.targets(record, tokenizer)
         utterances += 1
         if isinstance(result, Dropped):
             dropped.append(result)
-        struck.update(fault.reason for fault in result.struck)
+        dropped_hypotheses.update(fault.reason for fault in result.hypothesis_faults)
     if len(dropped) == utterances:
         counts = Counter(reason["reason"] for each in dropped for reason in each.row()["reasons"])
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         raise TextError(
             f"no utterance gives a target for {objective.name}: {reasons or 'no data'}",
-            remedy="loosen objective.filters" if struck else None,
+            remedy="loosen objective.filters" if dropped_hypotheses else None,
         )
-    return Survey(dropped, dict(struck))
+    return Survey(dropped, dict(dropped_hypotheses))

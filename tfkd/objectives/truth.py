@@ -1,4 +1,4 @@
-"""Learning from transcripts."""
+"""Learns from transcripts: ordinary supervised training."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Truth(Objective):
     """Learns the transcript of each utterance by cross-entropy (Kim and Rush 2016, eq. 3).
 
     Attributes:
-      only_where: another objective; the transcript is learned only of utterances that give it a
-        target, so that both see the same audio.
+      only_where: another objective; utterances for which it has no target are dropped, so that
+        trainings with either objective see the same audio.
 
     >>> objective = tfkd.objectives.Truth(ctc_weight=0.0)
     >>> sorted(objective.signature)
@@ -50,7 +50,7 @@ class Truth(Objective):
             if isinstance(others, Dropped):
                 return Dropped(others.utterance_id, others.faults)
         text = record.utterance.text
-        # An empty transcript is a target: the model learns to say nothing.
+        # An empty transcript is a target, too: the model learns to emit EOS alone.
         if text is None:
             return Dropped(record.utterance_id, (NO_REFERENCE,))
         sequence = spelled(text, tokenizer)

@@ -1,4 +1,4 @@
-"""Learning the teacher's posteriors token by token."""
+"""Learns the teacher's posteriors token by token: word-level distillation."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tfkd.text import PAD_ID, Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class WordKD(SequenceKD):
-    """Learns what the teacher held probable at each step of its k best hypotheses.
+    """Learns the teacher's posteriors over tokens at each step of its k best hypotheses.
 
-    The loss is L_WORD-KD of Kim and Rush 2016, section 3.1, along the teacher's own sequences
-    instead of the transcript: the cross-entropy of the teacher's posteriors. Labels keep the M most
-    probable tokens of each step (`tfkd label --top-m`); the mass outside of them is left out, so
-    that the rest sums to one. Hypotheses are chosen and weighed as SequenceKD does; their tokens
-    are the teacher's, so the student takes the teacher's units.
+    The loss is L_WORD-KD of Kim and Rush 2016, section 3.1, the cross-entropy with the teacher's
+    posteriors, along the teacher's hypotheses instead of the transcript. Labels keep the M most
+    probable tokens of each step (`tfkd label --top-m`), whose probabilities are divided by their
+    sum. Hypotheses are chosen and weighted as in SequenceKD. Because the posteriors are over the
+    teacher's tokens, the student uses the teacher's tokenizer.
 
     Attributes:
-      top_m: M, at most as many as the labels keep; 1 learns the teacher's choice of each step.
-      token_temperature: T: the posteriors of teacher and student are raised to the power 1 / T, and
-        the loss is multiplied by T squared (Hinton et al. 2015, section 2).
+      top_m: M, at most as many as the labels keep; 1 learns the teacher's most probable token.
+      token_temperature: T: the posteriors of teacher and student are raised to the power 1 / T and
+        normalised, and the loss is multiplied by T squared (Hinton et al. 2015, section 2).
 
     >>> objective = tfkd.objectives.WordKD(num_hypotheses=2, top_m=4)
     >>> objective.signature["top_probs"].shape
@@ -88,7 +88,7 @@ class WordKD(SequenceKD):
             kept = min(self.top_m, len(each.top_token_ids[0]))
             corner = (place, slice(each.num_tokens), slice(kept))
             log_probs = np.asarray(each.top_log_probs)[:, :kept]
-            # The first of each row is the most probable, so nothing overflows.
+            # The first column is the most probable token; subtracting it avoids overflow.
             masses = np.exp((log_probs - log_probs[:, :1]) / self.token_temperature)
             token_ids[corner] = np.asarray(each.top_token_ids)[:, :kept]
             probs[corner] = masses / masses.sum(-1, keepdims=True)

@@ -1,4 +1,7 @@
-"""The corpora of a run become stores; transcripts that nobody may learn from are set aside."""
+"""Prepares the corpora of `tfkd run` as stores, and sets hidden transcripts aside.
+
+Hidden transcripts are known but not learned from: they measure how good the pseudo labels are.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,20 @@ _HIDDEN = "data/hidden.jsonl"
 
 
 def prepared_stores(config: RunConfig) -> tuple[str, ...]:
-    """Folders of the stores that `prepare_corpora` makes, below the work folder."""
+    """Lists the folders that `prepare_corpora` writes stores to, relative to the work folder."""
     return (TRAIN, VALID, TEST) + ((TRAIN_ALL,) if "all" in config.baselines else ())
 
 
 def prepare_corpora(config: RunConfig, work: Path) -> None:
     """Prepares every corpus of a run.
 
-    `data/train` holds all audio to learn from, with the transcripts that may be learned from;
-    `data/hidden.jsonl` the other transcripts that are known, to measure by; and `data/train-all`,
-    for the baseline "all", the same audio with every transcript.
+    - `data/train` holds all training audio, with the transcripts that the job may learn from;
+    - `data/hidden.jsonl` holds its other transcripts, which only measure the labels;
+    - `data/train-all` holds the same audio with every transcript, for the baseline "all".
 
     Raises:
-      ManifestError: if a corpus cannot be read, two of them share an id, or too much is unusable.
+      ManifestError: if a corpus cannot be read, two corpora share an id, or too large a share of
+        one is unusable.
     """
     root = Path(config.data_dir)
     prepare(root / config.corpora.valid, work / VALID, config.prepare)
@@ -43,13 +47,13 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
 
 
 def hidden_transcripts(work: Path) -> dict[str, str]:
-    """Transcripts that nobody may learn from, by utterance; as normalised as those of stores."""
+    """Reads the normalised hidden transcripts, by utterance id."""
     rows = read_json_lines(work / _HIDDEN, {"utterance_id": str, "text": str})
     return {row["utterance_id"]: row["text"] for row in rows}
 
 
 def _training_corpora(config: RunConfig) -> tuple[Corpus, Corpus]:
-    """All audio to learn from: with every transcript there is, and with those that may be used."""
+    """Reads all training audio: with every transcript, and with those that may be learned from."""
     root, names = Path(config.data_dir), config.corpora
     train = {name: read_corpus(root / name) for name in names.train}
     untranscribed = {name: read_corpus(root / name) for name in names.untranscribed}

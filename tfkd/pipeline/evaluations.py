@@ -1,4 +1,4 @@
-"""Figures and transcripts of models on one store, measured once for each state of a model."""
+"""Evaluates models on one store; a model that has not changed is not measured again."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from tfkd.storage.json_files import read_dataclass_lines
 
 
 class Evaluations:
-    """Measures models of a work folder on one store and keeps what they say.
+    """Evaluates models on one store and keeps their transcripts.
 
     Args:
-      work: folder that the paths of models are told relative to.
-      transcripts: folder of one JSONL file a model.
-      known: what was measured before, by name.
+      store: utterances with transcripts.
+      work: folder of the job; paths of models in results are relative to it.
+      transcripts: folder of the transcripts, one JSONL file a model.
+      known: earlier results, by the model's name.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Evaluations:
         self.store, self.work, self.directory, self.known = store, work, transcripts, known
 
     def of(self, name: str, model: Path) -> dict[str, Any]:
-        """The figures of one model, taken from `known` where nothing has changed since."""
+        """Returns the error rates, size and speed of a model; earlier ones if it is unchanged."""
         identity = f"{model_identity(model)} on {self.store.sha256}"
         known = self.known.get(name)
         is_measured = self._path(name).exists()
@@ -47,7 +48,7 @@ class Evaluations:
         return {**asdict(evaluation), "model": str(shown), "identity": identity}
 
     def counts(self, name: str) -> np.ndarray:
-        """Word errors of each utterance, int64 [U, 4], in the order of the utterances' ids."""
+        """Counts the word errors of each utterance, int64 [U, 4], in the order of the ids."""
         rows = sorted(read_dataclass_lines(self._path(name), Transcript), key=_id_of)
         return count_word_errors([r.reference for r in rows], [r.hypothesis for r in rows])
 

@@ -1,4 +1,4 @@
-"""The students of a sweep: what a grid stands for."""
+"""Expands the grid of a sweep into its students."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfkd.pipeline.job import distilled, undistilled, with_objective
 _GENERATION, _VARIANT = "generation", "variant"
 _SEED = "student.training.seed"
 _SECTIONS = ("student", "labels", "transcript_share")
-# Names of settings in tables; others are called by as much of their end as tells them apart.
+# Short names of settings in tables; others are shortened to an ending that is unique.
 _NAMES = {"student.training.objective.num_hypotheses": "k", "labels.beam_width": "beam"}
 
 Settings = Mapping[str, Any]
@@ -25,14 +25,14 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One student of the grid.
+    """One student of the grid, with one seed.
 
     Attributes:
-      row: what sets it apart from other students, the seed left out.
-      baseline: the row that it is compared with; empty where nothing has transcripts.
-      settings: what the row says, as a mapping of settings to values.
+      row: name of its row in tables, the same for all seeds: the settings that it varies.
+      baseline: name of the row that it is compared with; empty if there are no transcripts.
+      settings: the varied settings and their values.
       config: the job's config with these settings and the seed.
-      generation: of the labels that it learns from.
+      generation: of the labels that it learns from, from 1.
     """
 
     row: str
@@ -44,7 +44,7 @@ class Cell:
 
     @cached_property
     def name(self) -> str:
-        """Name of its folder: readable, and another one for other settings."""
+        """Name of its folder: the row, the seed and a digest of the settings."""
         digest = config_digest(self.config.student, self.config.labels)[:8]
         words = "".join(c if c.isalnum() or c in "._" else "-" for c in self.row)
         share = self.config.transcript_share
@@ -53,25 +53,25 @@ class Cell:
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
-    """The students of `config.sweep`, all of the first seed before those of the second.
+    """Lists the students of `config.sweep`: all with the first seed, then those with the next.
 
     Raises:
-      ConfigError: if there is no grid, or a setting does not exist or does not fit.
+      ConfigError: if the grid is empty, or a setting in it is unknown or has an invalid value.
     """
     sweep = config.sweep
     if not sweep.grid:
-        raise ConfigError("sweep.grid: holds nothing to try", remedy="see docs/guide/sweeps.md")
+        raise ConfigError("sweep.grid: is empty", remedy="see docs/guide/sweeps.md")
     tried = [*itertools.chain(*map(_products, sweep.grid))]
     paired = [(_baseline_of(each, sweep), each) for each in tried]
     names = _short_names(itertools.chain(*paired))
     students: dict[str, _Student] = {}
 
     def student(settings: Settings) -> _Student:
-        """The student of these settings, or that of other words that mean the same."""
+        """The student of these settings; settings with the same effect give the same one."""
         found = _student(config, settings, names)
         return students.setdefault(found.identity, found)
 
-    # Without transcripts there is nothing that a baseline could learn.
+    # A baseline learns transcripts, so there is none if no corpus has any.
     baselines = [student(each) for each, _ in paired] if config.corpora.train else []
     baseline_of = {each.row: each.row for each in baselines}
     for (_, settings), baseline in itertools.zip_longest(paired, baselines):
@@ -115,13 +115,16 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
     row = _row_name(settings, names)
     generation = settings.get(_GENERATION, 1)
     if generation not in range(1, config.generations + 1):
-        raise ConfigError(f"sweep.grid: {_GENERATION} {generation} exceeds generations")
+        raise ConfigError(
+            f"sweep.grid: there is no {_GENERATION} {generation}, only {config.generations}",
+            remedy="raise generations",
+        )
     distilling = dataclasses.replace(config, student=distilled(config.student))
     resolved = with_overrides(distilling, [*_changes(settings, config.sweep.variants)])
     objective, held = resolved.student.training.objective, resolved.labels.num_hypotheses
     if objective.kind == "truth":
         student = resolved.student
-        if objective.truth_audio == "all":  # The labels, and how they are chosen, do not matter.
+        if objective.truth_audio == "all":  # Labels have no effect, so they make no difference.
             student = with_objective(student, config.student.training.objective)
             resolved = dataclasses.replace(resolved, labels=config.labels)
         resolved = dataclasses.replace(resolved, transcript_share=config.transcript_share)
@@ -151,13 +154,13 @@ def _changes(settings: Settings, variants: Mapping[str, Settings]) -> Iterator[s
 
 
 def _short_names(rows: Iterable[Settings]) -> dict[str, str]:
-    """What each setting is called in the rows of a table."""
+    """Maps each setting to its name in tables."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: _NAMES.get(key) or _unique_end(key, keys) for key in keys}
 
 
 def _unique_end(key: str, keys: Iterable[str]) -> str:
-    """The shortest run of last parts of a setting's name that no other one ends with."""
+    """The shortest ending of a setting's dotted name that no other setting has."""
     parts = key.split(".")
     ends = (".".join(parts[first:]) for first in range(len(parts) - 1, -1, -1))
     others = [f".{other}" for other in keys if other not in (key, *_NAMES)]
@@ -169,7 +172,7 @@ def _row_name(settings: Settings, names: Mapping[str, str]) -> str:
 
 
 def _words(name: str, value: Any) -> str:
-    """A setting as a part of a row's name; a kind or a variant says itself what it is."""
+    """A setting in the name of a row; kinds and variants need no name of the setting."""
     if name in ("kind", _VARIANT):
         return str(value)
     return f"{name} {value if isinstance(value, str) else json.dumps(value)}"

@@ -1,4 +1,4 @@
-"""The whole job: prepare, train, label, distill, baselines, export, evaluate."""
+"""Runs the whole job of `tfkd run`: prepare, train, label, distill, baselines, export, evaluate."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Learned(NamedTuple):
 
 
 class Job:
-    """The stages of one run config."""
+    """Runs the stages of one run config; finished ones are verified, not repeated."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -66,7 +66,7 @@ class Job:
         self.undistilled = undistilled(config.student)
 
     def stages(self) -> list[Stage]:
-        """Every stage, in order."""
+        """Lists every stage, in order."""
         stages = self.label_stages(1)
         if self.config.corpora.train and "transcribed" in self.config.baselines:
             stages.append(self._baseline(BASELINE, self.labels(1)))
@@ -82,7 +82,7 @@ class Job:
         ]
 
     def label_stages(self, generations: int) -> list[Stage]:
-        """The stages up to the labels of some generations."""
+        """Lists the stages up to the labels of the last of some generations."""
         prepared = prepared_stores(self.config)
         markers = tuple(f"{store}/complete.json" for store in prepared)
         stages = [Stage("prepare", prepared, markers, self._prepare)]
@@ -97,25 +97,27 @@ class Job:
         return stages
 
     def is_done(self, stage: Stage) -> bool:
-        """Whether the stage ended once; running it again verifies that."""
+        """Whether the stage has finished; running it again verifies its files."""
         return stage.is_done(self.work)
 
     def check(self) -> None:
-        """Raises ConfigError if a later stage could not do what is asked of it here."""
+        """Raises ConfigError if this machine cannot train one of the models."""
         for system in self.config.systems.values():
             check_system(system)
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
         """Runs every stage and returns the content of results.json.
 
+        Args:
+          announce: called with a line before and after each stage.
         Raises:
-          ConfigError: if a later stage could not do what is asked of it here.
+          ConfigError: if this machine cannot train one of the models; before any work is done.
         """
         self.check()
         run_stages(self.stages(), self.work, announce)
         return read_json_object(self.work / RESULTS)
 
-    # What lies where in the work folder. The first generation has no number.
+    # Names of folders in the work folder. Those of the first generation have no number.
 
     def labels(self, generation: int) -> str:
         """Folder of the labels of a generation."""
@@ -126,11 +128,11 @@ class Job:
         return f"student-{self.distilled.training.objective.kind}{_suffix(generation)}"
 
     def teacher(self, generation: int) -> Teacher:
-        """Who labels in a generation."""
+        """Loads the teacher that labels in a generation."""
         return load_teacher(self.teacher_spec(generation))
 
     def store(self, name: str) -> Store:
-        """A store of the work folder, every byte of it verified."""
+        """Opens a store of the work folder and verifies its checksums."""
         return open_verified(self.work / name)
 
     def truth_of(self, name: str) -> Learned:
@@ -154,7 +156,7 @@ class Job:
         return Learned((self.store(TRAIN), store), (transcript_share, 1 - transcript_share))
 
     def teacher_spec(self, generation: int) -> str:
-        """Names the teacher of a generation as `load_teacher` wants it."""
+        """The teacher of a generation, as `load_teacher` takes it."""
         if generation == 1 and isinstance(self.config.teacher, str):
             return self.config.teacher
         if generation > 1 and self.config.next_teacher is None:
@@ -217,7 +219,7 @@ class Job:
 
     @cached_property
     def exported(self) -> str:
-        """The student whose validation WER is the lowest, the earliest of equal ones."""
+        """Name of the student with the lowest validation WER; the earliest of equal ones."""
         names = [self.student(number) for number in range(1, self.config.generations + 1)]
         return min(names, key=lambda name: best_validation(self.work / name))
 
@@ -242,7 +244,7 @@ class Job:
         transcripts = self.work / "transcripts"
         evaluations = Evaluations(self.store(TEST), self.work, transcripts, earlier)
         systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
-        # A rerun that found everything done keeps the results as they are, date included.
+        # A rerun that changed nothing keeps the results and their date.
         if systems != earlier:
             write_json(path, self._results(systems, evaluations))
 
@@ -279,12 +281,12 @@ class Job:
         return read_json_rows(self.work / "export" / REPORT, {"format": str, "path": str})
 
     def given_teacher(self) -> dict[str, Path]:
-        """The first teacher, if it is a run, whose speed and size can be measured."""
+        """The first teacher, if it is a run of tfkd, so that its speed and size can be measured."""
         folder = Path(self.teacher_spec(1))
         return {"teacher": folder} if (folder / MODEL).exists() else {}
 
     def training_data(self) -> dict[str, Any]:
-        """How much audio there is to learn from, and how much of it with transcripts."""
+        """Counts the training audio and its transcribed part, in utterances and hours."""
         rows = self.store(TRAIN).index
         rate_hz = self.config.prepare.sample_rate_hz
         transcribed = [row for row in rows if row.get("text")]
@@ -296,9 +298,9 @@ class Job:
         }
 
     def label_qualities(self, names: Iterable[str]) -> dict[str, Any]:
-        """Word errors of labels, by store, where transcripts were set aside.
+        """Measures labels against the hidden transcripts; None for stores without any.
 
-        A teacher that is no run is measured by its labels of the test set, besides.
+        A teacher that is not a run of tfkd also labels the test set, to be measured there.
         """
         hidden = hidden_transcripts(self.work)
         found = {name: label_quality(self.store(name), hidden) for name in names}
@@ -311,10 +313,10 @@ class Job:
 
 
 def distilled(system: SystemConfig, default: ObjectiveConfig | None = None) -> SystemConfig:
-    """A system as it learns from pseudo labels, which a config need not say.
+    """The config with an objective on pseudo labels, all else being equal.
 
     Args:
-      default: the objective of a system that names none.
+      default: the objective of a config that names none, being `truth`.
     """
     objective = system.training.objective
     if objective.kind != "truth":
@@ -323,22 +325,22 @@ def distilled(system: SystemConfig, default: ObjectiveConfig | None = None) -> S
 
 
 def undistilled(student: SystemConfig) -> SystemConfig:
-    """The student that learns the truth, all else being equal."""
+    """The student's config with the objective `truth`; all else is equal."""
     objective = dataclasses.replace(student.training.objective, kind="truth", parts=())
     return with_objective(student, objective)
 
 
 def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemConfig:
-    """The system with another objective; all else is equal."""
+    """The config with another objective; all else is equal."""
     training = dataclasses.replace(system.training, objective=objective)
     return dataclasses.replace(system, training=training)
 
 
 def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> SystemConfig:
-    """A student of objective `truth` with as many optimizer steps as one that learns from labels.
+    """Gives a student with the objective `truth` as many optimizer steps as one on pseudo labels.
 
-    Where only a part of the audio is transcribed an epoch is shorter, so the baseline gets more of
-    them, and as long a patience in steps.
+    If only a part of the audio has transcripts, an epoch of the baseline has fewer steps; so it
+    gets proportionally more epochs, and more epochs of patience.
     """
     factor = labels.epoch_size / max(1, sum(map(num_transcribed, truth.stores)))
     training = dataclasses.replace(
@@ -355,7 +357,7 @@ def num_transcribed(store: Store) -> int:
 
 
 def best_validation(run: Path) -> float:
-    """The lowest WER that a training reached on the validation data."""
+    """Reads the lowest WER, a share, that a training reached on the validation data."""
     rows = read_json_lines(run / HISTORY, {"val_wer": float})
     return min(row["val_wer"] for row in rows)
 

@@ -1,4 +1,4 @@
-"""Stages of a job: each knows from its own records what is done, so a rerun goes on."""
+"""Stages of a job; each finds its finished part on disk, so a rerun continues."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class Stage:
     """One step of a job.
 
     Attributes:
-      outputs: what it writes, relative to the work folder.
-      markers: files that are there once it ended.
-      action: does it, or finds that it is done.
+      name: shown to the user.
+      outputs: files and folders that it writes, relative to the work folder.
+      markers: files that exist once it has finished, relative to the work folder.
+      action: runs it; does nothing but verify if it has finished.
     """
 
     name: str
@@ -30,12 +31,12 @@ class Stage:
     action: Callable[[], None]
 
     def is_done(self, work: Path) -> bool:
-        """Whether the stage ended once; running it again verifies that."""
+        """Whether the stage has finished; running it again verifies its files."""
         return all((work / marker).exists() for marker in self.markers)
 
 
 def run_stages(stages: Sequence[Stage], work: Path, announce: Callable[[str], None]) -> None:
-    """Runs stages one after another and keeps how long each took when it really ran."""
+    """Runs stages one after another; notes the seconds of those that were not finished before."""
     for number, stage in enumerate(stages, 1):
         was_done = stage.is_done(work)
         start = time.perf_counter()
@@ -48,6 +49,6 @@ def run_stages(stages: Sequence[Stage], work: Path, announce: Callable[[str], No
 
 
 def stage_seconds(work: Path) -> dict[str, float]:
-    """Seconds of each stage that ran in this work folder."""
+    """Reads how many seconds each stage took in this work folder."""
     path = work / _SECONDS
     return read_json_object(path) if path.exists() else {}

@@ -1,7 +1,7 @@
-"""A grid of students on the labels of one job, each in a folder and under a lock of its own.
+"""Trains a grid of students on the labels of one job, each in a folder of its own.
 
-The same command goes on after a kill. Started several times, on one machine or on several that
-share the work folder, each process takes the students that no other one is training.
+A killed sweep continues with the same command. Several processes, on one machine or on several with
+the same work folder, share the work: a lock on each folder keeps two from training one student.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FOLDER = "sweep"
 
 
 class Sweep:
-    """Trains and measures every student of a grid, as far as no other process does."""
+    """Trains and evaluates every student of a grid that no other process is training."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config, self.job = config, Job(config)
@@ -42,7 +42,7 @@ class Sweep:
         self.cells = cells_of(config)
 
     def state(self, cell: Cell) -> str:
-        """What --dry-run says of a student."""
+        """Describes a student for --dry-run: "done", "N epochs done" or "to do"."""
         folder = self.folder(cell)
         if (folder / COMPLETE).exists():
             return "done"
@@ -51,11 +51,11 @@ class Sweep:
 
     @property
     def results(self) -> Path:
-        """The file that all figures are written to."""
+        """Path of results.json."""
         return self.work / FOLDER / RESULTS
 
     def folder(self, cell: Cell) -> Path:
-        """The run folder of a student; one that `tfkd run` trains, too, lies where it does."""
+        """The run folder of a student; a student that `tfkd run` trains, too, is shared with it."""
         is_of_job = cell.config.transcript_share == self.config.transcript_share
         if is_of_job and cell.config.labels == self.config.labels:
             if cell.config.student == self.job.distilled:
@@ -66,10 +66,12 @@ class Sweep:
         return self.work / FOLDER / cell.name
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
-        """Trains what is to do and returns the content of the sweep's results.json.
+        """Trains the unfinished students and returns the content of the sweep's results.json.
 
+        Args:
+          announce: called with a line before each student.
         Raises:
-          ConfigError: if something cannot be done here.
+          ConfigError: if this machine cannot train one of the models; before any work is done.
         """
         self.job.check()
         generations = max(cell.generation for cell in self.cells)
@@ -81,14 +83,14 @@ class Sweep:
                 self._train(cell)
             except BusyError:
                 announce("  is being trained by another process")
-            # What Keras keeps of every model would add up.
+            # Keras keeps state of every model, which would fill the memory.
             keras.utils.clear_session()
             if not was_done:
                 self._write_results()
         return self._write_results()
 
     def _write_results(self) -> dict[str, Any]:
-        """Measures the students that are done so far and writes what is known of all."""
+        """Evaluates the students that are finished so far and writes results.json."""
         results = self._results([cell for cell in self.cells if self.state(cell) == "done"])
         write_json(self.results, results)
         return results
@@ -110,7 +112,7 @@ class Sweep:
         return f"{FOLDER}/{name}-{config_digest(cell.config.labels)[:8]}"
 
     def _make_labels(self, cell: Cell) -> None:
-        """Labels with the settings of a student, where the job itself has not done it."""
+        """Labels with the settings of a student, if they differ from the job's."""
         name, settings = self._labels(cell), cell.config.labels
         if settings != self.config.labels:
             teacher = self.job.teacher(cell.generation)
@@ -153,9 +155,10 @@ class Sweep:
         counts: np.ndarray,
         baseline: np.ndarray | None,
     ) -> dict[str, Any]:
-        """The figures of one student over its seeds.
+        """Summarises the seeds of one student.
 
-        The interval and the difference are those of the mean WER, utterances drawn anew.
+        The interval and the difference are of the mean WER; the bootstrap draws utterances, not
+        seeds.
         """
         seeds = [self._seed_result(cell, systems[cell.name]) for cell in cells]
         rates = [seed["wer"] for seed in seeds]

@@ -1,4 +1,4 @@
-"""The batches of a training: planned from lengths alone, loaded while the step computes."""
+"""Makes the batches of a training: planned from lengths alone, loaded while the step computes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfkd.data.audio_batches import without_autotuning
 from tfkd.data.augmentation import Augmenter, Scene, Scenes, SpeedChange, draw_speed
 from tfkd.data.batch_plan import plan_batches
 from tfkd.errors import RecordError
-from tfkd.objectives.joining import join_targets, nothing_said
+from tfkd.objectives.joining import empty_targets, join_targets
 from tfkd.objectives.objective import Arrays, Dropped, Objective, most_tokens, widest
 from tfkd.records import RandomAccess, Store
 from tfkd.text import Tokenizer
@@ -26,20 +26,20 @@ from tfkd.training.sources import Source, sources_of
 if TYPE_CHECKING:
     from tfkd.training.input_service.client import InputService
 
-# Decoded audio that is kept in memory: 9 hours at 16 kHz. What is beyond is decoded in each epoch.
+# Decoded audio is cached up to this size, 9 hours at 16 kHz; the rest is decoded in each epoch.
 _CACHE_BYTES = 2**30
-# Batches that are loaded at the same time, and that wait for the step.
+# How many batches are loaded at the same time, and how many wait for the step.
 _PARALLEL_BATCHES = 2
 _BATCHES_AHEAD = 4
 _FULL_SCALE = 2**15
 
 
 class Example(NamedTuple):
-    """One utterance to learn from.
+    """One utterance with its targets.
 
     Attributes:
       waveform: [N] int16.
-      arrays: what its objective makes of it.
+      arrays: the targets that its objective makes of it.
     """
 
     waveform: np.ndarray
@@ -47,9 +47,9 @@ class Example(NamedTuple):
 
 
 class Examples:
-    """Utterances with their targets, by their place in the indices of all stores together.
+    """Loads utterances with their targets, by place: the number of a row in all indices together.
 
-    The first ones, up to `_CACHE_BYTES` of audio, stay in memory once they were decoded.
+    The first utterances, up to `_CACHE_BYTES` of audio, stay in memory once they are decoded.
     """
 
     def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer) -> None:
@@ -69,7 +69,7 @@ class Examples:
         return example
 
     def source_number(self, place: int) -> int:
-        """Which of the sources holds a place."""
+        """Returns the number of the source that holds a place."""
         return int(np.searchsorted(self._ends, place, side="right"))
 
     def _load(self, place: int) -> Example:
@@ -77,26 +77,33 @@ class Examples:
         record = self._records[number][place - self._ends[number]]
         targets = self.sources[number].objective.targets(record, self.tokenizer)
         if isinstance(targets, Dropped):
-            raise RecordError("gives no target", utterance_id=record.utterance_id)
+            raise RecordError(
+                "gives no target, although it gave one before the training began",
+                path=self.sources[number].store.directory,
+                utterance_id=record.utterance_id,
+                remedy="leave the store unchanged while it is read",
+            )
         waveform = decode_flac(record.utterance.audio, "int16")
         return Example(waveform, targets.arrays)
 
 
 class TrainingEpochs:
-    """The batches of every epoch, which depend on the settings and the epoch's number alone.
+    """Makes the batches of every epoch; they depend on the settings and the epoch's number alone.
 
     Args:
       data: utterances, or pseudo labels where the objective needs them; or the sources of a
         training over several stores.
-      without: for each source, ids of the utterances that give no target; a survey finds them if
-        they are not known yet.
+      tokenizer: the units of the model.
+      training: batch size, speeds, augmentation and seed.
+      without: for each source, the ids of the utterances that give no target; by default, a survey
+        finds them.
 
     Attributes:
-      signature: the fields of a batch that depend on the objective.
+      signature: the fields of a batch that the objectives define.
       fields: type and shape of every field of a batch, in the order of its arrays.
 
     Raises:
-      ConfigError: if a worker of `training.input_service` is not there, or lacks a store.
+      ConfigError: if a worker of `training.input_service` cannot be reached, or lacks a store.
     """
 
     def __init__(
@@ -120,7 +127,7 @@ class TrainingEpochs:
             [row["utterance_id"] not in dropped for row in source.store.index]
             for source, dropped in zip(sources, without)
         ]
-        # An utterance that several stores hold is played at speeds of its own for each.
+        # Distinct keys let an utterance in several stores get a speed of its own from each.
         self._keys = [
             name if not number else f"{name}\n{number}"
             for number, source in enumerate(sources)
@@ -154,20 +161,20 @@ class TrainingEpochs:
 
     @property
     def num_batches(self) -> int:
-        """Batches of one epoch; all epochs have as many."""
+        """Number of batches of an epoch, the same for all epochs."""
         return -(-self._augmenter.num_examples // self.training.batch_size)
 
     @property
     def total_batches(self) -> int:
-        """Batches of all epochs together, so optimizer steps of the whole training."""
+        """Number of batches, and so of optimizer steps, of the whole training."""
         return self.training.epochs * self.num_batches
 
     def batches(self, epoch: int, first: int = 0) -> tf.data.Dataset:
-        """Batches of one epoch from number `first` on, in random order: an example an utterance.
+        """Makes the batches of one epoch in random order, beginning with batch `first`.
 
-        `training.augmentation` decides what else is heard in them, and how many examples without
-        speech come on top. An epoch gives the same batches each time that it is read, so that a
-        killed one can go on in its middle; nothing before `first` is loaded.
+        Every utterance occurs once, changed as `training.augmentation` says; that setting may also
+        add examples without speech. An epoch has the same batches each time that it is read, so a
+        killed training can continue in the middle of one; batches before `first` are not loaded.
 
         Returns:
           Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32, and
@@ -195,9 +202,9 @@ class TrainingEpochs:
         return without_autotuning(dataset.prefetch(max(_BATCHES_AHEAD, at_once)))
 
     def loader(self, epoch: int) -> Callable[[int], tuple[np.ndarray, ...]]:
-        """What makes the batches of an epoch by their numbers, as arrays in the order of `fields`.
+        """Returns a function that loads batch n of an epoch, as arrays in the order of `fields`.
 
-        Nothing is loaded before it is called; several threads may call it.
+        Several threads may call it.
         """
         speeds = self._speeds_of(epoch)
         scenes = self._scenes(epoch, speeds)
@@ -205,11 +212,11 @@ class TrainingEpochs:
         return lambda number: self._load([scenes[each] for each in planned[number]], speeds)
 
     def in_turn(self, first_epoch: int = 0) -> tf.data.Dataset:
-        """Batches of epoch `first_epoch`; each time that the dataset is read, of the next one."""
+        """Makes a dataset that gives the next epoch's batches each time that it is read."""
         epochs = itertools.count(first_epoch)
 
         def next_epoch() -> Iterator[dict[str, np.ndarray]]:
-            with self.own_errors():
+            with self.loading_errors():
                 yield from self.batches(next(epochs)).as_numpy_iterator()
 
         spec = self.batches(first_epoch).element_spec
@@ -218,8 +225,8 @@ class TrainingEpochs:
         return without_autotuning(counted)
 
     @contextlib.contextmanager
-    def own_errors(self) -> Iterator[None]:
-        """Raises what loading a batch has met, in place of what TensorFlow makes of it."""
+    def loading_errors(self) -> Iterator[None]:
+        """Raises the original error of loading a batch instead of TensorFlow's wrapped one."""
         try:
             yield
         except tf.errors.OpError:
@@ -228,13 +235,17 @@ class TrainingEpochs:
             raise self._error from None
 
     def utterance_ids(self, epoch: int, batch: int) -> list[str]:
-        """Who is in a batch of an epoch; nothing is loaded for it.
+        """Names the utterances of a batch, without loading it.
 
-        An utterance that several stores hold is named with its store.
+        Args:
+          epoch: number of the epoch, from 0.
+          batch: number of the batch in it, from 0.
+        Returns:
+          The ids; one that several stores hold is followed by its store.
         """
         scenes = self._scenes(epoch, self._speeds_of(epoch))
         numbers = self._plan(epoch, scenes)[batch]
-        return [_names(scenes[number], self._full_name) for number in numbers]
+        return [_example_name(scenes[number], self._full_name) for number in numbers]
 
     def _full_name(self, number: int) -> str:
         place = self._places[number]
@@ -271,14 +282,14 @@ class TrainingEpochs:
                 scene, lambda number: self._played(self._places[number], speeds)
             )
         return (
-            np.array([_names(scene, self._short_name).encode() for scene in scenes], object),
+            np.array([_example_name(scene, self._short_name).encode() for scene in scenes], object),
             waveform,
             np.array(num_samples, np.int32),
             *self._arrays_of(scenes),
         )
 
     def _played(self, place: int, speeds: Sequence[SpeedChange]) -> np.ndarray:
-        """The utterance of a place at its speed, [N] float32."""
+        """The waveform [N] float32 of the utterance at a place, played at its speed."""
         return speeds[place](self._examples[place].waveform * np.float32(1 / _FULL_SCALE))
 
     def _arrays_of(self, scenes: Sequence[Scene]) -> list[np.ndarray]:
@@ -296,12 +307,12 @@ class TrainingEpochs:
 
     def _targets_of(self, scene: Scene) -> Arrays:
         if not scene.places:
-            return nothing_said(self.tokenizer)
+            return empty_targets(self.tokenizer)
         parts = [self._examples[self._places[number]].arrays for number in scene.places]
         return join_targets(parts, self.signature, self.tokenizer)
 
     def _factor_of(self, scene: Scene) -> np.float32:
-        """What weights are multiplied with: as the source of the first utterance has it."""
+        """The factor of the example's weights: that of the source of its first utterance."""
         if not scene.places:
             return np.float32(1)
         return self._factors[self._examples.source_number(self._places[scene.places[0]])]
@@ -318,25 +329,26 @@ def batches(
     seed: int = 0,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Batches for `model.fit`: each time that they are read, those of the next epoch.
+    """Makes batches for `model.fit`: the next epoch's each time that they are read.
 
-    The batches of an epoch follow from the seed and its number alone. Utterances without a target
-    are left out; `tfkd.objectives.survey` names them.
+    The batches of an epoch depend on the seed and the epoch's number alone. Utterances without a
+    target are left out; `tfkd.objectives.survey` names them.
 
     Args:
       data: a store of utterances, or of pseudo labels where the objective needs them; or sources,
         each with an objective of its own.
       tokenizer: the units of the model.
-      objective: what is learned; it is the model's, too.
-      batch_size: utterances a batch.
-      speed_factors: how fast an utterance may be played; one is drawn for each epoch.
-      augmentation: what else is heard; nothing by default.
-      first_epoch: where a training goes on.
+      objective: the one that the model is compiled with.
+      batch_size: examples in a batch.
+      speed_factors: speeds at which an utterance may be played; each epoch draws one of them.
+      augmentation: settings of noise, pauses, reverberation and joined utterances; none by default.
+      seed: of the order, the speeds and the augmentation.
+      first_epoch: number of the first epoch that is read, to resume a training.
     Returns:
       Dataset of utterance_id [B] string, waveform [B, N] float32 in [-1, 1], num_samples [B] int32
       and the fields of the objective's signature, each with a batch axis in front.
     Raises:
-      RecordError: if a record cannot hold what the objective needs, or is damaged.
+      RecordError: if a record is damaged or lacks what the objective needs.
       TextError: if no utterance gives a target.
 
     >>> run, labels = tfkd.load_run("work/teacher"), tfkd.open_store("work/labels")
@@ -355,8 +367,8 @@ def batches(
     return TrainingEpochs(sources, tokenizer, training).in_turn(first_epoch)
 
 
-def _names(scene: Scene, name_of: Callable[[int], str]) -> str:
-    """Whose example it is, and who follows."""
+def _example_name(scene: Scene, name_of: Callable[[int], str]) -> str:
+    """Names an example by the utterances that it plays one after the other."""
     return " + ".join(map(name_of, scene.places)) or "(an example without speech)"
 
 
@@ -366,12 +378,12 @@ def _rate_hz(store: Store) -> int:
 
 
 def num_samples_of(sources: Sequence[Source]) -> list[int]:
-    """Samples of each utterance of each store."""
+    """Lists the number of samples of each utterance, store after store."""
     return [row["num_samples"] for source in sources for row in source.store.index]
 
 
 def _factors_of(sources: Sequence[Source], counts: Sequence[int]) -> list[np.float32]:
-    """What the weights of each source are multiplied with, so that it has its share of the loss."""
+    """The factor that gives each source its share of the loss, whatever its size."""
     return [
         np.float32(1 if source.share is None else source.share * sum(counts) / count)
         for source, count in zip(sources, counts)

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: checks, checkpoints, error rates, curves.
+"""Keras callbacks: validation WER, checkpoints, resumption, checks for finite numbers, curves.
 
 Example:
     >>> run, valid = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")
@@ -31,19 +31,20 @@ from tfkd.training.distribution import Replicas
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.jsonl"
-# Validation audio is kept decoded up to here: 230 MB at 16 kHz.
-_MOST_KEPT_SECONDS = 3600
+# Validation audio up to this duration is cached: 230 MB as float32 at 16 kHz.
+_MAX_CACHED_SECONDS = 3600
 
 
 class ValidationErrorRate(keras.callbacks.Callback):
-    """Adds `val_wer` of real decoding to the logs of each epoch.
+    """Decodes the validation data after each epoch and adds its WER, `val_wer`, to the logs.
 
-    The chief decodes; other workers wait for the result.
+    With several workers, the chief decodes and sends the others the result.
 
     Args:
-      decoder: how the search goes; it holds the model that is trained.
-      store: utterances, of which those with a transcript count.
+      decoder: the search; it holds the model that is trained.
+      store: utterances; those without a transcript are decoded, but not scored.
       batch_size: utterances decoded together.
+      replicas: the devices of a distributed training; by default there is one.
 
     >>> run, store = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")
     >>> decoder = tfkd.Decoder(run.model, run.tokenizer, run.system.decoding)
@@ -61,7 +62,7 @@ class ValidationErrorRate(keras.callbacks.Callback):
         super().__init__()
         self.decoder = decoder
         self.batches = audio_batches(store, batch_size)
-        if store.summary.duration_seconds < _MOST_KEPT_SECONDS:
+        if store.summary.duration_seconds < _MAX_CACHED_SECONDS:
             self.batches = self.batches.cache()
         self.replicas = replicas or Replicas()
 
@@ -71,7 +72,7 @@ class ValidationErrorRate(keras.callbacks.Callback):
             logs["val_wer"] = float(self.replicas.from_chief(np.array(wer)))
 
     def measure(self) -> float:
-        """WER of the validation data, as a share."""
+        """Decodes the validation data and returns its WER as a share."""
         pairs = [
             (decoded.reference, decoded.best_text)
             for decoded in decode_dataset(self.decoder, self.batches)
@@ -83,14 +84,16 @@ class ValidationErrorRate(keras.callbacks.Callback):
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Ends training at the first loss or gradient that is not finite, and names the batch.
 
-    A scaled loss may have such gradients until its scale fits, but not below a scale of one. It
-    comes before the callback that keeps `progress`.
+    With loss scaling, gradients may overflow while the scale is above one: the optimizer then skips
+    the step and lowers the scale. This callback must come before the one that updates `progress`.
 
     Args:
-      progress: how far the training has come.
-      steps_per_epoch: of every epoch.
-      contents: says of the number of an epoch, and that of a batch in it, what it was made of; so
-        the step itself need not carry the names.
+      progress: the finished epochs and batches.
+      steps_per_epoch: number of batches of an epoch.
+      contents: maps the number of an epoch and of a batch in it to a description of the batch, so
+        that batches need not carry names to the device.
+    Raises:
+      TrainingError: from the callbacks of `fit`, with the step and the batch.
     """
 
     def __init__(
@@ -108,17 +111,17 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
             self._refuse("the gradient, however little the loss is scaled, is", batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        # A last step can spoil the weights after its loss was still finite.
+        # The last update can make weights infinite, although its loss was finite.
         if not is_finite(self.model):
             self._refuse("weights are", self.progress.batches - 1)
 
     def _refuse(self, what: str, batch: int) -> NoReturn:
-        # The optimizer does not count the steps that a scaled loss leaves out.
+        # Count the steps here: the optimizer does not count those that loss scaling skips.
         step = self.progress.epochs * self.steps_per_epoch + batch + 1
         raise TrainingError(
             f"{what} not finite at step {step}, on {self.contents(self.progress.epochs, batch)}",
-            remedy="look at them, or lower training.learning_rate or training.clip_norm and "
-            "choose another --out; the last finite checkpoint is kept",
+            remedy="check this audio and its text, or lower training.learning_rate or "
+            "training.clip_norm and choose another --out; the last finite checkpoint is kept",
         )
 
 
@@ -127,10 +130,10 @@ class KeepProgress(keras.callbacks.Callback):
 
     Args:
       out: folder of the run.
-      progress: how far the training has come; kept up to date here.
-      checkpoint_minutes: age of the last checkpoint at which an unfinished epoch gets another.
-      monitor: the value of the logs by which an epoch is the best.
-      save: writes the weights of the best epoch.
+      progress: the finished epochs and batches, which this callback updates.
+      checkpoint_minutes: time between checkpoints inside an epoch.
+      monitor: key of the logs whose lowest value marks the best epoch.
+      save: writes the model of the best epoch to a path.
     """
 
     def __init__(
@@ -150,9 +153,10 @@ class KeepProgress(keras.callbacks.Callback):
         self.metrics_so_far: list[np.ndarray] = []
 
     def resume(self, model: keras.Model) -> None:
-        """Takes over what `restore_checkpoint` has put into `model`, and mends the folder.
+        """Continues from the state that `restore_checkpoint` has loaded into `model`.
 
-        A kill may have struck between a checkpoint and the files that are written after it.
+        If the training was killed after a checkpoint but before the files that follow it, these are
+        written now.
         """
         self.set_model(model)
         if self.progress.batches:
@@ -162,7 +166,7 @@ class KeepProgress(keras.callbacks.Callback):
             self._write_results()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        # `fit` has just set them to zero.
+        # `fit` has just reset the metrics; restore those of the unfinished epoch.
         for variable, value in zip(self.model.metrics_variables, self.metrics_so_far):
             variable.assign(value)
         self.metrics_so_far = []
@@ -171,7 +175,7 @@ class KeepProgress(keras.callbacks.Callback):
         self.progress.batches += 1
         is_last = batch + 1 == self.params["steps"]
         is_due = time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds
-        # Weights can be spoilt while the loss before the step was finite.
+        # The last update can make weights infinite, although its loss was finite.
         if is_due and not is_last and is_finite(self.model):
             self._checkpoint()
 
@@ -195,17 +199,18 @@ class KeepProgress(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps a checkpoint of each epoch of a plain `fit`, and takes up the newest one.
+    """Makes a plain `fit` resumable: loads the newest checkpoint and writes one after each epoch.
 
-    A checkpoint holds weights, optimizer, metrics and random state; a kill at any moment leaves a
-    good one behind. It comes after the callbacks that add to the logs.
+    A checkpoint holds weights, optimizer, metrics and random state. It is written atomically, so a
+    process killed at any moment leaves a good one. This callback must come after those that add to
+    the logs.
 
     Args:
-      directory: folder of the checkpoints of this training alone.
-      model: a compiled model; what the newest checkpoint holds is put into it at once.
+      directory: folder for the checkpoints of this training alone.
+      model: a compiled model; the newest checkpoint is loaded into it at once.
     Attributes:
-      epoch: the first one that is still to be trained.
-      progress: the logs of the finished epochs, among others.
+      epoch: number of the first epoch that is still to be trained.
+      progress: the logs of the finished epochs.
     Raises:
       CheckpointError: if the checkpoints are of another model.
       TrainingError: if the model is not compiled.
@@ -228,7 +233,10 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(self, directory: str | Path, model: keras.Model) -> None:
         super().__init__()
         if not model.compiled:
-            raise TrainingError("the model is not compiled", remedy="call model.compile first")
+            raise TrainingError(
+                "the model is not compiled, so it has no optimizer to restore",
+                remedy="call model.compile first",
+            )
         self.directory = Path(directory)
         self.progress = restore_checkpoint(self.directory, model)
 
@@ -243,7 +251,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class CurvesForTensorBoard(keras.callbacks.Callback):
-    """Writes each epoch's logs for TensorBoard; Keras' own callback wants a single `fit`."""
+    """Writes each epoch's logs for TensorBoard; Keras' own callback needs one call of `fit`."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
-"""State of an unfinished training: weights, optimizer and progress, written so that a kill at any
-moment leaves a good one behind."""
+"""Writes and restores checkpoints: weights, optimizer, metrics and progress of a training.
+
+Each is written beside the others and renamed, so a process killed at any moment leaves a good one.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,11 @@ _LOG = logging.getLogger("tfkd")
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """The finished part of a training.
 
     Attributes:
-      history: one row per finished epoch.
-      batches: finished batches of the epoch after those.
+      history: the logs of each finished epoch.
+      batches: number of finished batches of the next epoch.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -36,12 +38,12 @@ class Progress:
 
     @property
     def epochs(self) -> int:
-        """Finished epochs."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
     def name(self) -> str:
-        """Name of the checkpoint; later ones sort after earlier ones."""
+        """Name of the checkpoint's folder; names sort in the order of time."""
         return f"epoch-{self.epochs:08d}" + f"-batch-{self.batches:08d}" * (self.batches > 0)
 
     def best_epoch(self, key: str) -> int:
@@ -68,13 +70,15 @@ def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> 
 
 
 def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
-    """Loads the newest good checkpoint into a compiled `model`; without one, starts anew.
+    """Loads the newest undamaged checkpoint into a compiled `model`, if there is one.
 
-    Also removes what a killed writer left behind, and damaged ones, which it names: they would be
-    kept in place of those that are written next.
+    Removes unfinished checkpoints and, with a warning, damaged ones: they would count among the two
+    newest, which are kept.
 
+    Returns:
+      The progress of the checkpoint, or that of a new training.
     Raises:
-      CheckpointError: if a checkpoint is whole but belongs to another model.
+      CheckpointError: if the checkpoint is undamaged but belongs to another model.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
@@ -85,24 +89,24 @@ def restore_checkpoint(directory: Path, model: keras.Model) -> Progress:
             _assign(candidate / _STATE, model)
             _remove(candidates[:place] + candidates[place + _KEPT :])
             return progress
-        _LOG.warning("%s: is damaged; training goes on without it", candidate)
+        _LOG.warning("%s: is damaged; training goes on from an earlier checkpoint", candidate)
     _remove(candidates)
     return Progress()
 
 
 def is_finite(model: keras.Model) -> bool:
-    """Whether weights and optimizer hold finite numbers alone, and so are worth keeping."""
+    """Whether all weights, optimizer variables and metrics are finite."""
     return all(np.isfinite(np.asarray(variable)).all() for variable in state_of(model))
 
 
 def _read_progress(checkpoint: Path) -> Progress | None:
-    """The progress of a checkpoint whose files are whole, or None."""
+    """Reads the progress of a checkpoint; None if it is damaged."""
     try:
         content = read_sealed(checkpoint / _PROGRESS)
         if content.pop("sha256") == sha256(checkpoint / _STATE):
             return Progress(**content)
     except (RecordError, OSError, KeyError, TypeError):
-        # Damaged, or of another version: the next older one takes its place.
+        # Damaged, or written by another version: the caller tries the next older checkpoint.
         return None
     return None
 
@@ -112,13 +116,17 @@ def _assign(path: Path, model: keras.Model) -> None:
     with np.load(path, allow_pickle=False) as arrays:
         values = [arrays[f"arr_{i}"] for i in range(len(arrays))]
     if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
-        raise CheckpointError("belongs to another model", path=path.parent)
+        raise CheckpointError(
+            "belongs to a model with other shapes",
+            path=path.parent,
+            remedy="choose another folder for this training",
+        )
     for variable, value in zip(variables, values):
         variable.assign(value)
 
 
 def state_of(model: keras.Model) -> list[keras.Variable]:
-    """What a checkpoint holds: metrics, too, for the means of an unfinished epoch go on."""
+    """Lists the variables of a checkpoint, with the running metrics of an unfinished epoch."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
 
 

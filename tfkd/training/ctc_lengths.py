@@ -1,4 +1,4 @@
-"""Says before a training which utterances its CTC loss would leave out."""
+"""Reports before a training which utterances its CTC loss will leave out."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tfkd.training.sources import Source
 
 _LOG = logging.getLogger("tfkd")
 
-# The utterances that CTC cannot align, in the folder of a run.
+# The list of utterances that CTC cannot align, in the folder of a run.
 UNALIGNED = "unaligned.jsonl"
-# A model of which CTC sees less learns to emit blanks alone.
-_MOST_UNALIGNED = 0.9
+# If CTC leaves out a larger share of the utterances, it learns to emit blanks alone.
+_MAX_UNALIGNED_SHARE = 0.9
 
 
 def report_unaligned(
     sources: Sequence[Source], tokenizer: Tokenizer, model: Recogniser, out: Path
 ) -> None:
-    """Names the utterances that have more labels than encodings, in a warning and in a file.
+    """Lists the utterances that have more labels than encodings, in a warning and in a file.
 
-    They are learned by attention all the same. Lengths are those of the audio as it is: speed
-    perturbation makes some shorter.
+    The attention loss still learns from them. The lengths are those of the original audio; speed
+    perturbation makes some utterances shorter.
 
     Raises:
-      TrainingError: if nearly all of them do, so that CTC would learn nothing but blanks.
+      TrainingError: if they are more than 90 % of all, so that CTC would learn blanks alone.
     """
     found: list[Unaligned] = []
     for source in sources:
@@ -47,11 +47,12 @@ def report_unaligned(
     utterances = sum(len(source.store.index) for source in sources)
     example = found[0]
     what = (
-        f"{len(found)} of {utterances} utterances have more labels than the encoder has frames "
-        f"for them, for example {example.utterance_id}: {example.needed} and {example.encodings}"
+        f"{len(found)} of {utterances} utterances have more labels than encoder frames, for "
+        f"example {example.utterance_id}: CTC needs {example.needed}, the encoder gives "
+        f"{example.encodings}"
     )
     remedy = "lower model.encoder.time_reduction, or choose longer units"
-    if len(found) > _MOST_UNALIGNED * utterances:
+    if len(found) > _MAX_UNALIGNED_SHARE * utterances:
         raise TrainingError(
             f"{what}; CTC would learn nothing", remedy=f"{remedy}, or set training.ctc_weight to 0"
         )
@@ -61,7 +62,7 @@ def report_unaligned(
 
 
 def _num_encodings(store: Store, model: Recogniser) -> np.ndarray:
-    """How many encodings each utterance of a store gets, in the order of its index."""
+    """The number of encodings of each utterance, in the order of the store's index."""
     num_samples = np.array([row["num_samples"] for row in store.index], np.int32)
     frames = np.asarray(model.frontend.num_frames(num_samples))
     return -(-frames // model.encoder.time_reduction)

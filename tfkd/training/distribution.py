@@ -1,9 +1,9 @@
-"""Training on several devices or machines with `tf.distribute`, step for step that of one device.
+"""Trains on several devices or machines with `tf.distribute`, with the same steps as on one device.
 
-Each replica computes a share of the global batch and of its loss: local sums over global
-denominators. So the gradients of the shares add up to that of one device; they are clipped once
-they are added. Workers agree on everything else through the chief, the first worker, which alone
-reads and writes the run: the others need no folder in common with it.
+Each replica computes the loss of its rows of the global batch: local sums divided by global
+denominators. So the gradients of all replicas add up to that of a single device; they are clipped
+after they are added. The chief, which is the first worker, alone reads and writes the run and sends
+its state to the others, so workers need no shared folder for it.
 """
 
 from __future__ import annotations
@@ -43,15 +43,17 @@ def replica_shares(
     first: int = 0,
     count: int = 1,
 ) -> tf.data.Dataset:
-    """Cuts each global batch into shares of as many rows, for replicas `first` and those after.
+    """Splits each global batch into parts with equally many rows, one for each replica.
 
-    Row r goes to replica r % replicas; `filled` provides what is missing.
+    Row r goes to replica r % replicas; missing rows are added with weight zero.
 
     Args:
       batches: dataset of waveform [B, N], num_samples [B] and the fields of `signature`.
-      replicas: how many there are in all.
+      signature: the fields of a batch that the objectives define.
+      replicas: number of all replicas.
+      first, count: the replicas whose parts are returned: first, ..., first + count - 1.
     Returns:
-      Dataset of the same with ceil(B / replicas) rows, `count` elements for each batch.
+      Dataset of the same fields with ceil(B / replicas) rows, `count` elements for each batch.
     """
 
     def cut(batch: Batch) -> tf.data.Dataset:
@@ -70,11 +72,15 @@ class Replicas:
     """The devices that train one model together.
 
     Args:
-      distribution: "multi_worker" reads the environment variable TF_CONFIG, as TensorFlow has it,
-        waits for the other workers, and must come before TensorFlow's first operation.
+      distribution: "none" for one device; "mirrored" for all GPUs of this machine; "multi_worker"
+        for several processes. The last reads TensorFlow's environment variable TF_CONFIG, waits
+        for the other workers, and must come before TensorFlow's first operation.
+    Attributes:
+      is_chief: whether this process reads and writes the run.
+      count: number of replicas.
     Raises:
       ConfigError: if TF_CONFIG is missing or wrong.
-      TrainingError: if the workers cannot join, or TensorFlow was in use before they could.
+      TrainingError: if the workers cannot connect, or TensorFlow was already in use.
     """
 
     def __init__(self, distribution: Distribution = "none") -> None:
@@ -97,7 +103,7 @@ class Replicas:
         )
 
     def scope(self):
-        """The context in which a model and its optimizer are made."""
+        """The context in which a model and its optimizer must be created."""
         if self.count == 1:
             return contextlib.nullcontext()
         return self.strategy.scope()
@@ -106,7 +112,8 @@ class Replicas:
         """Raises ConfigError unless a batch has a row for each replica."""
         if batch_size < self.count:
             raise ConfigError(
-                f"training.batch_size: {batch_size} is below the number of replicas, {self.count}"
+                f"training.batch_size: {batch_size} is below the number of replicas, {self.count}",
+                remedy="raise it, or train on fewer devices",
             )
 
     def batches(
@@ -115,11 +122,12 @@ class Replicas:
         signature: Signature,
         watch: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
     ) -> tf.data.Dataset:
-        """What `fit` reads here of global batches that every worker draws alike.
+        """Splits global batches among the replicas, for `fit`.
 
         Args:
-          signature: the fields of a batch that depend on the objective.
-          watch: is put between this worker's share of the batches and the step.
+          batches: global batches, which every worker makes alike.
+          signature: the fields of a batch that the objectives define.
+          watch: wraps the batches of this worker just before the step, to time them.
         """
         if self.count == 1:
             return watch(batches) if watch else batches
@@ -132,13 +140,13 @@ class Replicas:
             )
             return watch(shares) if watch else shares
 
-        # Nothing may be fetched ahead of the step once it was watched.
+        # Fetching ahead would hide from `watch` how long the step waits.
         options = tf.distribute.InputOptions(experimental_fetch_to_device=watch is None)
         return self.strategy.distribute_datasets_from_function(of_worker, options)
 
     @contextlib.contextmanager
     def folder(self, out: Path) -> Iterator[Path]:
-        """`out` for the chief; for other workers one that vanishes."""
+        """Gives the chief `out`, and other workers a temporary folder."""
         if self.is_chief:
             yield out
         else:
@@ -146,9 +154,9 @@ class Replicas:
                 yield Path(scratch)
 
     def from_chief(self, values: np.ndarray) -> np.ndarray:
-        """The chief's values on every worker, which must each give as many.
+        """Returns the chief's values on every worker; all must pass an array of the same shape.
 
-        They travel as float64, which holds float32 and integers below 2^53 exactly.
+        They are sent as float64, which holds float32 and integers below 2^53 exactly.
         """
         if self.count == 1:
             return values
@@ -158,14 +166,14 @@ class Replicas:
         return local.numpy().reshape(values.shape)
 
     def json_from_chief(self, value: Any) -> Any:
-        """The chief's value on every worker; anything that JSON holds."""
+        """Returns the chief's value, of any type that JSON holds, on every worker."""
         content = np.frombuffer(json.dumps(value).encode(), np.uint8)
         length = int(self.from_chief(np.array(len(content))))
         mine = content if self.is_chief else np.zeros(length)
         return parse_json(self.from_chief(mine).astype(np.uint8).tobytes())
 
     def take_chiefs(self, variables: Sequence[keras.Variable]) -> None:
-        """Gives variables the values that they have on the chief."""
+        """Sets variables to the values that they have on the chief."""
         if self.count == 1:
             return
         flat = np.concatenate([np.asarray(v).reshape(-1).astype(np.float64) for v in variables])
@@ -176,7 +184,7 @@ class Replicas:
 
     @contextlib.contextmanager
     def lost_worker_ends_training(self) -> Iterator[None]:
-        """Turns what TensorFlow raises when another worker is gone into a TrainingError."""
+        """Raises TrainingError when TensorFlow reports that another worker has ended."""
         try:
             yield
         except tf.errors.UnavailableError as error:
@@ -192,7 +200,7 @@ def _first_line(message: str) -> str:
 
 
 def _from_first_replica(values: tf.Tensor) -> tf.Tensor:
-    """The values of the first replica, which is one of the chief's, on all of them."""
+    """Returns the values of replica 0, which belongs to the chief, on all replicas."""
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     return sum_over_replicas(tf.where(tf.equal(replica, 0), values, tf.zeros_like(values)))
 

@@ -1,4 +1,4 @@
-"""Begins a training from the weights of another run: its teacher's, or those of an earlier one."""
+"""Initialises a model with the weights of another run: its teacher, or an earlier student."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tfkd.errors import TrainingError
 from tfkd.models.recogniser import Recogniser
 from tfkd.text import FIRST_PIECE_ID, Tokenizer
 
-# One of several layers of a kind, such as recurrent_2: its kind and its number.
+# The name of a numbered layer, such as recurrent_2: the name of its stack, and its number.
 _NUMBERED = re.compile(r"(.+)_(\d+)")
-# What has an axis of tokens, by the beginning of a part of its path.
+# Variables with an axis of tokens have a part in their path that begins with one of these.
 _OF_TOKENS = ("embedding", "output", "ctc")
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a model took from another.
+    """The weights that a model took from another.
 
     Attributes:
-      share: of its trainable weights that were taken.
-      anew: paths of the variables of which nothing, or not every token, was taken.
+      share: share of its trainable weights that were taken, 0 to 1.
+      anew: paths of the variables that kept their new values, for all tokens or for some.
     """
 
     share: float
@@ -40,15 +40,24 @@ def begin_from(
     run: Run,
     layers: Literal["spread", "average"] = "spread",
 ) -> Taken:
-    """Gives a model the weights of a run wherever their shapes allow; others stay as they are.
+    """Copies the weights of a run into a model wherever their shapes match.
 
-    A shallower stack of layers takes layers of a deeper one: evenly spread ones, the first and the
-    last among them ("spread"; Gandhi et al. 2023, arXiv:2311.00430, section 3), or the means of
-    neighbours ("average"). Weights of tokens follow their pieces, so the tokenizers may differ. The
-    statistics of the features are taken if the frontends are alike.
+    If the model has fewer layers than the run, it takes evenly spaced layers, the first and the
+    last among them ("spread"), or the means of neighbouring layers ("average"). Embeddings and
+    outputs of tokens are matched by the text of the token, so the tokenizers may differ. The
+    feature statistics are copied if both have the same frontend.
 
+    Args:
+      model: changed in place; weights that do not fit keep their values.
+      tokenizer: of the model.
+      run: the run to copy from.
+      layers: how a shallower stack takes layers of a deeper one.
+    Returns:
+      The share of the weights that were copied, and the names of the others.
     Raises:
-      TrainingError: if nothing fits.
+      TrainingError: if no weight fits.
+    References:
+      Gandhi et al. 2023, "Distil-Whisper", arXiv:2311.00430, section 3 ("spread").
 
     >>> run = tfkd.load_run("work/teacher")
     >>> model = tfkd.Recogniser(run.system.model, run.tokenizer.vocab_size)
@@ -69,9 +78,9 @@ def begin_from(
             anew.append(path)
     if not taken:
         raise TrainingError(
-            "no weight of it fits this model",
+            "none of its weights fits this model",
             path=run.directory,
-            remedy="choose a model with the same kinds of layers and as many units",
+            remedy="choose a model with the same kinds of layers and the same number of units",
         )
     if shares_frontend(model, run):
         for ours, other in zip(model.frontend.weights, run.model.frontend.weights, strict=True):
@@ -80,15 +89,16 @@ def begin_from(
 
 
 def shares_frontend(model: Recogniser, run: Run) -> bool:
-    """Whether both hear the same features, so that the run's statistics of them fit."""
+    """Whether both compute the same features, so that the run's feature statistics apply."""
     return model.config.frontend == run.model.config.frontend
 
 
 def _by_path(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
-    """Variables by their path below the model, whose own name may differ.
+    """Maps the path of each variable, without the name of the model, to the variable.
 
-    Keras numbers layers without a name, such as conv1d_40, through the whole process; such numbers
-    are left out. Layers of a stack are numbered from 0, which Keras never gives.
+    Keras numbers unnamed layers, such as conv1d_40, across the whole process; these numbers are
+    removed. The layers of a stack are told apart by having a layer 0, a number that Keras never
+    gives.
     """
     paths = [variable.path.split("/")[1:] for variable in variables]
     stacks = {
@@ -105,14 +115,14 @@ def _by_path(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
             else part
             for place, part in enumerate(parts)
         )
-        while path in found:  # Layers of one name keep their order.
+        while path in found:  # Layers of equal name are told apart by their order.
             path += "'"
         found[path] = variable
     return found
 
 
 def _stacks(path: str) -> Iterator[tuple[str, int]]:
-    """The stacks that a path leads through, each with the number of its layer there."""
+    """Yields the stacks that a path passes through, each with the number of the layer."""
     parts = path.split("/")
     for place, part in enumerate(parts):
         if match := _NUMBERED.fullmatch(part):
@@ -120,7 +130,7 @@ def _stacks(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _depths(paths: dict[str, keras.Variable]) -> dict[str, int]:
-    """How many layers each stack has."""
+    """The number of layers of each stack."""
     depths: dict[str, int] = {}
     for path in paths:
         for stack, number in _stacks(path):
@@ -131,7 +141,7 @@ def _depths(paths: dict[str, keras.Variable]) -> dict[str, int]:
 def _sources(
     path: str, own: dict[str, int], theirs: dict[str, int], layers: Literal["spread", "average"]
 ) -> list[str]:
-    """The paths from which a variable is taken; several of them are averaged."""
+    """The paths of the variables whose mean initialises the one at `path`."""
     stack = next(iter(_stacks(path)), None)
     if stack is None or stack[0] not in theirs:
         return [path]
@@ -144,7 +154,7 @@ def _sources(
 def _layers_for(
     number: int, own_depth: int, depth: int, layers: Literal["spread", "average"]
 ) -> list[int]:
-    """Which layers of a stack of `depth` become layer `number` of one of `own_depth`."""
+    """The layers of a stack of `depth` layers that initialise layer `number` of `own_depth`."""
     if own_depth >= depth:
         return [number]
     if layers == "average":
@@ -153,7 +163,7 @@ def _layers_for(
 
 
 class _Tokens:
-    """Copies values, whose axis of tokens, if they have one, follows the pieces."""
+    """Copies values; along an axis of tokens, each token takes the values of the same piece."""
 
     def __init__(self, own: Tokenizer, other: Tokenizer) -> None:
         self._sizes = own.vocab_size, other.vocab_size
@@ -167,7 +177,7 @@ class _Tokens:
         self._to, self._from = np.transpose(shared)
 
     def copy(self, path: str, variable: keras.Variable, sources: Sequence[np.ndarray]) -> int:
-        """Assigns the mean of what fits of `sources`; returns how many weights were taken."""
+        """Assigns the mean of the sources whose shape fits; returns how many weights it set."""
         axis = self._axis(path, variable.shape)
         values = np.array(variable)
         if axis is None or self._is_same:

@@ -1,4 +1,4 @@
-"""Training of recurrent language models by Keras `fit`."""
+"""Trains recurrent language models with Keras `fit`."""
 
 from __future__ import annotations
 
@@ -30,17 +30,20 @@ from tfkd.training.optimizers import Adam
 from tfkd.training.run_folder import COMPLETE, claim, is_finished
 
 _MONITOR = "val_perplexity"
-_MOST_NATS = 700.0  # exp of more is no float
+_MAX_NATS = 700.0  # exp of a larger number overflows a float
 
 
 @dataclass(frozen=True)
 class LanguageModelSummary:
-    """What came of a training.
+    """The result of a training.
 
     Attributes:
-      perplexity: of the validation text at the best epoch; exp of the mean cross-entropy of a
-        token (one unit, or the end of a sentence) in nats.
-      skipped: sentences of the training text that the tokenizer cannot spell.
+      parameters: number of weights.
+      perplexity: of the validation text at the best epoch: exp of the mean cross-entropy in nats
+        of a token, which is a unit or the end of a sentence.
+      bits_per_token: the same cross-entropy in bits.
+      sentences: number of sentences of the training text that were used.
+      skipped: number of sentences of the training text that the tokenizer cannot spell.
     """
 
     parameters: int
@@ -55,13 +58,13 @@ class TrainableLanguageModel(RecurrentLanguageModel):
     """A language model whose `fit` minimises the cross-entropy per token, in nats."""
 
     def build(self, input_shape=None) -> None:
-        """Adds the mean over all tokens of an epoch, which differs from that over batches."""
+        """Adds a metric of the mean over all tokens; the mean over batches would differ."""
         self.nats_per_token = keras.metrics.Mean("nats_per_token")
         super().build(input_shape)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the tokens of y [B, U], padded with pad; y_pred are log-probs [B, U, V]."""
-        # Flat, because the metric would take the mean of each sentence first.
+        """Averages -log p over the tokens of y [B, U] int32, given y_pred [B, U, V], log-probs."""
+        # Flatten, because the metric would otherwise average each sentence first.
         nats = tf.reshape(-tf.gather(y_pred, y, batch_dims=2), [-1])
         is_token = tf.cast(tf.reshape(tf.not_equal(y, PAD_ID), [-1]), nats.dtype)
         self.nats_per_token.update_state(nats, sample_weight=is_token)
@@ -76,7 +79,7 @@ class Perplexity(keras.callbacks.Callback):
             return
         for split in ("", "val_"):
             nats = logs[f"{split}nats_per_token"]
-            logs[f"{split}perplexity"] = math.exp(min(nats, _MOST_NATS))
+            logs[f"{split}perplexity"] = math.exp(min(nats, _MAX_NATS))
             logs[f"{split}bits_per_token"] = nats / math.log(2)
 
 
@@ -87,10 +90,11 @@ def train_language_model(
     valid_text: Sequence[str | Path],
     out: str | Path,
 ) -> LanguageModelSummary:
-    """Trains a language model, or goes on where an earlier call was killed.
+    """Trains a language model, or continues where an earlier call was killed.
 
     Args:
-      tokenizer: that of the recogniser whose search it is to join.
+      config: the model and its training.
+      tokenizer: that of the recogniser whose search will use the model.
       train_text, valid_text: see `tfkd.language_models.sentences.read_sentences`.
       out: folder of the model; a finished one is returned as it is.
     Raises:
@@ -131,14 +135,14 @@ def _train(
     valid: Sentences,
     out: Path,
 ) -> Progress:
-    """Trains from the newest checkpoint in `out`, or anew, to the end."""
+    """Trains to the end, from the newest checkpoint in `out` if there is one."""
     training = config.training
     write_text(out / CONFIG, to_yaml(config))
     tokenizer.save(out)
     keras.utils.set_random_seed(training.seed)
     model = TrainableLanguageModel(config.model, tokenizer.vocab_size)
     clip = training.clip_norm or None
-    # Shapes differ from batch to batch: XLA would compile each of them anew.
+    # Without XLA: it would compile the step again for the shape of every batch.
     optimizer = Adam(training.learning_rate, global_clipnorm=clip)
     model.compile(optimizer, jit_compile=False)
     progress = restore_checkpoint(out / CHECKPOINTS, model)
@@ -153,8 +157,10 @@ def _train(
 def sentence_batches(
     sentences: Sentences, tokenizer: Tokenizer, batch_size: int, *, seed: int = 0, first: int = 0
 ) -> tf.data.Dataset:
-    """Batches of sentences of like length, from number `first` on, in an order that the seed sets.
+    """Makes batches of sentences of similar length, in an order that the seed determines.
 
+    Args:
+      first: number of the first batch that is returned, to continue in the middle of an epoch.
     Returns:
       Dataset of inputs [B, U] int32, beginning with sos, and targets [B, U], ending with eos; both
       are padded with pad.
@@ -172,7 +178,7 @@ def sentence_batches(
 
 
 def _ragged(rows: Sequence[Sequence[int]]) -> tf.RaggedTensor:
-    # Many times faster than tf.ragged.constant.
+    # tf.ragged.constant is many times slower.
     flat = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
     return tf.RaggedTensor.from_row_lengths(flat, [len(row) for row in rows])
 
@@ -200,7 +206,7 @@ def _fit(
             seed=training.seed + epoch,
             first=progress.batches,
         )
-        # One call an epoch, because each has batches of its own.
+        # Call `fit` once an epoch, because each epoch has batches of its own.
         callbacks = keras.callbacks.CallbackList(
             [stopper, Perplexity(), keeper],
             add_history=True,

@@ -1,4 +1,4 @@
-"""Training by Keras `fit`: teacher and student are the same code with other data."""
+"""Trains recognisers with Keras `fit`; teacher and student differ in config and data alone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _LOG = logging.getLogger("tfkd")
 
 @dataclass(frozen=True)
 class _Job:
-    """What one training works with, from its first check to its last epoch."""
+    """The inputs of one training."""
 
     system: SystemConfig
     sources: Sequence[Source]
@@ -70,10 +70,10 @@ class _Job:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Digests of all that the run depends on.
+        """Digests of all inputs that the run depends on.
 
-        The number of devices may change on the way, and so may who makes the batches, and the
-        defaults of later searches.
+        A resumed training may use other devices and other input workers, and a later version may
+        have other defaults of the search; none of these changes the identity.
         """
         training = dataclasses.replace(self.training, distribution="none", input_service=None)
         decoding = resolved_without_ctc(self.system.decoding, self.system)
@@ -95,35 +95,37 @@ def train(
     *,
     shares: Sequence[float] | None = None,
 ) -> Run | None:
-    """Trains one recogniser, or goes on where an earlier call was killed.
+    """Trains a recogniser, or continues where an earlier call was killed.
 
-    Of several stores, those of pseudo labels are learned by `training.objective`, those of
-    utterances by their transcripts. An utterance that two stores hold comes twice an epoch, once
-    with the target of each.
+    With several stores, those of pseudo labels are learned with `training.objective`, and those of
+    utterances from their transcripts. An utterance in two stores occurs twice an epoch, with the
+    target of each.
 
     Args:
+      system: model, tokenizer, training and decoding.
       train_store: utterances, or pseudo labels where the objective needs them; or several stores.
       valid_store: utterances with transcripts, decoded after each epoch.
-      out: folder of the run; a finished one is returned as it is.
-      profile: is told where the time goes.
-      shares: how much each store counts in the loss, whatever its size, over their sum; by default
-        each utterance of each store counts alike.
+      out: folder of the run; if it holds the finished run, that is returned.
+      profile: measures how long each part of the training takes.
+      shares: the share of each store in the loss, whatever its size, divided by their sum; by
+        default each utterance counts alike.
     Returns:
       The run; None for a worker other than the chief.
     Raises:
       CheckpointError: if `out` holds a run of other settings or data (it says which), or the run to
         begin from cannot be read.
       ConfigError: if the settings of several workers are wrong, a worker of the input service does
-        not answer or lacks a store, the shares do not fit the stores, XLA cannot compile the
-        products of that precision, or the model is too large for the memory.
+        not answer or lacks a store, the shares do not match the stores, XLA cannot compile matrix
+        products in this precision, or the model exceeds the memory.
       RecordError: if another process trains into `out`, or a record can no longer be read.
-      TextError: if no utterance gives a target, or validation has no transcript.
-      TrainingError: if the loss is not finite (it names the utterances), nearly every utterance is
-        too short for CTC, another worker is gone, or workers have different data or settings.
+      TextError: if no utterance gives a target.
+      TrainingError: if the validation data has no transcripts, the loss is not finite (it names the
+        utterances), nearly every utterance is too short for CTC, another worker has ended, or
+        workers have different data or settings.
 
     >>> system = tfkd.load_run("work/teacher").system
     >>> train, valid = tfkd.open_store("work/data/train"), tfkd.open_store("work/data/valid")
-    >>> tfkd.train(system, train, valid, "work/teacher").tokenizer.kind  # it is finished already
+    >>> tfkd.train(system, train, valid, "work/teacher").tokenizer.kind  # already trained
     'characters'
     """
     check_system(system)
@@ -140,12 +142,12 @@ def train(
 
 
 def check_system(system: SystemConfig) -> None:
-    """Raises ConfigError for what this machine could never train.
+    """Raises ConfigError if this machine could not train the system, before any work is done.
 
-    Where the training text decides the size of the vocabulary, it counts as empty here.
+    Where the size of the vocabulary depends on the training text, the smallest one is assumed.
     """
     check_products(system.training)
-    # Workers can join before TensorFlow's first operation alone; they are checked once they have.
+    # Building a model would prevent workers from connecting; `train` checks it after they have.
     if system.training.distribution != "multi_worker":
         _check_size(system)
 
@@ -156,19 +158,22 @@ def _check_size(system: SystemConfig) -> None:
 
 
 def check_products(training: TrainingConfig) -> None:
-    """Raises ConfigError if XLA cannot compile the products of that precision here."""
+    """Raises ConfigError if XLA cannot compile matrix products in this precision here."""
     is_in_doubt = training.xla and training.precision == "mixed_bfloat16"
     if is_in_doubt and not tf.config.list_physical_devices("GPU"):
         raise ConfigError(
-            "training.xla: XLA has no products in bfloat16 on a CPU",
-            remedy="set training.precision or training.xla otherwise",
+            "training.xla: XLA cannot multiply bfloat16 matrices on a CPU",
+            remedy="set training.xla to false, or training.precision to float32",
         )
 
 
 def _train(job: _Job) -> None:
     replicas, identity = job.replicas, job.identity
     if replicas.json_from_chief(identity) != identity:
-        raise TrainingError("this worker has other settings or data than the chief")
+        raise TrainingError(
+            "this worker has other settings or data than the chief",
+            remedy="start all workers with the same config and the same stores",
+        )
     if replicas.json_from_chief(is_finished(job.out, identity)):
         return
     if job.training.input_service is not None:
@@ -193,7 +198,7 @@ def _check_workers(url: str) -> None:
 
 
 def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
-    """Trains from the newest checkpoint in the folder, or anew, to the end."""
+    """Trains to the end, from the newest checkpoint in the folder if there is one."""
     system, training, replicas = job.system, job.training, job.replicas
     tokenizer = epochs.tokenizer
     keras.utils.set_random_seed(training.seed)
@@ -220,14 +225,14 @@ def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
 
 
 def _begin(job: _Job, model: Recogniser, tokenizer: Tokenizer) -> None:
-    """Gives a new model what it is to begin with."""
+    """Sets the feature statistics of a new model, and the weights that it begins with."""
     if job.initial is None or not shares_frontend(model, job.initial):
         model.frontend.adapt(_audio_of(job.sources))
     if job.initial is not None:
         taken = begin_from(model, tokenizer, job.initial, job.training.initial.layers)
         write_json(job.out / BEGUN_FROM, {"run": str(job.initial.directory), **asdict(taken)})
         _LOG.warning(
-            "%s: begins with %.0f %% of its weights from %s",
+            "%s: takes %.0f %% of its initial weights from %s",
             job.out,
             100 * taken.share,
             job.initial.directory,
@@ -259,8 +264,8 @@ def _fit(
         steps = int(batches.cardinality())
         if training.xla:
             batches = in_few_shapes(batches, training.batch_size, epochs.signature)
-        # Each epoch is a call of `fit`, because it has batches of its own.
-        with epochs.own_errors():
+        # Call `fit` once an epoch, because each epoch has batches of its own.
+        with epochs.loading_errors():
             model.fit(
                 job.replicas.batches(batches, epochs.signature, profile and profile.watch),
                 steps_per_epoch=steps,
@@ -280,7 +285,7 @@ def _fit(
 
 
 def _audio_of(sources: Sequence[Source]) -> Iterator[dict[str, tf.Tensor]]:
-    """Batches from which the frontend measures the statistics of the features."""
+    """Yields the batches from which the frontend computes the feature statistics."""
     each = -(-_STATISTICS_BATCHES // len(sources))
     return itertools.chain(*(audio_batches(s.store, 16).take(each) for s in sources))
 
@@ -290,35 +295,35 @@ def _check_references(valid_store: Store) -> None:
         raise TrainingError(
             "the validation data has no transcripts",
             path=valid_store.directory,
-            remedy="early stopping needs the truth of a small set",
+            remedy="give --valid a small set with transcripts: they decide when training stops",
         )
 
 
 def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> None:
-    """Writes what the run is made with, and what gives no target."""
+    """Writes the run's config and tokenizer, and the utterances that give no target."""
     save_description(job.out, job.system, tokenizer)
     rows: list[dict[str, Any]] = []
     for source, found in zip(job.sources, surveys):
-        # An id alone would not tell which of several stores it is of.
+        # Several stores may hold the same id.
         place = {"store": str(source.store.directory)} if len(surveys) > 1 else {}
         rows += [{**each.row(), **place} for each in found.dropped]
         if source.store.kind == PSEUDO_LABELS and not source.objective.needs_hypotheses:
             _LOG.warning(
-                "%s: learns from the transcripts, not the pseudo labels (%s)",
+                "%s: the training learns its transcripts, not its pseudo labels (objective %s)",
                 source.store.directory,
                 source.objective.name,
             )
     write_text(job.out / "dropped.jsonl", _json_lines(rows))
-    struck = sum((Counter(found.dropped_hypotheses) for found in surveys), Counter())
-    write_json(job.out / "dropped_hypotheses.json", dict(struck))
+    dropped_hypotheses = sum((Counter(found.dropped_hypotheses) for found in surveys), Counter())
+    write_json(job.out / "dropped_hypotheses.json", dict(dropped_hypotheses))
     lost = _lost(job.sources, surveys)
     if lost:
         path = job.out / "dropped.jsonl"
-        _LOG.warning("%d utterances give no target; %s", len(lost), path)
+        _LOG.warning("%d utterances give no target and are left out; see %s", len(lost), path)
 
 
 def _lost(sources: Sequence[Source], surveys: Sequence[Survey]) -> set[str]:
-    """Ids of the utterances that are learned from no store: labels may stand in for transcripts."""
+    """Ids of the utterances that no store gives a target for."""
     dropped = [{each.utterance_id for each in found.dropped} for found in surveys]
     if len(sources) == 1:
         return dropped[0]

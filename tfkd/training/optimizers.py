@@ -1,4 +1,4 @@
-"""The optimizer of every training."""
+"""Adam in one TensorFlow operation per weight: the optimizer of every training."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import tensorflow as tf
 
 
 class Adam(keras.optimizers.Adam):
-    """Adam that updates each weight by one operation of TensorFlow, in place.
+    """Adam that updates each weight in place with one TensorFlow operation; Keras' takes many.
 
-    That of Keras builds many for each. Gradients are to be summed over replicas before: Keras would
-    sum them after clipping.
+    With several replicas, gradients must be summed before they are passed: Keras would sum them
+    after clipping.
 
     References:
-      Kingma and Ba 2015, arXiv:1412.6980, in the order that the end of section 2 proposes.
+      Kingma and Ba 2015, "Adam", arXiv:1412.6980, in the order of operations that the end of
+      section 2 proposes.
 
     Raises:
-      ValueError: for amsgrad, which the operation does not know.
+      ValueError: if amsgrad is set, which the operation does not support.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -25,7 +26,7 @@ class Adam(keras.optimizers.Adam):
             raise ValueError("amsgrad is not supported: use keras.optimizers.Adam")
 
     def update_step(self, gradient, variable, learning_rate) -> None:
-        """Updates one weight and its moments; learning_rate is corrected for their bias."""
+        """Updates one weight and its moments; learning_rate holds the correction of their bias."""
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -41,7 +42,7 @@ class Adam(keras.optimizers.Adam):
         )
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate) -> None:
-        # Once for all weights, not for each.
+        # Compute the bias correction once for all weights.
         step = tf.cast(self.iterations + 1, tf.float32)
         corrected = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
         super()._backend_update_step(grads, trainable_variables, learning_rate * corrected)

@@ -1,4 +1,4 @@
-"""Batches in other shapes, with the same rows: what is added weighs nothing."""
+"""Pads batches to fewer shapes; added rows have weight zero, so the loss stays the same."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tfkd.objectives import Field, Signature
 
 Batch = dict[str, tf.Tensor]
 AUDIO_FIELDS = ("waveform", "num_samples")
-# Lengths that a compiled step is made for: powers of these.
+# Lengths are padded to powers of these, so that XLA compiles few shapes.
 _SAMPLES_GROWTH, _TOKENS_GROWTH = 1.15, 1.5
 
 
 def filled(batch: Batch, missing: tf.Tensor, signature: Signature) -> Batch:
-    """A batch with `missing` more rows, which repeat the first one with weight zero.
+    """Adds `missing` rows to a batch, which repeat the first one with weight zero.
 
-    Names of utterances are left out: they cannot go to every device.
+    Utterance ids are left out, because accelerators cannot hold strings.
     """
     rows = {}
     for name in (*AUDIO_FIELDS, *signature):
@@ -29,7 +29,7 @@ def filled(batch: Batch, missing: tf.Tensor, signature: Signature) -> Batch:
 def in_few_shapes(
     batches: tf.data.Dataset, batch_size: int, signature: Signature
 ) -> tf.data.Dataset:
-    """Batches whose shapes recur, because XLA compiles a step anew for each shape.
+    """Pads batches to few different shapes, because XLA compiles the step for each shape.
 
     Samples and tokens are padded to the next power of a growth factor, rows to `batch_size`.
     """
@@ -53,7 +53,7 @@ def _num_tokens(values: tf.Tensor, field: Field) -> tf.Tensor:
 
 
 def _padding(length: tf.Tensor, growth: float) -> tf.Tensor:
-    """What is missing to the next power of `growth`, rounded up."""
+    """The difference between a length and the next power of `growth`, rounded up."""
     exponent = tf.math.ceil(tf.math.log(tf.cast(length, tf.float64)) / tf.math.log(
         tf.constant(growth, tf.float64)
     ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where the time of a training goes: preparations, batches, steps, validation, checkpoints."""
+"""Measures how long the parts of a training take: preparation, input, steps, validation, ..."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ BEFORE = "before the first step"
 FIRST_STEP, INPUT, STEP = "first step (tracing)", "waiting for input", "steps"
 VALIDATION, CHECKPOINTING = "validation", "checkpoints"
 TRACE, OTHER = "writing the trace", "other"
-# Late enough for the pipeline to have filled up.
+# By these steps the input pipeline has filled its buffers.
 _TRACED_STEPS = range(5, 10)
 
 
 class Profile(keras.callbacks.Callback):
-    """Splits the wall time from its making to the end of the last call of `fit` into parts.
+    """Splits the wall time of a training into parts, from this object's creation to the last step.
 
-    It comes before the callbacks that it times. Of several workers, each profiles its own work.
+    This callback must come before those that it times. Each worker profiles its own work.
 
     Args:
-      trace_directory: where a trace of some steps is written for TensorBoard; none by default.
+      trace_directory: folder for a TensorBoard trace of some steps; none by default.
 
     Attributes:
-      seconds: by part; they add up to `wall_seconds`.
-      steps, utterances: how many there were.
-      samples, padded_samples: what the batches held, after the change of speed, and how many of
-        those were padding.
+      seconds: wall time of each part; they add up to `wall_seconds`.
+      steps, utterances: numbers of steps and utterances.
+      samples: number of samples of all batches, padding included, after speed perturbation.
+      padded_samples: number of those that are padding.
     """
 
     def __init__(self, trace_directory: Path | None = None) -> None:
@@ -50,11 +50,11 @@ class Profile(keras.callbacks.Callback):
 
     @property
     def learning_seconds(self) -> float:
-        """Time of all steps, and of waiting for what they learn from."""
+        """Seconds of all steps, and of waiting for their batches."""
         return sum(self.seconds[part] for part in (INPUT, FIRST_STEP, STEP))
 
     def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """The same training batches; how long the step waits for each is noted."""
+        """Passes on training batches and measures how long the step waits for each."""
 
         def requested(number: tf.Tensor) -> tf.Tensor:
             tf.numpy_function(self._note_request, [], [])
@@ -62,7 +62,7 @@ class Profile(keras.callbacks.Callback):
 
         def arrived(number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             length = tf.shape(batch["waveform"])[1]
-            # Rows that stand in for missing ones weigh nothing.
+            # Rows of weight zero are padding; see `padding.filled`.
             is_utterance = tf.reduce_any(batch["weights"] > 0, 1)
             num_samples = tf.where(is_utterance, batch["num_samples"], 0)
             tf.numpy_function(self._note_arrival, [num_samples, length], [])
@@ -70,12 +70,12 @@ class Profile(keras.callbacks.Callback):
 
         requests = tf.data.Dataset.counter().map(requested)
         options = tf.data.Options()
-        # Or else TensorFlow fetches ahead behind these stages, too, where nobody waits.
+        # A prefetch behind these stages would hide how long the step waits.
         options.experimental_optimization.inject_prefetch = False
         return tf.data.Dataset.zip(requests, batches).map(arrived).with_options(options)
 
     def timing(self, callback: keras.callbacks.Callback, part: str) -> keras.callbacks.Callback:
-        """The same callback, whose work counts as `part`."""
+        """Wraps a callback so that its time counts as `part`."""
         return _Timed(callback, self.seconds, part)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -107,7 +107,7 @@ class Profile(keras.callbacks.Callback):
         self._requested = time.perf_counter()
 
     def _note_arrival(self, num_samples: np.ndarray, length: np.ndarray) -> None:
-        # Replicas of a worker each fetch a share for the same step.
+        # Called for each replica of this worker, so one step may add several waits.
         self._waited += time.perf_counter() - self._requested
         self.utterances += np.count_nonzero(num_samples)
         self.samples += len(num_samples) * int(length)
@@ -122,7 +122,7 @@ class Profile(keras.callbacks.Callback):
 
 
 class _Timed(keras.callbacks.Callback):
-    """A callback whose work is counted as one part of a profile."""
+    """Calls another callback and counts its time as one part of a profile."""
 
     def __init__(
         self, callback: keras.callbacks.Callback, seconds: dict[str, float], part: str

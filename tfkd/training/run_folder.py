@@ -1,4 +1,4 @@
-"""Which training a folder belongs to, and whether that has ended."""
+"""Ties a folder to one training: its identity, its lock, and the marker that it has ended."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ _NAMES = {"config": "settings", "train": "training data", "valid": "validation d
 
 @contextlib.contextmanager
 def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
-    """Takes `out` for one training, and until the block ends for this process alone.
+    """Marks `out` as this training's folder and locks it until the block ends.
 
     Args:
-      identity: digests of the settings (`config`) and of what else the training depends on.
-      config: those settings.
+      identity: digests of the settings (`config`), the data and the initial weights.
+      config: the settings, to report which of them differ.
     Raises:
-      CheckpointError: if it belongs to another, with what differs, or holds a store.
-      RecordError: if another process trains into it.
+      CheckpointError: if the folder belongs to another training (it says what differs) or holds a
+        store.
+      BusyError: if another process trains into it.
     """
     path = out / _IDENTITY
     with locked(out):
@@ -52,7 +53,7 @@ def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
 
 
 def _read_identity(path: Path) -> dict[str, Any]:
-    # Without it nobody knows which settings and data the checkpoints beside it belong to.
+    # Without the identity, the checkpoints beside it may be of other settings or data.
     remedy = "choose another --out, or delete this folder"
     return read_json_object(path, remedy=remedy, error=CheckpointError)
 
@@ -70,7 +71,7 @@ def _differences(
     out: Path, earlier: dict[str, str], identity: dict[str, str], config: Any
 ) -> Iterator[str]:
     for name in (name for name in identity if earlier.get(name) != identity[name]):
-        # A kill may have come before the settings were written.
+        # An earlier process may have been killed before it wrote the config.
         if name == "config" and (out / CONFIG).exists():
             yield from _changes(read_yaml(out / CONFIG), to_dict(config))
         else:

@@ -1,4 +1,4 @@
-"""How the learning rate changes over a training."""
+"""Makes the schedule of the learning rate."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ def learning_rate_schedule(
     epoch.
 
     Args:
-      total_steps: optimizer steps of the whole training.
+      training: the settings of the schedule.
+      total_steps: number of optimizer steps of the whole training. Warm-up takes at most a quarter.
     References:
-      Loshchilov and Hutter 2017, arXiv:1608.03983, eq. 5 (cosine, without restarts); Mun'im et al.
-      2019, arXiv:1811.04531, section 4 (exponential, 0.99).
+      Loshchilov and Hutter 2017, "SGDR", arXiv:1608.03983, eq. 5 (cosine, without restarts).
+      Mun'im et al. 2019, arXiv:1811.04531, section 4 (exponential, 0.99).
     """
     if training.schedule == "exponential":
         return keras.optimizers.schedules.ExponentialDecay(

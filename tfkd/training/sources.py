@@ -1,4 +1,4 @@
-"""The stores of one training, and what is learned from each."""
+"""Pairs the stores of a training with the objectives that they are learned with."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tfkd.text import Tokenizer, train_tokenizer
 
 @dataclass(frozen=True)
 class Source:
-    """A store, and what is learned from its utterances.
+    """A store and the objective that its utterances are learned with.
 
-    Several sources may hold the same utterance: it is then learned once an epoch from each.
+    An utterance in several sources is learned once an epoch from each.
 
     Attributes:
-      share: of all sources together that this one has in the loss, whatever its size; None: each
-        utterance counts alike.
+      share: the share of this source in the loss, whatever its size; None: each utterance of all
+        sources counts alike.
     """
 
     store: Store
@@ -31,11 +31,11 @@ class Source:
     share: float | None = None
 
     def survey(self, tokenizer: Tokenizer) -> Survey:
-        """What the objective finds in the store; see `tfkd.objectives.survey`."""
+        """Surveys the store with the objective; see `tfkd.objectives.survey`."""
         try:
             return survey(self.store.records(), tokenizer, self.objective)
         except TfkdError as error:
-            # The error tells what is wrong; which of several stores it is about, this line.
+            # The survey does not know the store's folder; name it in the error.
             error.path = error.path or self.store.directory
             raise
 
@@ -45,17 +45,17 @@ def sources_of(
     training: TrainingConfig,
     shares: Sequence[float] | None = None,
 ) -> list[Source]:
-    """What `training.objective` makes of one or several stores.
+    """Chooses the objective of each store.
 
-    A store of pseudo labels is learned by the objective. Beside it, a store of utterances has
-    nothing to offer but its transcripts: it is learned by truth.
+    A single store, and every store of pseudo labels, is learned with `training.objective`. Among
+    several stores, those of utterances are learned from their transcripts (Truth).
 
     Args:
-      shares: how much each store counts in the loss, over their sum; by default each utterance of
-        each store counts alike.
+      shares: the share of each store in the loss, divided by their sum; by default each utterance
+        counts alike.
     Raises:
-      ConfigError: if `shares` do not fit the stores.
-      TrainingError: if there is no store, or one comes twice.
+      ConfigError: if `shares` do not match the stores.
+      TrainingError: if there is no store, or one is given twice.
     """
     stores = [stores] if isinstance(stores, Store) else list(stores)
     _check(stores, shares)
@@ -86,13 +86,19 @@ def _check(stores: Sequence[Store], shares: Sequence[float] | None) -> None:
             raise TrainingError("is given twice", path=store.directory, remedy="name it once")
     if shares is not None:
         if len(shares) != len(stores):
-            raise ConfigError(f"there are {len(shares)} shares for {len(stores)} stores")
+            raise ConfigError(
+                f"there are {len(shares)} shares for {len(stores)} stores",
+                remedy="give one share for each store, in the same order",
+            )
         if not all(share > 0 and math.isfinite(share) for share in shares):
-            raise ConfigError(f"the shares are {shares}; each must be above 0")
+            raise ConfigError(
+                f"the shares are {', '.join(f'{share:g}' for share in shares)}",
+                remedy="give each a finite number above 0",
+            )
 
 
 def identity_of(sources: Sequence[Source]) -> str:
-    """Digest of the data and its shares: that of the store, if there is only one."""
+    """Computes the digest of the stores and their shares; a single store's is its own."""
     if len(sources) == 1:
         return sources[0].store.sha256
     rows = (f"{each.store.sha256} {each.share}" for each in sources)
@@ -102,20 +108,22 @@ def identity_of(sources: Sequence[Source]) -> str:
 def tokenizer_of(
     sources: Sequence[Source], config: TokenizerConfig, initial: Run | None = None
 ) -> Tokenizer:
-    """The units that an objective dictates, or new ones, trained on what is to be learned.
+    """Chooses the tokenizer of a training.
 
-    Args:
-      initial: the run that the training begins from; one with the same settings keeps its units.
+    An objective such as WordKD requires the tokenizer of its labels. Otherwise, a training that
+    begins from a run with the same tokenizer settings keeps its tokenizer. Else one is trained on
+    the texts to be learned.
+
     Raises:
       TextError: if the texts are too few for the vocabulary.
-      TrainingError: if two objectives dictate different units.
+      TrainingError: if two objectives require different tokenizers.
     """
     dictated: Tokenizer | None = None
     for source in sources:
         own = source.objective.tokenizer(source.store)
         if own is not None and dictated is not None and own.pieces != dictated.pieces:
             raise TrainingError(
-                "its labels are in other units than those of another store",
+                "its labels have another tokenizer than those of another store",
                 path=source.store.directory,
                 remedy="label both with one teacher",
             )

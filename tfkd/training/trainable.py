@@ -1,4 +1,4 @@
-"""Compiles a recogniser as the settings of a training say."""
+"""Compiles a recogniser with the optimizer and objective that a config describes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def compile_for(
     total_steps: int,
     objective: Objective | None = None,
 ) -> None:
-    """Compiles with Adam, clipping, and the schedule of the settings.
+    """Compiles a model with Adam, gradient clipping, the schedule and the precision of `training`.
 
     Args:
-      total_steps: optimizer steps of the whole training, over which the learning rate falls.
-      objective: what is learned; that of `training` by default.
+      total_steps: number of optimizer steps of the whole training, for the schedule.
+      objective: `training.objective` by default.
     """
     schedule = learning_rate_schedule(training, total_steps)
     with model.distribute_strategy.scope():

@@ -26,13 +26,13 @@ def make_decoder(
     ctc_logits: Callable[[tf.Tensor], tf.Tensor | None],
     **kwargs,
 ) -> DecoderLayer:
-    """The decoder that `config.decoder.kind` names.
+    """Makes the decoder that `config.decoder.kind` names.
 
     Args:
       vocab_size: size of the tokenizer's vocabulary, special tokens included.
-      ctc_logits: maps encoded [B, S, D] to the logits of the model's CTC head; the decoder of kind
-        "none" reads them.
-      kwargs: those of every Keras layer, such as `name` and `dtype`.
+      ctc_logits: maps encoded [B, S, D] to the logits of the model's CTC head, for the decoder of
+        kind "none".
+      kwargs: arguments of every Keras layer, such as `name` and `dtype`.
     """
     decoder = config.decoder
     if isinstance(decoder, NoDecoderConfig):

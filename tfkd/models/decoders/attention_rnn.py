@@ -1,4 +1,4 @@
-"""The recurrent decoder: one layer with attention and input feeding, state in and state out."""
+"""The recurrent decoder of one layer, with attention and input feeding."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tfkd.models.decoders.coverage import coverage_readout
 
 
 class DecoderMemory(NamedTuple):
-    """Tensors that every step reads and none changes; gates lie as in `four_gate_step`."""
+    """Tensors that every step reads; the gates are ordered as in `four_gate_step`."""
 
     attention: AttentionMemory
-    token_gates: tf.Tensor  # [V, 4H or more]: the share of each token in the gates, bias included
-    gate_kernel: tf.Tensor  # [D + H, 4H or more]: the share of context and hidden state
+    token_gates: tf.Tensor  # [V, 4H or more]: each token's contribution to the gates, with bias
+    gate_kernel: tf.Tensor  # [D + H, 4H or more]: maps context and hidden state to the gates
     output_kernel: tf.Tensor  # [H + D, V]
 
 
 class DecoderState(NamedTuple):
-    """State that one hypothesis carries from step to step; N is utterances times hypotheses."""
+    """The state that one hypothesis carries from step to step; N is utterances times hypotheses."""
 
     hidden: tf.Tensor  # [N, H]
     cell: tf.Tensor  # [N, H]; [N, 0] for a GRU
@@ -91,14 +91,14 @@ class AttentionDecoder(keras.layers.Layer):
         self.built = True
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> DecoderMemory:
-        """Computes all that depends on encoded [B, S, D] and the weights alone."""
+        """Computes the tensors that depend on encoded [B, S, D] and the weights alone."""
         token_gates = tf.matmul(self.embedding, self.token_kernel) + self.bias
         context, recurrent = map(tf.convert_to_tensor, (self.context_kernel, self.recurrent_kernel))
         if self.config.cell == "gru":
             token_gates, context, recurrent = self._as_four_gates(token_gates, context, recurrent)
         with tf.control_dependencies([encoded]):
             gate_kernel = tf.concat([context, recurrent], 0)
-        if encoded.shape[0] != 1:  # Wider kernels do not help products of few rows.
+        if encoded.shape[0] != 1:  # Wider kernels are no faster for products of few rows.
             token_gates, gate_kernel = widen_after([token_gates, gate_kernel], encoded)
         return DecoderMemory(
             self.attention.memory(encoded, encoded_lengths),
@@ -110,7 +110,7 @@ class AttentionDecoder(keras.layers.Layer):
     def _as_four_gates(
         self, token_gates: tf.Tensor, context: tf.Tensor, recurrent: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """A GRU's kernels with input and state apart where they meet the candidate."""
+        """Rearranges a GRU's kernels to four gates, the candidate's input and state apart."""
         both, units = 2 * self.config.units, self.config.units
         bias = tf.convert_to_tensor(self.recurrent_bias)
         of_state = tf.repeat(bias[None, both:], tf.shape(token_gates)[0], 0)
@@ -123,9 +123,9 @@ class AttentionDecoder(keras.layers.Layer):
         return token_gates, context, recurrent
 
     def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> DecoderState:
-        """The zero state of one hypothesis of each utterance of encoded [B, S, D].
+        """Makes the zero state of one hypothesis for each utterance of encoded [B, S, D].
 
-        It is as large for any number of steps, so `max_tokens` changes nothing.
+        Its size does not depend on `max_tokens`.
         """
         batch, steps, _ = dimensions(encoded)
         cell_units = state_units(self.config.cell, self.config.units)
@@ -138,13 +138,13 @@ class AttentionDecoder(keras.layers.Layer):
         )
 
     def readout(self, state: DecoderState, encoded_lengths: tf.Tensor) -> Readout:
-        """Where each hypothesis looked last, and what it has covered of encoded_lengths [B]."""
+        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
         return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
 
     def step(
         self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
     ) -> tuple[tf.Tensor, DecoderState]:
-        """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
+        """Maps token_ids [N] int32 and the state to logits [N, V] and the next state."""
         inputs = tf.matmul(tf.concat([state.context, state.hidden], -1), memory.gate_kernel)
         inputs += tf.gather(memory.token_gates, token_ids)
         hidden, cell, _ = four_gate_step(self.config.cell, inputs, state.hidden, state.cell)
@@ -166,12 +166,12 @@ class AttentionDecoder(keras.layers.Layer):
         encoded_lengths: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor:
-        """Teacher forcing.
+        """Computes logits by teacher forcing.
 
         Args:
-          token_ids: [B, K, U] int32, the inputs of each step (starting with sos).
+          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
         Returns:
-          Logits [B, K, U, V] float32; the projection to the vocabulary is one product for all.
+          Logits [B, K, U, V] float32.
         """
         batch, hypotheses, steps = dimensions(token_ids)
         memory = self.memory(encoded, encoded_lengths)

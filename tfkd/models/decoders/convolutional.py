@@ -1,4 +1,4 @@
-"""The convolutional decoder, whose state in a search is the last few inputs of each layer."""
+"""The convolutional decoder; its state in a search is the last few inputs of each layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfkd.models.decoders.coverage import coverage_readout
 
 
 class ConvolutionalMemory(NamedTuple):
-    """What every step reads and none changes, once an utterance."""
+    """Tensors of an utterance that every step reads."""
 
     keys: tf.Tensor  # [B, S, units]
     values: tf.Tensor  # [B, S, units]
@@ -27,10 +27,10 @@ class ConvolutionalMemory(NamedTuple):
 
 
 class ConvolutionalState(NamedTuple):
-    """What one hypothesis carries from step to step."""
+    """The state that one hypothesis carries from step to step."""
 
     inputs: tuple[tf.Tensor, ...]  # of each layer [N, width - 1, units]: its last inputs
-    step: tf.Tensor  # [N] int32: how many steps were done
+    step: tf.Tensor  # [N] int32: the number of steps so far
     attention_sum: tf.Tensor  # [N, S]: the sum of the last layer's alignments
     peak_frame: tf.Tensor  # [N] int32: where the last alignment was greatest
 
@@ -39,12 +39,12 @@ class ConvolutionalState(NamedTuple):
 class ConvolutionalDecoder(keras.layers.Layer):
     """Causal gated convolutions over the tokens, each followed by attention to the encodings.
 
-    Each layer asks with what it has made and the embedding of the last token, and adds what it
-    gets ("multi-step attention"). Keys and values are the same for all layers.
+    The query of each layer is its output plus the embedding of the last token; the attended context
+    is added to the output ("multi-step attention"). All layers share keys and values.
 
     References:
-      Gehring et al. 2017, arXiv:1705.03122, section 3.3, with layer normalisation of each layer's
-      input where they normalise weights.
+      Gehring et al. 2017, arXiv:1705.03122, section 3.3; here layer normalisation of each layer's
+      input replaces their weight normalisation.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ConvolutionalDecoder(keras.layers.Layer):
         self.dropout = Dropout(config.dropout, dtype=dtype)
 
     def build(self, encoded_units: int) -> None:
-        """Creates every weight for encodings of `encoded_units`."""
+        """Creates every weight for encodings of `encoded_units` units."""
         units = self.config.units
         self.embedding = self.add_weight(
             name="embedding",
@@ -86,13 +86,13 @@ class ConvolutionalDecoder(keras.layers.Layer):
         self.built = True
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> ConvolutionalMemory:
-        """Keys and values of encoded [B, S, D], computed once."""
+        """Computes keys and values of encoded [B, S, D]."""
         is_inside = tf.range(dimensions(encoded)[1]) < tf.expand_dims(encoded_lengths, 1)
         bias = tf.expand_dims(mask_bias(is_inside), 1)
         return ConvolutionalMemory(self.key.call(encoded), self.value.call(encoded), bias)
 
     def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> ConvolutionalState:
-        """The state of one hypothesis an utterance before which there was nothing."""
+        """Makes the state of one empty hypothesis an utterance: all earlier inputs are zero."""
         batch, frames, _ = dimensions(encoded)
         nothing = tf.zeros([batch, self.config.width - 1, self.config.units], encoded.dtype)
         return ConvolutionalState(
@@ -103,13 +103,13 @@ class ConvolutionalDecoder(keras.layers.Layer):
         )
 
     def readout(self, state: ConvolutionalState, encoded_lengths: tf.Tensor) -> Readout:
-        """Where each hypothesis looked last, and what it has covered of encoded_lengths [B]."""
+        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
         return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
 
     def step(
         self, token_ids: tf.Tensor, state: ConvolutionalState, memory: ConvolutionalMemory
     ) -> tuple[tf.Tensor, ConvolutionalState]:
-        """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
+        """Maps token_ids [N] int32 and the state to logits [N, V] and the next state."""
         units, width = self.config.units, self.config.width
         embedded = self._embedded(token_ids, state.step)
         x, kept = embedded, []
@@ -133,9 +133,12 @@ class ConvolutionalDecoder(keras.layers.Layer):
     def _attend(
         self, number: int, asked: tf.Tensor, memory: ConvolutionalMemory
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What a layer gets for asked [..., units], in the same shape, and the alignment [B, *, S].
+        """Attends to the encodings with queries from asked [..., units].
 
-        All that the hypotheses of an utterance ask is one sequence of queries.
+        The queries of all hypotheses of an utterance form one sequence.
+
+        Returns:
+          The context in the shape of `asked`, and the alignment [B, *, S].
         """
         units = self.config.units
         batch = dimensions(memory.bias)[0]
@@ -147,12 +150,12 @@ class ConvolutionalDecoder(keras.layers.Layer):
         return tf.reshape(context, tf.shape(asked)), alignment
 
     def _embedded(self, token_ids: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Embeddings [..., units] of token_ids [...] at positions that fit them."""
+        """Embeds token_ids [...] with their positions, whose shape broadcasts to theirs."""
         embedded = tf.gather(tf.convert_to_tensor(self.embedding), token_ids)
         return embedded + tf.cast(sinusoids(positions, self.config.units), embedded.dtype)
 
     def _logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Logits [..., V] of x [..., units]."""
+        """Projects x [..., units] to logits [..., V]."""
         return self.output_layer.call(layer_norm(self.norms[-1], x))
 
     def call(
@@ -162,10 +165,10 @@ class ConvolutionalDecoder(keras.layers.Layer):
         encoded_lengths: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor:
-        """Teacher forcing.
+        """Computes logits by teacher forcing.
 
         Args:
-          token_ids: [B, K, U] int32, the inputs of each step (starting with sos).
+          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
         Returns:
           Logits [B, K, U, V] float32.
         """
@@ -182,6 +185,6 @@ class ConvolutionalDecoder(keras.layers.Layer):
         return tf.cast(logits, tf.float32)
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         own = {"config": dataclasses.asdict(self.config), "vocab_size": self.vocab_size}
         return {**super().get_config(), **own}

@@ -1,4 +1,4 @@
-"""What a search learns from the attention of a decoder: where it looked, and what it left out."""
+"""Computes coverage and peak of a decoder's attention, which the search reads."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import tensorflow as tf
 from tfkd.beam_search import Readout
 from tfkd.layers.static_shape import dimensions
 
-# The least attention that an encoding counts with in the coverage penalty: log 0 is no number.
+# Smaller sums of attention count as this in the coverage penalty, which takes their logarithm.
 _LEAST_ATTENTION = 1e-4
 
 
 def coverage_readout(
     attention_sum: tf.Tensor, peak_frame: tf.Tensor, encoded_lengths: tf.Tensor
 ) -> Readout:
-    """Reads the attention of N = B * K hypotheses.
+    """Computes the coverage of N = B * K hypotheses from their attention.
 
     Args:
       attention_sum: [N, S], the sum of the alignments of all steps so far.
       peak_frame: [N] int32, the encoding that the last step attended to most.
       encoded_lengths: [B] int32.
     Returns:
-      The peak, the share of the encodings that got attention, and the logarithm of the coverage
-      penalty. The search drops the last where no penalty is set, and the graph does not compute it.
+      The peak, the share of the encodings that received attention, and the logarithm of the
+      coverage penalty, which the graph computes only if the search uses it.
     References:
       Wu et al. 2016, arXiv:1609.08144, eq. 15 (penalty); See et al. 2017, arXiv:1704.04368, eq. 10.
     """

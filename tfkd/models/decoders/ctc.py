@@ -1,4 +1,4 @@
-"""Decoding by the CTC head alone, with the search of all other recognisers."""
+"""Decodes with the CTC head alone, in the same beam search as all other recognisers."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _NEVER = -1e9
 
 
 class CtcMemory(NamedTuple):
-    """What every step reads and none changes."""
+    """Tensors of an utterance that every step reads."""
 
     log_probs: tf.Tensor  # [B, S, V]; class 0 (pad) is the blank
-    empty: CtcState  # of the empty prefix, [B, ...]
+    empty: CtcState  # state of the empty prefix, [B, ...]
 
 
 class CtcDecoder:
-    """Prefix search: a step gives log P(prefix and token) - log P(prefix), each summed over all
-    alignments.
+    """Decodes by CTC prefix search; it has no weights of its own.
 
-    The log-probability of a finished hypothesis is then exactly that of CTC, and everything that a
-    search can do (k best, limits, language models) is there. It has no weights of its own. Special
-    tokens are impossible, so that the log-probabilities of a step sum to one.
+    A step computes log P(prefix and token) - log P(prefix), each summed over all alignments. So the
+    log-probability of a finished hypothesis is exactly that of CTC, and the beam search offers k
+    best, limits and language models as for other decoders. Special tokens are impossible, so the
+    probabilities of a step sum to one.
 
     Args:
       ctc_logits: maps encoded [B, S, D] to logits [B, S, V] of the CTC head.
@@ -49,7 +49,7 @@ class CtcDecoder:
         """Does nothing: there are no weights."""
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> CtcMemory:
-        """Log-probabilities of each encoding, and the state of the empty prefix."""
+        """Computes the log-probabilities of each encoding, and the state of the empty prefix."""
         logits = self._ctc_logits(encoded)
         ids = tf.range(logits.shape[-1])
         is_possible = tf.equal(ids, PAD_ID) | (ids >= FIRST_PIECE_ID)
@@ -57,7 +57,7 @@ class CtcDecoder:
         return CtcMemory(log_probs, empty_prefix(log_probs))
 
     def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> CtcState:
-        """A state that the first step, which reads sos, replaces by that of the empty prefix."""
+        """Makes a placeholder; the first step, which reads sos, replaces it by the empty prefix."""
         batch, frames, _ = dimensions(encoded)
         unknown = tf.zeros([batch, frames + 1])
         start = tf.fill([batch], SOS_ID)
@@ -66,7 +66,7 @@ class CtcDecoder:
     def step(
         self, token_ids: tf.Tensor, state: CtcState, memory: CtcMemory
     ) -> tuple[tf.Tensor, CtcState]:
-        """One step: token_ids [N] int32 and state to log-probabilities [N, V] and next state."""
+        """Maps token_ids [N] int32 and the state to log-probabilities [N, V] and the next state."""
         batch = dimensions(memory.log_probs)[0]
         is_first = tf.reshape(tf.equal(token_ids, SOS_ID), [batch, -1, 1])
 
@@ -82,7 +82,7 @@ class CtcDecoder:
         return next_log_probs(token_ids, state, memory.log_probs)
 
     def readout(self, state: CtcState, encoded_lengths: tf.Tensor) -> Readout:
-        """Where the last token most likely starts; an alignment covers every encoding."""
+        """Reads where the last token most likely starts; CTC alignments cover every encoding."""
         covered = tf.ones(tf.shape(state.frame))
         return Readout(state.frame, covered, tf.zeros_like(covered))
 
@@ -93,4 +93,4 @@ class CtcDecoder:
         encoded_lengths: tf.Tensor,
         training: bool = False,
     ) -> None:
-        """Nothing: CTC learns from whole sequences, so there is no teacher forcing."""
+        """Returns None: the CTC loss takes whole sequences, so there is no teacher forcing."""

@@ -1,8 +1,8 @@
-"""CTC prefix scores, so that the search ranks by attention and CTC together.
+"""Computes CTC prefix scores, so that the search ranks by attention and CTC together.
 
 The attention decoder may skip or repeat parts of the audio; CTC, whose alignments are monotonic,
-rules such hypotheses out. Everything is in natural logarithms and exact; frames beyond an
-utterance's end count as certain blanks, which changes no probability.
+gives such hypotheses a low score. All values are exact natural logarithms. Frames beyond an
+utterance's end are blanks with probability 1, which changes no probability.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import tensorflow as tf
 from tfkd.beam_search import Scorer
 from tfkd.text import EOS_ID, PAD_ID, SOS_ID
 
-# Logarithm of zero: finite, so that differences of impossible values are not NaN.
+# Logarithm of zero; finite, so that differences of impossible values are not NaN.
 _LOG_ZERO = -1e10
-# The least that one token may cost. A hypothesis without any alignment comes last, but is kept:
-# an utterance that CTC cannot read at all still gets what attention makes of it.
+# The lowest log-probability of a token. It is finite, so that a hypothesis without any alignment is
+# ranked last but kept: an utterance that CTC cannot align still gets the result of attention.
 _LEAST_LOG_PROB = -1e4
 
 
 class CtcState(NamedTuple):
-    """Forward variables of each hypothesis: log-probabilities of its alignments with t frames."""
+    """Forward variables of each hypothesis: log-probabilities of its alignments to t frames."""
 
     ends_in_token: tf.Tensor  # [N, S + 1]: alignments whose last frame is the last token
     ends_in_blank: tf.Tensor  # [N, S + 1]: alignments whose last frame is a blank
@@ -33,7 +33,7 @@ class CtcState(NamedTuple):
 def ctc_prefix_scorer(
     ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor, weight: float | tf.Tensor
 ) -> Scorer:
-    """Joins the CTC head to a beam search.
+    """Makes a scorer that adds the CTC head to a beam search.
 
     The scorer's log-probabilities of a token c after the prefix h are log psi(h c) - log psi(h),
     where psi(h) is the probability that CTC's output begins with h; that of eos is
@@ -41,9 +41,10 @@ def ctc_prefix_scorer(
     hypothesis they add up to its CTC log-probability.
 
     Args:
-      ctc_logits: [B, S, V] float32; class 0 (pad) is the blank. It is not copied per hypothesis.
+      ctc_logits: [B, S, V] float32; class 0 (pad) is the blank. They are not copied per hypothesis.
       encoded_lengths: [B] int32.
-      weight: lambda / (1 - lambda) of the reference, whose attention has the weight 1 - lambda.
+      weight: lambda / (1 - lambda) in the notation of the references, where attention has the
+        weight 1 - lambda.
     References:
       Hori et al. 2017, arXiv:1706.02737, section 2.3; Watanabe et al. 2017, "Hybrid CTC/attention
       architecture for end-to-end speech recognition", algorithm 2.
@@ -59,13 +60,15 @@ def ctc_prefix_scorer(
 def next_log_probs(
     token_ids: tf.Tensor, state: CtcState, log_probs: tf.Tensor
 ) -> tuple[tf.Tensor, CtcState]:
-    """Appends a token to each prefix and says what may follow.
+    """Appends a token to each prefix and scores every token that may follow.
 
     Args:
-      token_ids: [N] int32; sos, as the first, changes nothing.
+      token_ids: [N] int32, the tokens to append; sos appends nothing.
+      state: of the prefixes.
       log_probs: [B, S, V], see `frame_log_probs`; N is a multiple of B.
     Returns:
-      log psi(h c) - log psi(h) for each c, [N, V], see `ctc_prefix_scorer`; and the state of h.
+      log psi(h c) - log psi(h) for each token c, [N, V], see `ctc_prefix_scorer`; and the state of
+      the new prefixes h.
     """
     prefix_log_prob, state = _read(token_ids, state, log_probs)
     extended = _extended(state, log_probs)
@@ -74,14 +77,14 @@ def next_log_probs(
     totals = tf.where(tf.equal(ids, EOS_ID), tf.expand_dims(complete, 1), extended)
     conditional = totals - tf.expand_dims(prefix_log_prob, 1)
     never = tf.equal(ids, PAD_ID) | tf.equal(ids, SOS_ID)
-    # Where no alignment is left, 0 - 0 in logarithms would be certainty.
+    # Without any alignment, the difference of two log-zeros would be log 1.
     impossible = never | (totals < _LOG_ZERO / 2)
     bounded = tf.clip_by_value(conditional, _LEAST_LOG_PROB, 0.0)
     return tf.where(impossible, _LEAST_LOG_PROB, bounded), state
 
 
 def frame_log_probs(ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor) -> tf.Tensor:
-    """Log-probabilities [B, S, V] of ctc_logits, with certain blanks beyond encoded_lengths [B]."""
+    """Computes log-probabilities [B, S, V], with blanks alone beyond encoded_lengths [B]."""
     return _certain_blanks_beyond(encoded_lengths, tf.nn.log_softmax(ctc_logits))
 
 
@@ -93,7 +96,7 @@ def _certain_blanks_beyond(lengths: tf.Tensor, log_probs: tf.Tensor) -> tf.Tenso
 
 
 def empty_prefix(log_probs: tf.Tensor) -> CtcState:
-    """The state of the empty prefix, [B, ...]: its only alignments are blanks."""
+    """Makes the state of the empty prefix, [B, ...], which is aligned to blanks alone."""
     blanks = tf.cumsum(log_probs[:, :, PAD_ID], 1)
     none_yet = tf.zeros_like(blanks[:, :1])
     ends_in_blank = tf.concat([none_yet, blanks], 1)
@@ -108,7 +111,7 @@ def empty_prefix(log_probs: tf.Tensor) -> CtcState:
 def _read(
     token_ids: tf.Tensor, state: CtcState, log_probs: tf.Tensor
 ) -> tuple[tf.Tensor, CtcState]:
-    """Appends token_ids [N] to the prefixes; the first call reads sos, which changes nothing.
+    """Appends token_ids [N] to the prefixes; sos, the first, appends nothing.
 
     Returns:
       log psi of the new prefix [N], and its state.
@@ -122,7 +125,7 @@ def _read(
     hypotheses = tf.shape(token_ids)[0] // batch
     of_blank = tf.reshape(tf.repeat(log_probs[:, :, PAD_ID], hypotheses, 0), shape)
     repeats = tf.expand_dims(tf.equal(token_ids, state.last), 1)
-    # A token may follow itself only after a blank; otherwise it would be the same token.
+    # Two equal tokens need a blank between them; without it CTC reads a single token.
     before = _log_add(state.ends_in_blank, tf.where(repeats, _LOG_ZERO, state.ends_in_token))
     starts = before[:, :-1] + of_token
     forward = _forward_by_doubling if log_probs.shape[0] == 1 else _forward
@@ -141,7 +144,12 @@ def _read(
 def _forward(
     starts: tf.Tensor, of_token: tf.Tensor, of_blank: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Forward variables [N, S + 1] of a prefix whose last token first appears at t as starts."""
+    """Computes forward variables [N, S + 1].
+
+    Args:
+      starts: [N, S], the log-probability that the last token begins at each frame.
+      of_token, of_blank: [N, S], the log-probabilities of the last token and of the blank.
+    """
     none_yet = tf.fill(tf.shape(starts[:, 0]), _LOG_ZERO)
 
     def advance(
@@ -164,7 +172,7 @@ def _forward(
 def _forward_by_doubling(
     starts: tf.Tensor, of_token: tf.Tensor, of_blank: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What `_forward` gives, in fewer turns of more work: faster for the few rows of a device."""
+    """Computes the same as `_forward` in log2(S) iterations, which is faster for few rows."""
     none_yet = tf.fill(tf.shape(starts[:, :1]), _LOG_ZERO)
     token = _linear_recurrence(starts, of_token)
     before = tf.concat([none_yet, token[:, :-1]], 1)
@@ -173,11 +181,11 @@ def _forward_by_doubling(
 
 
 def _linear_recurrence(added: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """x [N, S] with x(t) = added(t) + factor(t) x(t - 1), x(-1) = 0; all of them logarithms.
+    """Solves x(t) = added(t) + factor(t) x(t - 1), x(-1) = 0, for x [N, S]; all are logarithms.
 
-    Each turn doubles how many frames back a frame has seen, so that S frames take log2(S) turns and
-    not S (Hillis and Steele 1986). Sums stay within the frames that they join: no small number is
-    the difference of two large ones.
+    Each iteration doubles the number of earlier frames that a frame has accumulated, so S frames
+    take log2(S) iterations (Hillis and Steele 1986). No small number is computed as the difference
+    of two large ones.
     """
     place = tf.range(tf.shape(added)[1])
 
@@ -193,7 +201,7 @@ def _linear_recurrence(added: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _extended(state: CtcState, log_probs: tf.Tensor) -> tf.Tensor:
-    """log psi [N, V] of each prefix with one more token: the sum over the frame it starts at."""
+    """Computes log psi [N, V] of each prefix with one more token, summed over its first frame."""
     batch, frames = tf.shape(log_probs)[0], tf.shape(log_probs)[1]
     vocabulary = log_probs.shape[-1]
 
@@ -213,5 +221,5 @@ def _extended(state: CtcState, log_probs: tf.Tensor) -> tf.Tensor:
 
 
 def _log_add(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """log(exp(first) + exp(second))."""
+    """Computes log(exp(first) + exp(second))."""
     return tf.maximum(first, second) + tf.math.log1p(tf.exp(-tf.abs(first - second)))

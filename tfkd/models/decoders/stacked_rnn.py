@@ -40,7 +40,7 @@ _Attention = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class StackedState(NamedTuple):
-    """What one hypothesis carries from step to step; L layers."""
+    """The state that one hypothesis carries from step to step; L layers."""
 
     hidden: tuple[tf.Tensor, ...]  # L times [N, H]
     cell: tuple[tf.Tensor, ...]  # L times [N, H]; [N, 0] for a GRU
@@ -85,7 +85,7 @@ class StackedCell(keras.layers.Layer):
         return gru_state(gates, hidden), cell
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         return {**super().get_config(), "cell": self.cell, "units": self.units}
 
 
@@ -93,12 +93,12 @@ class StackedCell(keras.layers.Layer):
 class StackedDecoder(keras.layers.Layer):
     """Maps the last token and the state to logits of the next token, through several layers.
 
-    Attention is queried with the output of the last layer; logits come from that output and the
-    context. With input feeding the first layer reads the last context beside the token. While
-    training, a share of the steps may read tokens drawn from the model's own prediction.
+    The output of the last layer queries the attention; logits come from that output and the
+    context. With input feeding, the first layer also reads the last context. In training, a share
+    of the steps may read tokens that are drawn from the model's own predictions.
 
-    Steps are differentiated by TensorFlow, one after the other; `AttentionDecoder`, of one layer,
-    is faster to train.
+    TensorFlow differentiates the loop over steps; `AttentionDecoder`, of one layer, has a gradient
+    of its own and trains faster.
 
     References:
       Mun'im et al. 2019, arXiv:1811.04531, table 1; Bengio et al. 2015, arXiv:1506.03099,
@@ -126,7 +126,7 @@ class StackedDecoder(keras.layers.Layer):
             self.seed_generator = ReplicaSeeds()
 
     def build(self, encoded_units: int) -> None:
-        """Creates every weight for encodings of `encoded_units`."""
+        """Creates every weight for encodings of `encoded_units` units."""
         units = self.config.units
         self.encoded_units = encoded_units
         self.embedding = self.add_weight(
@@ -148,11 +148,11 @@ class StackedDecoder(keras.layers.Layer):
         self.built = True
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
-        """What attention reads at every step, of encoded [B, S, D] and its lengths [B]."""
+        """Computes the keys that attention reads, from encoded [B, S, D] and its lengths [B]."""
         return self.attention.memory(encoded, encoded_lengths)
 
     def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> StackedState:
-        """The zero state of one hypothesis of each utterance of encoded [B, S, D]."""
+        """Makes the zero state of one hypothesis for each utterance of encoded [B, S, D]."""
         return self._zero_state(encoded, dimensions(encoded)[0])
 
     def _zero_state(self, encoded: tf.Tensor, count: int | tf.Tensor) -> StackedState:
@@ -169,20 +169,20 @@ class StackedDecoder(keras.layers.Layer):
         )
 
     def readout(self, state: StackedState, encoded_lengths: tf.Tensor) -> Readout:
-        """Where each hypothesis looked last, and what it has covered of encoded_lengths [B]."""
+        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
         return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
 
     def step(
         self, token_ids: tf.Tensor, state: StackedState, memory: AttentionMemory
     ) -> tuple[tf.Tensor, StackedState]:
-        """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
-        # `call` and not `__call__`, which would cast to the precision of training.
+        """Maps token_ids [N] int32 and the state to logits [N, V] and the next state."""
+        # `__call__` would cast to the precision of training; a search computes in float32.
         attention = functools.partial(self.attention.call, memory=memory)
         outputs, state = self._outputs(token_ids, state, attention, self._kept(None))
         return self._logits(outputs), state
 
     def _kept(self, count: int | tf.Tensor | None, training: bool = False) -> list[tf.Tensor]:
-        """What dropout leaves of each layer's outputs: factors [N, H], the same at all steps."""
+        """Draws the dropout factors [N, H] of each layer's outputs, the same at all steps."""
         if not training or not self.config.dropout:
             return [tf.ones([], self.compute_dtype)] * self.config.layers
         ones = tf.ones([count, self.config.units], self.compute_dtype)
@@ -202,7 +202,7 @@ class StackedDecoder(keras.layers.Layer):
             inputs = tf.concat([inputs, state.context], -1)
         hiddens, cells = [], []
         for layer, factors, hidden, cell in zip(self.cells, kept, state.hidden, state.cell):
-            # `call` and not `__call__`, which would cast to the precision of training in a search.
+            # `__call__` would cast to the precision of training; a search computes in float32.
             hidden, cell = layer.call(inputs, hidden, cell)
             inputs = hidden * tf.cast(factors, hidden.dtype)
             hiddens.append(hidden)
@@ -228,10 +228,10 @@ class StackedDecoder(keras.layers.Layer):
         encoded_lengths: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor:
-        """Teacher forcing, or scheduled sampling while training.
+        """Computes logits by teacher forcing, or by scheduled sampling in training.
 
         Args:
-          token_ids: [B, K, U] int32, the inputs of each step (starting with sos).
+          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
         Returns:
           Logits [B, K, U, V] float32.
         """
@@ -263,7 +263,7 @@ class StackedDecoder(keras.layers.Layer):
         return training and self.config.teacher_forcing_rate < 1
 
     def _sampled_inputs(self, by_step: tf.Tensor, count: int | tf.Tensor):
-        """What a step reads: the target's token, or one drawn from the last step's prediction.
+        """Chooses the input of each step: the target's token, or a draw from the last prediction.
 
         Args:
           by_step: [U, N] int32, the inputs of teacher forcing.
@@ -281,13 +281,13 @@ class StackedDecoder(keras.layers.Layer):
             logits += emission_bias(self.vocab_size)
             own_seed = tf.cast(seed, tf.int32) + tf.stack([0, 1 + t])
             drawn = tf.random.stateless_categorical(logits, 1, own_seed, tf.int32)[:, 0]
-            # The first step reads sos, of which nothing was predicted.
+            # The first step always reads sos.
             return tf.where(is_forced[t] | tf.equal(t, 0), by_step[t], drawn)
 
         return inputs_of
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         return {
             **super().get_config(),
             "config": dataclasses.asdict(self.config),
@@ -297,7 +297,7 @@ class StackedDecoder(keras.layers.Layer):
 
 
 def _recomputing_attention(memory: AttentionMemory) -> _Attention:
-    """Attention for a loop that is differentiated: it keeps no activations of its steps."""
+    """Makes an attention whose gradient recomputes the activations instead of keeping them."""
     energies_of = recomputed_energies(memory)
 
     def attention(query: tf.Tensor, attention_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

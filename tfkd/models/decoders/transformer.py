@@ -1,4 +1,4 @@
-"""The Transformer decoder, whose state in a search is a cache of keys and values."""
+"""The Transformer decoder; its state in a search is a KV cache."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tfkd.models.decoders.coverage import coverage_readout
 
 
 class TransformerMemory(NamedTuple):
-    """What every step reads and none changes; L layers, H heads of size d.
+    """Tensors that every step reads; L layers, H heads of size d.
 
-    It is kept once an utterance: queries of its K hypotheses come as one sequence of K.
+    They are kept once for each utterance; the queries of its K hypotheses form one sequence.
     """
 
     keys: tuple[tf.Tensor, ...]  # L times [B, H, S, d]
@@ -36,18 +36,18 @@ class TransformerMemory(NamedTuple):
 
 
 class TransformerState(NamedTuple):
-    """What one hypothesis carries from step to step: as large at the last step as at the first."""
+    """The state that one hypothesis carries from step to step; its shapes stay the same."""
 
-    keys: tuple[tf.Tensor, ...]  # L times [N, H, U, d], of which those of earlier steps count
+    keys: tuple[tf.Tensor, ...]  # L times [N, H, U, d]; later steps than `step` are zero
     values: tuple[tf.Tensor, ...]  # L times [N, H, U, d]
-    step: tf.Tensor  # [N] int32: how many steps were done
+    step: tf.Tensor  # [N] int32: the number of steps so far
     attention_sum: tf.Tensor  # [N, S]: the sum of the last layer's alignments, mean over heads
     peak_frame: tf.Tensor  # [N] int32: where the last alignment was greatest
 
 
 @keras.saving.register_keras_serializable("tfkd")
 class DecoderBlock(keras.layers.Layer):
-    """Self-attention, attention to the encodings and a feed-forward layer, norms first."""
+    """Self-attention, cross-attention and a feed-forward layer, each with a normalised input."""
 
     def __init__(self, config: TransformerDecoderConfig | dict, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -65,7 +65,7 @@ class DecoderBlock(keras.layers.Layer):
         self.dropout = Dropout(config.dropout, dtype=dtype)
 
     def build(self, encoded_units: int) -> None:
-        """Creates every weight for encodings of `encoded_units`."""
+        """Creates every weight for encodings of `encoded_units` units."""
         self.itself.build(self.config.units)
         self.cross.build(encoded_units)
         self.feed.build()
@@ -74,11 +74,11 @@ class DecoderBlock(keras.layers.Layer):
         self.built = True
 
     def norm(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        """Normalises what the part of that name reads."""
+        """Normalises the input of the part `name`."""
         return layer_norm(self.norms[name], x)
 
     def get_config(self) -> dict:
-        """Holds the config, from which the layer is built again."""
+        """Returns the config, from which Keras rebuilds the layer."""
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}
 
 
@@ -103,7 +103,7 @@ class TransformerDecoder(keras.layers.Layer):
         self.dropout = Dropout(config.dropout, dtype=dtype)
 
     def build(self, encoded_units: int) -> None:
-        """Creates every weight for encodings of `encoded_units`."""
+        """Creates every weight for encodings of `encoded_units` units."""
         units = self.config.units
         self.embedding = self.add_weight(
             name="embedding",
@@ -117,7 +117,7 @@ class TransformerDecoder(keras.layers.Layer):
         self.built = True
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> TransformerMemory:
-        """Keys and values of encoded [B, S, D] for each layer, computed once."""
+        """Computes keys and values of encoded [B, S, D] for each layer."""
         pairs = [block.cross.keys_and_values(encoded) for block in self.blocks]
         is_inside = tf.range(dimensions(encoded)[1]) < tf.expand_dims(encoded_lengths, 1)
         bias = tf.expand_dims(tf.expand_dims(mask_bias(is_inside), 1), 1)
@@ -125,7 +125,7 @@ class TransformerDecoder(keras.layers.Layer):
         return TransformerMemory(keys, values, bias)
 
     def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> TransformerState:
-        """An empty cache with room for max_tokens of one hypothesis an utterance."""
+        """Makes an empty KV cache for max_tokens of one hypothesis an utterance."""
         batch, frames, _ = dimensions(encoded)
         heads = self.config.heads
         cache = tf.zeros([batch, heads, max_tokens, self.config.units // heads], encoded.dtype)
@@ -139,13 +139,13 @@ class TransformerDecoder(keras.layers.Layer):
         )
 
     def readout(self, state: TransformerState, encoded_lengths: tf.Tensor) -> Readout:
-        """Where each hypothesis looked last, and what it has covered of encoded_lengths [B]."""
+        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
         return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
 
     def step(
         self, token_ids: tf.Tensor, state: TransformerState, memory: TransformerMemory
     ) -> tuple[tf.Tensor, TransformerState]:
-        """One step: token_ids [N] int32 and state to logits [N, V] and the next state."""
+        """Maps token_ids [N] int32 and the state to logits [N, V] and the next state."""
         units = self.config.units
         x = tf.expand_dims(self._embedded(token_ids, state.step), 1)  # [N, 1, units]
         places = tf.range(dimensions(state.keys[0])[2])
@@ -159,7 +159,7 @@ class TransformerDecoder(keras.layers.Layer):
         for number, block in enumerate(self.blocks):
             seen = block.norm("itself", x)
             key, value = block.itself.keys_and_values(seen)
-            # A select converts to TFLite; a scatter would be slow there.
+            # Write with a select, because a scatter is slow in TFLite.
             keys.append(tf.where(is_now, key, state.keys[number]))
             values.append(tf.where(is_now, value, state.values[number]))
             x += block.itself.attend(seen, keys[-1], values[-1], past)[0]
@@ -180,13 +180,13 @@ class TransformerDecoder(keras.layers.Layer):
         return self._logits(tf.squeeze(x, 1)), state
 
     def _embedded(self, token_ids: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        """Embeddings [..., units] of token_ids [...] at positions that fit them."""
+        """Embeds token_ids [...] with their positions, whose shape broadcasts to theirs."""
         units = self.config.units
         embedded = tf.gather(tf.convert_to_tensor(self.embedding), token_ids) * units**0.5
         return embedded + tf.cast(sinusoids(positions, units), embedded.dtype)
 
     def _logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Logits [..., V] of x [..., units]."""
+        """Projects x [..., units] to logits [..., V]."""
         return self.output_layer.call(layer_norm(self.norm, x))
 
     def call(
@@ -196,12 +196,12 @@ class TransformerDecoder(keras.layers.Layer):
         encoded_lengths: tf.Tensor,
         training: bool = False,
     ) -> tf.Tensor:
-        """Teacher forcing.
+        """Computes logits by teacher forcing.
 
-        The K hypotheses of an utterance ask its encodings as one sequence of K * U queries.
+        The queries of an utterance's K hypotheses form one sequence of K * U.
 
         Args:
-          token_ids: [B, K, U] int32, the inputs of each step (starting with sos).
+          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
         Returns:
           Logits [B, K, U, V] float32.
         """
@@ -226,6 +226,6 @@ class TransformerDecoder(keras.layers.Layer):
         return tf.cast(logits, tf.float32)
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         own = {"config": dataclasses.asdict(self.config), "vocab_size": self.vocab_size}
         return {**super().get_config(), **own}

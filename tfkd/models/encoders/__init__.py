@@ -26,9 +26,9 @@ _LAYERS: dict[type, Callable[..., EncoderLayer]] = {
 
 
 def make_encoder(config: ModelConfig, **kwargs) -> EncoderLayer:
-    """The encoder that `config.encoder.kind` names.
+    """Makes the encoder that `config.encoder.kind` names.
 
     Args:
-      kwargs: those of every Keras layer, such as `name` and `dtype`.
+      kwargs: arguments of every Keras layer, such as `name` and `dtype`.
     """
     return _LAYERS[type(config.encoder)](config.encoder, **kwargs)

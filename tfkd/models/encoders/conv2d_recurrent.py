@@ -1,4 +1,4 @@
-"""Two-dimensional convolutions and a stacked recurrent net: features to encodings."""
+"""The encoder of two-dimensional convolutions and stacked recurrent layers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tfkd.layers.static_shape import dimensions
 class HalvingConv2d(keras.layers.Layer):
     """Convolution over time and frequency with stride 2 in both, and ReLU.
 
-    Time is padded by fixed numbers of frames, so that the result does not depend on the batch's
-    padding; frequency is not padded.
+    Time is padded by a fixed number of frames, so that the result does not depend on the padding of
+    the batch; frequency is not padded.
     """
 
     def __init__(self, filters: int, kernel_frames: int, kernel_bins: int, **kwargs) -> None:
@@ -47,7 +47,7 @@ class HalvingConv2d(keras.layers.Layer):
         return tf.reshape(flat, [batch, steps, self.output_bins, self.filters]), lengths
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         frames, bins = self.kernel_size
         sizes = {"filters": self.filters, "kernel_frames": frames, "kernel_bins": bins}
         return {**super().get_config(), **sizes}
@@ -119,5 +119,5 @@ class Conv2dRecurrentEncoder(keras.layers.Layer):
         return encoded, lengths
 
     def get_config(self) -> dict:
-        """Holds the config, from which the layer is built again."""
+        """Returns the config, from which Keras rebuilds the layer."""
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}

@@ -1,4 +1,4 @@
-"""The convolutional encoder: features to a shorter sequence of encodings."""
+"""The convolutional encoder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from tfkd.models.encoders.recurrent import HalvingConv
 
 @keras.saving.register_keras_serializable("tfkd")
 class ConvolutionalEncoder(keras.layers.Layer):
-    """Convolutions that halve time, and gated convolutions that are added to what they read.
-
-    Each block normalises its input, where Gehring et al. normalise weights.
+    """Convolutions that halve time, and gated convolutions with residual connections.
 
     References:
-      Gehring et al. 2017, arXiv:1705.03122, section 3.2.
+      Gehring et al. 2017, arXiv:1705.03122, section 3.2; here layer normalisation of each block's
+      input replaces their weight normalisation.
     """
 
     def __init__(self, config: ConvolutionalEncoderConfig | dict, **kwargs) -> None:
@@ -69,11 +68,11 @@ class ConvolutionalEncoder(keras.layers.Layer):
         x = self.inputs_layer.call(features)
         x += tf.cast(sinusoids(tf.range(dimensions(x)[1]), self.config.units), x.dtype)
         for block, norm in zip(self.blocks, self.norms):
-            # Beyond the end there is nothing, as where the batch is no longer than the utterance.
+            # Set padding to zero, so that the result does not depend on the length of the batch.
             seen = zero_beyond(layer_norm(norm, x), lengths)
             x += self.dropout.call(block.call(seen), training=training)
         return zero_beyond(layer_norm(self.norms[-1], x), lengths), lengths
 
     def get_config(self) -> dict:
-        """Holds the config, from which the layer is built again."""
+        """Returns the config, from which Keras rebuilds the layer."""
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}

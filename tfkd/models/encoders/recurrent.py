@@ -1,4 +1,4 @@
-"""The recurrent encoder: features to a shorter sequence of encodings."""
+"""The recurrent encoder: time reduction and bidirectional LSTM or GRU layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfkd.layers.static_shape import dimensions
 class HalvingConv(keras.layers.Layer):
     """Convolution over time with stride 2, layer normalisation and ReLU.
 
-    It pads by a fixed frame on the left, so that the result does not depend on the batch's padding.
+    It pads one frame on the left, so that the result does not depend on the padding of the batch.
     """
 
     def __init__(self, units: int, **kwargs) -> None:
@@ -34,7 +34,7 @@ class HalvingConv(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps inputs [B, T, F] and lengths [B] to [B, ceil(T/2), units] and lengths."""
-        # Output t sees inputs 2t-1, 2t, 2t+1.
+        # Output t reads inputs 2t-1, 2t, 2t+1.
         padded = tf.pad(inputs, [[0, 0], [1, 2], [0, 0]])
         outputs = tf.nn.relu(self.norm(self.conv(padded)))
         lengths = (lengths + 1) // 2
@@ -58,7 +58,7 @@ class Encoder(keras.layers.Layer):
     """Time reduction and bidirectional recurrent layers.
 
     References:
-      Chan et al. 2016, arXiv:1508.01211, eq. 5 (pyramid); the paper's students use the same shape.
+      Chan et al. 2016, arXiv:1508.01211, eq. 5 (pyramid).
     """
 
     def __init__(self, config: EncoderConfig | dict, **kwargs) -> None:
@@ -95,7 +95,7 @@ class Encoder(keras.layers.Layer):
         self.built = True
 
     def _joins_before(self, layer: int) -> int:
-        """How often pairs are joined: once before layers 2, 3, ...; what is left before layer 1."""
+        """How often pairs of frames are joined before a layer."""
         if self.config.reduction != "pyramid":
             return 0
         if layer == 0:
@@ -112,7 +112,7 @@ class Encoder(keras.layers.Layer):
             for _ in range(self._joins_before(i)):
                 features, lengths = join_pairs(features, lengths)
             # Without normalisation, small initial outputs shrink from layer to layer, and training
-            # stays on the plateau where it predicts text without listening (docs/decisions/0007).
+            # stays long in a state that ignores the audio (docs/decisions/0007-layer-norm.md).
             features = zero_beyond(norm(layer(features, lengths)), lengths)
             features = self.dropout(features, training=training)
         return features, lengths

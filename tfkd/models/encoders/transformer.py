@@ -1,4 +1,4 @@
-"""The Transformer and Conformer encoders: features to a shorter sequence of encodings."""
+"""The Transformer and Conformer encoders."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tfkd.models.encoders.recurrent import HalvingConv
 
 @keras.saving.register_keras_serializable("tfkd")
 class ConvolutionModule(keras.layers.Layer):
-    """Pointwise convolution with a gate, depthwise convolution over time, and a pointwise one.
+    """Gated pointwise convolution, depthwise convolution over time, and pointwise convolution.
 
     References:
-      Gulati et al. 2020, arXiv:2005.08100, figure 2, with layer normalisation where it has batch
-      normalisation, whose statistics padding would enter.
+      Gulati et al. 2020, arXiv:2005.08100, figure 2; here layer normalisation replaces batch
+      normalisation, whose statistics would include padding.
     """
 
     def __init__(self, units: int, width: int, **kwargs) -> None:
@@ -49,7 +49,7 @@ class ConvolutionModule(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Maps inputs [B, T, units] to the same shape; nothing beyond lengths [B] is seen."""
+        """Maps inputs [B, T, units] to the same shape; frames beyond lengths [B] have no effect."""
         values = zero_beyond(gated(self.pointwise.call(inputs)), lengths)
         before = (self.width - 1) // 2
         values = tf.pad(values, [[0, 0], [before, self.width - 1 - before], [0, 0]])
@@ -63,21 +63,21 @@ class ConvolutionModule(keras.layers.Layer):
         return self.outer.call(values)
 
     def get_config(self) -> dict:
-        """Holds the arguments, from which the layer is built again."""
+        """Returns the arguments, from which Keras rebuilds the layer."""
         return {**super().get_config(), "units": self.units, "width": self.width}
 
 
 @keras.saving.register_keras_serializable("tfkd")
 class EncoderBlock(keras.layers.Layer):
-    """Self-attention and feed-forward layers around it, and convolution in a Conformer.
+    """A block of self-attention, feed-forward layers and, in a Conformer, convolution.
 
-    Every part reads a normalised input and is added to what it read. A Conformer has half a
-    feed-forward layer before attention and half after convolution; a Transformer has a whole one
-    after attention.
+    Every part has a residual connection and normalises its input. A Conformer has a feed-forward
+    layer before attention and another after convolution, each with the weight 0.5; a Transformer
+    has one after attention.
 
     References:
-      Gulati et al. 2020, arXiv:2005.08100, eq. 1; Xiong et al. 2020, arXiv:2002.04745, on norms
-      before the parts.
+      Gulati et al. 2020, arXiv:2005.08100, eq. 1 (Conformer).
+      Xiong et al. 2020, arXiv:2002.04745 (normalisation before each part).
     """
 
     def __init__(self, config: TransformerEncoderConfig | dict, **kwargs) -> None:
@@ -139,7 +139,7 @@ class EncoderBlock(keras.layers.Layer):
         return normed("last", x)
 
     def get_config(self) -> dict:
-        """Holds the config, from which the layer is built again."""
+        """Returns the config, from which Keras rebuilds the layer."""
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}
 
 
@@ -147,8 +147,11 @@ class EncoderBlock(keras.layers.Layer):
 class TransformerEncoder(keras.layers.Layer):
     """Convolutions that halve time, and blocks of self-attention.
 
-    Attention is relative: queries and keys are turned by their positions (Su et al. 2021), in place
-    of the encodings of Transformer-XL that Gulati et al. add to energies.
+    Queries and keys have rotary position embeddings, which replace the relative encodings of
+    Transformer-XL in Gulati et al.
+
+    References:
+      Su et al. 2021, "RoFormer", arXiv:2104.09864.
     """
 
     def __init__(self, config: TransformerEncoderConfig | dict, **kwargs) -> None:
@@ -192,5 +195,5 @@ class TransformerEncoder(keras.layers.Layer):
         return zero_beyond(x, lengths), lengths
 
     def get_config(self) -> dict:
-        """Holds the config, from which the layer is built again."""
+        """Returns the config, from which Keras rebuilds the layer."""
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}

@@ -13,9 +13,9 @@ _LAYERS: dict[type, Callable[..., FrontendLayer]] = {FrontendConfig: LogMel, Stf
 
 
 def make_frontend(config: ModelConfig, **kwargs) -> FrontendLayer:
-    """The frontend that `config.frontend.kind` names.
+    """Makes the frontend that `config.frontend.kind` names.
 
     Args:
-      kwargs: those of every Keras layer, such as `name` and `dtype`.
+      kwargs: arguments of every Keras layer, such as `name` and `dtype`.
     """
     return _LAYERS[type(config.frontend)](config.frontend, **kwargs)

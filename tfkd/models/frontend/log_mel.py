@@ -1,4 +1,4 @@
-"""Waveform to standardised log-mel features, inside the model."""
+"""Computes standardised log-mel features from the waveform, inside the model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import tensorflow as tf
 from tfkd.config import FrontendConfig
 from tfkd.models.frontend.standardised import StandardisedFrontend
 
-# Energies below this (of a waveform in [-1, 1]) are silence; the floor keeps the log finite.
+# The energy of silence for a waveform in [-1, 1]; this floor keeps the logarithm finite.
 _ENERGY_FLOOR = 1e-6
-# TFLite's dynamic-range quantiser leaves constants below this size alone. Quantised mel filters
-# give errors larger than the features (see docs/decisions/0003-frontend.md).
+# TFLite's dynamic-range quantiser skips smaller constants. Quantised mel filters would give errors
+# larger than the features (docs/decisions/0003-frontend.md).
 _MAX_UNQUANTISED_ELEMENTS = 1024
 
 
@@ -34,9 +34,9 @@ class LogMel(StandardisedFrontend):
         self._bands = _mel_bands(self.config, self.fft_samples)
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
-        """Log-mel and deltas before they are standardised, [B, T, M]."""
-        # Pad by a window, so that the shortest waveform has a frame. Paddings are constants
-        # throughout the model: TFLite loses the shape behind a computed one.
+        """Computes log-mel features and deltas [B, T, M] before they are standardised."""
+        # Pad by a window, so that the shortest waveform has a frame. All paddings of the model are
+        # constants, because TFLite loses the shape after a computed one.
         waveform = tf.pad(waveform, [[0, 0], [0, self.window_samples]])
         spectrum = tf.signal.stft(waveform, self.window_samples, self.hop_samples, self.fft_samples)
         energy = tf.square(tf.abs(spectrum))
@@ -48,10 +48,10 @@ class LogMel(StandardisedFrontend):
 
 
 def _mel_bands(config: FrontendConfig, fft_samples: int) -> list[tuple[int, int, np.ndarray]]:
-    """Cuts the mel matrix into groups of neighbouring filters with the bins that they cover.
+    """Splits the mel matrix into groups of neighbouring filters, each with its range of bins.
 
-    Most of the matrix is zero: the groups cost a tenth of its multiplications, and each is too
-    small for the quantiser.
+    Most of the matrix is zero, so the groups need a tenth of its multiplications. Each is small
+    enough that the quantiser skips it.
     """
     with tf.init_scope():
         matrix = tf.signal.linear_to_mel_weight_matrix(
@@ -80,12 +80,12 @@ def _band(matrix: np.ndarray, start: int, stop: int) -> tuple[int, int, np.ndarr
 
 
 def _deltas(features: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
-    """Regression slope over two frames on either side; the utterance's edge frames repeat."""
+    """Computes the regression slope over two frames on either side; edge frames are repeated."""
     last = tf.expand_dims(tf.maximum(num_frames - 1, 0), -1)
     frames = tf.expand_dims(tf.range(tf.shape(features)[1]), 0)
 
     def shifted(offset: int) -> tf.Tensor:
-        # tf.clip_by_value refuses to broadcast over the batch.
+        # tf.clip_by_value does not broadcast over the batch.
         index = tf.minimum(tf.maximum(frames + offset, 0), last)
         return tf.gather(features, index, batch_dims=1)
 

@@ -1,4 +1,4 @@
-"""What the frontends share that cut the waveform into windows and standardise what they see."""
+"""The base class of frontends that cut the waveform into windows and standardise the features."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _MAX_RELATIVE_SCALE = 4.0
 class StandardisedFrontend(keras.layers.Layer):
     """Cuts the waveform into windows and standardises the features of each.
 
-    A subclass sets `num_features` and has a method `features`.
+    A subclass sets `num_features` and implements `features`.
 
     Args:
-      config: a config class with sample_rate_hz, window_ms and hop_ms.
+      config: an instance of `config_class`, with sample_rate_hz, window_ms and hop_ms, or a
+        mapping.
 
     Attributes:
-      config_class: that class.
-      feature_kinds: features come in so many blocks of equal size that differ in their range, such
-        as energies and their slopes.
+      config_class: the config class of the subclass.
+      feature_kinds: number of blocks of features, of equal size, with different ranges, such as
+        energies and deltas.
     """
 
     config_class: ClassVar[type]
@@ -42,18 +43,18 @@ class StandardisedFrontend(keras.layers.Layer):
         self.hop_seconds = self.config.hop_ms / 1000
 
     def build(self, input_shape=None) -> None:
-        """Creates mean and scale; no data is needed."""
+        """Creates the variables of mean and scale."""
         shape = (self.num_features,)
         self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
         self.scale = self.add_weight(name="scale", shape=shape, initializer="ones", trainable=False)
         self.built = True
 
     def num_frames(self, num_samples: tf.Tensor) -> tf.Tensor:
-        """Frames that lie wholly inside `num_samples` samples."""
+        """Counts the frames that lie wholly within `num_samples` samples."""
         return tf.maximum(0, (num_samples - self.window_samples) // self.hop_samples + 1)
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
-        """Features [B, T, F] of waveform [B, N] before they are standardised."""
+        """Computes features [B, T, F] of waveform [B, N] before they are standardised."""
         raise NotImplementedError
 
     def call(self, waveform: tf.Tensor, num_samples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -66,15 +67,17 @@ class StandardisedFrontend(keras.layers.Layer):
         features = self.features(waveform, num_frames)
         standardised = (features - self.mean) * self.scale
         inside = tf.sequence_mask(num_frames, tf.shape(features)[1])
-        # Select rather than multiply: what lies beyond the end need not be finite.
+        # Select rather than multiply, because features of padding need not be finite.
         return tf.where(tf.expand_dims(inside, -1), standardised, 0.0), num_frames
 
     def adapt(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
-        """Measures the statistics of a training set, and standardises by them from now on.
+        """Computes the feature statistics of a training set, with which features are standardised.
 
         Args:
-          batches: waveform [B, N] float32 and num_samples [B], as `tfkd.batches` gives them; some
+          batches: waveform [B, N] float32 and num_samples [B] int32, as from `tfkd.batches`; some
             minutes of audio are enough, such as `batches.take(40)`.
+        Raises:
+          ValueError: if the batches hold no frame.
 
         >>> frontend = tfkd.models.frontend.log_mel.LogMel({})
         >>> noise = np.random.default_rng(0).normal(size=(2, 16000)).astype("float32")
@@ -86,11 +89,11 @@ class StandardisedFrontend(keras.layers.Layer):
         self.set_statistics(*feature_statistics(self, batches))
 
     def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Standardises by statistics [F] that were measured before.
+        """Sets the mean [F] and standard deviation [F] with which features are standardised.
 
-        A band that is always silent, as above 4 kHz in telephone speech, has next to no deviation;
-        dividing by it would blow up the first faint sound there. So no band is scaled by more than
-        `_MAX_RELATIVE_SCALE` times the least scaled one of its kind.
+        A band that is always silent, as above 4 kHz in telephone speech, has almost no deviation;
+        dividing by it would amplify any faint sound there. So the scale of a band is limited to
+        `_MAX_RELATIVE_SCALE` times the smallest scale of its kind.
         """
         by_kind = std.reshape([self.feature_kinds, -1])
         least = by_kind.max(1, keepdims=True) / _MAX_RELATIVE_SCALE
@@ -98,5 +101,5 @@ class StandardisedFrontend(keras.layers.Layer):
         self.scale.assign(1.0 / np.maximum(np.maximum(by_kind, least), 1e-6).reshape(-1))
 
     def get_config(self) -> dict:
-        """Holds the config, from which the layer is built again."""
+        """Returns the config, from which Keras rebuilds the layer."""
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}

@@ -1,4 +1,4 @@
-"""Statistics of a training set's features, which every frontend measures alike."""
+"""Computes the mean and standard deviation of a training set's features."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tfkd.models.interface import FrontendLayer
 def feature_statistics(
     frontend: FrontendLayer, batches: Iterable[Mapping[str, tf.Tensor]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [F] of features before they are standardised.
+    """Computes the mean [F] and standard deviation [F] of features before they are standardised.
 
     Args:
-      batches: waveform [B, N] float32 and num_samples [B].
+      frontend: computes the features.
+      batches: waveform [B, N] float32 and num_samples [B] int32.
     Raises:
-      ValueError: if there is no frame in them.
+      ValueError: if the batches hold no frame.
     """
     count = 0
     total, squares = np.zeros(frontend.num_features), np.zeros(frontend.num_features)
@@ -31,6 +32,6 @@ def feature_statistics(
         total += values.sum(0)
         squares += np.square(values).sum(0)
     if not count:
-        raise ValueError("there is no audio to measure features on")
+        raise ValueError("the batches hold no frame of audio to compute feature statistics from")
     mean = total / count
     return mean, np.sqrt(np.maximum(squares / count - np.square(mean), 0))

@@ -1,4 +1,4 @@
-"""Waveform to magnitudes of the short-time Fourier transform, inside the model."""
+"""Computes magnitudes of the short-time Fourier transform, inside the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfkd.config import StftConfig
 from tfkd.models.frontend.standardised import StandardisedFrontend
 
-# Keeps the logarithm of silence finite; magnitudes of speech are far above it.
+# This floor keeps the logarithm of silence finite; magnitudes of speech are far above it.
 _MAGNITUDE_FLOOR = 1e-3
 
 
@@ -32,9 +32,9 @@ class Stft(StandardisedFrontend):
         self._hann = np.hanning(self.window_samples + 1)[:-1].astype(np.float32)
 
     def features(self, waveform: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
-        """Magnitudes [B, T, F] of waveform [B, N], or their logarithms."""
+        """Computes the magnitudes [B, T, F] of waveform [B, N], or their logarithms."""
         # Pad by a window, so that the shortest waveform has a frame. The padding is a constant,
-        # because TFLite loses the shape behind a computed one.
+        # because TFLite loses the shape after a computed one.
         waveform = tf.pad(waveform, [[0, 0], [0, self.window_samples]])
         windows = tf.signal.frame(waveform, self.window_samples, self.hop_samples)
         magnitudes = _magnitudes(windows * self._hann, self.window_samples)
@@ -42,12 +42,12 @@ class Stft(StandardisedFrontend):
 
 
 def _magnitudes(windows: tf.Tensor, length: int) -> tf.Tensor:
-    """Magnitudes [B, T, length // 2 + 1] of the discrete Fourier transform of [B, T, length].
+    """Computes the magnitudes [B, T, length // 2 + 1] of the Fourier transform of [B, T, length].
 
-    TFLite transforms powers of two alone. With length = 2^a m, m odd, the m sequences of every m-th
-    sample are transformed by themselves and summed with twiddle factors (decimation in time). The
-    factors are few enough that TFLite's quantiser leaves them alone: a quantised transform would
-    drown quiet bins.
+    TFLite's transform supports powers of two only. With length = 2^a m, m odd, the m sequences of
+    every m-th sample are transformed separately and summed with twiddle factors (decimation in
+    time). There are so few factors that TFLite's quantiser skips them; quantised, their errors
+    would exceed the values of quiet bins.
     """
     odd = length // (length & -length)
     if odd == 1:

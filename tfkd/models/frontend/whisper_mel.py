@@ -1,4 +1,4 @@
-"""Log-mel features as Whisper was trained on: 30 s windows of 16 kHz audio, padded always."""
+"""Computes Whisper's log-mel features: windows of 30 s at 16 kHz, padded with silence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NUM_FRAMES = 3000
 
 _FRAME_SAMPLES, _HOP_SAMPLES = 400, 160
 _ENERGY_FLOOR = 1e-10
-# Whatever is this far (in decades) below the loudest point of a window counts as silence.
+# Energies more than this many decades below the largest of a window count as silence.
 _DYNAMIC_RANGE = 8.0
 
 
@@ -21,8 +21,8 @@ _DYNAMIC_RANGE = 8.0
 class WhisperMel(keras.layers.Layer):
     """Maps waveforms to the features of Radford et al. 2022.
 
-    A window shorter than 30 s is filled with silence: Whisper was trained on nothing else, and
-    invents words where it sees fewer frames.
+    Shorter waveforms are padded with silence to 30 s, as in Whisper's training; with fewer frames
+    it invents words.
 
     Args:
       num_mels: 80, or 128 for the large models of 2023 and later.
@@ -40,7 +40,7 @@ class WhisperMel(keras.layers.Layer):
     def call(self, waveform: tf.Tensor) -> tf.Tensor:
         """Maps waveform [B, N] float32 in [-1, 1], N at most 480000, to [B, 3000, num_mels].
 
-        Samples beyond the end of a shorter utterance must be zero, as padding of batches is.
+        Samples beyond the end of an utterance must be zero, as in padded batches.
         """
         missing = WINDOW_SAMPLES - tf.shape(waveform)[1]
         window = tf.pad(waveform, [[0, 0], [0, missing]])
@@ -48,7 +48,7 @@ class WhisperMel(keras.layers.Layer):
         window = tf.pad(window, [[0, 0], [edge, edge]], mode="REFLECT")
         window = tf.ensure_shape(window, [None, WINDOW_SAMPLES + 2 * edge])
         spectrum = tf.signal.stft(window, _FRAME_SAMPLES, _HOP_SAMPLES, _FRAME_SAMPLES)
-        # The last frame begins at the end of the window; Whisper never sees it.
+        # The last frame begins at the end of the window; Whisper drops it.
         energy = tf.square(tf.abs(spectrum[:, :NUM_FRAMES]))
         decades = tf.math.log(tf.maximum(energy @ self._filters, _ENERGY_FLOOR)) / np.log(10.0)
         loudest = tf.reduce_max(decades, [1, 2], keepdims=True)
@@ -59,7 +59,7 @@ class WhisperMel(keras.layers.Layer):
 
 
 def mel_filters(num_mels: int) -> np.ndarray:
-    """Triangular filters [201, num_mels] over 0 to 8 kHz, each of unit area.
+    """Makes triangular filters [201, num_mels] over 0 to 8 kHz, each of unit area.
 
     The scale is linear below 1 kHz and logarithmic above.
 

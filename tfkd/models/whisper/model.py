@@ -46,7 +46,7 @@ class Whisper(keras.Model):
         return self.encoder(self.frontend(waveform))
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Teacher forcing.
+        """Computes logits by teacher forcing.
 
         Args:
           inputs: waveform [B, N] and token_ids [B, U] int32, which begin with the prompt.
