@@ -282,7 +282,7 @@ def test_a_copy_of_the_corpus_continues_its_store(corpus_copy, tmp_path, prepare
     title.write_bytes(title.read_bytes() + b"LIST\4\0\0\0INFO")
     assert prepare(manifest, out, prepare_config) == first
     assert content_of(out) == before
-    assert "comparing what it holds with what they hold now" in caplog.text
+    assert "comparing the content of the files with that of" in caplog.text
     for path in (out / "shards").glob("*00001*"):
         path.unlink()
     assert prepare(manifest, out, prepare_config) == first

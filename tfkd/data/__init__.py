@@ -1,1 +1,1 @@
-"""Corpora to prepared stores, and stores to batches of audio."""
+"""Prepares corpora as stores, and makes batches of audio from stores."""

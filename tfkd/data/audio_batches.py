@@ -1,4 +1,4 @@
-"""Shards to batches for decoding."""
+"""Makes batches of audio from shards, for decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfkd import records
 from tfkd.audio.flac import decode_flac
 from tfkd.records import Store
 
-# Batches that are read and decoded ahead of the search; enough to open the next shard meanwhile.
+# Number of batches that are read ahead of the search, enough to hide the opening of a shard.
 _BATCHES_AHEAD = 4
 _PARALLEL_UTTERANCES = 2
 _WHOLE_SHARD = 2**31 - 1
@@ -23,14 +23,16 @@ _WHOLE_SHARD = 2**31 - 1
 def audio_batches(
     store: Store, batch_size: int, *, shards: Sequence[int] | None = None
 ) -> tf.data.Dataset:
-    """Batches for decoding, in a fixed order, neighbours of like length together.
+    """Makes batches for decoding, in a fixed order, of utterances of similar length.
 
-    No batch crosses the end of a shard, so what a batch holds depends on its shard alone. A shard
-    gives its longest utterances first; only its last batch, the cheapest, may be smaller. While one
-    shard is decoded the next is opened.
+    A batch holds utterances of one shard, so its content depends on the shard alone. The longest
+    utterances of a shard come first; only its last batch may be smaller. The next shard is opened
+    while one is decoded.
 
     Args:
-      shards: numbers of some of the store's shards; all by default.
+      store: utterances or pseudo labels.
+      batch_size: B.
+      shards: numbers of the shards to read; all by default.
     Returns:
       Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32,
       text [B] string, has_text [B] bool and shard [B] int32, the number of their shard.
@@ -55,17 +57,17 @@ def audio_batches(
         return decoded.padded_batch(batch_size)
 
     options = tf.data.Options()
-    # Or else reading takes turns with the search in TensorFlow's pool, and the search waits.
+    # A private thread: in TensorFlow's shared pool, reading would block the search.
     options.threading.private_threadpool_size = 1
     batches = dataset.flat_map(batches_of).prefetch(_BATCHES_AHEAD).with_options(options)
     return without_autotuning(batches)
 
 
 def without_autotuning(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """The same batches, whose reading ends at once when it is over.
+    """Turns off tf.data's autotuning, so that reading ends without delay.
 
-    TensorFlow's tuning of a pipeline, of which ours have nothing to tune, wakes at ever longer
-    intervals, up to a minute, and the end of each epoch waits for it.
+    Our pipelines have nothing to tune, but the tuning thread sleeps for up to a minute, and the end
+    of each epoch waits for it.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -75,11 +77,11 @@ def without_autotuning(batches: tf.data.Dataset) -> tf.data.Dataset:
 def by_shard(
     numbers: Iterable[int], batches: Iterable[dict[str, tf.Tensor]]
 ) -> Iterator[tuple[int, Iterable[dict[str, tf.Tensor]]]]:
-    """Cuts `audio_batches` of the shards `numbers` at the ends of shards.
+    """Groups `audio_batches` of the shards `numbers` by shard.
 
     Yields:
-      Each number with the batches of that shard, which must be used up before the next number is
-      asked for; a shard without an utterance has no batches.
+      Each number with the batches of that shard, which must be read before the next number is
+      taken; an empty shard has no batches.
     """
     groups = itertools.groupby(batches, key=lambda batch: int(batch["shard"][0]))
     following = next(groups, None)
@@ -92,7 +94,7 @@ def by_shard(
 
 
 def _longest_first(serialised: tf.Tensor) -> tf.data.Dataset:
-    """The records of a shard [n], by falling length; those of equal length stay in order."""
+    """Sorts the records [n] of a shard by falling length; equal ones keep their order."""
     feature = {records.NUM_SAMPLES: tf.io.FixedLenFeature([], tf.int64)}
     num_samples = tf.io.parse_example(serialised, feature)[records.NUM_SAMPLES]
     order = tf.argsort(num_samples, direction="DESCENDING", stable=True)
@@ -100,14 +102,14 @@ def _longest_first(serialised: tf.Tensor) -> tf.data.Dataset:
 
 
 def _decode(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
-    """An utterance with its samples as float32."""
+    """Parses an utterance and decodes its audio to float32."""
     audio, example = _parse(serialised)
     waveform = tf.numpy_function(decode_flac, [audio], tf.float32)
     return {**example, "waveform": tf.ensure_shape(waveform, [None])}
 
 
 def _parse(serialised: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """The encoded audio of an utterance, and what else batches tell of it."""
+    """Parses the encoded audio of an utterance and the other fields of a batch."""
     example = tf.io.parse_single_example(
         serialised,
         {
@@ -127,7 +129,7 @@ def _parse(serialised: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
 
 
 def spread_over_lengths(index: Iterable[Mapping[str, Any]], count: int) -> set[str]:
-    """Ids of at most `count` utterances, from the shortest to the longest.
+    """Selects the ids of at most `count` utterances, evenly from the shortest to the longest.
 
     Args:
       index: rows of a store's index.

@@ -1,26 +1,28 @@
-"""Cuts a corpus into batches of utterances of like length."""
+"""Divides a corpus into batches of utterances of similar length."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Utterances whose lengths differ by less than this factor are in random order: with the longest of
-# a batch near the upper end, about half of it is padding.
+# Lengths are multiplied by a random factor between 1 and this one before they are sorted, so that
+# batches differ from epoch to epoch; padding grows by about half of it.
 _LENGTH_JITTER = 1.1
 
 
 def plan_batches(
     lengths: np.ndarray, batch_size: int, generator: np.random.Generator
 ) -> list[np.ndarray]:
-    """Cuts a corpus into batches of neighbours in length, in random order and random company.
+    """Divides utterances into random batches of similar length, in random order.
 
-    Utterances are sorted by their length times a random factor between 1 and `_LENGTH_JITTER`, cut
-    into batches of nearly equal size, and the batches are shuffled.
+    Utterances are sorted by their length times a random factor between 1 and `_LENGTH_JITTER`,
+    divided into batches of nearly equal size, and the batches are shuffled.
 
     Args:
       lengths: [n], of the utterances.
+      batch_size: largest number of utterances in a batch.
+      generator: of the random factors and the order.
     Returns:
-      For each batch the numbers of its utterances, at most `batch_size`; each number once in all.
+      The numbers of each batch's utterances; every number occurs once.
     """
     if not len(lengths):
         return []

@@ -1,4 +1,4 @@
-"""Whether a store that was begun from other files, or files of another age, holds the same."""
+"""Continues a store although its corpus was copied, after checking that the content is the same."""
 
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ def plan_to_continue(
     by_id: Mapping[str, Utterance],
     remake: Callable[[Utterance], UtteranceRecord | Rejection],
 ) -> Plan:
-    """The plan to go on with in `out`: that which is there, if its work would come out the same.
+    """Chooses the plan to continue in `out`: the existing one, if its content would be the same.
 
-    A store's identity holds the size and age of every file. Where those alone differ, as after a
-    copy, every utterance of the finished shards is made again and compared.
+    A store's identity includes the size and modification time of every file. If only these differ,
+    as after a copy, every utterance of the finished shards is prepared again and compared.
 
+    Args:
+      out: folder of the store.
+      plan: the plan of the corpus as it is now.
+      by_id: its utterances.
+      remake: prepares one utterance.
     Raises:
-      RecordError: names the first utterance that differs.
+      RecordError: if an utterance differs; it names the first.
     """
     directory = Path(out)
     if not is_store(directory):
@@ -42,24 +47,24 @@ def plan_to_continue(
     try:
         existing = Plan.read(directory / PLAN)
     except RecordError:
-        return plan  # The writer says what is wrong with it.
+        return plan  # The writer reads it again and reports what is wrong.
     if existing == plan or replace(existing, sources=plan.sources) != plan:
         return plan
     _LOG.warning(
-        "%s: the files of the corpus are not those, or not as old as those, that it was made of; "
-        "comparing what it holds with what they hold now",
+        "%s: size or modification time of files of the corpus have changed since this store was "
+        "made; comparing the content of the files with that of the store",
         directory,
     )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number in tqdm(range(len(plan.shards)), desc="compare", unit="shard", disable=None):
             path = shard_path(directory, existing, number)
             there = _content(path, existing, number)
-            # A shard that is missing or damaged is written anew.
+            # A missing or damaged shard needs no comparison, because it is written again.
             own = [by_id[utterance_id] for utterance_id in plan.shards[number]] if there else []
             for made in pool.map(remake, own):
                 if there[made.utterance_id] != _content_of(made):
                     raise RecordError(
-                        "is not what this store holds: the corpus has changed since",
+                        "has changed in the corpus since this store was made",
                         path=directory,
                         utterance_id=made.utterance_id,
                         remedy=OTHER_FOLDER,
@@ -68,7 +73,7 @@ def plan_to_continue(
 
 
 def _content(path: Path, plan: Plan, number: int) -> dict[str, Record | str]:
-    """Each utterance of a finished shard, as its record or the reason of its rejection."""
+    """Maps each utterance of a finished shard to its record, or to the reason of its rejection."""
     try:
         rejected = {
             each.utterance_id: each.reason for each in Sidecar.read(sidecar_path(path)).rejections

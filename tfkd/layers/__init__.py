@@ -1,1 +1,1 @@
-"""The parts of a recogniser, as Keras layers with explicit state."""
+"""Layers and matrix products that encoders, decoders and language models share."""

@@ -1,7 +1,7 @@
-"""Attention over the encodings of one utterance by all of its hypotheses.
+"""Attention of all hypotheses of an utterance to its encodings.
 
-Encodings and keys are stored once an utterance and never copied per hypothesis: queries come as
-[B * K], are viewed as [B, K], and meet keys of [B, 1, S, A].
+Encodings and keys are stored once for each utterance and never copied for its hypotheses: queries
+[B * K, A] are reshaped to [B, K, 1, A] and combined with keys [B, 1, S, A].
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from tfkd.layers.matmul import project, rows_of
 from tfkd.layers.static_shape import dimensions
 
 _MASKED = -1e9
-# A search computes energies for so many groups of utterances, one after another.
+# A search computes energies for this many groups of utterances, one after another.
 _GROUPS = 16
-# Keys and queries are clipped here, so that their odds stay finite: exp(2 (21.5 + 21.5)) is a
-# float32. The result changes only where a clipped key meets a query of the opposite sign.
+# Keys and queries are clipped to this size, so that their odds are finite: exp(2 (21.5 + 21.5))
+# fits float32. Results change only where a clipped key is added to a query of the opposite sign.
 LIMIT = 21.5
 
 
 class AttentionWeights(NamedTuple):
-    """Weights that turn a query into energies."""
+    """Weights that compute energies from a query."""
 
     query: tf.Tensor  # [Q, A]
     energy: tf.Tensor  # [A]
-    filters: tf.Tensor  # [F, A]; F is 0 without location-awareness
+    filters: tf.Tensor  # [F, A]; F is 0 without location filters
 
 
 class AttentionMemory(NamedTuple):
     """Tensors that every step of attention reads, computed once an utterance."""
 
     encoded: tf.Tensor  # [B, S, D]
-    keys: tf.Tensor  # [B, 1, S, A], `limited`
+    keys: tf.Tensor  # [B, 1, S, A], clipped by `limited`
     mask_bias: tf.Tensor  # [B, 1, S] float32: zero inside, very negative beyond the utterance
     location: tf.Tensor  # [S, S * F]: the location filters as one matrix
     weights: AttentionWeights
-    odds: tf.Tensor | None = None  # [B, A, 1, S], `odds_of` keys; None where steps make the tanh
+    odds: tf.Tensor | None = None  # [B, A, 1, S]: `odds_of` the keys; None if steps compute tanh
 
 
 class Attended(NamedTuple):
@@ -50,7 +50,7 @@ class Attended(NamedTuple):
 
     context: tf.Tensor  # [N, D]
     alignment: tf.Tensor  # [B, K, S], which sums to one over S
-    located: tf.Tensor  # [N, S * F], what the location filters see
+    located: tf.Tensor  # [N, S * F], the output of the location filters
 
 
 def attend(
@@ -59,13 +59,14 @@ def attend(
     memory: AttentionMemory,
     energies_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> Attended:
-    """One step of attention.
+    """Computes one step of attention.
 
     Args:
       query: [N, Q], the decoder's hidden states.
       attention_sum: [N, S], the sum of the earlier alignments.
-      energies_of: maps queries [B, K, A], after their kernel, and what the location filters see,
-        [N, S * F], to energies [B, K, S], but for what is the same at all places.
+      memory: of the encodings.
+      energies_of: maps projected queries [B, K, A] and the output of the location filters
+        [N, S * F] to energies [B, K, S], up to a constant over S.
     """
     encoded, weights = memory.encoded, memory.weights
     queries, located = tf.matmul(query, weights.query), tf.matmul(attention_sum, memory.location)
@@ -78,16 +79,15 @@ def attend(
 
 
 def limited(values: tf.Tensor) -> tf.Tensor:
-    """Clips keys or queries to the range whose odds are finite."""
+    """Clips keys or queries so that their odds are finite."""
     return tf.clip_by_value(values, -LIMIT, LIMIT)
 
 
 def odds_of(values: tf.Tensor) -> tf.Tensor:
-    """`limited` keys or queries in the form that spares a step the tanh of every place and unit.
+    """Computes exp(2 values) of clipped keys or queries, which replaces the tanh in a step.
 
-    With odds x = exp(2 query) exp(2 key), tanh(query + key) = 2 x / (1 + x) - 1: both exponentials
-    are made before they meet, and the constant is the same for all places, so that the softmax over
-    them does not see it.
+    With x = exp(2 query) exp(2 key), tanh(query + key) = 2 x / (1 + x) - 1. The exponentials of
+    keys are computed once an utterance, and the softmax over places cancels the constant.
     """
     return tf.exp(2.0 * values)
 
@@ -95,14 +95,14 @@ def odds_of(values: tf.Tensor) -> tf.Tensor:
 def hypothesis_terms(
     queries: tf.Tensor, located: tf.Tensor, weights: AttentionWeights
 ) -> tuple[tf.Tensor, ...]:
-    """The terms that hypotheses add to the keys: one value, or two whose product it is.
+    """Makes the terms that hypotheses add to the keys: one tensor, or two factors of a product.
 
     Args:
-      queries: [B, K, A], after their kernel.
-      located: what the location filters see, if there are any; S * F numbers of each query.
+      queries: [B, K, A], projected.
+      located: output of the location filters, if there are any; S * F numbers for each query.
     Returns:
-      Queries [B, K, 1, A]; with location filters, places [B, K, S, F + 1] and the kernel that they
-      meet, [B, K, F + 1, A], of which the query is the last row.
+      Queries [B, K, 1, A]; with location filters, places [B, K, S, F + 1] and a kernel
+      [B, K, F + 1, A] whose last row is the query.
     """
     queries = tf.expand_dims(queries, 2)
     filters = weights.filters.shape[0]
@@ -118,14 +118,14 @@ def hypothesis_terms(
 def tanh_activations(
     keys: tf.Tensor, values: tf.Tensor, kernel: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """The activations [B, K, S, A] behind energies: keys [B, 1, S, A] and `hypothesis_terms`."""
+    """Computes tanh [B, K, S, A] of keys [B, 1, S, A] plus `hypothesis_terms`."""
     return tf.tanh(keys + (values if kernel is None else tf.matmul(values, kernel)))
 
 
 def _energies(
     queries: tf.Tensor, located: tf.Tensor, memory: AttentionMemory, groups: int
 ) -> tf.Tensor:
-    """Energies [B, K, S] of a step of a search; see `attend`."""
+    """Computes the energies [B, K, S] of a step of a search; see `attend`."""
     weights = memory.weights
     batch, _, steps, units = dimensions(memory.keys)
     shape = [batch, dimensions(queries)[1], steps]
@@ -134,7 +134,7 @@ def _energies(
         return tf.linalg.matvec(rows_of(tanh_activations(*arguments)), weights.energy)
 
     def by_odds(queries: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-        # A product of matrices is faster here than broadcasting.
+        # A matrix product is faster here than broadcasting.
         shares = tf.nn.softsign(tf.matmul(queries, keys))  # x / (1 + x), [B, A, K, S]
         kernel = 2.0 * weights.energy[None, None]
         return tf.matmul(kernel, tf.reshape(shares, [-1, units, shape[1] * steps]))
@@ -147,13 +147,13 @@ def _energies(
 
 
 def _grouped(of_group: Callable[..., tf.Tensor], groups: int, *arguments: tf.Tensor) -> tf.Tensor:
-    """The energies of_group(*arguments), made for a group of utterances at a time.
+    """Computes of_group(*arguments) for one group of utterances after another.
 
-    The activations [B, K, S, A] are the largest tensor of a step; those of a few utterances at a
-    time stay in cache (docs/decisions/0014).
+    The activations [B, K, S, A] are the largest tensor of a step; those of a few utterances stay in
+    the cache (docs/decisions/0014-decoding-speed.md).
 
     Args:
-      arguments: what each utterance has, [B, *].
+      arguments: tensors [B, *], which are split by utterance.
     """
     if groups == 1:
         return of_group(*arguments)
@@ -166,10 +166,10 @@ def _grouped(of_group: Callable[..., tf.Tensor], groups: int, *arguments: tf.Ten
 
 
 def recomputed_energies(memory: AttentionMemory) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Energies for `attend`, whose activations [B, K, S, A] the backward pass computes again.
+    """Makes an `energies_of` for `attend` whose gradient recomputes the activations [B, K, S, A].
 
-    A loop that TensorFlow differentiates would otherwise keep those of all steps, by far the
-    largest part of a training's memory.
+    A loop that TensorFlow differentiates would keep those of all steps, by far the largest part of
+    a training's memory.
     """
     weights = memory.weights
 
@@ -197,7 +197,7 @@ def recomputed_energies(memory: AttentionMemory) -> Callable[[tf.Tensor, tf.Tens
 
 
 def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-    """Filters [W, 1, F] as the matrix [S, S * F] that does what "SAME" convolution over S does.
+    """Makes the matrix [S, S * F] of a "SAME" convolution over S with filters [W, 1, F].
 
     One product with it is many times faster than a convolution of one channel.
     """
@@ -211,7 +211,7 @@ def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("tfkd")
 class AdditiveAttention(keras.layers.Layer):
-    """MLP attention, location-aware if so configured.
+    """Additive attention, with location filters if the config says so.
 
     References:
       Bahdanau et al. 2015, arXiv:1409.0473, appendix A.1.2; Chorowski et al. 2015,
@@ -236,7 +236,7 @@ class AdditiveAttention(keras.layers.Layer):
         self.built = True
 
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
-        """Everything that depends on encoded [B, S, D] and its lengths [B] alone."""
+        """Computes the tensors that depend on encoded [B, S, D] and its lengths [B] alone."""
         keys = project(encoded, tf.convert_to_tensor(self.key_kernel)) + self.bias
         keys = tf.expand_dims(limited(keys), 1)
         _, steps, _ = dimensions(encoded)
@@ -253,10 +253,10 @@ class AdditiveAttention(keras.layers.Layer):
         )
 
     def _odds(self, keys: tf.Tensor) -> tf.Tensor | None:
-        """The odds of keys [B, 1, S, A], where they serve.
+        """Computes the odds of keys [B, 1, S, A], or returns None where they cannot be used.
 
-        They do not with location-awareness, which adds to every key at every step, in the range of
-        float16, or in a `.tflite`, which knows no softsign and has a single utterance.
+        Location filters add to every key at every step, float16 has too small a range, and TFLite
+        has no softsign.
         """
         if self.config.kind != "additive" or keys.dtype != tf.float32 or keys.shape[0] == 1:
             return None
@@ -268,8 +268,8 @@ class AdditiveAttention(keras.layers.Layer):
         filters, kernel = map(tf.convert_to_tensor, (self.filters, self.filter_kernel))
         width, _, count = filters.shape
         if count > width:
-            # No nonlinearity lies between filters and kernel: their product reads each place of the
-            # window by itself, and a step reads `width` numbers a place instead of `count`.
+            # There is no nonlinearity between filters and kernel, so their product can be applied
+            # to the window itself; a step then reads `width` numbers for each place, not `count`.
             kernel = tf.matmul(filters[:, 0], kernel)
             filters = tf.eye(width, dtype=filters.dtype)[:, None]
         return location_matrix(filters, steps), kernel
@@ -277,8 +277,8 @@ class AdditiveAttention(keras.layers.Layer):
     def call(
         self, query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Context [N, D] and alignment [N, S]; see `attend`."""
-        # A device decodes one utterance, which cannot be divided into groups.
+        """Computes context [N, D] and alignment [N, S]; see `attend`."""
+        # A device decodes one utterance, which cannot be split into groups.
         groups = 1 if memory.keys.shape[0] == 1 else _GROUPS
         energies_of = functools.partial(_energies, memory=memory, groups=groups)
         attended = attend(query, attention_sum, memory, energies_of)

@@ -1,6 +1,6 @@
-"""Teacher forcing of the attention decoder, with its gradient written by hand.
+"""Teacher forcing of the attention decoder, with a custom gradient.
 
-Only what depends on the recurrence is inside the loops: the gradient of a kernel is one product
+The loops compute only what depends on the recurrence; the gradient of each kernel is one product
 after the backward loop.
 """
 
@@ -63,14 +63,14 @@ class _AttentionGradients(NamedTuple):
 
 
 class _Activations:
-    """The activations behind energies: y = tanh(query + key), or the equivalent form by odds.
+    """The activations y of the energies: y = tanh(query + key), or an equivalent form by odds.
 
-    With w for `energy`, energies are w . y, and
+    Energies are w . y, where
 
         tanh:   y = tanh(z),       dy/dz = 1 - y^2,       w = v
         odds:   y = x / (1 + x),   dy/dz = 2 (y - y^2),   w = 2 v
 
-    where v are the weights of energies and x = exp(2 z); see `odds_of`.
+    v is `AttentionWeights.energy`, z = query + key, and x = exp(2 z); see `odds_of`.
     """
 
     def __init__(self, memory: AttentionMemory) -> None:
@@ -152,7 +152,7 @@ def _forward(
         tf.zeros([count, width], token_gates.dtype)
         for width in (units, state_units(cell, units), encoded_units)
     ]
-    # The sum of alignments is float32 at any precision, because it adds up many small shares.
+    # The sum of alignments is float32 at any precision, because it adds many small numbers.
     zeros.append(tf.zeros([count, frames]))
     tape = [tf.TensorArray(token_gates.dtype, steps, element_shape=shape) for shape in shapes]
     *_, tape = sequential_while_loop(lambda t, *_: t < steps, body, (0, *zeros, tape))
@@ -162,7 +162,7 @@ def _forward(
 def _attention_backward(
     tape: _Tape, memory: AttentionMemory, activations: _Activations
 ) -> Callable[..., tuple[_AttentionGradients, _Sums]]:
-    """The gradient of `attend` at one step, given those of its context and of later steps."""
+    """Makes the gradient of `attend` at one step, from those of its context and of later steps."""
     alignments, located = unstack(tape.alignments), unstack(tape.located)
     steps, batch, hypotheses, _ = dimensions(tape.alignments)
     filters = memory.weights.filters
@@ -188,7 +188,7 @@ def _attention_backward(
         alignment, by_place = alignments.read(t), located.read(t)
         weighted = alignment * d_alignment
         d_energies = weighted - alignment * tf.reduce_sum(weighted, -1, keepdims=True)
-        # Recompute the activations: kept, they would be the largest part of a training's memory.
+        # Recompute the activations; stored, they would be the largest part of a training's memory.
         y = activations.of(queries.read(t), by_place)
         d_energy = tf.matmul(tf.reshape(d_energies, [1, -1]), rows_of(y))
         slope = activations.slope(y)
@@ -209,14 +209,14 @@ def _attention_backward(
 
 
 def _attention_sums(alignments: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The sum of the alignments [U, B, K, S] before each step, [U, N, S]."""
+    """Sums the alignments [U, B, K, S] of the steps before each step, [U, N, S]."""
     sums = tf.cumsum(tf.cast(alignments, tf.float32), exclusive=True)
     steps, *_, frames = dimensions(sums)
     return tf.cast(tf.reshape(sums, [steps, count, frames]), alignments.dtype)
 
 
 def _d_encoded(alignments: tf.Tensor, d_contexts: tf.Tensor) -> tf.Tensor:
-    """Gradient [B, S, D] that the contexts [U, N, D] give to what was attended to."""
+    """Computes the gradient [B, S, D] of the encodings from those of the contexts [U, N, D]."""
     steps, batch, hypotheses, frames = dimensions(alignments)
     by_utterance = [steps, batch, hypotheses, d_contexts.shape[-1]]
     d_contexts = tf.transpose(tf.reshape(d_contexts, by_utterance), [1, 0, 2, 3])
@@ -231,7 +231,7 @@ def _backward(
     gate_kernel: tf.Tensor,
     memory: AttentionMemory,
 ) -> tuple[tf.Tensor, ...]:
-    """Gradients of the arguments of `scan`, in their order."""
+    """Computes the gradients of the arguments of `scan`, in their order."""
     steps, count, _ = dimensions(upstream)
     inputs, width = gate_kernel.shape
     units, encoded_units = tape.hiddens.shape[-1], tape.contexts.shape[-1]

@@ -1,7 +1,7 @@
-"""One step of an LSTM or a GRU, and of its gradient.
+"""One step of an LSTM or a GRU, and its gradient.
 
-`tfkd.layers.recurrent` runs cells over time, `tfkd.layers.attention_scan` beside attention, and
-decoders and language models step by step.
+`tfkd.layers.recurrent` and `tfkd.layers.attention_scan` run cells over time; decoders and language
+models run them step by step.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ GATES = {"lstm": 4, "gru": 3}
 
 
 def lstm_gates(inputs: tf.Tensor, units: int) -> list[tf.Tensor]:
-    """Input, forget, candidate and output gate [..., H] from their inputs [..., 4H or more]."""
+    """Computes input, forget, candidate and output gate [..., H] from inputs [..., 4H or more]."""
     i, f, g, o = split_gates(inputs, 4, units)
     return [tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)]
 
 
 def lstm_states(gates: Sequence[tf.Tensor], cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Next hidden state and cell."""
+    """Computes the next hidden state and cell."""
     i, f, g, o = gates
     cell = f * cell + i * g
     return o * tf.tanh(cell), cell
 
 
 def gru_gates(projected: tf.Tensor, recurrent: tf.Tensor, units: int) -> list[tf.Tensor]:
-    """Update and reset gate, candidate and its recurrent input, each [..., H].
+    """Computes update and reset gate, candidate and its recurrent input, each [..., H].
 
-    The reset gate acts after the product, as in Keras.
+    The reset gate is applied after the recurrent product, as in Keras.
 
     Args:
-      projected, recurrent: what input and state give to the gates [..., 3H or more].
+      projected, recurrent: contributions of input and state to the gates, [..., 3H or more].
     """
     update_x, reset_x, candidate_x = split_gates(projected, 3, units)
     update_h, reset_h, candidate_h = split_gates(recurrent, 3, units)
@@ -43,18 +43,18 @@ def gru_gates(projected: tf.Tensor, recurrent: tf.Tensor, units: int) -> list[tf
 
 
 def gru_state(gates: Sequence[tf.Tensor], hidden: tf.Tensor) -> tf.Tensor:
-    """Next hidden state."""
+    """Computes the next hidden state."""
     update, _, candidate, _ = gates
     return update * hidden + (1.0 - update) * candidate
 
 
 def shifted(states: tf.Tensor) -> tf.Tensor:
-    """The state before each step: zeros, then all but the last."""
+    """Shifts states [T, ...] by one step: zeros, then all but the last."""
     return tf.concat([tf.zeros_like(states[:1]), states[:-1]], 0)
 
 
 def split_gates(gates: tf.Tensor, count: int, units: int) -> list[tf.Tensor]:
-    """The `count` gates of `units` each; columns beyond them are spare (`matmul.widened`)."""
+    """Splits `count` gates of `units` each; ignores the columns that `matmul.widened` added."""
     spare = gates.shape[-1] - count * units
     return tf.split(gates, [units] * count + ([spare] if spare else []), -1)[:count]
 
@@ -68,7 +68,7 @@ class LstmTape(NamedTuple):
 
     @classmethod
     def of(cls, gates: tf.Tensor, cells: tf.Tensor) -> LstmTape:
-        """From gates [T, B, 4H] after their sigmoids (tanh for g) and the cells [T, B, H]."""
+        """Computes the tape from activated gates [T, B, 4H] and cells [T, B, H]."""
         i, f, g, o = tf.split(gates, 4, -1)
         tanh_cells = tf.tanh(cells)
         to_gates = [
@@ -80,7 +80,7 @@ class LstmTape(NamedTuple):
         return cls(o * (1 - tf.square(tanh_cells)), tf.concat(to_gates, -1), f)
 
     def step(self, d_hidden: tf.Tensor, d_cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Gradients of one step: of the gates' inputs [B, 4H] and of the earlier cell [B, H]."""
+        """Computes the gradients of the gates' inputs [B, 4H] and of the earlier cell [B, H]."""
         d_cell += d_hidden * self.to_cell
         d_gates = tf.concat([d_cell, d_cell, d_cell, d_hidden], -1) * self.to_gates
         return d_gates, d_cell * self.forget
@@ -95,7 +95,7 @@ class GruTape(NamedTuple):
 
     @classmethod
     def of(cls, gates: Sequence[tf.Tensor], before: tf.Tensor) -> GruTape:
-        """From the gates of `gru_gates`, and the states before each step [T, B, H]."""
+        """Computes the tape from the result of `gru_gates` and the states before each step."""
         update, reset, candidate, candidate_h = gates
         to_candidate = (1 - update) * (1 - tf.square(candidate))
         to_recurrent = [
@@ -106,7 +106,7 @@ class GruTape(NamedTuple):
         return cls(tf.concat(to_recurrent, -1), to_candidate, update)
 
     def step(self, d_hidden: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Gradients of one step: of both projections [B, 3H] and of the earlier state [B, H]."""
+        """Computes the gradients of both projections [B, 3H] and of the earlier state [B, H]."""
         d_recurrent = tf.concat([d_hidden, d_hidden, d_hidden], -1) * self.to_recurrent
         of_gates = d_recurrent[:, : -d_hidden.shape[-1]]
         d_projected = tf.concat([of_gates, d_hidden * self.to_candidate], -1)
@@ -114,18 +114,19 @@ class GruTape(NamedTuple):
 
 
 def state_units(cell: Cell, units: int) -> int:
-    """Size of the state that a cell carries beside its hidden state."""
+    """Returns the size of the state that a cell has in addition to its hidden state."""
     return units if cell == "lstm" else 0
 
 
 def four_gate_step(
     cell: Cell, inputs: tf.Tensor, hidden: tf.Tensor, state: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """One step of a cell of which inputs and state arrive as one product.
+    """Computes one step of a cell whose input and state are projected by one product.
 
     Args:
-      inputs: [N, 4H or more] of the gates: those of an LSTM; of a GRU update, reset, candidate from
-        the input, and candidate from the state.
+      inputs: [N, 4H or more], the inputs of an LSTM's gates; for a GRU those of update, reset,
+        candidate from the input, and candidate from the state.
+      hidden: [N, H].
       state: the LSTM's cell [N, H]; [N, 0] for a GRU.
     Returns:
       Next hidden state, next state, and the gates [N, 4H].
@@ -145,7 +146,10 @@ def four_gate_step(
 def four_gate_backward(
     tape: LstmTape | GruTape, d_hidden: tf.Tensor, d_state: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Gradients of `four_gate_step`'s inputs [N, 4H], state, and (directly) hidden state."""
+    """Computes the gradients of `four_gate_step`'s inputs [N, 4H], state and hidden state.
+
+    The gradient of the hidden state leaves out its way through `inputs`.
+    """
     if isinstance(tape, LstmTape):
         return *tape.step(d_hidden, d_state), tf.zeros_like(d_hidden)
     d_projected, d_recurrent, d_before = tape.step(d_hidden)
@@ -154,7 +158,7 @@ def four_gate_backward(
 
 
 def forget_gate_bias(cell: Cell) -> Callable:
-    """Initialiser of the bias: one for an LSTM's forget gate, as Keras, and zero elsewhere."""
+    """Makes the initialiser of a bias: one for an LSTM's forget gate, as in Keras, else zero."""
 
     def initialise(shape, dtype=None):
         bias = tf.zeros(shape, dtype)

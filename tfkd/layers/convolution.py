@@ -16,7 +16,7 @@ class GatedConvolution(keras.layers.Layer):
 
     Args:
       units: size of inputs and outputs.
-      width: places that an output sees.
+      width: number of inputs that an output depends on.
       is_causal: whether these are the last ones, or those on both sides.
     References:
       Dauphin et al. 2017, arXiv:1612.08083, eq. 1; Gehring et al. 2017, arXiv:1705.03122,
@@ -36,7 +36,7 @@ class GatedConvolution(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Maps inputs [B, T, units] to the same shape; what lies outside of them is zero."""
+        """Maps inputs [B, T, units] to the same shape, padding with zeros."""
         before = self.width - 1 if self.is_causal else (self.width - 1) // 2
         padded = tf.pad(inputs, [[0, 0], [before, self.width - 1 - before], [0, 0]])
         steps = dimensions(inputs)[1]
@@ -44,7 +44,7 @@ class GatedConvolution(keras.layers.Layer):
         return self.of_windows(windows)
 
     def of_windows(self, windows: tf.Tensor) -> tf.Tensor:
-        """Maps windows [..., width * units], the earliest place first, to outputs [..., units]."""
+        """Maps windows [..., width * units], the earliest input first, to outputs [..., units]."""
         return gated(project(windows, tf.convert_to_tensor(self.kernel)) + self.bias)
 
     def get_config(self) -> dict:

@@ -1,4 +1,4 @@
-"""Which tokens a model may emit."""
+"""Masks the tokens that a model never emits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ _NEVER = -1e9
 
 
 def emission_bias(vocab_size: int) -> tf.Tensor:
-    """[V]: zero for tokens that may be emitted, very negative for pad, unk and sos."""
+    """Makes a bias [V] of logits: zero for tokens that may be emitted, -1e9 for pad, unk, sos."""
     ids = tf.range(vocab_size)
     return tf.where((ids >= FIRST_PIECE_ID) | tf.equal(ids, EOS_ID), 0.0, _NEVER)

@@ -1,4 +1,4 @@
-"""Layer normalisation whose gradient keeps few copies of its input."""
+"""Layer normalisation with a custom gradient, which needs less memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import tensorflow as tf
 
 @tf.custom_gradient
 def normalise(inputs: tf.Tensor, epsilon: float):
-    """inputs [..., F] with mean zero and variance one over F.
+    """Normalises inputs [..., F] to mean zero and variance one over F.
+
+    Of the forward pass, the gradient needs the result and the scale alone.
 
     References:
-      Ba et al. 2016, arXiv:1607.06450, eq. 4; the gradient keeps the result alone.
+      Ba et al. 2016, "Layer normalization", arXiv:1607.06450, eq. 4.
     """
     centred = inputs - tf.reduce_mean(inputs, -1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
@@ -28,10 +30,10 @@ def normalise(inputs: tf.Tensor, epsilon: float):
 
 @keras.saving.register_keras_serializable("tfkd")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Over the last axis, with the weights and results of the layer of Keras.
+    """Layer normalisation over the last axis, with the weights and results of Keras' layer.
 
-    That one makes scale and offset as large as its input, several times over, and lets TensorFlow
-    differentiate each operation. The name is the same because files of models hold it.
+    Keras' layer broadcasts scale and offset to the size of its input several times, and lets
+    TensorFlow differentiate each operation. Saved models hold the name, so it stays the same.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

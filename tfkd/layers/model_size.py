@@ -1,4 +1,4 @@
-"""Counts the weights of a model before there is memory for them, and refuses those too large."""
+"""Counts the weights of a model without allocating them, and refuses models that do not fit."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _GIGA = 1e9
 def count_parameters(make: Callable[[], keras.Model]) -> int:
     """Counts the weights of the model that `make` builds, without allocating them.
 
-    Keras keeps variables that are created in a stateless scope for later, thread by thread: they
-    are made in a thread of their own, and vanish with it.
+    Keras keeps a list for each thread of the variables that are created in a stateless scope. So
+    the model is built in a thread of its own, whose list is freed when the thread ends.
 
     >>> count_parameters(lambda: keras.Sequential([keras.Input((9,)), keras.layers.Dense(10**6)]))
     10000000
@@ -33,7 +33,7 @@ def count_parameters(make: Callable[[], keras.Model]) -> int:
         try:
             with keras.StatelessScope(initialize_variables=False):
                 counts.extend(math.prod(v.shape) for v in make().weights)
-        except Exception as fault:  # Raised below, in the thread that asked.
+        except Exception as fault:  # Raised again below, in the caller's thread.
             faults.append(fault)
 
     thread = threading.Thread(target=build)
@@ -45,12 +45,12 @@ def count_parameters(make: Callable[[], keras.Model]) -> int:
 
 
 def check_trainable(make: Callable[[], keras.Model]) -> None:
-    """Raises ConfigError if this machine cannot hold what a training of the model needs."""
+    """Raises ConfigError if a training of the model needs more memory than this machine has."""
     _check(make, "training", _COPIES_WHILE_TRAINING * _FLOAT32)
 
 
 def check_loadable(make: Callable[[], keras.Model]) -> None:
-    """Raises ConfigError if this machine cannot hold the weights of the model."""
+    """Raises ConfigError if the weights of the model exceed the memory of this machine."""
     _check(make, "holding", _FLOAT32)
 
 
@@ -61,5 +61,5 @@ def _check(make: Callable[[], keras.Model], purpose: str, bytes_each: int) -> No
             f"the model has {parameters:,} parameters: {purpose} it takes "
             f"{bytes_each * parameters / _GIGA:,.0f} GB at least, this machine has "
             f"{available / _GIGA:,.0f} GB",
-            remedy="choose fewer units or layers; tfkd params counts what a config leads to",
+            remedy="choose fewer units or layers; tfkd params counts the parameters of a config",
         )

@@ -1,9 +1,9 @@
 """Recurrent layers that train fast on a CPU.
 
-Keras computes the input projection and the weight gradients step by step. Here gradients, and the
-projection of all but narrow inputs, happen for all steps at once, outside the loop, and the loop's
-gradient is written by hand; outputs and gradients are those of `keras.layers.LSTM` and
-`keras.layers.GRU` (docs/decisions/0002-recurrent-layers.md).
+Keras computes input projections and weight gradients step by step. Here they are computed for all
+steps at once, outside of the loop (input projections unless the inputs are narrow), and the loop
+has a custom gradient. Outputs and gradients are those of `keras.layers.LSTM` and `keras.layers.GRU`
+(docs/decisions/0002-recurrent-layers.md).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tfkd.layers.cells import (
 from tfkd.layers.matmul import outer_sum, rows_of, sum_of_rows, transposed, widen_after
 from tfkd.layers.static_shape import dimensions
 
-# How much narrower than its gates a layer's inputs are where each step projects its own.
+# A step projects its own inputs if they are at least this much narrower than the gates.
 _NARROW = 4
 
 
 def arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.TensorArray]:
-    """Empty arrays for `steps` values [B, width] each, B being that of like [B, ...]."""
+    """Makes an array for `steps` values [B, width] for each width; B is that of like [B, ...]."""
     return [
         tf.TensorArray(like.dtype, size=steps, element_shape=[like.shape[0], width])
         for width in widths
@@ -42,14 +42,14 @@ def arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.
 
 
 def unstack(value: tf.Tensor) -> tf.TensorArray:
-    """value [T, ...] as an array of T values."""
+    """Converts value [T, ...] to an array of T values."""
     return tf.TensorArray(value.dtype, size=dimensions(value)[0]).unstack(value)
 
 
 def sequential_while_loop(condition: Callable, body: Callable, variables: Sequence) -> Sequence:
-    """A `tf.while_loop` that ends each step before it begins the next.
+    """Runs a `tf.while_loop` whose steps do not overlap.
 
-    By default TensorFlow runs ahead up to ten steps and holds their results, which costs memory.
+    By default TensorFlow runs up to ten steps ahead and holds their results, which costs memory.
     """
     return tf.while_loop(condition, body, variables, parallel_iterations=1)
 
@@ -67,45 +67,44 @@ class Steps:
 
 
 class Order(NamedTuple):
-    """How one direction of time goes through a batch."""
+    """The order in which a direction reads the frames of a batch."""
 
-    by_step: tf.Tensor  # [T, B]: which row of [B, T] is read at a step
-    by_utterance: tf.Tensor  # [B, T]: which row of [T, B] is a frame's
+    by_step: tf.Tensor  # [T, B]: the row of [B, T] that is read at each step
+    by_utterance: tf.Tensor  # [B, T]: the row of [T, B] that belongs to each frame
 
     @classmethod
     def forward(cls, sequence: tf.Tensor) -> Order:
-        """From the first frame of sequence [B, T, ...] to the last."""
+        """Reads sequence [B, T, ...] from the first frame to the last."""
         batch, steps, *_ = dimensions(sequence)
         return cls._of(tf.expand_dims(tf.range(steps), 0), batch, steps)
 
     @classmethod
     def backward(cls, sequence: tf.Tensor, lengths: tf.Tensor) -> Order:
-        """From the last frame of each utterance, lengths [B], to its first; then the padding."""
+        """Reads each utterance from its last frame, by lengths [B], to its first; then padding."""
         batch, steps, *_ = dimensions(sequence)
         frame, last = tf.expand_dims(tf.range(steps), 0), tf.expand_dims(lengths - 1, 1)
         return cls._of(tf.where(frame <= last, last - frame, frame), batch, steps)
 
     @classmethod
     def _of(cls, frame: tf.Tensor, batch: int | tf.Tensor, steps: int | tf.Tensor) -> Order:
-        """From the frame that each utterance reads at each step, [B, T] or [1, T] for all.
+        """Makes the order from the frame that is read at each step, [B, T] or [1, T] for all.
 
-        It is its own inverse.
+        The order of frames is its own inverse.
         """
         utterance = tf.expand_dims(tf.range(batch), 1)
         return cls(tf.transpose(utterance * steps + frame), frame * batch + utterance)
 
 
 def zero_beyond(sequence: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """sequence [B, T, F] with zeros beyond each of lengths [B]."""
+    """Sets sequence [B, T, F] to zero beyond lengths [B]."""
     inside = tf.range(dimensions(sequence)[1]) < tf.expand_dims(lengths, 1)
     return sequence * tf.expand_dims(tf.cast(inside, sequence.dtype), -1)
 
 
 def _look_up(sequence: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Rows of sequence [X, Y, F] by their number in it.
+    """Gathers rows of sequence [X, Y, F] by number, to transpose and reverse in one operation.
 
-    Transposes and reverses in one go, for a fraction of what TensorFlow's operations for these
-    take.
+    It takes a fraction of the time of TensorFlow's operations for these.
     """
     return tf.gather(rows_of(sequence), places)
 
@@ -113,9 +112,9 @@ def _look_up(sequence: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
 class _Projection:
     """Projects the inputs [B, T, F] of a layer to its gates, in the order of its steps.
 
-    Projections of all steps are one product, and the largest tensor of an encoder. Where inputs are
-    much narrower than the gates, each step projects its own inputs instead: that holds a fraction
-    of the memory and takes no longer (docs/decisions/0002-recurrent-layers.md).
+    The projections of all steps are one product, and the largest tensor of an encoder. If inputs
+    are much narrower than the gates, each step projects its own inputs instead, which takes a
+    fraction of the memory and no more time (docs/decisions/0002-recurrent-layers.md).
     """
 
     def __init__(
@@ -123,7 +122,8 @@ class _Projection:
     ) -> None:
         self._rows, self._kernel, self._bias = rows_of(inputs), kernel, bias
         self._by_step = by_step
-        # A device decodes one utterance, and would read the whole kernel for each of its frames.
+        # Not for the single utterance of a device, which would read the whole kernel for each
+        # frame.
         is_narrow = _NARROW * inputs.shape[-1] <= kernel.shape[-1] and inputs.shape[0] != 1
         self._projected = None if is_narrow else self._project(self._rows)
 
@@ -252,7 +252,7 @@ def gru_scan(
     hiddens, recurrents = (array.stack() for array in results[2:])
 
     def gradient(upstream):
-        # Delay the tape, which is as large as the gates: made earlier, it would raise peak memory.
+        # Delay the tape, which is as large as the gates; earlier, it would raise peak memory.
         with tf.control_dependencies([upstream]):
             before = shifted(hiddens)
             gates = gru_gates(projection.all(), recurrents, units)
@@ -289,7 +289,7 @@ def gru_scan(
 class BidirectionalRNN(keras.layers.Layer):
     """A bidirectional LSTM or GRU over utterances of different lengths.
 
-    The backward direction starts at each utterance's own end, so padding changes nothing.
+    The backward direction starts at the end of each utterance, so padding has no effect.
 
     Args:
       cell: "lstm" or "gru".
@@ -340,7 +340,7 @@ class BidirectionalRNN(keras.layers.Layer):
     def _run(self, inputs: tf.Tensor, order: Order, weights: Sequence[keras.Variable]) -> tf.Tensor:
         """Hidden states [B, T, H] of one direction."""
         tensors = [tf.convert_to_tensor(weight) for weight in weights]
-        if inputs.shape[0] != 1:  # Wider kernels do not help products of a single row.
+        if inputs.shape[0] != 1:  # Wider kernels are no faster for products of a single row.
             tensors = widen_after(tensors, inputs)
         kernel, recurrent_kernel, bias, *recurrent_bias = tensors
         scan = lstm_scan if self.cell == "lstm" else gru_scan

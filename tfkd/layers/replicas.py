@@ -1,4 +1,4 @@
-"""Random seeds of the replicas of a training step, and sums over replicas."""
+"""Random seeds for the replicas of a training step, and sums over replicas."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Distance between the seeds of two replicas; no counter of seeds grows that far.
+# Distance between the seeds of two replicas; no training draws as many seeds.
 _STRIDE = 1_000_003
 
 
 class ReplicaSeeds(keras.random.SeedGenerator):
-    """Seeds that differ between replicas, from a state that is the same on all of them.
+    """Generates different seeds on each replica from a state that is the same on all of them.
 
-    So a checkpoint of the chief's state is one of all. With one replica they are those of Keras.
+    So a checkpoint of the chief's state serves all replicas. A single replica gets Keras' seeds.
     """
 
     def next(self, ordered: bool = True) -> tf.Tensor:
-        """The next seed [2] of this replica."""
+        """Returns the next seed [2] of this replica."""
         seed = super().next(ordered)
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
@@ -28,7 +28,7 @@ class ReplicaSeeds(keras.random.SeedGenerator):
 
 
 def sum_over_replicas(values: Any) -> Any:
-    """The sum of a nest of tensors over the replicas of a step; itself where there is only one."""
+    """Sums a nest of tensors over the replicas of a step; returns it unchanged if there is one."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return values
@@ -36,5 +36,5 @@ def sum_over_replicas(values: Any) -> Any:
 
 
 def share_of_mean(total: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-    """This replica's summand of sum(total) / sum(weight) over all replicas; zero for 0 / 0."""
+    """Computes this replica's part of sum(total) / sum(weight) over all replicas; 0 for 0 / 0."""
     return tf.math.divide_no_nan(total, sum_over_replicas(weight))

@@ -1,4 +1,4 @@
-"""Sizes of tensors, read with few operations: a graph pays for each in memory and tracing."""
+"""Reads the sizes of tensors with few operations, because each costs a graph memory and time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def dimensions(tensor: tf.Tensor) -> list[int | tf.Tensor]:
-    """The sizes of a tensor of known rank: numbers where they are known, else scalars."""
+    """Returns the sizes of a tensor of known rank: ints where they are static, else scalars."""
     shape = tf.TensorShape(tensor.shape)
     if shape.is_fully_defined():
         return shape.as_list()

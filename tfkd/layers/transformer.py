@@ -1,7 +1,7 @@
-"""The parts of Transformers: projections, attention of several heads, feed-forward layers.
+"""The parts of Transformers: projections, multi-head attention, feed-forward layers.
 
-Layers here call each other by `call`, not `__call__`: a step of a search computes in float32
-whatever the precision of training is, and `__call__` would cast its inputs.
+These layers use each other's `call`, not `__call__`, which would cast inputs to the precision of
+training: a search always computes in float32.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tfkd.layers.matmul import project
 from tfkd.layers.static_shape import dimensions
 
 _MASKED = -1e9
-# Wavelengths of positions reach from 2 pi to this many times 2 pi.
+# The longest wavelength of position encodings is this many times 2 pi.
 _LONGEST_WAVE = 10_000.0
 
 
 @keras.saving.register_keras_serializable("tfkd")
 class Linear(keras.layers.Layer):
-    """Maps inputs [..., F] to [..., units] by one product of matrices.
+    """Maps inputs [..., F] to [..., units] by one matrix product.
 
-    `keras.layers.Dense` multiplies once for each leading index, and adds as many kernel gradients.
+    `keras.layers.Dense` computes a product for each leading index, and sums as many gradients.
     """
 
     def __init__(self, units: int, **kwargs) -> None:
@@ -37,7 +37,7 @@ class Linear(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The product of inputs [..., F] and the kernel, and the bias."""
+        """Multiplies inputs [..., F] by the kernel and adds the bias."""
         return project(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
 
     def get_config(self) -> dict:
@@ -46,7 +46,7 @@ class Linear(keras.layers.Layer):
 
 
 def layer_norm(norm: LayerNormalization, inputs: tf.Tensor) -> tf.Tensor:
-    """Applies the weights of `norm` to inputs [..., F], whose dtype the result keeps."""
+    """Applies `norm` to inputs [..., F]; the result has the dtype of the inputs."""
     outputs = normalise(tf.cast(inputs, tf.float32), norm.epsilon)
     outputs = outputs * tf.cast(norm.gamma, tf.float32) + tf.cast(norm.beta, tf.float32)
     return tf.cast(outputs, inputs.dtype)
@@ -69,9 +69,9 @@ def _angles(positions: tf.Tensor, units: int) -> tf.Tensor:
 
 
 def rotated(values: tf.Tensor) -> tf.Tensor:
-    """Turns queries or keys [B, H, T, d] by angles that grow with their position.
+    """Rotates queries or keys [B, H, T, d] by angles that grow with their position.
 
-    The product of a query and a key then depends on how far apart they are, not on where they are.
+    The product of a query and a key then depends on the distance between their positions alone.
 
     References:
       Su et al. 2021, arXiv:2104.09864, eq. 34.
@@ -83,17 +83,17 @@ def rotated(values: tf.Tensor) -> tf.Tensor:
 
 
 def mask_bias(is_seen: tf.Tensor) -> tf.Tensor:
-    """The float32 term that masks energies: zero where `is_seen`, very negative elsewhere."""
+    """Makes the float32 term that masks energies: zero where `is_seen`, else very negative."""
     return tf.where(is_seen, 0.0, _MASKED)
 
 
 @keras.saving.register_keras_serializable("tfkd")
 class MultiHeadAttention(keras.layers.Layer):
-    """Scaled dot-product attention of several heads, in two steps, so that keys can be kept.
+    """Multi-head scaled dot-product attention, in two steps, so that keys and values can be cached.
 
     Args:
-      units: size of the outputs; `heads` divides it, and each head has an even size.
-      is_rotary: whether queries and keys are turned by their positions.
+      units: size of the outputs; it must be divisible by `heads`, and a head's size must be even.
+      is_rotary: whether queries and keys are rotated by their positions.
     References:
       Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
     """
@@ -107,7 +107,7 @@ class MultiHeadAttention(keras.layers.Layer):
         )
 
     def build(self, memory_units: int) -> None:
-        """Creates every weight; `memory_units` is the size of what is attended to."""
+        """Creates every weight for a memory [B, S, memory_units]."""
         for layer in (self.key, self.value):
             layer.build((None, memory_units))
         for layer in (self.query, self.output_layer):
@@ -115,7 +115,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.built = True
 
     def keys_and_values(self, memory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Keys and values [B, H, S, d] of memory [B, S, F]."""
+        """Computes keys and values [B, H, S, d] of memory [B, S, F]."""
         keys = self._by_head(self.key.call(memory))
         return rotated(keys) if self.is_rotary else keys, self._by_head(self.value.call(memory))
 
@@ -125,7 +125,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """Attends from inputs [B, T, units] to keys and values [B, H, S, d].
 
         Args:
-          bias: float32 that fits [B, H, T, S]; see `mask_bias`.
+          bias: float32 that broadcasts to [B, H, T, S]; see `mask_bias`.
         Returns:
           Outputs [B, T, units] and the weights [B, H, T, S] float32.
         """
@@ -133,7 +133,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if self.is_rotary:
             queries = rotated(queries)
         queries *= tf.cast((self.units // self.heads) ** -0.5, queries.dtype)
-        # The mask needs the range of float32.
+        # float16 could not hold the mask.
         energies = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32)
         weights = tf.nn.softmax(energies + bias)
         context = tf.matmul(tf.cast(weights, values.dtype), values)
@@ -155,7 +155,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfkd")
 class FeedForward(keras.layers.Layer):
-    """Two projections with a swish between them, applied to each place by itself.
+    """Two projections with a swish between them, applied to each position separately.
 
     References:
       Vaswani et al. 2017, arXiv:1706.03762, eq. 2; swish as in Gulati et al. 2020,
@@ -184,12 +184,12 @@ class FeedForward(keras.layers.Layer):
 
 
 def swish(values: tf.Tensor) -> tf.Tensor:
-    """values * sigmoid(values), Ramachandran et al. 2017, arXiv:1710.05941."""
+    """Computes values * sigmoid(values) (Ramachandran et al. 2017, arXiv:1710.05941)."""
     return values * tf.sigmoid(values)
 
 
 def gated(values: tf.Tensor) -> tf.Tensor:
-    """The gated linear unit of values [..., 2 F]: [..., F].
+    """Applies the gated linear unit to values [..., 2 F]; returns [..., F].
 
     References:
       Dauphin et al. 2017, arXiv:1612.08083, eq. 1.

@@ -1,7 +1,7 @@
-"""What a student hears in place of the clean audio that its teacher labelled.
+"""Augments the audio that a student learns from: speed, pauses, joining, rooms, gain and noise.
 
-Every draw depends on the seed, the epoch and the utterance alone. A killed epoch therefore goes on
-with the same audio, and replicas on several machines agree without talking to each other.
+Every random number depends on the seed, the epoch and the utterance alone. So a killed epoch
+continues with the same audio, and workers on several machines agree without communication.
 """
 
 from tfkd.data.augmentation.augmenter import Augmenter

@@ -12,22 +12,22 @@ from tfkd.data.augmentation.reverberation import impulse_response, reverberate
 from tfkd.data.augmentation.scenes import Scene, Scenes, num_without_speech, plan_scenes
 from tfkd.data.augmentation.sounds import Speech, at_level, power, sound
 
-# Levels of sounds without speech: from what a quiet room leaves to a loud device beside.
+# Levels of examples without speech: from a quiet room to a loud device nearby.
 _NON_SPEECH_DBFS = (-70.0, -12.0)
-# Some pauses are digital zero, as those of a muted microphone and of synthesised speech are.
+# This share of the pauses is digital zero, as with a muted microphone or synthesised speech.
 _DIGITAL_ZERO_SHARE = 0.25
 _COLOURS: tuple[Sound, ...] = ("white", "pink", "brown")
 
 
 class Augmenter:
-    """Plans the examples of each epoch, and makes what they sound like.
+    """Plans the examples of each epoch and makes their waveforms.
 
-    The steps follow the way of the sound: utterances and pauses, the room, the distance from the
-    microphone (gain), faint noise of the recording in the pauses, other sounds on top of all.
+    The order of the steps is that of the sound: utterances and pauses, reverberation, gain, faint
+    recording noise in the pauses, and additive noise.
 
     Args:
       config: which changes to make, and how often.
-      rate_hz: of the waveforms.
+      rate_hz: sample rate of the waveforms.
       utterance_ids: the N utterances of the corpus.
       seed: of the training.
     """
@@ -44,14 +44,15 @@ class Augmenter:
 
     @property
     def num_examples(self) -> int:
-        """E: examples of one epoch; all epochs have as many."""
+        """E, the number of examples of an epoch, the same for all epochs."""
         return len(self._names) + num_without_speech(self.config, len(self._names))
 
     def plan(self, epoch: int, num_samples: np.ndarray) -> Scenes:
         """Plans the examples [E] of an epoch; see `plan_scenes`.
 
         Args:
-          num_samples: lengths [N] of the utterances as they are played in this epoch.
+          epoch: number of the epoch.
+          num_samples: [N], lengths of the utterances at their speeds of this epoch.
         """
         return plan_scenes(self.config, self.rate_hz, self._names, num_samples, self.seed, epoch)
 
@@ -59,7 +60,8 @@ class Augmenter:
         """Makes the waveform [num_samples] float32 of an example.
 
         Args:
-          utterance: the waveform of the utterance of a place, as long as the plan was told.
+          scene: the plan of the example.
+          utterance: maps a place to the utterance's waveform, of the length that was planned.
         """
         generator = np.random.Generator(np.random.PCG64(scene.key))
 
@@ -108,7 +110,7 @@ class Augmenter:
     def _fill_pauses(
         self, waveform: np.ndarray, is_pause: np.ndarray, generator: np.random.Generator
     ) -> None:
-        """Adds the faint noise of a recording where nobody speaks, or leaves digital zero."""
+        """Adds faint recording noise to the pauses, or leaves them digital zero."""
         level_db = generator.uniform(*self.config.silence.level_dbfs)
         colour = generator.choice(_COLOURS)
         if generator.random() < _DIGITAL_ZERO_SHARE or not is_pause.any():

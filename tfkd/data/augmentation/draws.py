@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed, the epoch and the utterance, and on nothing else."""
+"""Draws random numbers that depend on the seed, the epoch and the utterance alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MANTISSA_BITS = 53
 
 
 def hashes(names: Iterable[str]) -> np.ndarray:
-    """A 64-bit hash [N] uint64 of each name, the same on every machine."""
+    """Computes a 64-bit hash [N] uint64 of each name, the same on every machine."""
     digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
@@ -19,12 +19,15 @@ def hashes(names: Iterable[str]) -> np.ndarray:
 class Draws:
     """Random numbers of one epoch, a row for each utterance.
 
-    Each row is a stream of its own, so adding or leaving out utterances changes no other row. The
-    mixing function is that of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable
-    pseudorandom number generators").
+    Rows are independent, so other utterances do not change the numbers of a row.
 
     Args:
-      names: hashes [N] of the utterances, as `hashes` gives them.
+      names: [N], the hashes of the utterances, from `hashes`.
+      seed: of the training.
+      epoch: number of the epoch.
+    References:
+      Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators" (the mixing
+      function of SplitMix64).
 
     >>> from tfkd.data.augmentation.draws import Draws, hashes
     >>> first = Draws(hashes(["a", "b"]), seed=0, epoch=3).uniform("gain")
@@ -37,17 +40,17 @@ class Draws:
         self.keys = _mixed(names ^ of_epoch)
 
     def uniform(self, purpose: str) -> np.ndarray:
-        """Numbers [N] float64 in [0, 1); each purpose has numbers of its own."""
+        """Draws numbers [N] float64 in [0, 1); each purpose has numbers of its own."""
         (salt,) = hashes([purpose])
         return (_mixed(self.keys ^ salt) >> np.uint64(64 - _MANTISSA_BITS)) * 2.0**-_MANTISSA_BITS
 
     def between(self, purpose: str, bounds: tuple[float, float]) -> np.ndarray:
-        """Numbers [N] float64, uniform between the bounds."""
+        """Draws numbers [N] float64, uniform between the bounds."""
         low, high = bounds
         return low + (high - low) * self.uniform(purpose)
 
     def happens(self, purpose: str, share: float) -> np.ndarray:
-        """Whether it happens [N] bool, to a `share` of the rows."""
+        """Draws [N] bool, each true with probability `share`."""
         return self.uniform(purpose) < share
 
 

@@ -1,4 +1,4 @@
-"""Synthetic rooms: reverberation by an exponentially decaying impulse response."""
+"""Simulates rooms: reverberation by an exponentially decaying impulse response."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ def impulse_response(
     rate_hz: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """The response [M] float32 of a room: the direct sound, and noise that dies away behind it.
+    """Makes the impulse response [M] float32 of a room: direct sound, then decaying noise.
 
-    The whole has an energy of one, so a long sound stays about as loud as it was.
+    Its energy is one, so a long sound keeps about its loudness.
 
     Args:
-      t60_seconds: time in which the reverberation falls by 60 dB; it ends there.
-      direct_to_reverberant_db: energy of the direct sound over that of the rest.
+      t60_seconds: time in which the reverberation decays by 60 dB, and its duration.
+      direct_to_reverberant_db: ratio of the energies of direct sound and reverberation.
+      rate_hz: sample rate.
+      generator: of the noise.
     References:
       Moorer 1979, "About this reverberation business", Computer Music Journal 3(2).
     """
@@ -32,7 +34,7 @@ def impulse_response(
 
 
 def reverberate(waveform: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """What [N] sounds like in a room, as long as before: what would ring on is cut off."""
+    """Convolves a waveform [N] with an impulse response; the result is cut to N samples."""
     size = 1 << (waveform.size + response.size - 2).bit_length()
     spectrum = np.fft.rfft(waveform, size) * np.fft.rfft(response, size)
     return np.fft.irfft(spectrum, size)[: waveform.size].astype(np.float32)

@@ -1,4 +1,4 @@
-"""Who speaks when in each example of an epoch, which is planned without loading any audio."""
+"""Plans the examples of an epoch: which utterances each plays, and when, without loading audio."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Scene(NamedTuple):
     """One example of an epoch.
 
     Attributes:
-      places: the utterances that are said in it, one after the other; empty without speech.
+      places: the utterances that it plays one after the other; empty for an example without speech.
       starts: the sample at which each of them begins.
       num_samples: length of the example.
-      key: seed of what is drawn besides (64 bits).
+      key: 64-bit seed of its other random numbers.
     """
 
     places: tuple[int, ...]
@@ -34,7 +34,7 @@ class Scenes:
     """The examples of an epoch by their number, as arrays.
 
     Attributes:
-      places: [E, J] of the utterances in each, -1 where nobody follows any more.
+      places: [E, J], the utterances of each; -1 for no further utterance.
       starts: [E, J], the first sample of each of them.
       num_samples: [E], the lengths of the examples.
       keys: [E] uint64.
@@ -59,7 +59,7 @@ class Scenes:
 
 
 def num_without_speech(config: AugmentationConfig, num_utterances: int) -> int:
-    """How many examples without speech an epoch has beside its utterances."""
+    """Computes the number of examples without speech that an epoch has."""
     return round(config.non_speech.share * num_utterances)
 
 
@@ -73,15 +73,19 @@ def plan_scenes(
 ) -> Scenes:
     """Plans the examples of an epoch: one for each utterance, then those without speech.
 
-    The example of an utterance begins with that utterance. Where it is joined, others that are
-    drawn from the whole corpus follow after pauses, until it is as long as was drawn for it; they
-    have examples of their own besides. Silence may come before and after.
+    The example of an utterance begins with that utterance. If it is joined, other utterances of the
+    corpus follow after pauses, until a random length is reached; they also have examples of their
+    own. Silence may come before and after.
 
     Args:
-      names: hashes [N] of the utterances.
-      num_samples: their lengths [N] as they are played.
+      config: which changes to make, and how often.
+      rate_hz: sample rate.
+      names: [N], the hashes of the utterances.
+      num_samples: [N], their lengths at their speeds of this epoch.
+      seed: of the training.
+      epoch: number of the epoch.
     Returns:
-      N + `num_without_speech(config, N)` scenes whose places count the N utterances.
+      N + `num_without_speech(config, N)` scenes; their places are numbers of the N utterances.
     """
     draws = Draws(names, seed, epoch)
     longest = round(config.max_seconds * rate_hz)
@@ -96,7 +100,7 @@ def plan_scenes(
 def _joined(
     config: AugmentationConfig, rate_hz: int, draws: Draws, num_samples: np.ndarray, longest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places [N, J], starts [N, J] before silence is put in front, and ends [N]."""
+    """Draws places [N, J], starts [N, J] without leading silence, and ends [N]."""
     joining, count = config.joining, len(num_samples)
     places, starts, ends = [np.arange(count)], [np.zeros(count, np.int64)], num_samples.copy()
     wanted = longest * draws.uniform("joined length") ** 2
@@ -115,7 +119,7 @@ def _joined(
 
 
 def _pause(config: AugmentationConfig, rate_hz: int, draws: Draws, side: str) -> np.ndarray:
-    """Samples [N] of silence at one side; short ones are much more frequent than long ones."""
+    """Draws the samples [N] of silence on one side; short silences are much more frequent."""
     seconds = config.silence.max_seconds * draws.uniform(f"seconds {side}") ** 3
     return _samples(np.where(draws.happens(side, config.silence.share), seconds, 0.0), rate_hz)
 

@@ -1,4 +1,4 @@
-"""Speed perturbation: draws a factor for each utterance, and resamples the waveform by it."""
+"""Perturbs speed: draws a factor for each utterance and resamples its waveform."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def draw_speed(utterance_ids: Sequence[str], factors: Sequence[float], seed: int
 
 
 class SpeedChange:
-    """Plays waveforms `factor` times as fast, which changes the pitch as well.
+    """Plays waveforms `factor` times as fast, which also changes their pitch.
 
     It interpolates linearly: the error is far below the noise of real recordings, and a
-    band-limited resampler would cost more than the training step. The positions of the samples are
-    worked out once, for the longest waveform, because they are most of the work.
+    band-limited resampler would take more time than the training step. The positions of the samples
+    are computed once, for the longest waveform, because they are most of the work.
 
     Args:
       factor: 1.1 makes speech shorter by a tenth, and higher.
@@ -40,7 +40,7 @@ class SpeedChange:
         self._share = (position - self._left).astype(np.float32)
 
     def length(self, num_samples: int) -> int:
-        """How many samples `num_samples` become."""
+        """Computes the new length of a waveform of `num_samples` samples."""
         return int(num_samples / self.factor)
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
@@ -49,9 +49,9 @@ class SpeedChange:
             return waveform
         length = self.length(waveform.size)
         left = self._left[:length]
-        # A rounded length may point just behind the last sample, so indices are clipped.
+        # Rounding may give an index just after the last sample, so indices are clipped.
         changed = waveform.take(left, mode="clip")
-        # Work in place from here on, because most of the time goes to memory.
+        # Compute in place, because memory access takes most of the time.
         step = np.append(waveform[1:], waveform[-1]).take(left, mode="clip")
         step -= changed
         step *= self._share[:length]
