@@ -285,7 +285,7 @@ def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         cli.main(["verify", "x"])
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "tfkd: interrupted; the same command goes on from here\n"
+    assert capsys.readouterr().err == "tfkd: interrupted; run the same command again to continue\n"
 
 
 def shown(
@@ -357,7 +357,7 @@ def test_prepare_and_verify_count_what_they_found(tiny_corpus, tmp_path, capsys)
     assert "24 utterances (" in (said := capsys.readouterr().out)
     assert "1 rejected, see rejected.jsonl" in said
     cli.main(["verify", str(out)])
-    assert capsys.readouterr().out == f"{out}: 24 records in 3 shards, whole\n"
+    assert capsys.readouterr().out == f"{out}: 24 records in 3 shards, verified\n"
     shard = next((out / "shards").glob("*.tfrecord"))
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(SystemExit):

@@ -1,9 +1,9 @@
-"""The command line: the only room that prints and ends the process.
+"""The command line: the only folder that prints and ends the process.
 
-Commands import what they need inside their functions: `--help`, argument errors and `transcribe`
-must be quick, and `transcribe` must work where TensorFlow is not installed.
+Commands import what they need inside their functions, because `--help`, argument errors and
+`transcribe` must be fast, and `transcribe` must work without TensorFlow.
 
-`parser` tells what each command does; the commands stand in modules by topic.
+`parser` declares the commands and their options; modules by topic implement them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ _STDOUT = 1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; ends the process with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
-    # TensorFlow logs at error level that it found no GPU libraries.
+    # Without this, TensorFlow logs an error about missing GPU libraries.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # Not every terminal knows every letter.
+        # Print characters that the terminal's encoding lacks as escapes.
+        sys.stdout.reconfigure(errors="backslashreplace")
     log_plainly()
     options = command_parser().parse_args(arguments)
     share_one_heap()
     try:
         options.command(options)
         sys.stdout.flush()
-    except OSError as error:  # No reader or writer of ours has turned it into a typed error.
+    except OSError as error:  # One that no reader or writer of tfkd has turned into a typed error.
         if not _has_lost_its_reader():
             complain(error)
         sys.exit(EXIT_FAILED)
@@ -46,19 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         complain(
             f"this command needs {error.name}, which is not installed "
-            "(pip install tfkd; tfkd doctor tells what else is missing)"
+            "(pip install tfkd; tfkd doctor reports what else is missing)"
         )
         sys.exit(EXIT_FAILED)
     except TfkdError as error:
         complain(error)
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
-        say("tfkd: interrupted; the same command goes on from here", file=sys.stderr)
+        say("tfkd: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
 
 def _has_lost_its_reader() -> bool:
-    """Tells whether the reader of our output has gone; if so, discards what is printed later."""
+    """Whether the reader of a pipe has closed it; if so, discards all later output."""
     poll = select.poll()
     poll.register(_STDOUT, 0)
     is_lost = any(event & select.POLLERR for _, event in poll.poll(0))

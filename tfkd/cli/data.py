@@ -21,8 +21,8 @@ def prepare(options: argparse.Namespace) -> None:
     )
     if summary.pieces:
         say(
-            f"{summary.split} recordings were too long: {summary.pieces} pieces of them are among "
-            "these, see pieces.jsonl"
+            f"{summary.split} recordings were too long and were cut into {summary.pieces} pieces, "
+            "which are among these; see pieces.jsonl"
         )
 
 
@@ -32,7 +32,7 @@ def verify(options: argparse.Namespace) -> None:
     store = open_store(options.store)
     store.verify(deep=True)
     summary = store.summary
-    say(f"{options.store}: {summary.records} records in {summary.num_shards} shards, whole")
+    say(f"{options.store}: {summary.records} records in {summary.num_shards} shards, verified")
 
 
 def show(options: argparse.Namespace) -> None:

@@ -65,7 +65,7 @@ def tune_decoding(options: argparse.Namespace) -> None:
     chosen = apply_overrides({}, [*overrides, *trials[0].overrides])
     write_text(options.out, yaml.safe_dump(chosen, sort_keys=False))
     say(table(["settings", "WER %", "95 % interval"], rows))
-    say(f"\nThe best is in {options.out}: give it to --decoding.")
+    say(f"\nThe best settings are in {options.out}, for the option --decoding.")
 
 
 def _grid(parameters: Sequence[str]) -> dict[str, list[str]]:
@@ -80,7 +80,10 @@ def _grid(parameters: Sequence[str]) -> dict[str, list[str]]:
 def _values(parameter: str) -> tuple[str, list[str]]:
     key, _, values = parameter.partition("=")
     if not key or not values:
-        raise ConfigError(f"--parameter {parameter!r} is not KEY=V1,V2,...")
+        raise ConfigError(
+            f"--parameter {parameter!r} is not KEY=V1,V2,...",
+            remedy="for example --parameter beam_width=2,4,8",
+        )
     return key, values.split(",")
 
 

@@ -1,4 +1,4 @@
-"""The settings of what a student hears in place of clean audio."""
+"""Settings of the augmentation of training audio."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LOUDEST_DB = 60
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Sounds on top of speech; see `tfkd.data.augmentation.sounds`.
+    """Noise that is added to speech; see `tfkd.data.augmentation.sounds`.
 
     Attributes:
-      share: of the examples.
-      kinds: one of them is drawn for each of these.
-      snr_db: power of the speech over that of the noise.
+      share: share of the examples that get noise.
+      kinds: one of them is drawn for each such example.
+      snr_db: range of the ratio of speech power to noise power.
     """
 
     share: float = number(0.4, at_least=0, at_most=1)
@@ -30,12 +30,12 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class ReverberationConfig:
-    """Synthetic rooms; see `tfkd.data.augmentation.reverberation`.
+    """Reverberation of synthetic rooms; see `tfkd.data.augmentation.reverberation`.
 
     Attributes:
-      share: of the examples.
-      t60_seconds: time in which the sound of the room falls by 60 dB.
-      direct_to_reverberant_db: energy of the direct sound over that of the room.
+      share: share of the examples that get reverberation.
+      t60_seconds: range of the time in which the reverberation decays by 60 dB.
+      direct_to_reverberant_db: range of the ratio of direct energy to reverberant energy.
     """
 
     share: float = number(0.2, at_least=0, at_most=1)
@@ -47,14 +47,14 @@ class ReverberationConfig:
 
 @dataclass(frozen=True)
 class SilenceConfig:
-    """Silence and faint noise before and after the speech, as a device hears it.
+    """Silence and faint noise before and after the speech, as in recordings of a device.
 
     Attributes:
-      share: of the examples; drawn for either side by itself.
-      max_seconds: of one side; the seconds are this times the cube of a uniform number, so that
-        short pauses are frequent and long ones are not rare.
-      level_dbfs: root mean square of the faint noise that fills pauses; a quarter of them is
-        digital zero instead.
+      share: probability of silence, drawn for each side separately.
+      max_seconds: longest silence of a side; the duration is this times the cube of a uniform
+        random number, so that most silences are short and some are long.
+      level_dbfs: range of the root mean square of the faint noise in pauses; a quarter of the
+        examples has digital zero there instead.
     """
 
     share: float = number(0.3, at_least=0, at_most=1)
@@ -64,12 +64,12 @@ class SilenceConfig:
 
 @dataclass(frozen=True)
 class JoiningConfig:
-    """Utterances that follow upon one another in one example, and their texts likewise.
+    """Joining of several utterances, and of their texts, to one example.
 
     Attributes:
-      share: of the utterances, to which others are joined until the example is as long as was
-        drawn: `max_seconds` of all times the square of a uniform number.
-      pause_seconds: between one and the next.
+      share: share of the utterances to which others are joined, until the example has a random
+        length: `AugmentationConfig.max_seconds` times the square of a uniform random number.
+      pause_seconds: range of the pause between two utterances.
     """
 
     share: float = number(0.2, at_least=0, at_most=1)
@@ -81,9 +81,9 @@ class NonSpeechConfig:
     """Examples without speech, whose transcript is empty.
 
     Attributes:
-      share: how many there are in an epoch for each utterance of the corpus.
-      kinds: one of them is drawn for each example; one that is named twice comes twice as often.
-      seconds: length of an example.
+      share: number of such examples in an epoch for each utterance of the corpus.
+      kinds: one of them is drawn for each example; a kind that is listed twice is twice as likely.
+      seconds: range of the duration of an example.
     """
 
     share: float = number(0.2, at_least=0, at_most=1)
@@ -95,14 +95,14 @@ class NonSpeechConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What is done to the audio of training, and never to that of labelling.
+    """Augmentation of the training audio; labelling always uses the original audio.
 
-    The defaults are for a recogniser that has to survive pauses, silence and noise; the figures are
-    in docs/guide/robustness.md. Each part is off where its `share` is 0.
+    The defaults are for a recogniser that must cope with pauses, silence and noise; see
+    docs/guide/robustness.md. A part is off if its `share` is 0.
 
     Attributes:
-      gain_db: louder or softer by so many decibels.
-      max_seconds: silence and joined utterances make no example longer than this.
+      gain_db: range of the change of loudness.
+      max_seconds: silence and joining make no example longer than this.
     """
 
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -117,7 +117,7 @@ class AugmentationConfig:
 
     @classmethod
     def off(cls) -> AugmentationConfig:
-        """Settings that change nothing."""
+        """Makes settings that leave the audio unchanged."""
         return cls(
             noise=NoiseConfig(share=0.0),
             gain_db=(0.0, 0.0),

@@ -1,4 +1,4 @@
-"""The bounds of a numeric setting, written beside its default."""
+"""Declares the bounds of a numeric setting beside its default."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 _BOUNDS, _IS_LATER, _IS_INTERVAL = "bounds", "is_later", "is_interval"
 
-# Metadata of a setting that is younger than the first digests: see `config_digest`.
+# Metadata of a setting that was added after the first digests were made: see `config_digest`.
 LATER = {_IS_LATER: True}
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers that a setting may have; each limit is off where it is None."""
+    """The limits of a numeric setting; None is no limit."""
 
     at_least: float | None = None
     above: float | None = None
@@ -25,7 +25,7 @@ class Bounds:
     below: float | None = None
 
     def fault(self, value: float) -> str | None:
-        """Says which limit `value` breaks; None if it breaks none."""
+        """Describes the limit that `value` violates; returns None if it violates none."""
         if self.at_least is not None and value < self.at_least:
             return f"{value} is below {self.at_least}"
         if self.above is not None and value <= self.above:
@@ -46,13 +46,16 @@ def number(
     below: float | None = None,
     is_later: bool = False,
 ) -> T:
-    """Declares a numeric field of a config class: its default and the numbers it may have.
+    """Declares a numeric field of a config class with its default and its bounds.
 
-    A tuple of numbers has its bounds item by item; None, where the type allows it, has none.
-    `number(x)` says that any number will do: a plain default does not (a test looks for those).
+    The bounds of a tuple apply to each of its numbers; None, where the type allows it, is always
+    valid. Use `number(x)` for a field without bounds: a test rejects plain numeric defaults, which
+    may lack bounds by mistake.
 
     Args:
-      is_later: the setting is younger than the first digests: see `config_digest`.
+      default: the default value.
+      at_least, above, at_most, below: the bounds.
+      is_later: whether the setting was added after the first digests: see `config_digest`.
 
     >>> import dataclasses
     >>> @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,7 @@ def interval(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> tuple[float, float]:
-    """Declares a field that holds two numbers, of which the first is not above the second.
+    """Declares a field with the two ends of a range, the lower one first.
 
     >>> import dataclasses
     >>> @dataclasses.dataclass(frozen=True)
@@ -90,24 +93,24 @@ def interval(
 
 
 def bounds_of(field: dataclasses.Field) -> Bounds | None:
-    """The bounds that `number` declared; None for a field that was declared without it."""
+    """Returns the bounds that `number` declared; None for other fields."""
     return field.metadata.get(_BOUNDS)
 
 
 def is_later(field: dataclasses.Field) -> bool:
-    """Whether the field is younger than the first digests."""
+    """Whether the field was added after the first digests were made."""
     return field.metadata.get(_IS_LATER, False)
 
 
 def default_of(field: dataclasses.Field) -> Any:
-    """The value of a field that is not given."""
+    """Returns the default of a field."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
 
 
 def faults(config: Any) -> Iterator[tuple[str, str]]:
-    """Yields (name, what is wrong) of each field of one config that is out of its bounds."""
+    """Yields (name, description) for each field of a config that is out of its bounds."""
     for field in dataclasses.fields(config):
         bounds, value = bounds_of(field), getattr(config, field.name)
         if bounds is None or value is None:

@@ -1,4 +1,4 @@
-"""Checks of settings that depend on one another, and of the bounds beside each field."""
+"""Checks the bounds of settings, and settings that depend on each other."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ _ADDRESS = re.compile(r"[\w.\-\[\]:]+:\d+")
 def check_labelling(
     labels: LabelConfig, teacher: SystemConfig, *, path: str | Path | None = None
 ) -> None:
-    """Checks what a teacher is asked to label with.
+    """Checks the settings of labelling against those of a teacher.
 
     Raises:
-      ConfigError: for the first setting of its search that is out of range, or needs another model.
+      ConfigError: if a setting of the search is out of range, or the teacher's model lacks what it
+        needs.
     """
     validate(labels.decoding(teacher.decoding), path=path, at="labels")
     if labels.fusion.ctc_weight and not teacher.model.ctc:
@@ -59,10 +60,10 @@ def input_workers(url: str) -> list[str]:
 
 
 def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> None:
-    """Checks ranges and the settings that depend on one another.
+    """Checks bounds, and settings that depend on each other.
 
     Raises:
-      ConfigError: for the first setting that is out of range.
+      ConfigError: names the first setting that is invalid.
     """
 
     def refuse(key: str, why: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Which forms a run is exported to, and how far they may differ from it."""
+"""Settings of exports: their forms, and how far they may differ from Keras."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ ExportFormat = Literal["savedmodel", "tflite-float32", "tflite-float16", "tflite
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Which forms are written, and how far a quantised one may drift.
+    """Settings of an export; the three limits apply to quantised forms.
 
     Attributes:
-      formats: rows of the table in `tfkd.exporting.forms`.
-      max_seconds: longest audio that a .tflite takes, and that any form is checked with.
-      max_wer_change: how far WER may move from that of Keras, up or down, as a share.
-      max_wer_to_keras: word errors against what Keras says, as a share: words that the form
-        leaves out, adds or changes.
-      max_log_prob_drift: mean difference of the log_prob of equal hypotheses, in nats.
-      parity_utterances: recordings that every form is compared with Keras on.
+      formats: names of forms, rows of the table in `tfkd.exporting.forms`.
+      beam_width, num_hypotheses: of the search in the forms.
+      max_seconds: duration of the longest audio that a .tflite takes, and of the parity check.
+      max_wer_change: largest difference from the WER of Keras, up or down, as a share.
+      max_wer_to_keras: largest WER with Keras' hypotheses as references, as a share.
+      max_log_prob_drift: largest mean difference of the log_prob of equal hypotheses, in nats.
+      parity_utterances: number of recordings on which every form is compared with Keras.
     """
 
     formats: tuple[ExportFormat, ...] = ("savedmodel", "tflite-float32", "tflite-int8")

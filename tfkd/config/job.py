@@ -1,4 +1,4 @@
-"""One recogniser, and the whole job of `tfkd run` and `tfkd sweep`."""
+"""Settings of one recogniser, and of the whole job of `tfkd run` and `tfkd sweep`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,13 @@ class CorporaConfig:
     """The corpora of a run: manifests, folders or trees, relative to `data_dir`.
 
     Attributes:
-      train: one or several corpora with transcripts; an empty list where the teacher is not
-        trained here.
-      valid: corpus with transcripts for early stopping.
-      test: corpus with transcripts to measure by.
-      untranscribed: one or several corpora that the teacher labels and the student learns from.
-        Transcripts that they hold are learned from nowhere but in the baseline "all"; the others
-        are measured by them.
+      train: one or several corpora with transcripts; an empty list if the teacher exists already.
+      valid: corpus with transcripts, for early stopping.
+      test: corpus with transcripts, for evaluation.
+      untranscribed: one or several corpora that the teacher labels and the student learns from. If
+        they have transcripts, only the baseline "all" learns them; labels are measured by them.
       transcribed_share: share of the transcripts of `train` that are used; the other utterances
-        count as untranscribed. Which ones depends on their ids alone.
+        count as untranscribed. The choice depends on the ids alone.
     """
 
     train: tuple[str, ...] = ("train.jsonl",)
@@ -54,12 +52,12 @@ class SweepConfig:
     """A grid of students, for `tfkd sweep`; see `tfkd.pipeline.sweep`.
 
     Attributes:
-      grid: mappings of a setting (`student.…`, `labels.…`, `transcript_share`, `generation` or
-        `variant`) to the values to try, in every combination; the students of all mappings make one
-        table.
-      variants: settings that change together, such as those of a size, by a name for `variant`.
+      grid: mappings of settings (`student.…`, `labels.…`, `transcript_share`, `generation` or
+        `variant`) to the values to try, in every combination; one table compares the students of
+        all mappings.
+      variants: settings that change together, such as those of a model's size, by name.
       baseline: settings of the student with which the others of its variant are compared.
-      seeds: each student is trained once with each of these.
+      seeds: each student is trained once with each seed.
     """
 
     grid: tuple[dict[str, tuple[Any, ...]], ...] = ()
@@ -75,18 +73,19 @@ class RunConfig:
     """The whole job, for `tfkd run` and `tfkd sweep`.
 
     Attributes:
-      teacher: a system to train, or one that there is: the folder of a run, or whatever
-        `tfkd label` takes for a teacher. Each system may stand in a YAML file of its own, named
-        relative to the config.
+      work_dir: folder of all results.
+      data_dir: folder of the corpora.
+      teacher: a system to train, or an existing teacher: the folder of a run, or any other teacher
+        of `tfkd label`. A system may be the path of a YAML file, relative to the config.
       baselines: students that learn from transcripts instead of labels: "transcribed" from those
-        that the teacher learned from, "all" from those of the untranscribed corpora, too.
+        that the teacher learned from, "all" also from those of the untranscribed corpora.
       generations: how often a teacher labels and a student learns; from the second on, the teacher
         is `next_teacher`, or the student before.
       next_teacher: a system that is trained on the labels of the generation before, such as a
-        larger student with more noise; null for the student itself.
-      transcript_share: what the transcripts count in the loss of those that learn from labels, of
-        1 for both; 0 is labels alone, as in the paper. Null: where a part of the audio has
-        transcripts, each of them counts like one more label; where all of it has, 0.
+        larger student with more augmentation; null for the student itself.
+      transcript_share: share of the transcripts in the loss of students that learn from labels; 0
+        is labels alone, as in the paper. Null: if a part of the audio has transcripts, each of them
+        counts like a label; if all of it has, 0.
     """
 
     work_dir: str = "work"

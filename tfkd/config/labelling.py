@@ -1,4 +1,4 @@
-"""How a teacher labels."""
+"""Settings of labelling."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tfkd.config.decoding import (
 
 @dataclass(frozen=True)
 class WhisperConfig:
-    """What a Whisper is asked for, and how its transcripts become labels.
+    """Settings of a Whisper as the teacher.
 
     Attributes:
-      language: code of the language that is spoken, as "en"; null for the one that the folder
-        names, or else for what Whisper hears in each utterance.
-      task: "translate" writes English whatever is spoken.
-      numbers: "words" writes 21 as twenty one, "digits" as two one; "as_written" leaves it.
+      language: code of the spoken language, such as "en"; null for the one that the folder names,
+        or else the one that Whisper detects in each utterance.
+      task: "translate" gives English text for any language.
+      numbers: "words" writes 21 as twenty one, "digits" as two one; "as_written" keeps 21.
     """
 
     language: str | None = None
@@ -34,13 +34,16 @@ class WhisperConfig:
 
 @dataclass(frozen=True)
 class LabelConfig(SearchControls):
-    """How the teacher labels.
+    """Settings of labelling, and of the teacher's search.
 
     Attributes:
-      max_tokens, max_tokens_per_second: null for what the teacher itself decodes with.
-      top_m: how many of the teacher's most probable tokens are kept at each step of a hypothesis,
-        for the objective `word_kd`.
-      whisper: for a teacher of `whisper:FOLDER` alone.
+      beam_width: number of alive hypotheses.
+      num_hypotheses: number of hypotheses that are kept for each utterance.
+      max_tokens, max_tokens_per_second: null for those of the teacher's own decoding.
+      batch_size: number of utterances decoded together.
+      top_m: number of the teacher's most probable tokens that are kept for each step of a
+        hypothesis, for the objective `word_kd`.
+      whisper: for teachers `whisper:FOLDER` only.
     """
 
     beam_width: int = number(8, at_least=1, at_most=WIDEST_BEAM)
@@ -53,7 +56,7 @@ class LabelConfig(SearchControls):
     whisper: WhisperConfig = field(default_factory=WhisperConfig, metadata=LATER)
 
     def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
-        """The teacher's decoding with these settings."""
+        """Returns the teacher's decoding settings, overridden by these."""
         shared = {f.name for f in dataclasses.fields(DecodingConfig)}
         if_any = {"max_tokens", "max_tokens_per_second"}
         own = {

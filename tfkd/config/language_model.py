@@ -1,4 +1,4 @@
-"""How a recurrent language model is built and trained."""
+"""Settings of a recurrent language model and its training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfkd.config.model import DEEPEST
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """A recurrent language model, but for its vocabulary."""
+    """The architecture of a recurrent language model, without its vocabulary."""
 
     cell: Literal["lstm", "gru"] = "lstm"
     layers: int = number(1, at_least=1, at_most=DEEPEST)
@@ -22,7 +22,12 @@ class RecurrentConfig:
 
 @dataclass(frozen=True)
 class LanguageModelTrainingConfig:
-    """How `tfkd train-lm` trains; `patience` is in epochs without a lower perplexity."""
+    """Settings of `tfkd train-lm`.
+
+    Attributes:
+      patience: number of epochs without a lower perplexity after which training ends.
+      checkpoint_minutes: time between checkpoints within an epoch.
+    """
 
     epochs: int = number(20, at_least=1)
     batch_size: int = number(32, at_least=1)
@@ -35,7 +40,7 @@ class LanguageModelTrainingConfig:
 
 @dataclass(frozen=True)
 class LanguageModelConfig:
-    """One language model; its units are those of the recogniser that it joins."""
+    """One language model; its tokenizer is that of the recogniser that uses it."""
 
     model: RecurrentConfig = field(default_factory=RecurrentConfig)
     training: LanguageModelTrainingConfig = field(default_factory=LanguageModelTrainingConfig)

@@ -1,7 +1,7 @@
-"""The settings of a recogniser: its frontend, encoder and decoder, of any family.
+"""Settings of a recogniser's model: frontend, encoder and decoder of any family.
 
-Each class has a `kind`, by which a config file chooses it; see `tfkd.config.reading`. Without one
-the first class of a union is meant.
+A config file chooses a class by its `kind`; without one, the first class of a union is used. See
+`tfkd.config.reading`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Literal
 
 from tfkd.config.bounds import LATER, number
 
-# RFC 9639, 9.1.2: FLAC, which keeps the audio, has no higher rates.
+# The highest sample rate of FLAC, the format of stored audio (RFC 9639, 9.1.2).
 MOST_FLAC_HZ = 655_350
-# Building a model takes milliseconds a layer; its memory is counted where it is trained.
+# Bounded, because building a model takes milliseconds a layer.
 DEEPEST = 1000
 
 
@@ -33,9 +33,9 @@ class FrontendConfig:
 
 @dataclass(frozen=True)
 class StftConfig:
-    """Magnitudes of the short-time Fourier transform, with bins as far apart as the window allows.
+    """Magnitudes of a short-time Fourier transform that is as long as the window.
 
-    A window of 20 ms at 16 kHz has 320 samples, and so 161 bins.
+    A window of 20 ms at 16 kHz has 320 samples, so 161 bins.
 
     Attributes:
       log: whether the model reads the logarithm of the magnitudes.
@@ -50,7 +50,13 @@ class StftConfig:
 
 @dataclass(frozen=True)
 class SpecAugmentConfig:
-    """Park et al. 2019 (arXiv:1904.08779): masks on the log-mel features while training."""
+    """Masks on the features in training; Park et al. 2019 (arXiv:1904.08779).
+
+    Attributes:
+      frequency_masks, time_masks: number of masks of each kind.
+      max_frequency_width: widest mask, in features.
+      max_time_share: longest mask, as a share of the utterance.
+    """
 
     frequency_masks: int = number(2, at_least=0)
     max_frequency_width: int = number(15, at_least=0)
@@ -62,8 +68,8 @@ class SpecAugmentConfig:
 class EncoderConfig:
     """Time reduction and bidirectional recurrent layers.
 
-    `conv` halves time before layer 1; `pyramid` joins pairs of frames once before layers 2, 3, ...,
-    and before layer 1 as often as is still needed.
+    `conv` halves time by convolutions before layer 1. `pyramid` joins pairs of frames once before
+    layers 2, 3, ..., and before layer 1 as often as is still needed.
     """
 
     reduction: Literal["pyramid", "conv"] = "conv"
@@ -78,12 +84,12 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class Conv2dRecurrentConfig:
-    """Two-dimensional convolutions of stride 2 in time and frequency, then a stacked recurrent net.
+    """Two-dimensional convolutions of stride 2 in time and frequency, then recurrent layers.
 
     Attributes:
       kernel_frames, kernel_bins: size of each kernel in time and in frequency.
-      directions: whether the two directions of the last layer are summed or concatenated. Between
-        layers they are concatenated, as in the stacked networks of the common libraries.
+      directions: whether the two directions of the last layer are summed or concatenated; between
+        layers they are always concatenated.
     """
 
     kind: Literal["conv2d_recurrent"] = "conv2d_recurrent"
@@ -103,8 +109,8 @@ class TransformerEncoderConfig:
     """Convolutions that halve time, then blocks of self-attention.
 
     Attributes:
-      kind: a "conformer" has convolution in its blocks and two half feed-forward layers.
-      heads: they divide `units` into parts of an even size.
+      kind: a "conformer" also has convolution in its blocks, and two feed-forward layers in each.
+      heads: number of attention heads; `units` / `heads` must be an even number.
     """
 
     kind: Literal["conformer", "transformer"] = "conformer"
@@ -120,7 +126,7 @@ class TransformerEncoderConfig:
 
 @dataclass(frozen=True)
 class ConvolutionalEncoderConfig:
-    """Convolutions that halve time, then gated convolutions; each sees `width` places."""
+    """Convolutions that halve time, then gated convolutions over `width` frames."""
 
     kind: Literal["convolutional"] = "convolutional"
     time_reduction: int = number(4, at_least=1, at_most=256)
@@ -135,7 +141,7 @@ class ConvolutionalEncoderConfig:
 class AttentionConfig:
     """Attention of recurrent decoders.
 
-    Additive (Bahdanau et al. 2015) or location-aware (Chorowski et al. 2015).
+    "additive" is Bahdanau et al. 2015; "location" adds location filters, Chorowski et al. 2015.
     """
 
     kind: Literal["additive", "location"] = "additive"
@@ -149,11 +155,11 @@ class DecoderConfig:
     """A recurrent decoder with attention.
 
     Attributes:
-      layers: recurrent layers. One with input feeding and without sampling has a gradient written
-        by hand; others are differentiated by TensorFlow, and take longer to train.
-      input_feeding: whether the first layer reads the last context beside the last token.
-      teacher_forcing_rate: share of the training steps that read the token of the target; the
-        others read one that is drawn from what the model predicted (Bengio et al. 2015,
+      layers: number of recurrent layers. A single layer with input feeding and a teacher forcing
+        rate of 1 has a custom gradient and trains faster.
+      input_feeding: whether the first layer also reads the last context.
+      teacher_forcing_rate: share of the training steps whose input is the token of the target; the
+        input of the others is drawn from the model's prediction (Bengio et al. 2015,
         arXiv:1506.03099).
     """
 
@@ -169,7 +175,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class TransformerDecoderConfig:
-    """Blocks of self-attention and attention to the encodings."""
+    """A Transformer decoder: blocks of self-attention and attention to the encodings."""
 
     kind: Literal["transformer"] = "transformer"
     layers: int = number(2, at_least=1, at_most=DEEPEST)
@@ -192,14 +198,19 @@ class ConvolutionalDecoderConfig:
 
 @dataclass(frozen=True)
 class NoDecoderConfig:
-    """No decoder: the CTC head alone says what was said."""
+    """No decoder: the recogniser decodes with the CTC head alone."""
 
     kind: Literal["none"] = "none"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Recogniser, but for its vocabulary."""
+    """The architecture of a Recogniser, without its vocabulary.
+
+    Attributes:
+      attention: of recurrent decoders.
+      ctc: whether the model has a CTC head.
+    """
 
     frontend: FrontendConfig | StftConfig = field(default_factory=FrontendConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)

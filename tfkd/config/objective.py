@@ -1,4 +1,4 @@
-"""What a student learns from labels, and which labels it leaves out."""
+"""Settings of the training objective, and of the filters of labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tfkd.config.bounds import LATER, number
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Limits beyond which a hypothesis is not learned from; null is off.
+    """Limits of the hypotheses that a student learns; null is off.
 
-    See `tfkd.distillation.filters`.
+    docs/guide/filters.md describes each; `tfkd.distillation.filters` computes the measures.
     """
 
     drop_unfinished: bool = True
@@ -30,18 +30,19 @@ class FilterConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """The targets that the decoder learns from, chosen while labels are read.
+    """Settings of the targets, which are chosen when labels are read.
 
-    See `tfkd.objectives` for what each kind learns.
+    `tfkd.objectives` describes the kinds; `tfkd.objectives.sequence_kd.SequenceKD` the settings of
+    the choice and the weights of hypotheses.
 
     Attributes:
-      truth_audio: what `truth` learns from of a store of labels: "all" that has a reference, or
-        what is left of it after `filters`, as for `seq_kd`.
-      top_m: of `word_kd`: how many tokens of each step it learns, of those that the labels keep.
-      token_temperature: of `word_kd`: evens out the posteriors of teacher and student; of a
-        mixture, that of the whole.
-      parts: of a `mixture`: objectives, each with its `share`.
-      share: of a part of a mixture; shares count over their sum.
+      truth_audio: the utterances of a store of labels that `truth` learns from: "all" with a
+        reference, or those for which `filters` keep a hypothesis, as for `seq_kd`.
+      top_m: number of tokens of each step that `word_kd` learns, of those in the labels.
+      token_temperature: temperature of the posteriors of teacher and student in `word_kd`; a
+        mixture uses its own for all parts.
+      parts: the objectives of a `mixture`.
+      share: share of a part in its mixture; shares are divided by their sum.
     """
 
     kind: Literal["truth", "seq_kd", "seq_inter", "word_kd", "mixture"] = "truth"

@@ -1,4 +1,4 @@
-"""How transcripts and audio are prepared, and which units text is cut into."""
+"""Settings of preparation and of the tokenizer."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ ENGLISH_ALPHABET = " 'abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class TextConfig:
-    """How transcripts are normalised; see `tfkd.text.normalise`."""
+    """Settings of the normalisation of transcripts; see `tfkd.text.normalise`.
+
+    Attributes:
+      extra_characters: characters to keep beside letters, digits and apostrophes.
+    """
 
     extra_characters: str = ""
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """Limits of the audio that `tfkd prepare` accepts, and how it is stored.
+    """Settings of `tfkd prepare`: limits of the audio, and how it is stored.
 
     Attributes:
-      too_long: what becomes of audio above `max_seconds`: "split" cuts it in its pauses where it
-        has no text, and rejects it where it has.
-      tags: whether transcripts lose what stands in brackets for sounds and marks, such as [noise]
-        and <COMMA>: see `tfkd.text.transcript_of`.
-      allow_commands: whether commands of a Kaldi wav.scp may be run, where reading their file is
-        not enough.
+      sample_rate_hz: rate to which audio is resampled.
+      min_seconds, max_seconds: shortest and longest utterance.
+      too_long: what happens to audio above `max_seconds`: "reject" rejects it; "split" cuts
+        recordings without text in their pauses, and rejects those with text.
+      max_rejected_share: if a larger share of the utterances is unusable, preparation fails.
+      shard_size: number of utterances in a shard.
+      tags: "drop" removes tags of sounds and marks, such as [noise] and <COMMA>, from transcripts;
+        see `tfkd.text.transcript_of`.
+      allow_commands: whether commands of a Kaldi wav.scp may be run if reading their file is not
+        enough.
     """
 
     sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
@@ -44,7 +52,12 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Units of the output. `alphabet: null` learns the characters from the training text."""
+    """Settings of the tokenizer, the units of the output.
+
+    Attributes:
+      alphabet: of `characters`; null for the characters of the training text.
+      vocab_size, model_type: of `sentencepiece`.
+    """
 
     kind: Literal["characters", "sentencepiece"] = "characters"
     alphabet: str | None = ENGLISH_ALPHABET

@@ -1,4 +1,4 @@
-"""How a recogniser is trained."""
+"""Settings of training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tfkd.config.objective import ObjectiveConfig
 
 @dataclass(frozen=True)
 class InitialConfig:
-    """What a training begins from.
+    """Settings of the initial weights.
 
     Attributes:
-      run: folder of a run whose weights are taken wherever their shapes allow, and whose units, if
-        the settings of the tokenizer are the same; null begins at random.
-      layers: what a shallower stack takes of a deeper one: evenly spread layers, or the means of
-        neighbours.
+      run: folder of a run whose weights are copied where their shapes match, and whose tokenizer is
+        kept if it has the same settings; null for random weights.
+      layers: what a stack with fewer layers takes of a deeper one: evenly spread layers, or the
+        means of neighbouring layers.
     """
 
     run: str | None = None
@@ -28,21 +28,25 @@ class InitialConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Teacher and student are trained by the same code with these settings.
-
-    `checkpoint_minutes` is how long after the last checkpoint an unfinished epoch gets another; 0
-    writes one after every batch.
+    """Settings of the training of a teacher or a student.
 
     Attributes:
+      clip_norm: global norm to which gradients are clipped; 0 is off.
+      label_smoothing: share of each target that is spread over the other tokens.
+      ctc_weight: share of CTC in the loss.
+      speed_factors: speeds at which an utterance may be played; each epoch draws one of them.
+      patience: number of epochs without a lower validation WER after which training ends.
+      checkpoint_minutes: time between checkpoints within an epoch; 0 writes one after every batch.
+      validation_beam_width: width of the search that validates each epoch.
       distribution: devices that share each batch: all of this machine (mirrored), or those of the
         machines that TF_CONFIG names (multi_worker); see docs/guide/training.md.
-      precision: in which numbers encoder and decoder compute; weights, losses and what is saved
-        are float32.
-      xla: whether steps are compiled, once for each shape of a batch.
-      augmentation: what else than clean audio is heard: null is that alone, and `{}` what is best
-        known for a recogniser that has to survive pauses, silence and noise.
-      input_service: workers that make the batches, as grpc://HOST:PORT,HOST:PORT; null is none.
-      schedule: "cosine" goes from a linear warm-up to `final_learning_rate`; "exponential"
+      precision: of the computations of encoder and decoder; weights, losses and saved files are
+        float32.
+      xla: whether XLA compiles the steps, once for each shape of a batch.
+      augmentation: null for the original audio; `{}` for the defaults of AugmentationConfig, which
+        help a recogniser to cope with pauses, silence and noise.
+      input_service: workers that make the batches, as grpc://HOST:PORT,HOST:PORT; null for none.
+      schedule: "cosine" warms up linearly and then falls to `final_learning_rate`; "exponential"
         multiplies by `epoch_decay` after each epoch. See `tfkd.training.schedules`.
     """
 
