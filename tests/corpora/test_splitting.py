@@ -127,7 +127,7 @@ def test_prepare_says_how_many_recordings_were_cut(lecture, tmp_path, capsys):
     out = str(tmp_path / "data")
     cli.main(["prepare", str(manifest), "--out", out, "--config", str(settings)])
     count = open_store(out).summary.pieces
-    said = f"1 recordings were too long: {count} pieces of them are among these, see pieces.jsonl"
+    said = f"1 recordings were too long and were cut into {count} pieces, which are among these; "
     assert said in capsys.readouterr().out
 
 
@@ -142,7 +142,7 @@ def test_changed_places_of_pieces_are_noticed(lecture, tmp_path, config):
 @pytest.mark.parametrize(
     ("too_long", "text", "advice"),
     [
-        ("split", "ba di", "cut both, or leave the text out"),
+        ("split", "ba di", "cut audio and text, or leave the text out"),
         ("reject", "ba di", "prepare.too_long: split"),
         ("reject", None, "prepare.too_long: split"),
     ],

@@ -412,7 +412,7 @@ def test_empty_placeholder_and_tagged_texts_keep_their_audio(tmp_path, caplog):
     prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
     found = {row["utterance_id"]: row["text"] for row in open_store(tmp_path / "out").index}
     assert found == {"nothing": "", "none": None, "dash": None, "noise": "", "tag": "ba di"}
-    assert "2 of 5 transcripts hold tags, which are left out: [noise] (1 x), <COMMA>" in caplog.text
+    assert "2 of 5 transcripts have tags, which are removed: [noise] (1 x), <COMMA>" in caplog.text
     assert "2 of 5 utterances have no transcript" in caplog.text
     config = PrepareConfig(sample_rate_hz=RATE_HZ, tags="keep")
     prepare(manifest, tmp_path / "kept", config)

@@ -1,4 +1,4 @@
-"""A corpus of any layout to shards of checked utterances at the model's rate."""
+"""Prepares a corpus of any layout as a store of checked utterances at the model's sample rate."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _LOG = logging.getLogger("tfkd")
 _NAMED_REJECTIONS = 3
 _MEND = "mend them, or raise prepare.max_rejected_share (--max-rejected-share)"
 _MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
-# Lengths in manifests are rounded, and those of MP3 estimated.
+# Durations in manifests may differ by this much, being rounded, or estimated for MP3.
 _LENGTH_SECONDS, _LENGTH_SHARE = 0.2, 0.05
 _ALLOW = "prepare.allow_commands (--allow-commands) runs it"
 _NO_FILE = "no such file {} (relative paths are seen from the manifest, then the working folder)"
 _TOO_LONG_ADVICE = {
     "reject": "; prepare.too_long: split cuts recordings without text in their pauses",
-    "split": "; nothing tells where its text would have to be cut: cut both, or leave the text out",
+    "split": "; its text cannot be cut automatically: cut audio and text, or leave the text out",
 }
 
 
@@ -63,15 +63,20 @@ def prepare(
 ) -> StoreSummary:
     """Decodes, checks, resamples and normalises a corpus into a store of utterances.
 
-    What cannot be used is named with its reason in `rejected.jsonl` of the store. A rerun goes on
-    where an earlier one was killed.
+    Unusable utterances are listed with the reason in `rejected.jsonl` of the store. A rerun
+    continues where an earlier one was killed.
 
-    With `config.too_long` "split", long recordings without text become utterances of their own:
-    `tfkd.corpora.splitting.split_long` tells their ids, `pieces.jsonl` of the store their places.
+    With `config.too_long` "split", long recordings without text are cut into several utterances:
+    `tfkd.corpora.splitting.split_long` describes their ids, and `pieces.jsonl` of the store lists
+    their places in the recordings.
 
     Args:
       source: manifest, Kaldi directory, LibriSpeech tree, Common Voice TSV or LJSpeech CSV.
       out: folder of the store.
+      config: sample rate, limits and text normalisation.
+      corpus_format: one of `tfkd.corpora.FORMATS`; "auto" detects it.
+    Returns:
+      How many utterances were kept and rejected.
     Raises:
       ManifestError: if the corpus cannot be read, or a larger share of it than
         `config.max_rejected_share` is unusable.
@@ -92,11 +97,11 @@ def prepare_corpus(
     *,
     is_kept: bool = True,
 ) -> StoreSummary:
-    """Prepares utterances that were read already; see `prepare`.
+    """Prepares utterances that are already read from a corpus; see `prepare`.
 
     Args:
-      source: names the corpus in errors.
-      is_kept: whether the store outlives the command, so that errors may refer to it.
+      source: name of the corpus in errors.
+      is_kept: whether the store remains after the command, so that errors may refer to it.
     """
     listed, remedy = (out, _MEND) if is_kept else (None, _MEND_OR_PREPARE)
     utterances, rejections = _usable(corpus, config)
@@ -153,13 +158,13 @@ def _accepted(
 
 
 def _usable(corpus: Corpus, config: PrepareConfig) -> Corpus:
-    """The corpus with nothing but transcripts for texts, and commands that may be run."""
+    """Removes texts that are not transcripts, and commands that may not be run."""
     utterances: list[Utterance] = []
     rejections = list(corpus[1])
     for utterance in corpus[0]:
         command = utterance.command
         if command is not None and command.is_needed and not config.allow_commands:
-            detail = f"its audio is what a command makes of its file: {command} ({_ALLOW})"
+            detail = f"its audio is the output of a command: {command} ({_ALLOW})"
             rejections.append(_rejection(utterance, "needs_command", detail))
             continue
         if _transcript(utterance, config) is None:
@@ -178,7 +183,7 @@ def _transcript(utterance: Utterance, config: PrepareConfig) -> str | None:
 def _record(
     utterance: Utterance, config: PrepareConfig, remarks: Remarks
 ) -> UtteranceRecord | Rejection:
-    """The record of one utterance, or why there is none."""
+    """Makes the record of an utterance, or a rejection with the reason."""
     try:
         recording = _read(utterance, config)
         waveform = recording.waveform
@@ -216,7 +221,7 @@ def _read(utterance: Utterance, config: PrepareConfig) -> Recording:
 
 
 def _length_remark(utterance: Utterance, recording: Recording) -> tuple[str, ...]:
-    """Remarks on a recording of another length than its corpus declares: a part may be meant."""
+    """Remarks on a recording whose length differs from the corpus': a part of it may be meant."""
     seconds, declared = (
         len(recording.waveform) / recording.sample_rate_hz,
         utterance.declared_seconds,
@@ -226,13 +231,13 @@ def _length_remark(utterance: Utterance, recording: Recording) -> tuple[str, ...
     ):
         return ()
     return (
-        f"its corpus says that it is {declared:g} s long, and all {seconds:.3f} s of it are read; "
-        "a part is named by its start, too",
+        f"its corpus says that it is {declared:g} s long, but it has {seconds:.3f} s, which are "
+        "all used; to use a part, give its start, too",
     )
 
 
 def _detail(error: UnusableAudio, utterance: Utterance, config: PrepareConfig) -> str:
-    """Says what is wrong, and what to do about it."""
+    """Describes what is wrong and the remedy."""
     if error.reason == "too_long":
         return error.message + _TOO_LONG_ADVICE[config.too_long]
     if error.reason == "missing_file":
@@ -251,15 +256,15 @@ def _rejection(utterance: Utterance, reason: str, detail: str) -> Rejection:
 
 
 def _digest(config: PrepareConfig) -> str:
-    """Digest of the settings that a store depends on; how much may be rejected is none of them."""
+    """Digest of the settings that a store depends on: all but `max_rejected_share`."""
     default = PrepareConfig().max_rejected_share
     return config_digest(dataclasses.replace(config, max_rejected_share=default))
 
 
 def _corpus_identity(utterances: Sequence[Utterance]) -> str:
-    """Digest of what the store depends on: every utterance, and its file's size and age.
+    """Digest of all utterances, with the size and modification time of their files.
 
-    Age stands for content, which would take as long to read as the whole corpus. Where it alone has
+    The modification time stands for the content, which would take too long to read. If it alone has
     changed, `plan_to_continue` compares the contents.
     """
     rows = []
@@ -277,7 +282,7 @@ def _corpus_identity(utterances: Sequence[Utterance]) -> str:
                 utterance.speaker,
                 utterance.start_seconds,
                 utterance.end_seconds,
-                # Stores of earlier versions know neither.
+                # Leave these out if unused, so that stores of earlier versions keep their digest.
                 *([f"channel {utterance.channel}"] if utterance.channel is not None else []),
                 *([str(utterance.command)] if utterance.command else []),
                 *file,
@@ -294,16 +299,22 @@ def check_rejected_share(
     out: str | Path | None = None,
     remedy: str = _MEND,
 ) -> None:
-    """Refuses to go on with a corpus of which too much, or all, is unusable.
+    """Raises an error if too large a share of a corpus, or all of it, is unusable.
 
     Args:
-      total: utterances of `source`, the rejected ones included.
-      out: store whose `rejected.jsonl` names them all.
+      rejections: the unusable utterances.
+      total: number of utterances of `source`, including the rejected ones.
+      config: its `max_rejected_share` is the limit.
+      source: name of the corpus in the error.
+      out: the store whose `rejected.jsonl` lists the rejections, if there is one.
+      remedy: advice in the error.
     Raises:
       ManifestError: if the share of rejections is above `config.max_rejected_share`.
     """
     if not total:
-        raise ManifestError("holds no utterances", path=source)
+        raise ManifestError(
+            "holds no utterances", path=source, remedy="check that this is the right file"
+        )
     if len(rejections) < total and len(rejections) <= config.max_rejected_share * total:
         return
     listed = f"; all are in {Path(out) / 'rejected.jsonl'}" if out else ""
@@ -315,7 +326,7 @@ def check_rejected_share(
 
 
 def _described(rejections: Sequence[Rejection]) -> str:
-    """How many there are of each reason, and the first of them."""
+    """Counts rejections by reason, with the first of them as examples."""
     counts = Counter(rejection.reason for rejection in rejections).most_common()
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
     examples = "; ".join(f"{r.utterance_id}: {r.detail}" for r in rejections[:_NAMED_REJECTIONS])
@@ -323,10 +334,11 @@ def _described(rejections: Sequence[Rejection]) -> str:
 
 
 def preparation_for(sample_rate_hz: int, pieces: Sequence[str]) -> PrepareConfig:
-    """How a corpus is prepared for a recogniser that there is: at its rate, in its characters.
+    """Makes the settings that prepare a corpus for an existing recogniser.
 
     Args:
-      pieces: those of its tokenizer.
+      sample_rate_hz: of the recogniser.
+      pieces: of its tokenizer; normalisation keeps their characters.
     """
     text = TextConfig(extra_characters=extra_characters_of(pieces))
     return PrepareConfig(sample_rate_hz=sample_rate_hz, text=text)
@@ -334,8 +346,11 @@ def preparation_for(sample_rate_hz: int, pieces: Sequence[str]) -> PrepareConfig
 
 @contextlib.contextmanager
 def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
-    """Opens a prepared folder, or prepares a corpus into a temporary one, at the model's rate.
+    """Opens a store, or prepares a corpus as a temporary store, at the model's sample rate.
 
+    Args:
+      data: a store, or a corpus that `prepare` reads.
+      config: the sample rate, and the settings of preparation.
     Raises:
       ManifestError: if `data` is neither.
       RecordError: if the store is damaged, incomplete, empty, or at another sample rate.
@@ -347,9 +362,9 @@ def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
 
 @contextlib.contextmanager
 def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
-    """Like `utterance_store`, but a prepared folder may have another rate than `config`."""
+    """Like `utterance_store`, but a store may have another sample rate than `config`."""
     if not Path(data).exists():
-        raise ManifestError("no such file or folder", path=data)
+        raise ManifestError("no such file or folder", path=data, remedy="correct the path")
     if is_store(data):
         yield open_verified(data)
         return
@@ -361,7 +376,7 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
 
 
 def _warn_of(rejections: Sequence[Rejection], usable: int, source: str | Path) -> None:
-    """Says what a command leaves out, where no folder will tell."""
+    """Logs the rejections of a temporary store, whose `rejected.jsonl` will be removed."""
     if rejections:
         _LOG.warning(
             "%s: %d of %d utterances are unusable%s",

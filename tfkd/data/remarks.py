@@ -1,4 +1,4 @@
-"""Names what preparation forgave: examples in the log, all of it in a file of the store."""
+"""Reports what is odd about recordings that preparation accepted, in the log and in a file."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ _NAMED_TAGS = 8
 
 
 class Remarks:
-    """Collects what is to be said of recordings that were read although something is odd."""
+    """Collects remarks on recordings that were used although something is odd."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[str, ...]] = {}
 
     def add(self, utterance_id: str, remarks: tuple[str, ...]) -> None:
-        """Keeps the remarks on one utterance, if there are any."""
+        """Adds the remarks on one utterance, if there are any."""
         if remarks:
             self._rows[utterance_id] = remarks
 
     def report(self, source: str | Path, out: str | Path | None) -> None:
-        """Logs how many there are, with examples, and adds all to `remarks.jsonl` of a store."""
+        """Logs their number and examples, and writes all to `remarks.jsonl` of the store `out`."""
         if not self._rows:
             return
         listed = "" if out is None else f"; all are in {Path(out) / REMARKS}"
         examples = [f"{key}: {'; '.join(self._rows[key])}" for key in sorted(self._rows)[:_NAMED]]
         _LOG.warning(
-            "%s: %d utterances were read although something is odd, for example %s%s",
+            "%s: %d utterances were used although something is odd, for example %s%s",
             *(source, len(self._rows), " | ".join(examples), listed),
         )
         if out is not None:
             self._write(Path(out) / REMARKS)
 
     def _write(self, path: Path) -> None:
-        # An earlier run, which was killed, may have left those of its own shards.
+        # Keep the remarks that an earlier, killed run wrote for its shards.
         before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         rows = [
             json.dumps({"utterance_id": key, "remark": remark}, ensure_ascii=False)
@@ -58,7 +58,7 @@ class Remarks:
 def warn_of_texts(
     source: str | Path, utterances: Iterable[Utterance], extra_characters: str, tags: str
 ) -> None:
-    """Says what becomes of transcripts: tags that were left out, and utterances without any."""
+    """Logs how many transcripts have tags that are removed, and how many are missing."""
     found: Counter[str] = Counter()
     with_tags = without_text = total = 0
     for utterance in utterances:
@@ -69,7 +69,7 @@ def warn_of_texts(
         total += 1
     if with_tags:
         _LOG.warning(
-            "%s: %d of %d transcripts hold tags, which are left out: %s (prepare.tags=keep keeps "
+            "%s: %d of %d transcripts have tags, which are removed: %s (prepare.tags=keep keeps "
             "the words in them)",
             *(source, with_tags, total),
             ", ".join(f"{tag} ({n} x)" for tag, n in found.most_common(_NAMED_TAGS)),

@@ -1,4 +1,4 @@
-"""A store of some of another store's utterances."""
+"""Copies some utterances of a store into a store of their own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from tfkd.records import UTTERANCES, Plan, Store, StoreWriter
 def write_subset(
     store: Store, utterance_ids: Collection[str], out: str | Path, *, digest: str, source: str
 ) -> None:
-    """Copies utterances without hypotheses into a store of one shard, unless they are there.
+    """Copies utterances, without hypotheses, into a store of one shard, unless it exists.
 
     Args:
-      digest: says how they were chosen.
-      source: name of `store` in the plan of the new one.
+      store: utterances or pseudo labels.
+      utterance_ids: those to copy.
+      out: folder of the new store.
+      digest: describes how they were chosen, for the plan of the new store.
+      source: name of `store` in this plan.
     Raises:
       RecordError: if `out` holds another store, or cannot be written.
     """

@@ -1,1 +1,1 @@
-"""Files, locks, sealed JSON and `.keras` files: written whole or not at all."""
+"""Files, locks, sealed JSON and `.keras` files; all are written atomically."""

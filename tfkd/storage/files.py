@@ -1,4 +1,4 @@
-"""Atomic writes, hashes and safe paths: the only module that renames or hashes."""
+"""Atomic writes, hashes and safe paths; no other module renames or hashes files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from tfkd.errors import ManifestError, RecordError
 
-REDO = "run the command that wrote it again: it redoes only what does not verify"
+REDO = "run the command that wrote it again: it repairs what is damaged or missing"
 
 
 def sync(path: Path) -> None:
@@ -28,10 +28,10 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """Yields a binary file that becomes `path` whole, or not at all.
+    """Yields a binary file that replaces `path` atomically when the block ends without an error.
 
-    The temporary file lies in the same folder, is flushed and fsynced before the rename, and the
-    folder is fsynced after it.
+    The temporary file is in the same folder; it is fsynced before the rename, and the folder after
+    it.
 
     Raises:
       RecordError: if the file cannot be written (full disk, permissions); `path` is unchanged.
@@ -58,7 +58,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Refuses a file that cannot be written, before hours of work for it.
+    """Checks, before hours of work, that a file can be written.
 
     Raises:
       RecordError: if its folder cannot be made, or nothing can be written there.
@@ -108,10 +108,10 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Removes what killed `atomic_write` and `atomic_directory` left in a folder.
+    """Removes temporary files that killed `atomic_write` and `atomic_directory` left in a folder.
 
-    A folder that was moved away for a new one that never came is put back. Nobody else may write
-    into `directory` meanwhile.
+    If a kill came between the two renames of `atomic_directory`, the old folder is put back. No
+    other process may write into `directory` at the same time.
     """
     for old in directory.glob(".*.old"):
         target = directory / old.name[1:].rsplit(".", 2)[0]
@@ -127,24 +127,24 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex digest of a file's content."""
+    """Computes the hex digest of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_text(text: str) -> str:
-    """Hex digest of a string's UTF-8 bytes."""
+    """Computes the hex digest of a string's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_of_tree(path: str | Path) -> str:
-    """Hex digest of a file, or of the names and contents of every file below a folder."""
+    """Computes the hex digest of a file, or of names and contents of all files below a folder."""
     path = Path(path)
     return sha256(path) if path.is_file() else sha256_of_files(path, path.rglob("*"))
 
 
 def sha256_of_files(directory: Path, paths: Iterable[Path]) -> str:
-    """Hex digest of the names and contents of those of the paths below a folder that are files."""
+    """Computes the hex digest of the names and contents of the files among `paths`."""
     files = sorted(path for path in paths if path.is_file())
     lines = (f"{sha256(file)}  {file.relative_to(directory).as_posix()}" for file in files)
     return sha256_of_text("\n".join(lines))
@@ -153,11 +153,11 @@ def sha256_of_files(directory: Path, paths: Iterable[Path]) -> str:
 def contained_path(directory: str | Path, name: str) -> Path:
     """Joins `name` to `directory`, for names that come from a file.
 
-    Relative names must not leave `directory`; absolute names are taken as they are, because
-    manifests of existing corpora use them.
+    Relative names must stay below `directory`. Absolute names are allowed, because manifests of
+    existing corpora use them.
 
     Raises:
-      ManifestError: if a relative name climbs out of `directory` or holds a NUL.
+      ManifestError: if a relative name leaves `directory`, or a name holds a NUL.
     """
     if "\0" in name:
         raise ManifestError("a path holds a NUL character", path=directory)
@@ -172,7 +172,7 @@ def contained_path(directory: str | Path, name: str) -> Path:
 
 
 def directory_bytes(path: str | Path) -> int:
-    """Size of a file, or of every file below a folder."""
+    """Computes the size of a file, or of all files below a folder."""
     path = Path(path)
     if path.is_file():
         return path.stat().st_size
@@ -181,7 +181,7 @@ def directory_bytes(path: str | Path) -> int:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block into a RecordError that names `path`."""
+    """Raises an OSError of the block as a RecordError that names `path`."""
     try:
         yield
     except OSError as error:

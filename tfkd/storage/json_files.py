@@ -1,4 +1,4 @@
-"""Parses JSON: the one place that does, so that an empty, cut or foreign file is always named."""
+"""Parses JSON for all of tfkd, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from tfkd.errors import RecordError, TfkdError
 
 T = TypeVar("T")
 
-# For files that a rerun makes anew.
+# The remedy for files that a rerun makes again.
 DELETE = "delete it and run the command that wrote it again"
 
 
 def parse_json(data: bytes | str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
-    """The value that `data` spells.
+    """Parses a JSON text.
 
     Args:
-      parse_constant: takes the names NaN, Infinity and -Infinity, which JSON does not know, where
-        they are not to become floats.
+      data: UTF-8 bytes, or text.
+      parse_constant: called with NaN, Infinity or -Infinity, which are not JSON; by default they
+        become floats.
     Raises:
-      ValueError: if it is no JSON, not UTF-8, or nested too deeply to be read.
+      ValueError: if it is not JSON, not UTF-8, or nested too deeply.
     """
     try:
         return json.loads(data, parse_constant=parse_constant)
@@ -47,12 +48,12 @@ def read_json_object(
     """Reads a JSON object.
 
     Args:
-      fields: names that it must have, with the types of their values; a whole number is a float,
-        too, and True is no number.
-      remedy: told where the file is damaged.
-      error: the class that is raised.
+      fields: required names with the types of their values; an int is also a float, and a bool is
+        not a number.
+      remedy: advice in the error.
+      error: the class of the error.
     Raises:
-      TfkdError: names the file if it cannot be read, is no JSON, or is not such an object.
+      TfkdError: if the file cannot be read, is not JSON, or is not such an object.
     """
     with refusing(path, remedy, error):
         return checked_object(parse_json(Path(path).read_bytes()), fields or {})
@@ -77,10 +78,10 @@ def read_json_lines(
 
 
 def read_dataclass_lines(path: str | Path, kind: type[T], *, remedy: str = DELETE) -> Iterator[T]:
-    """Yields the objects of JSON Lines as flat dataclasses, which must fit as in `dataclass_of`.
+    """Yields the objects of JSON Lines as flat dataclasses; see `dataclass_of`.
 
     Raises:
-      RecordError: names the file and the line.
+      RecordError: if an object does not fit; it names the file and the line.
     """
     return _read_lines(path, lambda row: dataclass_of(kind, row), remedy)
 
@@ -125,7 +126,7 @@ def dataclass_of(kind: type[T], value: Any) -> T:
 
 @functools.cache
 def _fields_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The types of all fields of a dataclass, and of those without a default."""
+    """Returns the types of all fields of a dataclass, and of those without a default."""
     hints = typing.get_type_hints(kind)
     needed = [
         field.name
@@ -139,7 +140,7 @@ def _fields_of(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def refusing(
     path: str | Path, remedy: str = DELETE, error: type[TfkdError] = RecordError
 ) -> Iterator[None]:
-    """Turns an OSError or ValueError of the block into an `error` that names the file."""
+    """Raises an OSError or ValueError of the block as an `error` that names the file."""
     try:
         yield
     except OSError as fault:
@@ -149,7 +150,11 @@ def refusing(
 
 
 def checked_object(value: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`value`, if it is an object with these fields of these types; ValueError if it is not."""
+    """Returns `value` if it is an object with these fields of these types.
+
+    Raises:
+      ValueError: if it is not.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"holds {_kind_of(value)}, not an object")
     for name, kind in fields.items():

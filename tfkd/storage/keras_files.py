@@ -1,4 +1,4 @@
-"""`.keras` files: written whole or not at all, read with typed errors."""
+"""Writes `.keras` files atomically, and reads them with typed errors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tfkd.storage.files import atomic_write
 # The name of the model in the folder of a run or of a language model.
 MODEL = "model.keras"
 
-# Somebody may have compressed a file again, but weights are noise.
-_MOST_UNPACKED, _HARMLESS_BYTES = 4, 1 << 24
+# A file may have been compressed, but weights hardly shrink: a higher ratio is an attack.
+_MAX_UNPACKED_RATIO, _HARMLESS_BYTES = 4, 1 << 24
 
 Model = TypeVar("Model", bound=keras.Model)
 
 
 def write_model(model: keras.Model, path: Path) -> None:
     """Writes `model` as a `.keras` file."""
-    # Keras chooses the format by the ending, so the temporary file needs it too.
+    # Keras chooses the format by the suffix, so the temporary file needs it, too.
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     try:
         model.save(temporary)
@@ -44,7 +44,7 @@ def read_model(path: Path, kind: type[Model]) -> Model:
     except TfkdError as error:
         error.path = error.path or path
         raise
-    except Exception as error:  # Keras raises whatever the damaged part happens to break.
+    except Exception as error:  # A damaged file may raise any exception of Keras.
         raise CheckpointError(f"cannot be loaded: {error}", path=path) from error
     if not isinstance(model, kind):
         held = type(model).__name__
@@ -53,19 +53,16 @@ def read_model(path: Path, kind: type[Model]) -> Model:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses what is no archive, and small ones that unpack to more than any model of their size.
-
-    Keras itself stores weights as they are.
-    """
+    """Raises CheckpointError if a file is no archive, or would unpack to far more than its size."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         packed = path.stat().st_size
     except (OSError, zipfile.BadZipFile) as error:
         raise CheckpointError("is not a .keras file, or is damaged", path=path) from error
-    if unpacked > max(_HARMLESS_BYTES, _MOST_UNPACKED * packed):
+    if unpacked > max(_HARMLESS_BYTES, _MAX_UNPACKED_RATIO * packed):
         raise CheckpointError(
             f"has {packed:,} bytes, which unpack to {unpacked:,}: no model does",
             path=path,
-            remedy="ask for the file again where it comes from",
+            remedy="copy it again from a source that you trust",
         )

@@ -1,8 +1,8 @@
-"""Which files this user's tfkd wrote itself, or has tried in a process of its own.
+"""Remembers which files this user's tfkd has written, or has tried in a child process.
 
-A digest inside a file proves that it is whole, not where it is from: anybody can compute one. So
-the digests of known files lie apart from them, in the user's cache, where no file that is copied
-here can put one.
+A digest inside a file shows that the file is undamaged, but not its origin: anybody can compute
+one. So the digests of known files are kept in the user's cache, which files from elsewhere cannot
+change.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _CACHE = Path("tfkd", "known_files")
 
 
 def remember(digest: str) -> None:
-    """Notes the sha256 of a file; a machine without a place for caches forgets it."""
+    """Records the sha256 of a file; does nothing if the cache cannot be written."""
     with contextlib.suppress(OSError, RuntimeError):
         _folder().mkdir(parents=True, exist_ok=True)
         (_folder() / digest).touch()
 
 
 def is_known(digest: str) -> bool:
-    """Whether `remember` was told of this sha256 on this machine."""
+    """Whether `remember` has recorded this sha256 on this machine."""
     try:
         return (_folder() / digest).is_file()
     except (OSError, RuntimeError):

@@ -1,6 +1,6 @@
-"""Locks of folders that only one process may write into.
+"""Locks folders that only one process may write into.
 
-Not among `tfkd.storage.files`, which devices without `fcntl` import, too.
+This is separate from `tfkd.storage.files`, which is also imported on devices without `fcntl`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def locked(directory: str | Path) -> Iterator[None]:
-    """Makes the folder and keeps other processes that lock it out until the block ends.
+    """Makes a folder and locks it against other processes until the block ends.
 
-    The system frees the lock of a process that is killed.
+    If the process is killed, the operating system releases the lock.
 
     Raises:
       BusyError: if another process holds the lock.

@@ -1,4 +1,4 @@
-"""Temporary folders that do not stay behind where a process is killed."""
+"""Temporary folders that are removed even if their process is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONTENT = "content"
 def scratch_folder() -> Iterator[Path]:
     """Yields an empty folder that is removed when the block ends.
 
-    Removes those of earlier processes first that were killed: nobody holds their locks.
+    First removes the folders of killed processes, which no longer hold their locks.
 
     Raises:
       RecordError: if the folder cannot be made.

@@ -1,4 +1,4 @@
-"""Sealed JSON: each file holds the sha256 of its own content."""
+"""Sealed JSON: files that contain the sha256 of their own content."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ _SEAL = "seal"
 
 
 def seal_of(value: dict[str, Any]) -> str:
-    """sha256 of `value` as canonical JSON."""
+    """Computes the sha256 of `value` as canonical JSON."""
     return sha256_of_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Writes `value` as JSON with its own sha256, atomically; RecordError if it cannot."""
+    """Writes `value` as JSON with its own sha256, atomically.
+
+    Raises:
+      RecordError: if it cannot be written.
+    """
     write_json(path, value | {_SEAL: seal_of(value)})
 
 
@@ -28,13 +32,14 @@ def read_sealed(path: Path, fields: Mapping[str, type] | None = None) -> dict[st
     """Reads what `write_sealed` wrote.
 
     Args:
-      fields: names that it must have, with the types of their values.
+      path: the file.
+      fields: required names with the types of their values.
     Raises:
       RecordError: if the file is missing, was changed, or lacks a field.
     """
     value = read_json_object(path, remedy=REDO)
     if value.pop(_SEAL, None) != seal_of(value):
         raise RecordError("was changed: its own sha256 disagrees", path=path, remedy=REDO)
-    # A seal is no signature: whoever changes a file can seal it again.
+    # Check the fields all the same: a file may have been changed and sealed again.
     with refusing(path, REDO):
         return checked_object(value, fields or {})

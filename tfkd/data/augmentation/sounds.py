@@ -1,4 +1,4 @@
-"""Sounds that are not the speech to be recognised: noise, hum, music and babble.
+"""Makes sounds that are not speech to be recognised: noise, hum, music and babble.
 
 Each function returns float32 [N] with a root mean square of one.
 """
@@ -12,30 +12,33 @@ import numpy as np
 
 from tfkd.config import Sound
 
-# Coloured noise is cut from recordings of this length that are made once, which costs a hundredth
-# of filtering noise for each example.
+# Coloured noise is cut from a long noise that is made once, a hundred times faster than filtering
+# noise for each example. This is its length.
 _NOISE_SAMPLES = 2**20
-# How much the power of a noise falls with the frequency: as 1 / f ** exponent.
+# The power of a noise falls with the frequency as 1 / f ** exponent.
 _EXPONENTS: dict[Sound, float] = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 _LOWEST_HZ = 20.0
 _TABLE_SIZE = 4096
 _VOICES = (1, 8)
-# So many voices at once hide the words of each.
+# With this many voices, the words of each cannot be understood.
 _ENOUGH_VOICES = 4
 
-# Gives some utterance of the corpus; which one, the generator decides.
+# Returns a random utterance of the corpus, drawn with the generator.
 Speech = Callable[[np.random.Generator], np.ndarray]
 
 
 def sound(
     kind: Sound, num_samples: int, rate_hz: int, generator: np.random.Generator, speech: Speech
 ) -> np.ndarray:
-    """Makes `num_samples` of a kind of sound, different for each state of the generator.
+    """Makes a random sound of a kind.
 
     Args:
-      kind: white, pink or brown noise (power falls as 1, 1/f, 1/f^2); hum of the mains; music;
-        babble, which is made of utterances of the corpus whose words cannot be heard.
-      speech: where babble takes its utterances from.
+      kind: white, pink or brown noise (power falls as 1, 1/f, 1/f^2); mains hum; music; or babble,
+        a mixture of utterances of the corpus whose words cannot be understood.
+      num_samples: its length.
+      rate_hz: sample rate.
+      generator: of all random numbers.
+      speech: draws the utterances of babble.
     """
     match kind:
         case "hum":
@@ -52,18 +55,18 @@ def sound(
 
 
 def at_level(waveform: np.ndarray, level_db: float) -> np.ndarray:
-    """A sound of unit power at a level in decibels below a root mean square of one (dBFS)."""
+    """Scales a sound of unit power to a level in dBFS, where 0 is a root mean square of one."""
     return waveform * np.float32(10 ** (level_db / 20))
 
 
 def power(waveform: np.ndarray) -> float:
-    """Mean square of a waveform; 0 if it is empty."""
+    """Computes the mean square of a waveform; 0 if it is empty."""
     return float(np.dot(waveform, waveform)) / max(1, waveform.size)
 
 
 @functools.lru_cache(maxsize=len(_EXPONENTS))
 def _noise(exponent: float, rate_hz: int) -> np.ndarray:
-    """Gaussian noise of a colour; it fits together at its ends."""
+    """Makes Gaussian noise of a colour that is periodic, so it can be repeated without a click."""
     spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(_NOISE_SAMPLES))
     frequencies = np.fft.rfftfreq(_NOISE_SAMPLES, 1 / rate_hz)
     spectrum *= np.maximum(frequencies, _LOWEST_HZ) ** (-exponent / 2)
