@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 # Synthesised speech and everything that the demo makes of it.
 DEMO ?= work/demo
 
-.PHONY: demo check test lint reliability clean
+.PHONY: demo check test lint reliability matrix clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python training/synthesise_speech.py --out $(DEMO)/speech
@@ -30,6 +30,10 @@ lint: $(VENV)/dev.stamp
 # cores that had other work to do.
 reliability: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reliability tests/fuzz --full docs/reliability/results.json
+
+# What each Python with its TensorFlow writes is read under each other one that is on this machine.
+matrix:
+	$(PYTHON) packaging/matrix.py --out packaging/matrix.json
 
 $(VENV)/%.stamp: setup.py
 	$(PYTHON) -m venv $(VENV)

@@ -1,12 +1,14 @@
 """Files that commit 861bfce wrote, before there was a choice of families, are read as they were.
 
 `earlier_versions/861bfce` holds a run with a checkpoint, stores, and exports; `expected.json` is
-what that commit said of the six utterances of `valid`.
+what that commit said of the six utterances of `valid`. TFKD_WRITTEN names another such folder, that
+`written_files.py` made under other versions of Python and TensorFlow: see `make matrix`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from tfkd.training.callbacks import CHECKPOINTS
 from tfkd.training.checkpoints import restore_checkpoint
 from tfkd.training.trainable import compile_for
 
-HERE = Path(__file__).parent / "earlier_versions" / "861bfce"
+COMMIT = Path(__file__).parent / "earlier_versions" / "861bfce"
+HERE = Path(os.environ.get("TFKD_WRITTEN", COMMIT))
 EXPECTED = json.loads((HERE / "expected.json").read_text())
 TEXTS = {row["utterance_id"]: row["text"] for row in EXPECTED}
 

@@ -108,6 +108,7 @@ def test_every_value_of_every_pseudo_label(labels):
     assert_store_is_read(labels)
 
 
+@pytest.mark.skipif(not DECODES, reason="TensorFlow Datasets needs tensorflow-io for audio")
 def test_types_and_shapes_are_declared(labels):
     spec = tfds.builder_from_directory(labels.directory).as_dataset(split="train").element_spec
     hypotheses = {
@@ -154,7 +155,8 @@ def test_sizes_are_those_of_the_shards(labels):
 def test_splits_can_be_sliced(labels):
     builder = tfds.builder_from_directory(labels.directory)
     ids = [row["utterance_id"] for row in labels.index]
-    part = tfds.as_numpy(builder.as_dataset(split="train[6:10]"))
+    encoded = {"audio": tfds.decode.SkipDecoding()}
+    part = tfds.as_numpy(builder.as_dataset(split="train[6:10]", decoders=encoded))
     assert sorted(row["utterance_id"].decode() for row in part) == ids[6:10]
 
 

@@ -105,4 +105,5 @@ def test_json_is_parsed_nowhere_else():
         if isinstance(node, ast.Attribute) and node.attr in ("loads", "load")
         if isinstance(node.value, ast.Name) and node.value.id == "json"
     ]
-    assert found == ["storage/json_files.py"]
+    # The graph reader is copied to where tfkd is not installed, so it can import nothing of it.
+    assert found == ["data/graph_reader.py", "storage/json_files.py"]

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from tfkd.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from tfkd.cli.parser import command_parser
 from tfkd.cli.printing import complain, log_plainly, say
+from tfkd.cli.quiet import import_quietly
 from tfkd.errors import ConfigError, TfkdError
 from tfkd.malloc import share_one_heap
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; ends the process with 0, 1 (failed), 2 (usage) or 130 (interrupted)."""
     # Without this, TensorFlow logs an error about missing GPU libraries.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import_quietly()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Print characters that the terminal's encoding lacks as escapes.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -11,6 +11,7 @@ from pathlib import Path
 from tfkd.cli.exit_codes import EXIT_FAILED
 from tfkd.cli.options import own_options
 from tfkd.cli.printing import complain, say
+from tfkd.cli.quiet import without_native_messages
 from tfkd.errors import ConfigError, TfkdError
 
 
@@ -56,7 +57,8 @@ def transcribe(options: argparse.Namespace) -> None:
         raise ConfigError(f"--threads {options.threads}: an interpreter needs at least one")
     from tfkd.device.recogniser import DeviceRecogniser
 
-    recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
+    with without_native_messages():
+        recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
     failures = 0
     for path in options.audio:
         try:

@@ -9,7 +9,6 @@ import json
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +16,7 @@ import tensorflow as tf
 from tfkd import __version__
 from tfkd.config import TrainingConfig, from_dict, to_dict
 from tfkd.errors import ConfigError
+from tfkd.storage.json_files import parse_json
 from tfkd.text import Tokenizer, load_tokenizer
 from tfkd.text.tokenizers import tokenizer_files
 from tfkd.training.sources import Source
@@ -68,7 +68,7 @@ class Job:
     @classmethod
     def parse(cls, content: bytes) -> Job:
         """Reads what `serialise` wrote, as strictly as a config file is read."""
-        values = json.loads(content)
+        values = parse_json(content)
         if values["version"] != __version__:
             raise ConfigError(
                 f"it runs tfkd {__version__}, the trainer tfkd {values['version']}",
@@ -116,7 +116,7 @@ def batch_request(key: str, epoch: int, number: int) -> bytes:
 
 def parse_batch_request(content: bytes) -> tuple[str, int, int]:
     """The job, the epoch and the number of `batch_request`."""
-    values: dict[str, Any] = json.loads(content)
+    values = parse_json(content)
     return str(values["job"]), int(values["epoch"]), int(values["number"])
 
 
