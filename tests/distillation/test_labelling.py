@@ -206,7 +206,7 @@ def killed(teacher, prepared, label_config, tmp_path_factory) -> Path:
 
 
 def test_a_killed_store_cannot_be_read(killed):
-    with pytest.raises(RecordError, match="is not complete.*again: it goes on where it stopped"):
+    with pytest.raises(RecordError, match="is not complete.*again: it continues where it stopped"):
         open_store(killed)
 
 

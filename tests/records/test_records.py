@@ -518,7 +518,7 @@ def test_plan_does_not_depend_on_order() -> None:
 
 
 def test_plan_refuses_bad_ids_and_arguments() -> None:
-    with pytest.raises(RecordError, match="utterance b: its id is planned twice"):
+    with pytest.raises(RecordError, match="utterance b: its id is given twice"):
         plan_of(ids=["b", "a", "b"])
     for bad in ("", "\udc80"):
         with pytest.raises(RecordError, match="is empty or is not UTF-8"):
@@ -640,7 +640,7 @@ def test_missing_and_unfinished_stores_are_refused(tmp_path: Path) -> None:
         (IDS[:4], [], f"utterance {IDS[3]}: found where the end of the shard"),
         ([IDS[1], IDS[0], IDS[2]], [], f"{IDS[1]}: found where utterance {IDS[0]}"),
         (IDS[:3], [IDS[0]], f"{IDS[0]}: found where utterance {IDS[1]}"),
-        (IDS[:3], [IDS[5]], f"{IDS[5]}: rejected in shard 0, which does not plan it"),
+        (IDS[:3], [IDS[5]], f"{IDS[5]}: is rejected in shard 0, but is not planned there"),
     ],
 )
 def test_shard_must_hold_what_is_planned(
@@ -719,7 +719,7 @@ def test_store_of_another_format_is_refused(
     monkeypatch.setattr("tfkd.records.plan.FORMAT", 0)
     fill(tmp_path, plan_of())
     monkeypatch.undo()
-    with pytest.raises(RecordError, match="format is 0, this version reads 2"):
+    with pytest.raises(RecordError, match="format 0; this version of tfkd reads 2"):
         open_store(tmp_path)
 
 

@@ -1,9 +1,9 @@
-"""Stores of TFRecord shards: one schema a kind, written crash-safe, verified before use.
+"""Stores of TFRecord shards: safe against crashes, and verified before use.
 
 Read in this order: tfrecord (bytes of a file), tf_example (bytes of a record), fields, utterance
-and hypothesis (what is stored, and how), schema (the kinds of records), plan (the shard of each
+and hypothesis (the fields of records), schema (the kinds of records), plan (the shard of each
 utterance), shards (one file and its sidecar), store (reading), random_access (reading in any
-order), tfds (how TensorFlow Datasets reads it), writer (writing).
+order), tfds (the description for TensorFlow Datasets), writer (writing).
 """
 
 from tfkd.records.hypothesis import (

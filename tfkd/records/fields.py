@@ -1,7 +1,8 @@
-"""How the fields of a record lie in a tf.train.Example; each field of a record names its storage.
+"""Maps the fields of a record to the features of a tf.train.Example.
 
-A storage turns a column, which is one value for each owner of a field (the utterance, or each of
-its hypotheses), into the flat list of a tf.train.Feature, and back.
+Each field declares its storage. A storage converts a column, which has one value for each owner of
+the field (the utterance, or each of its hypotheses), to the flat list of a tf.train.Feature, and
+back.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ INT64_MAX = 2**63 - 1
 
 _STORAGE, _IS_LATER = "storage", "is_later"
 
-# Metadata of a field whose feature only those records have that know its value, so that records
-# without it keep the bytes that they had before the field existed.
+# Metadata of a field that was added later. Records without a value have no such feature, so they
+# keep the bytes that they had before the field existed.
 LATER = {_IS_LATER: True}
 
 Item = TypeVar("Item")
 
 
 class Storage(ABC):
-    """One field in the list of a tf.train.Feature."""
+    """Converts one field to the list of a tf.train.Feature, and back."""
 
     list_type: str
 
     @abstractmethod
     def store(self, column: Iterable[Any]) -> list[Any]:
-        """The values of the feature; an unknown value, None or an empty tuple, adds none."""
+        """Converts a column to the values of the feature; None and () add no value."""
 
     @abstractmethod
     def load(self, values: list[Any], num_tokens: Sequence[int]) -> list[Any]:
-        """The column that `store` was given; `num_tokens` has an entry for each owner."""
+        """Converts the values of the feature to the column; `num_tokens` has one entry an owner."""
 
     @abstractmethod
     def num_values(self, num_tokens: Sequence[int]) -> int:
-        """How many values the feature holds where the field is known."""
+        """The number of values of the feature if the field is known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class _PerToken(Storage):
 
 @dataclasses.dataclass(frozen=True)
 class _Packed(Storage):
-    """[num_tokens, M] numbers of two bytes, little-endian; `code` is that of `struct`."""
+    """Stores [num_tokens, M] numbers of two bytes, little-endian; `code` is that of `struct`."""
 
     code: str
     list_type: str = "bytes"
@@ -118,7 +119,7 @@ TOP_FLOAT16 = {_STORAGE: _Packed("e")}
 
 
 class Layout:
-    """The features of one class of records, by the storages of its fields."""
+    """The features of a record class, derived from the storages of its fields."""
 
     def __init__(self, record_type: type, prefix: str = "") -> None:
         """Reads the fields of the dataclass `record_type`; `prefix` begins each feature's name."""
@@ -140,7 +141,7 @@ class Layout:
         }
 
     def values(self, records: Sequence[Any]) -> Values:
-        """The lists of the features; a later feature that no record knows is left out."""
+        """Converts records to lists of features; later features without a value are left out."""
         columns = {name: [getattr(each, name) for each in records] for name in self._storages}
         return {
             name: self._storages[field].store(columns[field])
@@ -149,7 +150,7 @@ class Layout:
         }
 
     def records(self, values: Values, num_tokens: Sequence[int]) -> Iterator[Any]:
-        """The records that `values` was made of; `length_faults` must have found nothing."""
+        """Converts lists of features to records; check them with `length_faults` before."""
         columns = {
             field: self._column(field, values[name], num_tokens)
             for field, name in self._names.items()
@@ -165,7 +166,7 @@ class Layout:
             raise RecordError(f"feature {self._names[field]} is not UTF-8") from error
 
     def length_faults(self, values: Values, num_tokens: Sequence[int]) -> Iterator[str]:
-        """Yields which features hold more or fewer values than `num_tokens` asks for."""
+        """Yields a message for each feature with more or fewer values than `num_tokens` needs."""
         for field, name in self._names.items():
             if name not in values:
                 continue
@@ -181,7 +182,7 @@ def is_known(value: Any) -> bool:
 
 
 def encoding_faults(text: str | None, name: str) -> Iterator[str]:
-    """Yields that a text cannot be stored, where it cannot."""
+    """Yields a message if a text cannot be stored as UTF-8."""
     try:
         (text or "").encode()
     except UnicodeEncodeError:
@@ -189,7 +190,7 @@ def encoding_faults(text: str | None, name: str) -> Iterator[str]:
 
 
 def refuse(faults: Iterator[str], utterance_id: str) -> None:
-    """Raises a RecordError that tells the first of the faults, if there is any."""
+    """Raises a RecordError with the first of the faults, if there is one."""
     fault = next(faults, None)
     if fault is not None:
         # An id that cannot be encoded could not be printed either.

@@ -1,4 +1,4 @@
-"""What is stored of a hypothesis; its faults are told when it is written and when it is read."""
+"""The fields of a hypothesis, and their checks, which apply to writing and reading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOKEN_IDS = "hypotheses/token_ids"
 FINISH_REASONS = ("eos", "max_steps")
 
 _FLOAT32_MAX = 3.4028234663852886e38
-# Sums of logarithms that others rounded may exceed zero by this much.
+# Rounded sums of logarithms may exceed zero by this much.
 _ROUNDING = 1e-3
 _NO_LOG_PROB = "but the natural logarithm of a probability is at most 0: a cost has the other sign"
 _UINT16_MAX, _FLOAT16_MAX = 2**16 - 1, 65504.0
@@ -22,22 +22,23 @@ _UINT16_MAX, _FLOAT16_MAX = 2**16 - 1, 65504.0
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One sequence that the teacher proposes. Floats are stored as float32.
+    """One hypothesis of a teacher. Floats are stored as float32.
 
-    All but the text may be unknown, for the hypotheses of another recogniser: None, or an empty
-    tuple. What is known of one hypothesis of an utterance must be known of all.
+    All fields but the text may be unknown, as for hypotheses of another recogniser: None, or an
+    empty tuple. A field must be known for all hypotheses of an utterance, or for none.
 
     Attributes:
-      token_ids: [num_tokens], the EOS included where `finish_reason` is "eos".
-      log_prob: natural-log probability of the whole sequence, EOS included.
-      score: value that ranked it (length-normalised, with further terms).
-      token_log_probs: [num_tokens] natural logs.
-      token_seconds: [num_tokens] where in the audio attention looked most for each token.
-      finish_reason: "eos" or "max_steps".
-      coverage: share of the encoder's frames that attention looked at.
-      written: the text as the teacher wrote it, where that was brought into the form of labels.
-      top_token_ids: [num_tokens][M] the M most probable tokens of each step.
-      top_log_probs: [num_tokens][M] their natural logs, stored as float16.
+      text: the words.
+      token_ids: [num_tokens], including the EOS if `finish_reason` is "eos".
+      log_prob: natural logarithm of the probability of the whole sequence, EOS included.
+      score: the value that ranked it (length-normalised, with further terms).
+      token_log_probs: [num_tokens], natural logarithms.
+      token_seconds: [num_tokens], the time in the audio with most attention for each token.
+      finish_reason: "eos", or "max_steps" if it reached the length limit.
+      coverage: share of the encodings that received attention.
+      written: the text as the teacher wrote it, if it was normalised for the label.
+      top_token_ids: [num_tokens][M], the M most probable tokens of each step.
+      top_log_probs: [num_tokens][M], their natural logarithms, stored as float16.
     """
 
     text: str = field(metadata=fields.TEXT)
@@ -58,31 +59,35 @@ class Hypothesis:
 
     @property
     def num_tokens(self) -> int:
-        """Length of the sequence, EOS included; 0 where the tokens are unknown."""
+        """Length of the sequence, EOS included; 0 if the tokens are unknown."""
         return len(self.token_ids)
 
 
 LAYOUT = Layout(Hypothesis, prefix="hypotheses/")
-# Other recognisers may leave these unknown.
+# Fields that may be unknown.
 OPTIONAL_VALUES = LAYOUT.optional
-# The lengths of the hypotheses are a feature besides: they cut the flat lists of tokens.
+# The lengths of the hypotheses are a feature of their own, which splits the flat lists of tokens.
 FEATURES = LAYOUT.features | {NUM_TOKENS: "int64"}
 LATER_FEATURES = LAYOUT.later_features
 
 
 def hypotheses_values(hypotheses: Sequence[Hypothesis]) -> Values:
-    """The lists of values that a record of these hypotheses holds."""
+    """Converts hypotheses to lists of values by feature."""
     return LAYOUT.values(hypotheses) | {NUM_TOKENS: [each.num_tokens for each in hypotheses]}
 
 
 def hypotheses_of(values: Values, utterance_id: str) -> tuple[Hypothesis, ...]:
-    """The hypotheses of a record's lists of values; RecordError if these contradict each other."""
+    """Converts lists of values by feature to hypotheses.
+
+    Raises:
+      RecordError: if the lengths of the lists contradict each other.
+    """
     refuse(_length_faults(values), utterance_id)
     return tuple(LAYOUT.records(values, values[NUM_TOKENS]))
 
 
 def hypotheses_faults(hypotheses: Sequence[Hypothesis]) -> Iterator[str]:
-    """Yields the faults that keep the hypotheses of an utterance from being written."""
+    """Yields a message for each reason why the hypotheses of an utterance cannot be stored."""
     for rank, hypothesis in enumerate(hypotheses):
         for fault in _hypothesis_faults(hypothesis):
             yield f"hypothesis {rank}: {fault}"

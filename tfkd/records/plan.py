@@ -1,7 +1,4 @@
-"""The plan of a store: which utterance goes to which shard, and what the content is made from.
-
-It also holds the sealed JSON of the store's own files: each holds the sha256 of its content.
-"""
+"""The plan of a store: the shard of each utterance, and the sources of the content."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from tfkd.records.schema import KINDS
 from tfkd.storage.json_files import checked_object, refusing
 from tfkd.storage.sealed_json import read_sealed, seal_of, write_sealed
 
-FORMAT = 2  # Raised when the layout of a store changes: an older store is then refused.
+FORMAT = 2  # Increased when the layout of a store changes; older stores are then refused.
 OTHER_FOLDER = "choose another --out folder, or delete this one"
 
 _SHOWN_DIGITS = 12
@@ -24,12 +21,13 @@ _SHOWN_DIGITS = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """The content of a store before it is written; equal plans give equal stores.
+    """Describes the content of a store before it is written; equal plans give equal stores.
 
     Attributes:
       kind: one of KINDS.
       digest: digest of the resolved config.
-      sources: name -> sha256 of everything the content depends on (manifest, teacher).
+      sources: sha256 of everything that the content depends on, such as corpus and teacher, by
+        name.
       shards: the ids of each shard, sorted by code point across all shards.
     """
 
@@ -47,10 +45,10 @@ class Plan:
         sources: dict[str, str],
         shard_size: int,
     ) -> Plan:
-        """Sorts the ids and deals them to shards of `shard_size`; the last one may be smaller.
+        """Sorts the ids and divides them into shards of `shard_size`; the last may be smaller.
 
         Raises:
-          RecordError: for an id that is given twice, is empty, or cannot be UTF-8.
+          RecordError: if an id is given twice, is empty, or is not UTF-8.
           ValueError: if the kind is unknown or shard_size < 1.
         """
         if kind not in KINDS:
@@ -65,12 +63,12 @@ class Plan:
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the plan."""
+        """The sha256 of the plan, its identity."""
         return seal_of(self._to_json())
 
     @property
     def num_utterances(self) -> int:
-        """How many utterances are planned."""
+        """Number of planned utterances."""
         return sum(map(len, self.shards))
 
     def shard_name(self, number: int) -> str:
@@ -78,7 +76,11 @@ class Plan:
         return f"{self.kind}-{number:05d}-of-{len(self.shards):05d}.tfrecord"
 
     def write(self, path: Path) -> None:
-        """Writes the plan; RecordError if it cannot."""
+        """Writes the plan.
+
+        Raises:
+          RecordError: if it cannot be written.
+        """
         write_sealed(path, self._to_json())
 
     @classmethod
@@ -91,18 +93,18 @@ class Plan:
         value = read_sealed(path)
         if value.get("format") != FORMAT:
             raise RecordError(
-                f"its format is {value.get('format')}, this version reads {FORMAT}",
+                f"has the format {value.get('format')}; this version of tfkd reads {FORMAT}",
                 path=path,
-                remedy="make the store anew",
+                remedy="make the store again, in another folder",
             )
-        with refusing(path, "make the store anew"):
+        with refusing(path, "make the store again, in another folder"):
             return cls._from_json(value)
 
     def check_same(self, existing: Plan, path: Path) -> None:
-        """Refuses to go on with a store that was begun under another plan.
+        """Checks that a store was begun with this plan.
 
         Raises:
-          RecordError: says which digest or source differs.
+          RecordError: if it was begun with another one; it names what differs.
         """
         if existing.sha256 != self.sha256:
             raise RecordError(
@@ -113,7 +115,7 @@ class Plan:
 
     @classmethod
     def _from_json(cls, value: dict[str, Any]) -> Plan:
-        """Reads what `_to_json` wrote; ValueError if it is of another form."""
+        """Reads what `_to_json` wrote; raises ValueError if it is something else."""
         fields = {"kind": str, "digest": str, "sources": dict, "shards": list}
         value = checked_object(value, fields)
         if value["kind"] not in KINDS:
@@ -140,14 +142,17 @@ def _check_ids(sorted_ids: list[str]) -> None:
     for utterance_id, following in zip(sorted_ids, [*sorted_ids[1:], None]):
         if utterance_id == following:
             raise RecordError(
-                "its id is planned twice", utterance_id=utterance_id, remedy="make the ids unique"
+                "its id is given twice", utterance_id=utterance_id, remedy="make the ids unique"
             )
         if not utterance_id or utterance_id != printable(utterance_id):
-            raise RecordError(f"the utterance id {utterance_id!r} is empty or is not UTF-8")
+            raise RecordError(
+                f"the utterance id {utterance_id!r} is empty or is not UTF-8",
+                remedy="change it in the corpus",
+            )
 
 
 def printable(text: str) -> str:
-    """`text` with what UTF-8 cannot express (undecodable bytes of a path) as escapes."""
+    """Escapes what UTF-8 cannot express, such as undecodable bytes of a path."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -163,4 +168,4 @@ def _differences(existing: Plan, wanted: Plan) -> Iterator[str]:
         if there != here:
             yield f"{name} is {there[:_SHOWN_DIGITS]} there and {here[:_SHOWN_DIGITS]} here"
     if existing.shards != wanted.shards:
-        yield "the utterances, or their deal to shards, differ"
+        yield "the utterances, or their division into shards, differ"

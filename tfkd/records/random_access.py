@@ -13,7 +13,9 @@ from tfkd.storage.files import REDO
 
 
 class RandomAccess:
-    """The records of a store by their place in its index; memory holds where they begin alone.
+    """Reads the records of a store by their place in its index.
+
+    Only the offsets of the records are kept in memory.
 
     Raises:
       RecordError: if a shard is damaged, or holds another number of records than the index.

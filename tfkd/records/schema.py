@@ -1,6 +1,6 @@
-"""The kinds of records, and the features of each: one layout of a tf.train.Example a kind.
+"""The kinds of records, and the features of each kind's tf.train.Example.
 
-`utterance` and `hypothesis` hold what is stored, each field beside how it is stored (`fields`).
+`utterance` and `hypothesis` declare the fields, and `fields` how each is stored.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ UTTERANCES = "utterances"
 PSEUDO_LABELS = "pseudo_labels"
 KINDS = (UTTERANCES, PSEUDO_LABELS)
 
-# Name of each feature -> which list of tf.train.Feature holds it.
+# The type of list (bytes, int64 or float) of each feature, by name.
 UTTERANCE_FEATURES: Mapping[str, str] = utterance.LAYOUT.features
 PSEUDO_LABEL_FEATURES: Mapping[str, str] = {**UTTERANCE_FEATURES, **hypothesis.FEATURES}
-# Only records that know these values have their features.
+# Features that only records with a value have.
 LATER_FEATURES: Mapping[str, str] = {**utterance.LAYOUT.later_features, **hypothesis.LATER_FEATURES}
 
 
@@ -46,7 +46,7 @@ class PseudoLabelRecord:
         """Serialises as a tf.train.Example; equal records give equal bytes.
 
         Raises:
-          RecordError: if a value is out of range, not finite, or lengths disagree.
+          RecordError: if a value is out of range or not finite, or lengths disagree.
         """
         refuse(_pseudo_label_faults(self), self.utterance_id)
         values = utterance.LAYOUT.values([self.utterance]) | hypotheses_values(self.hypotheses)

@@ -1,4 +1,4 @@
-"""One shard and its sidecar: what a shard holds, found by reading every byte of it."""
+"""Verifies a shard by reading every byte, and describes it in its sidecar file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ INDEX_ROW = {"utterance_id": str, "shard": str, "num_samples": int, "duration_se
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The content of a verified shard, in brief.
+    """The description of a verified shard.
 
     Attributes:
+      plan_sha256: identity of the store's plan.
       sha256, size_bytes: of the shard file.
-      entries: index row of each record, in the order of the shard.
-      rejections: of the planned utterances that are not in the shard, in the plan's order.
+      entries: the index rows of the records, in the order of the shard.
+      rejections: the planned utterances that are not in the shard, in the plan's order.
     """
 
     plan_sha256: str
@@ -37,13 +38,13 @@ class Sidecar:
     rejections: tuple[Rejection, ...]
 
     def write(self, path: Path) -> None:
-        """Writes it as sealed JSON; RecordError if it cannot."""
-        # asdict of the whole would copy every row of `entries`.
+        """Writes it as sealed JSON; raises RecordError if it cannot be written."""
+        # Not asdict, which would copy every row of `entries`.
         write_sealed(path, vars(self) | {"rejections": [asdict(each) for each in self.rejections]})
 
     @classmethod
     def read(cls, path: Path) -> Sidecar:
-        """Reads what `write` wrote; RecordError if it is missing or was changed."""
+        """Reads what `write` wrote; raises RecordError if it is missing or was changed."""
         value = read_sealed(path, {"entries": list, "rejections": list})
         with refusing(path, REDO):
             value["entries"] = tuple(checked_object(row, INDEX_ROW) for row in value["entries"])
@@ -57,31 +58,35 @@ def sidecar_path(shard: Path) -> Path:
 
 
 def shard_ids(shard: Path) -> tuple[str, ...]:
-    """Ids of the records of a finished shard, in order, as its sidecar has them."""
+    """Reads the ids of a finished shard's records, in order, from its sidecar."""
     return tuple(entry["utterance_id"] for entry in Sidecar.read(sidecar_path(shard)).entries)
 
 
 def clean_rejection(rejection: Rejection) -> Rejection:
-    """The same rejection, writable as UTF-8 whatever bytes the corpus held."""
+    """Escapes what UTF-8 cannot express in a rejection."""
     return Rejection(**{name: printable(value) for name, value in asdict(rejection).items()})
 
 
 def inspect_shard(
     path: Path, plan: Plan, number: int, rejections: Iterable[Rejection] = ()
 ) -> Sidecar:
-    """Verifies framing, checksums, schema, ids and their order; returns what was found.
+    """Verifies framing, checksums, schema, ids and their order in a shard.
 
     Args:
-      path: the file to read, under its own or a temporary name.
+      path: the file, under its final or a temporary name.
+      plan: of the store.
+      number: of the shard.
       rejections: the planned utterances that must not be in the shard.
+    Returns:
+      The sidecar that describes the shard.
     Raises:
-      RecordError: at the first thing that is not as planned.
+      RecordError: if the shard is damaged, or differs from the plan.
     """
     planned = plan.shards[number]
     rejected = {each.utterance_id: each for each in map(clean_rejection, rejections)}
     for utterance_id in rejected.keys() - set(planned):
         raise RecordError(
-            f"rejected in shard {number}, which does not plan it",
+            f"is rejected in shard {number}, but is not planned there",
             path=path,
             utterance_id=utterance_id,
         )
@@ -100,7 +105,7 @@ def ordered_records(path: Path, kind: str, expected_ids: Iterable[str]) -> Itera
     """Yields the records of a shard, which must be exactly those of `expected_ids`, in order.
 
     Raises:
-      RecordError: if the file is damaged, a record is missing, superfluous or of another kind.
+      RecordError: if the file is damaged, or a record is missing, superfluous or of another kind.
     """
     record_type = RECORD_TYPES[kind]
     wanted = iter(expected_ids)
@@ -115,7 +120,7 @@ def ordered_records(path: Path, kind: str, expected_ids: Iterable[str]) -> Itera
         if record.utterance_id != expected:
             after = f"utterance {expected}" if expected is not None else "the end of the shard"
             raise RecordError(
-                f"found where {after} was planned",
+                f"is found where {after} was planned",
                 path=path,
                 utterance_id=record.utterance_id,
                 remedy=REDO,
@@ -124,7 +129,7 @@ def ordered_records(path: Path, kind: str, expected_ids: Iterable[str]) -> Itera
     missing = next(wanted, None)
     if missing is not None:
         raise RecordError(
-            "missing at the end of the shard", path=path, utterance_id=missing, remedy=REDO
+            "is missing at the end of the shard", path=path, utterance_id=missing, remedy=REDO
         )
 
 

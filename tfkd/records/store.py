@@ -1,4 +1,4 @@
-"""Opens a finished store and proves that it is what its marker says."""
+"""Opens a finished store, and verifies that its files agree with its completion marker."""
 
 from __future__ import annotations
 
@@ -57,11 +57,13 @@ class StoreSummary:
     """Counts of a finished store: records + rejected = planned utterances.
 
     Attributes:
-      rejected: planned utterances that could not be used.
-      rejected_before_planning: duplicates and lines that could not be read.
-      duration_seconds: audio of all records together.
+      kind: one of KINDS.
+      rejected: number of planned utterances that could not be used.
+      rejected_before_planning: number of duplicates and unreadable lines of the corpus.
+      duration_seconds: duration of all records together.
       sha256: identity of the content; see Store.sha256.
-      split: recordings that were too long; `pieces` of them were planned in their place.
+      split, pieces: number of long recordings that were cut, and of the pieces that were planned in
+        their place.
     """
 
     kind: str
@@ -77,10 +79,11 @@ class StoreSummary:
 
 @dataclass(frozen=True)
 class Store:
-    """A finished store of utterances or pseudo labels; made by `open_store`.
+    """A finished store of utterances or pseudo labels; `open_store` opens one.
 
     Attributes:
-      plan: which utterance lies in which shard, and what the content was made from.
+      directory: its folder.
+      plan: the shard of each utterance, and the sources of the content.
       summary: counts; records + rejected = planned utterances.
       marker: content of `complete.json`.
 
@@ -106,24 +109,24 @@ class Store:
 
     @property
     def sha256(self) -> str:
-        """Identity of the content: the names and bytes of the shards, not how they were planned."""
+        """Identity of the content: a digest of the names and bytes of the shards."""
         return self.summary.sha256
 
     @property
     def shard_paths(self) -> list[Path]:
-        """The TFRecord files in the plan's order; one without a usable utterance is empty."""
+        """Paths of the TFRecord files in the plan's order; a shard may be empty."""
         return [
             shard_path(self.directory, self.plan, number) for number in range(len(self.plan.shards))
         ]
 
     @cached_property
     def index(self) -> list[dict[str, Any]]:
-        """One row a record, in the plan's order; see `index_row` for the keys."""
+        """A row for each record, in the plan's order; see `index_row` for the keys."""
         return list(read_json_lines(self.directory / INDEX, INDEX_ROW, remedy=REDO))
 
     @cached_property
     def rejections(self) -> list[Rejection]:
-        """Every utterance that was refused, those refused before planning first."""
+        """Every rejected utterance, those rejected before planning first."""
         return list(read_dataclass_lines(self.directory / REJECTED, Rejection, remedy=REDO))
 
     @cached_property
@@ -134,20 +137,20 @@ class Store:
         return list(read_dataclass_lines(self.directory / PIECES, Piece, remedy=REDO))
 
     def records(self) -> Iterator[Record]:
-        """Yields the records in the plan's order, each verified as it is read.
+        """Yields the records in the plan's order, and verifies each.
 
         Raises:
-          RecordError: if a shard is damaged, or is not the one that belongs there.
+          RecordError: if a shard is damaged, or belongs to another store.
         """
         for path in self.shard_paths:
             yield from ordered_records(path, self.kind, shard_ids(path))
 
     def record(self, utterance_id: str) -> Record:
-        """Reads one record; of the shards, only the one that the index names.
+        """Reads one record; only its own shard is opened.
 
         Raises:
-          RecordError: if there is no such record (says why it was rejected, or which ids are like
-            it), or its shard is damaged.
+          RecordError: if there is no such record (the message says why it was rejected, or which
+            ids are similar), or its shard is damaged.
         """
         names = {row["utterance_id"]: row["shard"] for row in self.index}
         if utterance_id not in names:
@@ -173,12 +176,12 @@ class Store:
         )
 
     def verify(self, *, deep: bool = True) -> None:
-        """Compares the files with the marker.
+        """Compares the files with the completion marker.
 
         Args:
-          deep: read every byte of every shard; otherwise only their sizes are compared.
+          deep: whether to read every byte of every shard; otherwise only their sizes are compared.
         Raises:
-          RecordError: at the first disagreement.
+          RecordError: if a file disagrees.
         """
         if self.marker["plan_sha256"] != self.plan.sha256:
             raise RecordError("belongs to another plan", path=self.directory / PLAN, remedy=REDO)
@@ -192,12 +195,14 @@ class Store:
                 self._check_content(number)
 
     def _check_no_other_shards(self) -> None:
-        """Refuses shards that the store does not plan: whoever lists the folder would read them."""
+        """Raises RecordError for shards that are not planned: readers that list the folder would
+        read them.
+        """
         planned = {path.name for path in self.shard_paths}
         others = {path.name for path in (self.directory / SHARDS).glob("*.tfrecord")} - planned
         if others:
             raise RecordError(
-                f"holds {len(others)} shards that the plan does not know, such as {min(others)}",
+                f"holds {len(others)} shards that are not in the plan, such as {min(others)}",
                 path=self.directory / SHARDS,
                 remedy="move them away",
             )
@@ -222,21 +227,21 @@ def shard_path(directory: Path, plan: Plan, number: int) -> Path:
 
 
 def is_store(directory: str | Path) -> bool:
-    """Whether a folder holds a store, be it finished or only begun."""
+    """Whether a folder holds a store, finished or unfinished."""
     return (Path(directory) / PLAN).exists()
 
 
 def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
-    """Opens a finished store after comparing the sizes of its shards and hashing its small files.
+    """Opens a finished store after it has compared the sizes of its shards and its small files.
 
-    Reads no audio. `open_verified` reads every byte.
+    It reads no audio; `open_verified` reads every byte.
 
     Args:
       directory: folder that `tfkd prepare`, `tfkd label` or a StoreWriter finished.
       kind: one of KINDS; a store of another kind is refused.
     Raises:
-      RecordError: if the store is missing, unfinished, of another kind, disagrees with its marker,
-        or holds shards that its plan does not know.
+      RecordError: if the store is missing, unfinished or of another kind, disagrees with its
+        marker, or holds shards that are not in its plan.
 
     >>> store = tfkd.open_store("work/data/valid", kind="utterances")
     >>> store.summary.records == len(store.index)
@@ -264,9 +269,9 @@ def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
 
 
 def open_verified(directory: str | Path) -> Store:
-    """Opens a finished store after reading every byte of it.
+    """Opens a finished store after it has read and verified every byte.
 
-    Whoever hands shards to TensorFlow needs this: it takes a damaged shard for a shorter one.
+    Use it before TensorFlow reads the shards, which takes a damaged shard for a shorter one.
 
     Raises:
       RecordError: as `open_store` and `Store.verify`; and if the store has no record.
@@ -274,12 +279,14 @@ def open_verified(directory: str | Path) -> Store:
     store = open_store(directory)
     store.verify(deep=True)
     if not store.summary.records:
-        raise RecordError("holds no utterances", path=store.directory)
+        raise RecordError(
+            "holds no utterances", path=store.directory, remedy="see its rejected.jsonl"
+        )
     return store
 
 
 def _check_marker(marker: dict[str, Any], summary: StoreSummary, plan: Plan) -> None:
-    """Raises ValueError where the parts of a marker contradict each other or the plan."""
+    """Raises ValueError if the parts of a marker contradict each other or the plan."""
     rows = [checked_object(row, _MARKER_SHARD) for row in marker["shards"]]
     if [row["name"] for row in rows] != list(map(plan.shard_name, range(len(plan.shards)))):
         raise ValueError("does not name the shards of the plan")
@@ -312,7 +319,7 @@ def _check_finished(directory: Path) -> None:
         raise RecordError(
             "is not complete",
             path=directory,
-            remedy="run the command that writes it again: it goes on where it stopped",
+            remedy="run the command that writes it again: it continues where it stopped",
         )
 
 

@@ -1,6 +1,6 @@
-"""Lists of values to the bytes of a tf.train.Example, and back.
+"""Converts lists of values to the bytes of a tf.train.Example, and back.
 
-TensorFlow is imported when a record is serialised, not before: `tfkd --help` imports this module.
+TensorFlow is imported only when a record is converted, because `tfkd --help` imports this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def serialise(values: Values, features: Mapping[str, str]) -> bytes:
     """Serialises `values`; equal values give equal bytes.
 
     Args:
-      features: name -> which list of tf.train.Feature holds it: bytes, int64 or float.
+      values: the list of each feature, by name.
+      features: the type of each list: bytes, int64 or float.
     """
     import tensorflow as tf
 
@@ -26,16 +27,19 @@ def serialise(values: Values, features: Mapping[str, str]) -> bytes:
         value_list = getattr(example.features.feature[name], f"{features[name]}_list")
         value_list.SetInParent()  # An empty list is a feature too.
         value_list.value.extend(values[name])
-    # Protobuf leaves the order of a map open unless it is asked for a deterministic one.
+    # Without this option, protobuf may write the entries of a map in any order.
     serialised: bytes = example.SerializeToString(deterministic=True)
     return serialised
 
 
 def deserialise(data: bytes, features: Mapping[str, str], optional: Mapping[str, str]) -> Values:
-    """Reads what `serialise` wrote; RecordError if it has other features, or of other types.
+    """Reads what `serialise` wrote.
 
     Args:
-      optional: further features, which are read where they are there.
+      features: required features, with the types of their lists.
+      optional: features that may be missing.
+    Raises:
+      RecordError: if a feature is missing, unknown, or of another type.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError

@@ -1,7 +1,7 @@
-"""Describes a finished store to TensorFlow Datasets, so that its `builder_from_directory` reads it.
+"""Describes a finished store for TensorFlow Datasets, whose `builder_from_directory` then reads it.
 
-The two files are the JSON form of the protocol buffers that TensorFlow Datasets 4 keeps beside its
-shards; nothing of it is needed to write them.
+The two files are the JSON form of the protocol buffers that TensorFlow Datasets 4 writes beside its
+shards; writing them does not need that package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfkd.records.utterance import AUDIO, SINGLE_VALUES
 FEATURES = "features.json"
 DATASET_INFO = "dataset_info.json"
 
-# A store is one split and does not know which; this is the name that a sole split usually has.
+# A store is a single split; this is the usual name of one.
 _SPLIT = "train"
 _FEATURES_OF = {UTTERANCES: UTTERANCE_FEATURES, PSEUDO_LABELS: PSEUDO_LABEL_FEATURES}
 _DTYPES = {"bytes": "string", "int64": "int64", "float": "float32"}
@@ -32,7 +32,7 @@ _Json = dict[str, Any]
 
 
 def features_json(kind: str) -> _Json:
-    """Content of features.json: names, types and shapes of what a record of `kind` holds."""
+    """Makes the content of features.json: names, types and shapes of the features of a kind."""
     tree: _Json = {}
     for name, list_type in _FEATURES_OF[kind].items():
         *groups, leaf = name.split("/")
@@ -44,10 +44,11 @@ def features_json(kind: str) -> _Json:
 
 
 def dataset_info_json(plan: Plan, shards: Sequence[_Json]) -> _Json:
-    """Content of dataset_info.json: where the shards lie, and how much each holds.
+    """Makes the content of dataset_info.json: the shards and their lengths.
 
     Args:
-      shards: what the completion marker says of each shard: its records and size_bytes.
+      plan: of the store.
+      shards: the row of each shard in the completion marker, with records and size_bytes.
     """
     lengths = [shard["records"] for shard in shards]
     size_bytes = sum(shard["size_bytes"] for shard in shards)

@@ -1,7 +1,7 @@
-"""TFRecord framing, checked byte for byte before TensorFlow reads a file.
+"""Reads and writes TFRecord framing, and checks every byte before TensorFlow reads a file.
 
-TensorFlow takes a file that was cut at a record boundary for a shorter one, and dies on a header
-that declares more bytes than there are; this reader refuses both without allocating.
+TensorFlow reads a file that was cut inside a header as a shorter one, and crashes on a header that
+declares a huge length. This reader raises an error for both, without allocating memory.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tfkd.storage.files import REDO, reading
 
 _HEADER = struct.Struct("<QI")  # length of the payload, masked crc32c of those eight bytes
 _FOOTER = struct.Struct("<I")  # masked crc32c of the payload
-FRAME_BYTES = _HEADER.size + _FOOTER.size  # Framing adds these to each record.
+FRAME_BYTES = _HEADER.size + _FOOTER.size  # Framing adds this to each record.
 _LENGTH_BYTES = 8
 _MASK_DELTA = 0xA282EAD8
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The crc32c of `data`, rotated and shifted as TFRecord files store it (32 bits)."""
+    """Computes the masked crc32c of `data` as in TFRecord files (32 bits)."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
@@ -38,13 +38,13 @@ def frame(payload: bytes) -> bytes:
 
 
 def read_records(path: str | Path) -> Iterator[bytes]:
-    """Yields the payloads of a TFRecord file, each after both of its checksums agreed.
+    """Yields the payloads of a TFRecord file after checking both checksums of each.
 
-    A cut exactly between two records cannot be seen here: count the records as well.
+    A cut exactly between two records cannot be detected here, so the caller must count them.
 
     Raises:
-      RecordError: if the file cannot be read, ends inside a record, or a checksum disagrees; says
-        at which byte and record (both from 0).
+      RecordError: if the file cannot be read, ends inside a record, or a checksum disagrees; it
+        gives the byte and the record, both from 0.
     """
     path = Path(path)
     with reading(path), open(path, "rb") as file:
@@ -60,7 +60,7 @@ def read_records(path: str | Path) -> Iterator[bytes]:
 
 
 def record_offsets(path: Path) -> list[int]:
-    """The byte at which each record of a whole TFRecord file begins; reads headers alone."""
+    """Finds the byte at which each record of a TFRecord file begins; reads headers only."""
     offsets = []
     with reading(path), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -75,7 +75,7 @@ def record_offsets(path: Path) -> list[int]:
 
 
 def read_record_at(path: Path, number: int, offset: int) -> bytes:
-    """The payload of record `number`, which begins at byte `offset`, after its checksums agreed.
+    """Reads record `number`, which begins at byte `offset`, and checks its checksums.
 
     Raises:
       RecordError: if it cannot be read, or a checksum disagrees.
@@ -94,7 +94,7 @@ def _damage(path: Path, number: int, offset: int, fault: ValueError) -> RecordEr
 
 
 def _read_record(file: BinaryIO, remaining: int) -> bytes:
-    """Reads one record of a file that has `remaining` bytes left; ValueError says what is wrong."""
+    """Reads one record of a file with `remaining` bytes; raises ValueError if it is damaged."""
     payload = _read_exactly(file, _read_length(file, remaining))
     (payload_crc,) = _FOOTER.unpack(_read_exactly(file, _FOOTER.size))
     if payload_crc != masked_crc32c(payload):
@@ -103,7 +103,7 @@ def _read_record(file: BinaryIO, remaining: int) -> bytes:
 
 
 def _read_length(file: BinaryIO, remaining: int) -> int:
-    """Reads the header of a record; ValueError says what is wrong with it."""
+    """Reads the header of a record; raises ValueError if it is damaged."""
     if remaining < _HEADER.size:
         raise ValueError("the file ends inside its header")
     header = _read_exactly(file, _HEADER.size)

@@ -1,4 +1,8 @@
-"""Writes a store so that a crash at any moment costs one shard, and a rerun finishes the rest."""
+"""Writes a store such that a crash loses one shard at most, and a rerun completes it.
+
+A shard is written under a temporary name, fsynced, read back and verified, and then renamed; the
+completion marker is written last.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ from tfkd.storage.files import atomic_write, reading, sha256, sync, write_json
 from tfkd.storage.locks import locked
 from tfkd.storage.sealed_json import seal_of, write_sealed
 
-# The small files whose content the marker seals.
+# The small files whose sha256 is in the marker.
 _SEALED = (INDEX, REJECTED, FEATURES, DATASET_INFO)
 
 
@@ -45,17 +49,20 @@ def write_shard(
     records: Iterable[Record],
     rejections: Iterable[Rejection] = (),
 ) -> None:
-    """Writes one shard of a store, reads it back, and only then gives it its name.
+    """Writes one shard of a store, reads it back, and then gives it its final name.
 
     Several processes may call this for a store whose StoreWriter one of them holds open, even for
-    the same shard: each writes a file of its own, and the last to end wins.
+    the same shard: each writes a file of its own, and the last one remains.
 
     Args:
+      directory: folder of the store.
+      plan: of the store.
+      number: of the shard.
       records: in the plan's order, without the rejected ones.
-      rejections: read after `records` is exhausted, so the same loop may fill it.
+      rejections: read after `records` is exhausted, so the source of the records may fill it.
     Raises:
       RecordError: if records and rejections are not exactly the shard's planned utterances, or the
-        disk fails; a shard that was there is then unchanged.
+        disk fails; an existing shard is then unchanged.
       ValueError: if the plan has no shard of that number.
     """
     if not 0 <= number < len(plan.shards):
@@ -71,22 +78,22 @@ def write_shard(
 
 
 def is_written(directory: str | Path, plan: Plan, number: int) -> bool:
-    """Whether a shard is there and, read byte by byte, is what its sidecar says."""
+    """Whether a shard exists and every byte of it agrees with its sidecar."""
     path = shard_path(Path(directory), plan, number)
     try:
         sidecar = Sidecar.read(sidecar_path(path))
         return inspect_shard(path, plan, number, sidecar.rejections) == sidecar
     except RecordError:
-        # Writing the shard again mends any fault, so none needs telling apart.
+        # The caller writes the shard again, whatever is wrong with it.
         return False
 
 
 class StoreWriter:
-    """Writes the shards of a plan into a folder; the only writer there while it is open.
+    """Writes the shards of a plan into a folder, which it locks while it is open.
 
     Raises:
-      RecordError: if another process writes there, the folder holds the work of another plan, or
-        it cannot be written.
+      BusyError: if another process writes into the folder.
+      RecordError: if the folder holds a store of another plan, or cannot be written.
     """
 
     def __init__(self, directory: str | Path, plan: Plan) -> None:
@@ -114,13 +121,13 @@ class StoreWriter:
         self.close()
 
     def close(self) -> None:
-        """Lets another writer in."""
+        """Releases the lock of the folder."""
         self._lock.close()
 
     def pending_shards(self) -> list[int]:
-        """Numbers of the shards that are missing, damaged or unfinished, in order.
+        """Lists the numbers of the shards that are missing, damaged or unfinished.
 
-        Reads every byte of a shard the first time it is asked about it.
+        Reads every byte of a shard, once.
         """
         for number in range(len(self.plan.shards)):
             if number not in self._done and is_written(self.directory, self.plan, number):
@@ -128,9 +135,9 @@ class StoreWriter:
         return [number for number in range(len(self.plan.shards)) if number not in self._done]
 
     def reopen(self) -> None:
-        """Withdraws the completion marker, which must be done before any shard is written.
+        """Removes the completion marker; call it before any shard is written.
 
-        From here on the store may differ from what an earlier run declared complete.
+        From then on the store may differ from what an earlier run has completed.
         """
         with _writing(self.directory / COMPLETE):
             (self.directory / COMPLETE).unlink(missing_ok=True)
@@ -145,10 +152,10 @@ class StoreWriter:
         self._done.add(number)
 
     def write_rejections(self, planless_rejections: Iterable[Rejection] = ()) -> list[Rejection]:
-        """Names every refused utterance in `rejected.jsonl`; what is there is no finished store.
+        """Lists every rejected utterance in `rejected.jsonl`, before the store is complete.
 
         Args:
-          planless_rejections: utterances refused before the plan was made (duplicates, bad lines).
+          planless_rejections: utterances rejected before planning (duplicates, bad lines).
         Returns:
           All rejections, those without a plan first.
         Raises:
@@ -170,13 +177,15 @@ class StoreWriter:
     def complete(
         self, planless_rejections: Sequence[Rejection] = (), pieces: Sequence[Piece] = ()
     ) -> StoreSummary:
-        """Writes the small files and, last, the marker that makes the store readable.
+        """Writes the small files and, last, the completion marker, which makes the store readable.
 
-        The small files: the index, the rejections, and what TensorFlow Datasets reads.
+        The small files are the index, the rejections, and the description for TensorFlow Datasets.
 
         Args:
           planless_rejections: as for `write_rejections`.
-          pieces: where those utterances come from that are parts of a long recording.
+          pieces: the origin of utterances that are parts of a long recording.
+        Returns:
+          The counts of the store.
         Raises:
           RecordError: if a shard is still to be written, or the disk fails.
         """
@@ -248,7 +257,7 @@ class StoreWriter:
             sync(self.directory)
 
     def _check_or_mend(self, path: Path) -> None:
-        """Refuses another plan; a damaged one is written again if the shards are of this plan."""
+        """Checks an existing plan; a damaged one is repaired if all shards are of this plan."""
         try:
             existing = Plan.read(path)
         except RecordError as error:
@@ -259,7 +268,7 @@ class StoreWriter:
             self.plan.check_same(existing, path)
 
     def _has_written_all(self) -> bool:
-        """Whether every sidecar that can be read, and at least one, is of this plan."""
+        """Whether all readable sidecars, and at least one, are of this plan."""
         plans = set()
         for path in (self.directory / SHARDS).glob("*.tfrecord.json"):
             with contextlib.suppress(RecordError):
@@ -267,10 +276,10 @@ class StoreWriter:
         return plans == {self.plan.sha256}
 
     def _remove_leftovers(self) -> None:
-        """Removes temporary files of writers that were killed.
+        """Removes temporary files of killed writers.
 
-        A worker of another process that is still alive has nothing to add to a store that is begun
-        anew or complete: without its temporary file, it fails.
+        A worker of an earlier command that still runs fails without its temporary file, which is
+        right: the store is being written again, or complete.
         """
         ours = [
             self.directory.glob(f".{name}.*.tmp") for name in (PLAN, *_SEALED, PIECES, COMPLETE)
@@ -282,7 +291,7 @@ class StoreWriter:
 
 
 def _payloads(records: Iterable[Record], kind: str, path: Path) -> Iterator[bytes]:
-    """Serialises records; an OSError of their source must not pass for one of the shard."""
+    """Serialises records; raises an OSError of their source as an error of its own."""
     record_type = RECORD_TYPES[kind]
     try:
         for record in records:
@@ -300,7 +309,7 @@ def _payloads(records: Iterable[Record], kind: str, path: Path) -> Iterator[byte
 def _read_back(
     temporary: Path, path: Path, plan: Plan, number: int, rejections: list[Rejection]
 ) -> Sidecar:
-    """Inspects a shard before it has its name; errors speak of the name it would have had."""
+    """Verifies a shard under its temporary name; errors give its final name."""
     try:
         return inspect_shard(temporary, plan, number, rejections)
     except RecordError as error:
@@ -323,7 +332,7 @@ def _shard_row(path: Path, sidecar: Sidecar) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block into a RecordError that names `path`."""
+    """Raises an OSError of the block as a RecordError that names `path`."""
     try:
         yield
     except OSError as error:
