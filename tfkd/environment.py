@@ -1,4 +1,4 @@
-"""Versions and hardware: what every file of results says of the machine that made it."""
+"""Reads versions and hardware, which every file of results records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES = (
     "jiwer",
 )
 
-# Version 2 and version 1 of Linux' control groups.
+# Memory limits of a container, in versions 2 and 1 of Linux' control groups.
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -28,7 +28,7 @@ _CONTAINER_LIMITS = (
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of the packages that matter, hardware, and today's date (UTC)."""
+    """Returns the versions of the main packages, the hardware, and today's date (UTC)."""
     return {
         "versions": _versions(),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
@@ -39,13 +39,13 @@ def provenance() -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     versions = {}
     for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):  # One of the two runtimes is enough.
+        with contextlib.suppress(PackageNotFoundError):  # Not every package is needed.
             versions[package] = version(package)
     return versions
 
 
 def _processor() -> str:
-    """Name of the processor, where the system tells."""
+    """Name of the processor, if the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -55,9 +55,9 @@ def _processor() -> str:
 
 
 def memory_bytes() -> int | None:
-    """Memory that this process may use: that of the machine, or of its container if less.
+    """Returns the memory that this process may use: the machine's, or its container's if less.
 
-    None where the system does not tell.
+    Returns None if the system does not tell.
     """
     limits = []
     with contextlib.suppress(OSError, ValueError, AttributeError):

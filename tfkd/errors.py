@@ -8,13 +8,16 @@ from pathlib import Path
 
 
 class TfkdError(Exception):
-    """Base of every error that a user can cause or mend.
+    """Base of every error that a user can cause or fix; its text is one line.
 
     Args:
       message: what is wrong, without the location.
-      path: the file or folder it is about.
-      utterance_id: the utterance it is about.
+      path: the file or folder in question.
+      utterance_id: the utterance in question.
       remedy: what the user can do.
+
+    >>> print(TfkdError("is empty", path="a.wav", remedy="record it again"))
+    a.wav: is empty (record it again)
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class BusyError(RecordError):
 
 
 class ClusterError(TfkdError):
-    """Workers on other machines or in other processes could not do their share."""
+    """Workers on other machines or in other processes failed."""
 
 
 class CheckpointError(TfkdError):
@@ -74,18 +77,22 @@ class CheckpointError(TfkdError):
 
 
 class LanguageModelError(TfkdError):
-    """A language model cannot be read, or is not of the recogniser's units."""
+    """A language model cannot be read, or has other units than the recogniser."""
 
 
 class TrainingError(TfkdError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot begin or continue, for example because the loss is not finite."""
 
 
 class ExportError(TfkdError):
-    """A model cannot be exported, or its export does not say what Keras says."""
+    """A model cannot be exported, or its export differs from Keras."""
 
 
 def did_you_mean(name: str, valid: Iterable[str], *, count: int = 1) -> str | None:
-    """A remedy that gives the `count` names nearest to `name`; None if none is like it."""
+    """Makes a remedy of the `count` names most similar to `name`; None if none is similar.
+
+    >>> did_you_mean("beam_with", ["beam_width", "num_hypotheses"])
+    "did you mean 'beam_width'?"
+    """
     near = difflib.get_close_matches(name, valid, n=count, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else None

@@ -1,8 +1,8 @@
 """Settings of the C library's memory allocator for processes that run TensorFlow.
 
-TensorFlow asks for its tensors by `posix_memalign`, step after step in the same sizes. glibc gives
-each thread a heap of its own, and the pieces that one thread has freed are lost to the others; big
-pieces and free tops go back to the system, which clears the same pages again a moment later.
+TensorFlow allocates tensors with `posix_memalign`, in the same sizes at each step. By default glibc
+gives each thread a heap of its own, whose free memory other threads cannot use, and returns large
+blocks to the system, which must clear the same pages again a moment later.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import sys
 
 # Parameters of mallopt(3), from <malloc.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_MOST = 2**31 - 1
-# The largest value that glibc takes. Larger pieces come from the system and go back to it.
-_LARGEST_PIECE_BYTES = 32 * 2**20
+_MAX_INT = 2**31 - 1
+# The largest threshold that glibc accepts; larger blocks are always returned to the system.
+_LARGEST_BLOCK_BYTES = 32 * 2**20
 _SET_BY_THE_USER = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def share_one_heap() -> bool:
-    """Lets all threads of this process share one heap, which keeps what it once got.
+    """Makes all threads of this process share one heap, which keeps freed memory.
 
-    Takes less memory at the peak, and no more time (docs/decisions/0016-one-heap.md). Heaps that
-    exist stay, so it must come before the first thread. It does nothing where the environment says
-    how memory is shared out (`MALLOC_*`, `GLIBC_TUNABLES`), and where there is no glibc.
+    This lowers peak memory and takes no more time (docs/decisions/0016-one-heap.md). Call it before
+    the first thread is started, because existing heaps remain. It does nothing if the environment
+    configures the allocator (`MALLOC_*`, `GLIBC_TUNABLES`), or without glibc.
 
     Returns:
       Whether the process now shares one heap.
@@ -34,6 +34,10 @@ def share_one_heap() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = {_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: _LARGEST_PIECE_BYTES, _M_TRIM_THRESHOLD: _MOST}
+    settings = {
+        _M_ARENA_MAX: 1,
+        _M_MMAP_THRESHOLD: _LARGEST_BLOCK_BYTES,
+        _M_TRIM_THRESHOLD: _MAX_INT,
+    }
     accepted = [mallopt(parameter, value) for parameter, value in settings.items()]
     return all(accepted)

@@ -164,13 +164,13 @@ MISTAKES = [
     ("search of labels", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
      "--num-hypotheses 1 --set normalisation=sum", 2, "'sum' is none of gnmt, mean"),
     ("width of labels", "label {dir} --data {test} --out {dir}/o --beam-width 2 "
-     "--num-hypotheses 1 --set beam_width=3", 2, "has an option of its own (use --beam-width)"),
+     "--num-hypotheses 1 --set beam_width=3", 2, "this setting has an option (use --beam-width)"),
     ("width of exports", "export {teacher} --out {dir}/o --parity-data {test} --set beam_width=3",
-     2, "has an option of its own (use --beam-width)"),
+     2, "this setting has an option (use --beam-width)"),
     ("fusion of exports", "export {teacher} --out {dir}/o --parity-data {test} "
-     "--set fusion.lm=x.arpa", 2, "a device has no room for a language model"),
+     "--set fusion.lm=x.arpa", 2, "a language model is too large for devices"),
     ("objective twice", "distill configs/demo.yaml --labels {train} --valid {test} --out {dir}/o "
-     "--objective truth --set training.objective.kind=seq_kd", 2, "option of its own (use --obj"),
+     "--objective truth --set training.objective.kind=seq_kd", 2, "this setting has an option (use --obj"),
     ("setting of a system", "train configs/demo.yaml --train {train} --valid {test} --out {dir}/o "
      "--set training.sed=1", 2, "unknown key 'training.sed' (did you mean 'seed'"),
     ("setting of preparing", "prepare {corpus}/test.jsonl --out {dir}/o --set too_long=cut",
@@ -206,7 +206,7 @@ MISTAKES = [
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
      "--objective seq_kd", 1, "holds no hypotheses (run tfkd label first)"),
     ("shares of folders", "distill {dir}/good.yaml --labels {train} --transcribed {test} --valid "
-     "{test} --out {dir}/o --shares 1", 2, "has 1 numbers for 2 folders (give one for each"),
+     "{test} --out {dir}/o --shares 1", 2, "has 1 numbers for 2 folders (give one number for each"),
     ("shares in words", "train {dir}/good.yaml --train {train} --valid {test} --out {dir}/o "
      "--shares half", 2, "--shares 'half' is no list of numbers"),
     ("data twice", "train {dir}/good.yaml --train {train} --train {train} --valid {test} "
@@ -226,7 +226,7 @@ MISTAKES = [
     ("a foreign SavedModel", "evaluate {dir}/saved --data {test}", 1,
      "that this machine did not export; opening it runs any code in it (give --trust"),
     ("no threads", "transcribe --threads 0 {dir}/absent.tflite {corpus}/test-00.wav", 2,
-     "--threads 0: an interpreter needs at least one"),
+     "--threads 0 is too few (use at least 1"),
     ("date", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1 "
      "--decoding {dir}/dated.yaml", 2, "dated.yaml: line 1: '2020-01-01' is no setting's value"),
     ("limits of labels", "label {teacher} --data {corpus}/test.jsonl --out {dir}/o --beam-width 2 "

@@ -610,7 +610,8 @@ def test_random_access_finds_damage(store_directory: Path) -> None:
         access[2]
     assert access[0].utterance_id == store.index[0]["utterance_id"]
     path.write_bytes(frame(utterance("stranger").to_example_bytes()))
-    with pytest.raises(RecordError, match=f"stranger: found where utterance {IDS[0]} was planned"):
+    with pytest.raises(RecordError, match=f"stranger: is found where utterance {IDS[0]} was
+    planned"):
         access[0]
     with pytest.raises(RecordError, match="holds 1 records, not 3"):
         RandomAccess(store)
@@ -636,10 +637,10 @@ def test_missing_and_unfinished_stores_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "rejected", "words"),
     [
-        (IDS[:2], [], f"utterance {IDS[2]}: missing at the end"),
-        (IDS[:4], [], f"utterance {IDS[3]}: found where the end of the shard"),
-        ([IDS[1], IDS[0], IDS[2]], [], f"{IDS[1]}: found where utterance {IDS[0]}"),
-        (IDS[:3], [IDS[0]], f"{IDS[0]}: found where utterance {IDS[1]}"),
+        (IDS[:2], [], f"utterance {IDS[2]}: is missing at the end"),
+        (IDS[:4], [], f"utterance {IDS[3]}: is found where the end of the shard"),
+        ([IDS[1], IDS[0], IDS[2]], [], f"{IDS[1]}: is found where utterance {IDS[0]}"),
+        (IDS[:3], [IDS[0]], f"{IDS[0]}: is found where utterance {IDS[1]}"),
         (IDS[:3], [IDS[5]], f"{IDS[5]}: is rejected in shard 0, but is not planned there"),
     ],
 )
@@ -681,7 +682,7 @@ def test_writer_refuses_wrong_types_numbers_and_failing_sources(tmp_path: Path) 
         ({"sources": {"manifest": "0" * 64}}, "source manifest is eeeeeeeeeeee there and 0000"),
         ({"sources": {"manifest": "e" * 64, "teacher": "1"}}, "source teacher is nothing there"),
         ({"kind": "pseudo_labels"}, "kind is utterances there and pseudo_label"),
-        ({"shards": (tuple(IDS),)}, "deal to shards"),
+        ({"shards": (tuple(IDS),)}, "division into shards"),
     ],
 )
 def test_another_plan_is_refused(unbroken: Path, changes: dict, words: str) -> None:

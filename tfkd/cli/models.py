@@ -29,8 +29,8 @@ def export(options: argparse.Namespace) -> None:
     for override in options.set:
         if override.startswith("fusion.lm"):
             raise ConfigError(
-                f"--set {override}: a device has no room for a language model",
-                remedy="label with it: the student learns what it knows",
+                f"--set {override}: a language model is too large for devices",
+                remedy="use it for labelling instead: the student learns from its labels",
             )
     run = load_run(options.run).with_decoding(options.set)
     with run.open_data(options.parity_data or Path(options.run) / PARITY) as store:
@@ -54,7 +54,7 @@ def export(options: argparse.Namespace) -> None:
 
 def transcribe(options: argparse.Namespace) -> None:
     if options.threads < 1:
-        raise ConfigError(f"--threads {options.threads}: an interpreter needs at least one")
+        raise ConfigError(f"--threads {options.threads} is too few", remedy="use at least 1")
     from tfkd.device.recogniser import DeviceRecogniser
 
     with without_native_messages():
@@ -64,7 +64,7 @@ def transcribe(options: argparse.Namespace) -> None:
         try:
             result = recogniser.transcribe_file(path)
         except TfkdError as error:
-            # One bad recording must not keep the others from being transcribed.
+            # Continue with the other recordings.
             complain(error)
             failures += 1
             continue

@@ -1,4 +1,4 @@
-"""Settings that several commands read from their options."""
+"""Reads settings from options that several commands share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def prepare_settings(options: argparse.Namespace) -> PrepareConfig:
-    """The `prepare` section of --config, with what --set and the command's options say."""
+    """Reads the `prepare` section of --config, overridden by --set and the command's options."""
     from tfkd.config import PrepareConfig, load_run_config, with_overrides
 
     config = load_run_config(options.config).prepare if options.config else PrepareConfig()
@@ -23,10 +23,10 @@ def prepare_settings(options: argparse.Namespace) -> PrepareConfig:
 
 
 def own_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Collects those of a command's own options that were given.
+    """Collects the options of a command that were given.
 
     Raises:
-      ConfigError: if --set names one of them, too.
+      ConfigError: if --set names the setting of one of them.
     """
     for name in names:
         refuse_set(options, name, name)
@@ -38,7 +38,7 @@ def refuse_set(options: argparse.Namespace, key: str, option: str) -> None:
     for override in options.set:
         if override.partition("=")[0] == key:
             remedy = f"use --{option.replace('_', '-')}"
-            raise ConfigError(f"--set {override}: has an option of its own", remedy=remedy)
+            raise ConfigError(f"--set {override}: this setting has an option", remedy=remedy)
 
 
 def search_overrides(options: argparse.Namespace) -> list[str]:

@@ -1,7 +1,7 @@
-"""Prints on a terminal: the one place through which commands say anything.
+"""Prints for all commands, and escapes control characters.
 
-Ids, texts, paths and token pieces come from files that others wrote. A control character among them
-would reach the terminal as a command: it could hide lines, change the title or answer for the user.
+Ids, texts, paths and token pieces come from files of others. A terminal would execute a control
+character in them: it could hide lines, change the title or answer for the user.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TextIO
 
 # Control characters, and separators that some terminals break lines at.
 _CATEGORIES = {"Cc", "Zl", "Zp"}
-# Marks that turn the direction of what follows, so that it shows as something else.
+# Marks that change the direction of text, which can make it look like something else.
 _TURNING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _KEPT = set("\n\t")
 
 
 def printable(text: str) -> str:
-    r"""Spells control characters out, as JSON does, so that lines of JSON stay what they are.
+    r"""Escapes control characters as in JSON, so that lines of JSON keep their meaning.
 
     >>> print(printable("a1\x1b[2J\x9b"))
     a1\u001b[2J\u009b
@@ -34,7 +34,7 @@ def _is_control(character: str) -> bool:
 
 
 def say(text: str = "", *, file: TextIO | None = None) -> None:
-    """Prints a line, or several, on standard output or another file, at once."""
+    """Prints a line, or several, on standard output or another file, and flushes it."""
     print(printable(text), file=file, flush=True)
 
 
@@ -44,7 +44,7 @@ def complain(text: object) -> None:
 
 
 def log_plainly() -> None:
-    """Lets warnings go the same way."""
+    """Makes the log escape control characters, too."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Printable())
 

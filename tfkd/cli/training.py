@@ -1,4 +1,4 @@
-"""Commands that train recognisers and language models, and that size them beforehand."""
+"""Commands that train recognisers and language models, and that compute their sizes."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def fit_student(options: argparse.Namespace) -> None:
         for name, each in (("teacher", whole), ("student", student))
     ]  # fmt: skip
     say(table(["model", "parameters", "ratio", "int8 .tflite, about", "RTF, about"], rows))
-    say(f"\nThe student is in {options.out}: give it to tfkd distill.")
+    say(f"\nThe student's config is in {options.out}, for tfkd distill.")
 
 
 def _budget(options: argparse.Namespace) -> tuple[str, float]:
-    """Reads --params, --bytes or --rtf as a field of a Proposal and the most that it may be."""
+    """Reads --params, --bytes or --rtf as a field of a Proposal and its largest value."""
     units = {"k": 1e3, "M": 1e6, "kB": 1e3, "MB": 1e6, "x": 1.0, "": 1.0}
     for option, cost in (("params", "parameters"), ("bytes", "int8_bytes"), ("rtf", "rtf")):
         text = getattr(options, option)
@@ -93,8 +93,8 @@ def _budget(options: argparse.Namespace) -> tuple[str, float]:
 
 def _unknown_vocabulary(name: str) -> ConfigError:
     return ConfigError(
-        f"{name}: the vocabulary is learned from the text, so its size is not known yet",
-        remedy="give tokenizer.alphabet",
+        f"{name}: the size of the vocabulary is unknown, because it depends on the training text",
+        remedy="set tokenizer.alphabet",
     )
 
 
@@ -117,7 +117,7 @@ def distill(options: argparse.Namespace) -> None:
 
 
 def _begun_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
-    """The overrides with what --from says."""
+    """Adds the setting of --from to the overrides."""
     if options.begin_from is None:
         return [*overrides]
     refuse_set(options, _INITIAL, "from")
@@ -131,7 +131,7 @@ def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Names
     from tfkd.training.loop import check_system, train
     from tfkd.training.profiling import Profile
 
-    # Preparing a manifest can take hours, so refuse first what could not be trained.
+    # Preparing a manifest can take hours, so first check that the model can be trained.
     check_system(system)
     profile = Profile() if options.profile else None
     shares = _shares(options.shares, data)
@@ -143,7 +143,7 @@ def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Names
         valid_store = opened.enter_context(utterance_store(options.valid, config))
         run = train(system, stores, valid_store, options.out, profile, shares=shares)
     if run is None:
-        say("this worker's share is done; the run is in the chief's folder")
+        say("this worker has finished; the run is in the chief's folder")
     else:
         say(f"{run.model.count_params():,} parameters in {options.out}")
     if profile is not None:
@@ -157,11 +157,13 @@ def _shares(text: str | None, data: Sequence[str]) -> list[float] | None:
     try:
         shares = [float(each) for each in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--shares {text!r} is no list of numbers", remedy="0.3,0.7") from error
+        raise ConfigError(
+            f"--shares {text!r} is not a list of numbers", remedy="for example --shares 0.3,0.7"
+        ) from error
     if len(shares) != len(data):
         raise ConfigError(
             f"--shares {text} has {len(shares)} numbers for {len(data)} folders",
-            remedy="give one for each, in the order of the options",
+            remedy="give one number for each folder, in the order of the options",
         )
     return shares
 
@@ -171,11 +173,11 @@ def serve_input(options: argparse.Namespace) -> None:
 
     from tfkd.training.input_service.worker import serve
 
-    # Nothing here computes on a GPU; merely to see one would take memory from the trainer.
+    # Hide the GPU, which is not used here: initialising it would take memory from the trainer.
     tf.config.set_visible_devices([], "GPU")
     server, port = serve(options.data, options.listen)
     host = options.listen.rpartition(":")[0]
-    say(f"makes batches for whoever asks at {host}:{port}, until it is interrupted")
+    say(f"serving batches at {host}:{port}, until it is interrupted")
     server.wait_for_termination()
 
 
@@ -207,7 +209,7 @@ def lm_text(options: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(options.run)
     names = unit_names(tokenizer)
     written = skipped = 0
-    # One after another: the text may be many times the memory.
+    # Write one sentence after another, because the text may exceed the memory.
     with atomic_write(options.out) as file:
         for ids in tqdm(
             encoded_sentences(options.text, tokenizer), unit=" sentences", disable=None

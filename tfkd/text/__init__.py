@@ -1,4 +1,4 @@
-"""Transcripts in one form, and the tokenizers that spell them."""
+"""Normalises transcripts, and converts text to token ids and back."""
 
 from tfkd.text.normalisation import extra_characters_of, normalise
 from tfkd.text.tags import without_tags

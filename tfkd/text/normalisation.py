@@ -1,4 +1,4 @@
-"""The one form that transcripts are trained on and scored in."""
+"""Normalises transcripts to the form that is trained on and scored."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
     pass
 
 
-# People and word processors type these for an apostrophe: quotes, modifier letters, accents.
+# Characters that stand for an apostrophe: quotes, modifier letters, accents.
 _APOSTROPHES = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201b\u02b9\u02bb\u02bc\u2032\u00b4\u0060\u055a\ua78c", "'")
 )
-# Besides category Cf (soft hyphen, joiners, marks of direction, BOM), what Unicode calls default
-# ignorable: it is not seen, and must not part or tell apart words.
+# Invisible characters outside of category Cf, which Unicode calls default ignorable: they must not
+# separate or distinguish words.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -24,29 +24,30 @@ _DOTTED_I = re.compile("i\u0307+")
 
 
 def normalise(text: str, *, extra_characters: str = "") -> str:
-    """Brings a transcript into the one form that is trained on and scored.
+    """Normalises a transcript to the form that is trained on and scored.
 
-    The rule: characters that are not seen (category Cf, such as the soft hyphen, joiners and BOM)
-    vanish. Unicode NFKC, lower case, typographic apostrophes to '. Any character that is not a
-    letter (with the combining marks that follow it), a digit, or ' becomes a space, and so does an
-    apostrophe that is not inside a word. White space is folded. Applying the rule again changes
-    nothing.
+    Invisible characters (category Cf, such as the soft hyphen, joiners and BOM) are removed. Then
+    come Unicode NFKC, lower case, and ' for typographic apostrophes. Every character that is not a
+    letter (with the combining marks that follow it), a digit, or an apostrophe inside a word
+    becomes a space. Runs of white space become one space. Normalised text does not change when it
+    is normalised again.
 
     The letter I becomes i in every language, and so does the Turkish I with a dot (U+0130), without
-    the combining dot that Unicode gives it; U+0131, i without a dot, stays. Turkish or Azeri in
-    capitals is to be lowered by its own rule first.
+    the combining dot that Unicode gives it; U+0131, i without a dot, stays. Convert Turkish or
+    Azeri in capitals to lower case by its own rule first.
 
     Args:
-      extra_characters: kept too, as they stand after NFKC and lower case; U+200C and U+200D among
-        them keep the joiners that Persian and Sinhala are written with.
+      text: the transcript.
+      extra_characters: characters to keep, in their form after NFKC and lower case; U+200C and
+        U+200D among them keep the joiners of Persian and Sinhala.
 
     >>> from tfkd.text import normalise
     >>> normalise("Don\u2019t STOP: micro\u00adphone, \u0130zmir!")
     "don't stop microphone izmir"
     """
     text = visible(text, extra_characters)
-    # The accent that stands for an apostrophe would fall apart in NFKC, so apostrophes come first;
-    # some come out of NFKC, so they come again. Lower case can undo NFKC.
+    # Translate apostrophes before NFKC, which would decompose an accent that stands for one, and
+    # again after it, because it may produce some. Apply NFKC again, because lower case may undo it.
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
     text = _DOTTED_I.sub("i", text)
     text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
@@ -58,7 +59,7 @@ def normalise(text: str, *, extra_characters: str = "") -> str:
 
 
 def visible(text: str, kept: str = "") -> str:
-    """The text without characters that are not seen, but for those in `kept`."""
+    """Removes invisible characters from a text, except for those in `kept`."""
     if text.isascii():
         return text
     return "".join(
@@ -70,7 +71,7 @@ def visible(text: str, kept: str = "") -> str:
 
 
 def extra_characters_of(pieces: Iterable[str]) -> str:
-    """Characters that a vocabulary spells and `normalise` would take out: transcripts kept them."""
+    """Finds the characters of a vocabulary that `normalise` removes unless they are kept."""
     characters = set("".join(pieces)) - set(" '")
     return "".join(sorted(c for c in characters if _keep_words(f"a{c}", "")[1] == " "))
 

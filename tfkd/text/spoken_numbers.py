@@ -1,4 +1,4 @@
-"""Numbers as they are said, for recognisers that write them in digits."""
+"""Writes numbers as words, for recognisers that write them in digits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:(st|nd|rd|th)\b)?")
 
 
 def speller(style: Literal["words", "digits"], language: str) -> Callable[[str], str]:
-    """Makes the function that writes a text's numbers as they are said.
+    """Makes a function that writes the numbers in a text as words.
 
     Args:
-      style: "words" says 21 as twenty one, "digits" as two one.
-        Decimals are said as words in both; so is a number with a zero in front, digit by digit.
+      style: "words" writes 21 as twenty one, "digits" as two one. In both styles, decimals become
+        words, and numbers with a leading zero are written digit by digit.
       language: code of the language whose words are used.
     Raises:
       ConfigError: if num2words is not installed, or does not know the language.
@@ -31,13 +31,16 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
         from num2words import num2words
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"whisper.numbers: {style} needs num2words",
+            f"labels.whisper.numbers: {style} needs num2words",
             remedy="pip install '.[whisper]' in tfkd's folder",
         ) from error
     try:
         num2words(1, lang=language)
     except NotImplementedError as error:
-        raise ConfigError(f"whisper.numbers: num2words has no words for {language!r}") from error
+        raise ConfigError(
+            f"labels.whisper.numbers: num2words has no words for {language!r}",
+            remedy="set it to as_written",
+        ) from error
 
     def said(match: re.Match[str]) -> str:
         whole, decimals, ordinal = match.groups()
@@ -50,7 +53,7 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
             words = " ".join(num2words(int(digit), lang=language) for digit in whole)
         else:
             words = num2words(int(whole), lang=language)
-        # Spaces, lest a unit that is written to the number become part of the word.
+        # Add spaces, because a unit may follow the number without one, as in 12oz.
         return f" {words} "
 
     return lambda text: _NUMBER.sub(said, text)

@@ -1,4 +1,4 @@
-"""Tags in transcripts: what stands in brackets for a sound or a mark, and was not said.
+"""Removes tags from transcripts: marks of sounds and punctuation in brackets, which nobody said.
 
 References:
   Switchboard and Fisher (LDC): [noise], [laughter-yes], (( )). GigaSpeech: <COMMA>, <SIL>.
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-# Brackets in brackets are taken out to this depth.
-_MOST_NESTED = 4
+# Nested brackets are removed to this depth.
+_MAX_NESTING = 4
 _OPENING = re.compile(r"[\[{<(+*]")
 _SQUARE = re.compile(r"\[[^\[\]]*\]")
 _CURLY = re.compile(r"\{[^{}]*\}")
@@ -22,7 +22,7 @@ _SAID_WHILE_LAUGHING = re.compile(r"\[laughter-([^\[\]]+)\]", re.IGNORECASE)
 _VARIANT = re.compile(r"(?<=\w)\(\d+\)")
 _PLUSES = re.compile(r"\+\+[^+\s]{1,40}\+\+")
 _STARS = re.compile(r"\*([^*]{1,40})\*")
-# Round brackets and stars hold words that were said as well: there, only these are tags.
+# In round brackets and stars, which may also hold spoken words, only these are tags.
 _SOUNDS = {
     "applause", "applauding", "beep", "blank_audio", "breath", "breathing", "breathes",
     "clapping", "click", "clears_throat", "cheering", "chuckle", "chuckles", "clicking",
@@ -34,7 +34,7 @@ _SOUNDS = {
     "smack", "sneeze", "sniffing", "sniffs", "speaking_foreign_language", "static",
     "unclear", "unintelligible", "whispering", "whistling", "yawn",
 }  # fmt: skip
-# Something was said that nobody wrote down.
+# Tags for words that were said but not written down.
 _UNWRITTEN = {
     "unk", "unknown", "unintelligible", "inaudible", "unclear", "indiscernible",
     "incomprehensible", "spn", "spoken_noise", "foreign", "foreign_language",
@@ -43,15 +43,15 @@ _UNWRITTEN = {
 
 
 def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
-    """Takes the tags out of a transcript.
+    """Removes the tags from a transcript.
 
-    The rule: what stands in [], {} and <> goes, brackets and all; of round brackets and stars, what
-    names a sound, such as (laughter) and *coughs*; ++um++; and the number of a pronunciation, as in
-    and(2). Doubtful words in (( )) stay, and so does a word that was said while laughing,
-    [laughter-yes].
+    Removed are: [], {} and <> with their content; round brackets and stars that name a sound, such
+    as (laughter) and *coughs*; ++um++; and the number of a pronunciation, as in and(2). Uncertain
+    words in (( )) stay, and so does a word that was said while laughing, [laughter-yes].
 
     Args:
-      kept: characters of the vocabulary; brackets among them are left as they are.
+      text: the transcript.
+      kept: characters of the vocabulary; brackets among them are not removed.
     Returns:
       The rest of the text, and the tags.
 
@@ -92,7 +92,7 @@ def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
 
 
 def is_unwritten(tag: str) -> bool:
-    """Whether a tag stands for words that were said, which nobody wrote down.
+    """Whether a tag stands for words that were said but not written down.
 
     >>> from tfkd.text.tags import is_unwritten
     >>> is_unwritten("<unk>"), is_unwritten("(( ))"), is_unwritten("[noise]")
@@ -103,12 +103,12 @@ def is_unwritten(tag: str) -> bool:
 
 
 def _repeated(pattern: re.Pattern, drop: Callable[[re.Match], str], text: str) -> str:
-    """Brackets may stand in brackets: the inner ones go first."""
-    for _ in range(_MOST_NESTED):
+    """Removes a pattern repeatedly, because brackets may be nested: inner ones first."""
+    for _ in range(_MAX_NESTING):
         text = pattern.sub(drop, text)
     return text
 
 
 def _name(tag: str) -> str:
-    """The words of a tag in the form of the lists above."""
+    """Converts a tag to the form of the lists above."""
     return "_".join(re.findall(r"[^\W\d_]+", tag.lower()))

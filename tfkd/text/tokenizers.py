@@ -1,4 +1,4 @@
-"""Tokenizers of characters and of subwords, behind one small interface."""
+"""Tokenizers of characters and of subwords (SentencePiece), with the same interface."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfkd.storage.json_files import parse_json
 if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
     from tfkd.config import TokenizerConfig
 
-# The same in every tokenizer. PAD_ID is the blank of CTC as well.
+# The special ids are the same in every tokenizer. PAD_ID is also the blank of CTC.
 PAD_ID, UNK_ID, SOS_ID, EOS_ID = range(4)
 FIRST_PIECE_ID = 4
 _SPECIAL_PIECES = ("",) * FIRST_PIECE_ID
@@ -28,10 +28,11 @@ _SPACE_MARK = "\u2581"
 
 
 def join_pieces(pieces: Sequence[str], ids: Iterable[int]) -> str:
-    """The text of token ids: their surface forms joined, white space folded.
+    """Joins the pieces of token ids to a text, with single spaces between words.
 
     Args:
-      pieces: surface form of each id; "" for special tokens.
+      pieces: the text of each id; "" for special tokens.
+      ids: the token ids.
     Raises:
       TextError: if an id is outside the vocabulary.
     """
@@ -46,11 +47,13 @@ def join_pieces(pieces: Sequence[str], ids: Iterable[int]) -> str:
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back.
+    """Converts text to token ids and back.
 
     Attributes:
       kind: "characters" or "sentencepiece".
-      pieces: surface form of each id, words separated by spaces; "" for special tokens.
+      pieces: the text of each id, in which spaces separate words; "" for special tokens.
+      vocab_size: number of ids, special tokens included.
+      pad_id, unk_id, sos_id, eos_id: the special tokens.
     """
 
     @property
@@ -69,15 +72,15 @@ class Tokenizer(Protocol):
     def eos_id(self) -> int: ...
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of normalised text, without sos and eos.
+        """Converts normalised text to token ids, without sos and eos.
 
         Raises:
-          TextError: naming the characters that are not in the vocabulary.
+          TextError: if characters are not in the vocabulary; it names them.
         """
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; special tokens vanish.
+        """Converts token ids to text; special tokens are left out.
 
         Raises:
           TextError: if an id is outside the vocabulary.
@@ -85,7 +88,7 @@ class Tokenizer(Protocol):
         ...
 
     def save(self, directory: str | Path) -> None:
-        """Writes what `load_tokenizer` reads.
+        """Writes the files that `load_tokenizer` reads.
 
         Raises:
           RecordError: if a file cannot be written.
@@ -94,7 +97,7 @@ class Tokenizer(Protocol):
 
 
 class _PieceTokenizer:
-    """The base of both kinds: it holds the special ids, and decodes by `pieces`."""
+    """The base of both kinds, with the special ids and decoding."""
 
     pad_id, unk_id, sos_id, eos_id = PAD_ID, UNK_ID, SOS_ID, EOS_ID
 
@@ -189,24 +192,25 @@ class SentencePieceTokenizer(_PieceTokenizer):
         with atomic_write(Path(directory) / _MODEL_NAME) as file:
             file.write(self._model_bytes)
         digest = hashlib.sha256(self._model_bytes).hexdigest()
-        # Last: its digest tells whether the model beside it is the one that belongs to it.
+        # Written last, because its digest shows whether the model beside it belongs to it.
         write_json(Path(directory) / _DESCRIPTION_NAME, {"kind": self.kind, "model_sha256": digest})
 
 
 def vocab_size_of(config: TokenizerConfig) -> int | None:
-    """Size of the vocabulary that `config` leads to; None where the training text decides it."""
+    """Returns the size of the vocabulary; None if it depends on the training text."""
     if config.kind == "sentencepiece":
         return config.vocab_size
     return None if config.alphabet is None else FIRST_PIECE_ID + len(config.alphabet)
 
 
 def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
-    """Makes the tokenizer that `config` describes; the same texts and settings give the same one.
+    """Trains the tokenizer that `config` describes; equal texts and settings give the same one.
 
     Args:
       texts: normalised transcripts. A character tokenizer with a given alphabet ignores them.
+      config: kind and size of the tokenizer.
     Raises:
-      TextError: if the texts are too few for the vocabulary, or the alphabet is faulty.
+      TextError: if the texts are too few for the vocabulary, or the alphabet is invalid.
     """
     if config.kind == "sentencepiece":
         return SentencePieceTokenizer(_train_sentencepiece(texts, config))
@@ -222,7 +226,7 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
-    """The files that `load_tokenizer` reads, as far as they are there."""
+    """Lists the files of a tokenizer that exist in a folder."""
     files = [directory / _DESCRIPTION_NAME, directory / _MODEL_NAME]
     return [file for file in files if file.is_file()]
 
@@ -280,11 +284,11 @@ def _train_sentencepiece(texts: Iterable[str], config: TokenizerConfig) -> bytes
             unk_id=UNK_ID,
             bos_id=SOS_ID,
             eos_id=EOS_ID,
-            num_threads=1,  # The order of several threads would show in the model.
+            num_threads=1,  # With several threads the model would depend on their order.
             byte_fallback=False,
             character_coverage=1.0,
             normalization_rule_name="identity",
-            # Longer sentences would be left out without a word.
+            # SentencePiece silently drops longer sentences.
             max_sentence_length=max(4192, 4 * max(map(len, texts))),
             minloglevel=2,
         )
@@ -294,7 +298,7 @@ def _train_sentencepiece(texts: Iterable[str], config: TokenizerConfig) -> bytes
 
 
 def _training_error(error: RuntimeError, config: TokenizerConfig, num_texts: int) -> TextError:
-    """Says in the words of the config what SentencePiece says in those of its options."""
+    """Translates an error of SentencePiece's options to settings of the config."""
     message = str(error)
     size = config.vocab_size
     if at_most := re.search(r"set it to a value <= (\d+)", message):

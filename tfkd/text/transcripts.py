@@ -1,4 +1,4 @@
-"""Tells transcripts of words from those of silence, and both from placeholders."""
+"""Distinguishes transcripts with words, empty transcripts, and placeholders."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tfkd.text.tags import is_unwritten, without_tags
 
 @dataclass(frozen=True)
 class Transcript:
-    """A transcript as it is stored.
+    """A normalised transcript.
 
     Attributes:
-      text: normalised. "": somebody wrote down that nothing is said. None: there is no transcript.
-      tags: what was left out because nobody said it.
+      text: the words; "" if the transcript says that nothing is said; None if there is none.
+      tags: the tags that were removed.
     """
 
     text: str | None
@@ -26,12 +26,13 @@ def transcript_of(
 ) -> Transcript:
     """Normalises a transcript, and decides what one without words means.
 
-    The rule: an empty one, or one of nothing but tags of sounds ([noise], <sil>), says that nothing
-    is said. One of nothing but marks ("-", "_", "...") is a placeholder, and one of nothing but
-    tags of words that nobody wrote down (<unk>, (( ))) knows of words: both are no transcript.
+    An empty transcript, or one of tags of sounds alone ([noise], <sil>), means that nothing is
+    said. One of punctuation alone ("-", "_", "...") is a placeholder, and one of tags for unwritten
+    words alone (<unk>, (( ))) leaves words out: neither is a transcript.
 
     Args:
-      extra_characters: kept in normalisation.
+      text: the transcript; None if there is none.
+      extra_characters: characters that normalisation keeps.
       tags: "drop" or "keep"; see `without_tags`.
 
     >>> from tfkd.text import transcript_of

@@ -36,13 +36,13 @@ _LOG = logging.getLogger("tfkd")
 
 
 class InputService:
-    """Workers that make the batches of a training; see `tfkd serve-input`.
+    """Gets the batches of a training from workers; see `tfkd serve-input`.
 
-    Batch n comes from worker n modulo their number. Where that one fails, the next is asked, and at
-    last this process makes the batch: a training neither ends nor changes with its workers.
+    Batch n comes from worker n modulo their number. If that one fails, the next is asked, and
+    finally this process makes the batch. So failing workers neither end nor change a training.
 
     Args:
-      url: as `training.input_service` has it: `grpc://HOST:PORT,HOST:PORT`.
+      url: the value of `training.input_service`: `grpc://HOST:PORT,HOST:PORT`.
     """
 
     def __init__(self, url: str) -> None:
@@ -50,7 +50,7 @@ class InputService:
 
     @property
     def batches_at_once(self) -> int:
-        """Batches to ask for at the same time, so that no worker waits."""
+        """Number of batches to request at the same time, so that no worker waits."""
         return _BATCHES_A_WORKER * len(self._workers)
 
     def check(self) -> None:
@@ -59,7 +59,7 @@ class InputService:
             worker.check()
 
     def open(self, job: Job) -> None:
-        """Tells the workers what to make batches of.
+        """Sends the workers the description of a training.
 
         Raises:
           ConfigError: if a worker refuses, for example because it lacks a store.
@@ -68,7 +68,7 @@ class InputService:
             worker.open(job.serialise())
 
     def loader(self, epoch: int, dtypes: Sequence[tf.DType], own: Loader) -> Loader:
-        """What gives the batches of an epoch by their numbers, as arrays of `dtypes`.
+        """Returns a function that gets batch n of an epoch, as arrays of `dtypes`.
 
         Args:
           own: makes a batch in this process.
@@ -114,7 +114,7 @@ class _Worker:
             ) from error
 
     def batch(self, epoch: int, number: int, dtypes: Sequence[tf.DType]) -> Arrays | None:
-        """A batch, or None if the worker does not give it."""
+        """Gets a batch; returns None if the worker fails."""
         if time.monotonic() < self._rests_until:
             return None
         request = batch_request(key_of(self._job), epoch, number)
@@ -123,7 +123,11 @@ class _Worker:
         except (grpc.RpcError, ConfigError) as error:
             reason = error.details() if isinstance(error, grpc.RpcError) else str(error)
             self._rests_until = time.monotonic() + _REST_SECONDS
-            _LOG.warning("input worker %s gave no batch, others make it: %s", self._address, reason)
+            _LOG.warning(
+                "input worker %s failed, so another one makes its batches: %s",
+                self._address,
+                reason,
+            )
             return None
 
     def _messages(self, request: bytes) -> Iterator[bytes]:
@@ -132,6 +136,6 @@ class _Worker:
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.NOT_FOUND:
                 raise
-            # It was started again, or has had other trainings since.
+            # The worker was restarted, or has served other trainings since.
             self.open(self._job)
             yield from self._batch(request, timeout=_BATCH_SECONDS)

@@ -1,4 +1,4 @@
-"""What trainer and workers say to each other: JSON, and tensors as TensorFlow serialises them."""
+"""The messages between trainer and workers: JSON, and tensors serialised by TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tfkd.training.sources import Source
 
 SERVICE = "tfkd.Input"
 OPEN, BATCH = "Open", "Batch"
-# A batch of long recordings is far above the 4 MB that gRPC allows a message by default.
+# A batch of long recordings exceeds gRPC's default limit of 4 MB for a message.
 CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """All that the batches of a training depend on; equal jobs give equal batches.
+    """Everything that the batches of a training depend on; equal jobs give equal batches.
 
     Attributes:
-      training: its settings, but for where its batches come from and which devices share them.
+      training: its settings, without those of input service and devices.
       stores: sha256 of each store.
-      shares: what each store counts in the loss; see `Source.share`.
-      without: for each store, ids of the utterances that give no target.
+      shares: the share of each store in the loss; see `Source.share`.
+      without: for each store, the ids of the utterances that give no target.
       tokenizer_files: the files that `load_tokenizer` reads, by name.
     """
 
@@ -71,7 +71,7 @@ class Job:
         values = parse_json(content)
         if values["version"] != __version__:
             raise ConfigError(
-                f"it runs tfkd {__version__}, the trainer tfkd {values['version']}",
+                f"the worker runs tfkd {__version__}, the trainer tfkd {values['version']}",
                 remedy="install the same version on both",
             )
         files = {Path(name).name: base64.b64decode(data) for name, data in values["files"].items()}
@@ -84,7 +84,7 @@ class Job:
         )
 
     def serialise(self) -> bytes:
-        """The same bytes for equal jobs."""
+        """Serialises the job; equal jobs give equal bytes."""
         files = {n: base64.b64encode(d).decode() for n, d in self.tokenizer_files.items()}
         values = {
             "version": __version__,
@@ -105,29 +105,29 @@ class Job:
 
 
 def key_of(serialised_job: bytes) -> str:
-    """The name by which trainer and worker know a job."""
+    """Computes the key of a job, by which trainer and worker refer to it."""
     return hashlib.sha256(serialised_job).hexdigest()
 
 
 def batch_request(key: str, epoch: int, number: int) -> bytes:
-    """Asks for batch `number` of an epoch."""
+    """Makes the request for batch `number` of an epoch."""
     return json.dumps({"job": key, "epoch": epoch, "number": number}).encode()
 
 
 def parse_batch_request(content: bytes) -> tuple[str, int, int]:
-    """The job, the epoch and the number of `batch_request`."""
+    """Reads job, epoch and number from a `batch_request`."""
     values = parse_json(content)
     return str(values["job"]), int(values["epoch"]), int(values["number"])
 
 
 def serialised_arrays(arrays: Iterable[np.ndarray]) -> Iterable[bytes]:
-    """A message for each array."""
+    """Yields a message for each array."""
     for array in arrays:
         yield tf.io.serialize_tensor(array).numpy()
 
 
 def parsed_arrays(messages: Iterable[bytes], dtypes: Sequence[tf.DType]) -> tuple[np.ndarray, ...]:
-    """The arrays of `serialised_arrays`, whose types must be `dtypes`."""
+    """Reads the arrays of `serialised_arrays`, whose types must be `dtypes`."""
     return tuple(
         tf.io.parse_tensor(message, dtype).numpy()
         for message, dtype in zip(messages, dtypes, strict=True)

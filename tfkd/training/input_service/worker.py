@@ -1,4 +1,4 @@
-"""The worker's side of the input service: makes the batches that trainers ask for."""
+"""The worker of the input service: makes the batches that trainers request."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from tfkd.training.sources import sources_of
 
 # Batches that are made at the same time: one decodes while the other has Python's lock.
 _THREADS = 2
-# Trainings and epochs whose plans are kept, such as those of several trainers, or of the end of one
-# epoch and the beginning of the next.
+# Number of trainings, and of epochs of each, whose plans are kept: for several trainers, and for
+# the end of one epoch and the beginning of the next.
 _JOBS, _EPOCHS = 2, 2
 _LOG = logging.getLogger("tfkd")
 T = TypeVar("T")
 
 
 def serve(data: Sequence[str | Path], address: str) -> tuple[grpc.Server, int]:
-    """Starts to make batches of stores for whoever asks.
+    """Starts a server that makes batches of stores.
 
-    A store may also be written later: it has to be there when a training begins.
+    The stores need not exist yet, but must when a training begins.
 
     Args:
       data: folders of the stores.
-      address: HOST:PORT to listen on; port 0 lets the system choose. Anybody who reaches it can
-        read the audio, so it belongs into a network that you trust.
+      address: HOST:PORT to listen on; with port 0 the system chooses one. Anybody who can connect
+        can read the audio, so use it in a trusted network only.
     Returns:
       The server, which runs until its `stop`, and its port.
     Raises:
-      ConfigError: if the address cannot be listened on.
+      ConfigError: if the address cannot be used.
     """
     handlers = _Handlers(data)
     server = grpc.server(
@@ -71,7 +71,7 @@ def serve(data: Sequence[str | Path], address: str) -> tuple[grpc.Server, int]:
 
 
 class _Handlers:
-    """Answers requests, several at a time."""
+    """Answers requests, several at the same time."""
 
     def __init__(self, data: Sequence[str | Path]) -> None:
         self._data = [Path(each) for each in data]
@@ -79,7 +79,7 @@ class _Handlers:
         self._plans: _Latest[Callable[[int], Iterable]] = _Latest(_JOBS * _EPOCHS)
 
     def open(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        """Prepares for a job; a repeated request costs nothing."""
+        """Prepares a job; a repeated request takes no time."""
         try:
             self._jobs.get(key_of(request), lambda: self._epochs_of(Job.parse(request)))
         except (TfkdError, ValueError, KeyError) as error:
@@ -87,7 +87,7 @@ class _Handlers:
         return b""
 
     def batch(self, request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
-        """The arrays of one batch."""
+        """Yields the arrays of one batch."""
         key, epoch, number = parse_batch_request(request)
         epochs = self._jobs.find(key)
         if epochs is None:
@@ -107,7 +107,7 @@ class _Handlers:
         if missing:
             there = ", ".join(str(store.directory) for store in stores.values()) or "none"
             raise ConfigError(
-                f"it has {there}, but no store with sha256 {missing[0]}",
+                f"the worker has {there}, but no store with sha256 {missing[0]}",
                 remedy="start it with --data for each store of the training",
             )
         found = sources_of([stores[sha256] for sha256 in job.stores], job.training)
@@ -117,7 +117,7 @@ class _Handlers:
         return TrainingEpochs(sources, job.tokenizer(), job.training, job.without)
 
     def _stores(self) -> dict[str, Store]:
-        """The stores that are there now, by sha256."""
+        """Opens the stores that exist now, by sha256."""
         stores = {}
         for folder in self._data:
             try:
@@ -130,10 +130,10 @@ class _Handlers:
 
 
 class _Latest(Generic[T]):
-    """The values that were asked for last, each made once.
+    """A cache of the values that were requested last, each made once.
 
     Args:
-      size: how many are kept.
+      size: number of values that are kept.
     """
 
     def __init__(self, size: int) -> None:
@@ -141,14 +141,14 @@ class _Latest(Generic[T]):
         self._values: OrderedDict[str, T] = OrderedDict()
 
     def find(self, key: str) -> T | None:
-        """The value of a key, or None."""
+        """Returns the value of a key, or None."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def get(self, key: str, make: Callable[[], T]) -> T:
-        """The value of a key, made if it is not there; meanwhile the others wait."""
+        """Returns the value of a key, and makes it if needed; other threads wait meanwhile."""
         with self._lock:
             if key not in self._values:
                 self._values[key] = make()
