@@ -170,7 +170,7 @@ MISTAKES = [
     ("fusion of exports", "export {teacher} --out {dir}/o --parity-data {test} "
      "--set fusion.lm=x.arpa", 2, "a language model is too large for devices"),
     ("objective twice", "distill configs/demo.yaml --labels {train} --valid {test} --out {dir}/o "
-     "--objective truth --set training.objective.kind=seq_kd", 2, "this setting has an option (use --obj"),
+     "--objective truth --set training.objective.kind=seq_kd", 2, "has an option (use --obj"),
     ("setting of a system", "train configs/demo.yaml --train {train} --valid {test} --out {dir}/o "
      "--set training.sed=1", 2, "unknown key 'training.sed' (did you mean 'seed'"),
     ("setting of preparing", "prepare {corpus}/test.jsonl --out {dir}/o --set too_long=cut",
