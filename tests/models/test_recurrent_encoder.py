@@ -6,7 +6,8 @@ import tensorflow as tf
 from helpers import randomise
 
 from tfkd.config import EncoderConfig
-from tfkd.models.encoders.recurrent import Encoder, HalvingConv, join_pairs
+from tfkd.models.encoders.halving import HalvingConv
+from tfkd.models.encoders.recurrent import Encoder, join_pairs
 
 FEATURES = 3
 COMBINATIONS = [(r, c) for r in ("conv", "pyramid") for c in ("lstm", "gru")]

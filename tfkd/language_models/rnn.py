@@ -11,20 +11,12 @@ import tensorflow as tf
 from tfkd.beam_search import Scorer
 from tfkd.config import RecurrentConfig, from_dict, to_dict
 from tfkd.errors import LanguageModelError
-from tfkd.layers.cells import (
-    GATES,
-    Cell,
-    forget_gate_bias,
-    gru_gates,
-    gru_state,
-    lstm_gates,
-    lstm_states,
-    state_units,
-)
+from tfkd.layers.cells import state_units
 from tfkd.layers.emission import emission_bias
 from tfkd.layers.matmul import widened
 from tfkd.layers.model_size import check_loadable
 from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
+from tfkd.layers.recurrent_cell import RecurrentCell
 from tfkd.storage.keras_files import MODEL, read_model
 from tfkd.text import Tokenizer, load_tokenizer
 
@@ -37,54 +29,17 @@ class LayerState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class ForwardRNN(keras.layers.Layer):
+class ForwardRNN(RecurrentCell):
     """An LSTM or GRU from left to right, over whole sequences or step by step."""
-
-    def __init__(self, cell: Cell, units: int, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.cell, self.units = cell, units
-
-    def build(self, input_shape) -> None:
-        width = GATES[self.cell] * self.units
-        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], width))
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel", shape=(self.units, width), initializer="orthogonal"
-        )
-        self.bias = self.add_weight(
-            name="bias", shape=(width,), initializer=forget_gate_bias(self.cell)
-        )
-        if self.cell == "gru":
-            self.recurrent_bias = self.add_weight(
-                name="recurrent_bias", shape=(width,), initializer="zeros"
-            )
-        self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, U, F] to hidden states [B, U, H], from a zero state."""
-        kernel, recurrent_kernel, bias, *recurrent_bias = map(widened, self._weights())
-        scan = lstm_scan if self.cell == "lstm" else gru_scan
-        order = Order.forward(inputs)
-        return scan(inputs, kernel, bias, recurrent_kernel, *recurrent_bias, *order)
-
-    def step(self, inputs: tf.Tensor, state: LayerState) -> LayerState:
-        """One step: inputs [N, F]; the output is the hidden state."""
-        kernel, recurrent_kernel, *biases = self._weights()
-        projected = tf.matmul(inputs, kernel) + biases[0]
-        recurrent = tf.matmul(state.hidden, recurrent_kernel)
-        if self.cell == "lstm":
-            gates = lstm_gates(projected + recurrent, self.units)
-            return LayerState(*lstm_states(gates, state.cell))
-        gates = gru_gates(projected, recurrent + biases[1], self.units)
-        return LayerState(gru_state(gates, state.hidden), state.cell)
-
-    def _weights(self) -> list[tf.Tensor]:
-        weights = [self.kernel, self.recurrent_kernel, self.bias]
+        weights = [self.kernel, self.bias, self.recurrent_kernel]
         if self.cell == "gru":
             weights.append(self.recurrent_bias)
-        return [tf.convert_to_tensor(weight) for weight in weights]
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "cell": self.cell, "units": self.units}
+        scan = lstm_scan if self.cell == "lstm" else gru_scan
+        widths = [widened(tf.convert_to_tensor(weight)) for weight in weights]
+        return scan(inputs, *widths, *Order.forward(inputs))
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -129,7 +84,7 @@ class RecurrentLanguageModel(keras.Model):
         outputs = self.embedding(token_ids)
         states = []
         for layer, before in zip(self.recurrent, state):
-            states.append(layer.step(outputs, before))
+            states.append(LayerState(*layer.step(outputs, *before)))
             outputs = states[-1].hidden
         return self._log_probs(outputs), tuple(states)
 

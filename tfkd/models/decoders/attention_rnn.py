@@ -8,7 +8,6 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfkd.beam_search import Readout
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import AdditiveAttention, AttentionMemory
 from tfkd.layers.attention_scan import attention_scan
@@ -16,7 +15,7 @@ from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_uni
 from tfkd.layers.dropout import Dropout
 from tfkd.layers.matmul import project, widen_after
 from tfkd.layers.static_shape import dimensions
-from tfkd.models.decoders.coverage import coverage_readout
+from tfkd.models.decoders.attending import AttendingDecoder
 
 
 class DecoderMemory(NamedTuple):
@@ -39,7 +38,7 @@ class DecoderState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class AttentionDecoder(keras.layers.Layer):
+class AttentionDecoder(AttendingDecoder):
     """Maps the last token and the state to logits of the next token.
 
     The recurrent layer reads the token and the last context; attention is queried with its output;
@@ -137,10 +136,6 @@ class AttentionDecoder(keras.layers.Layer):
             peak_frame=tf.zeros([batch], tf.int32),
         )
 
-    def readout(self, state: DecoderState, encoded_lengths: tf.Tensor) -> Readout:
-        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
-        return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
-
     def step(
         self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
     ) -> tuple[tf.Tensor, DecoderState]:
@@ -159,36 +154,17 @@ class AttentionDecoder(keras.layers.Layer):
         """Projects hidden and context [..., H + D] to the vocabulary."""
         return project(outputs, memory.output_kernel) + self.output_bias
 
-    def call(
-        self,
-        token_ids: tf.Tensor,
-        encoded: tf.Tensor,
-        encoded_lengths: tf.Tensor,
-        training: bool = False,
+    def teacher_forced(
+        self, token_ids: tf.Tensor, encoded: tf.Tensor, memory: DecoderMemory, training: bool
     ) -> tf.Tensor:
-        """Computes logits by teacher forcing.
-
-        Args:
-          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
-        Returns:
-          Logits [B, K, U, V] float32.
-        """
-        batch, hypotheses, steps = dimensions(token_ids)
-        memory = self.memory(encoded, encoded_lengths)
-        by_step = tf.transpose(tf.reshape(token_ids, [-1, steps]))
-        token_gates = tf.gather(memory.token_gates, by_step)
+        """Maps inputs [N, U] to logits [N, U, V], which one product projects for all steps."""
+        token_gates = tf.gather(memory.token_gates, tf.transpose(token_ids))
         outputs = attention_scan(
             self.config.cell, token_gates, memory.gate_kernel, memory.attention
         )
         outputs = self.dropout(tf.transpose(outputs, [1, 0, 2]), training=training)
-        logits = self._logits(outputs, memory)
-        logits = tf.reshape(logits, [batch, hypotheses, steps, self.vocab_size])
-        return tf.cast(logits, tf.float32)
+        return self._logits(outputs, memory)
 
     def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "config": dataclasses.asdict(self.config),
-            "attention": dataclasses.asdict(self.attention.config),
-            "vocab_size": self.vocab_size,
-        }
+        attention = dataclasses.asdict(self.attention.config)
+        return {**super().get_config(), "attention": attention}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tfkd.beam_search import Readout
 from tfkd.config import ConvolutionalDecoderConfig, from_dict
 from tfkd.layers.convolution import GatedConvolution
 from tfkd.layers.dropout import Dropout
 from tfkd.layers.layer_norm import LayerNormalization
 from tfkd.layers.static_shape import dimensions
 from tfkd.layers.transformer import Linear, layer_norm, mask_bias, sinusoids
-from tfkd.models.decoders.coverage import coverage_readout
+from tfkd.models.decoders.attending import AttendingDecoder
 
 
 class ConvolutionalMemory(NamedTuple):
@@ -36,7 +34,7 @@ class ConvolutionalState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class ConvolutionalDecoder(keras.layers.Layer):
+class ConvolutionalDecoder(AttendingDecoder):
     """Causal gated convolutions over the tokens, each followed by attention to the encodings.
 
     The query of each layer is its output plus the embedding of the last token; the attended context
@@ -102,10 +100,6 @@ class ConvolutionalDecoder(keras.layers.Layer):
             peak_frame=tf.zeros([batch], tf.int32),
         )
 
-    def readout(self, state: ConvolutionalState, encoded_lengths: tf.Tensor) -> Readout:
-        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
-        return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
-
     def step(
         self, token_ids: tf.Tensor, state: ConvolutionalState, memory: ConvolutionalMemory
     ) -> tuple[tf.Tensor, ConvolutionalState]:
@@ -158,33 +152,15 @@ class ConvolutionalDecoder(keras.layers.Layer):
         """Projects x [..., units] to logits [..., V]."""
         return self.output_layer.call(layer_norm(self.norms[-1], x))
 
-    def call(
-        self,
-        token_ids: tf.Tensor,
-        encoded: tf.Tensor,
-        encoded_lengths: tf.Tensor,
-        training: bool = False,
+    def teacher_forced(
+        self, token_ids: tf.Tensor, encoded: tf.Tensor, memory: ConvolutionalMemory, training: bool
     ) -> tf.Tensor:
-        """Computes logits by teacher forcing.
-
-        Args:
-          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
-        Returns:
-          Logits [B, K, U, V] float32.
-        """
-        batch, hypotheses, steps = dimensions(token_ids)
-        memory = self.memory(encoded, encoded_lengths)
-        embedded = self._embedded(tf.reshape(token_ids, [-1, steps]), tf.range(steps))
+        """Maps inputs [N, U] to logits [N, U, V]."""
+        embedded = self._embedded(token_ids, tf.range(dimensions(token_ids)[1]))
         x = self.dropout.call(embedded, training=training)
         for number, block in enumerate(self.blocks):
             made = block.call(layer_norm(self.norms[number], x))
             made = self.dropout.call(made, training=training)
             added, _ = self._attend(number, made + embedded, memory)
             x += made + added
-        logits = tf.reshape(self._logits(x), [batch, hypotheses, steps, self.vocab_size])
-        return tf.cast(logits, tf.float32)
-
-    def get_config(self) -> dict:
-        """Returns the arguments, from which Keras rebuilds the layer."""
-        own = {"config": dataclasses.asdict(self.config), "vocab_size": self.vocab_size}
-        return {**super().get_config(), **own}
+        return self._logits(x)

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfkd.beam_search import Readout
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
 from tfkd.layers.attention import (
     AdditiveAttention,
@@ -18,22 +17,14 @@ from tfkd.layers.attention import (
     attend,
     recomputed_energies,
 )
-from tfkd.layers.cells import (
-    GATES,
-    Cell,
-    forget_gate_bias,
-    gru_gates,
-    gru_state,
-    lstm_gates,
-    lstm_states,
-    state_units,
-)
+from tfkd.layers.cells import state_units
 from tfkd.layers.dropout import Dropout
 from tfkd.layers.emission import emission_bias
 from tfkd.layers.matmul import project
+from tfkd.layers.recurrent_cell import RecurrentCell
 from tfkd.layers.replicas import ReplicaSeeds
 from tfkd.layers.static_shape import dimensions
-from tfkd.models.decoders.coverage import coverage_readout
+from tfkd.models.decoders.attending import AttendingDecoder
 
 # Maps queries [N, H] and the sum of earlier alignments [N, S] to contexts [N, D] and alignments.
 _Attention = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -50,47 +41,18 @@ class StackedState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class StackedCell(keras.layers.Layer):
-    """One step of an LSTM or a GRU, as in `keras.layers.LSTMCell` and `keras.layers.GRUCell`."""
-
-    def __init__(self, cell: Cell, units: int, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.cell, self.units = cell, units
-
-    def build(self, input_shape) -> None:
-        """Creates the weights for inputs of shape (None, F)."""
-        width = GATES[self.cell] * self.units
-        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], width))
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel", shape=(self.units, width), initializer="orthogonal"
-        )
-        self.bias = self.add_weight(
-            name="bias", shape=(width,), initializer=forget_gate_bias(self.cell)
-        )
-        if self.cell == "gru":
-            self.recurrent_bias = self.add_weight(
-                name="recurrent_bias", shape=(width,), initializer="zeros"
-            )
-        self.built = True
+class StackedCell(RecurrentCell):
+    """One layer of the decoder, which is run step by step."""
 
     def call(
         self, inputs: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps inputs [N, F] and the state, [N, H] each, to the next hidden state and cell."""
-        projected = tf.matmul(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
-        recurrent = tf.matmul(hidden, tf.convert_to_tensor(self.recurrent_kernel))
-        if self.cell == "lstm":
-            return lstm_states(lstm_gates(projected + recurrent, self.units), cell)
-        gates = gru_gates(projected, recurrent + self.recurrent_bias, self.units)
-        return gru_state(gates, hidden), cell
-
-    def get_config(self) -> dict:
-        """Returns the arguments, from which Keras rebuilds the layer."""
-        return {**super().get_config(), "cell": self.cell, "units": self.units}
+        return self.step(inputs, hidden, cell)
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class StackedDecoder(keras.layers.Layer):
+class StackedDecoder(AttendingDecoder):
     """Maps the last token and the state to logits of the next token, through several layers.
 
     The output of the last layer queries the attention; logits come from that output and the
@@ -168,10 +130,6 @@ class StackedDecoder(keras.layers.Layer):
             peak_frame=tf.zeros([count], tf.int32),
         )
 
-    def readout(self, state: StackedState, encoded_lengths: tf.Tensor) -> Readout:
-        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
-        return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
-
     def step(
         self, token_ids: tf.Tensor, state: StackedState, memory: AttentionMemory
     ) -> tuple[tf.Tensor, StackedState]:
@@ -221,23 +179,16 @@ class StackedDecoder(keras.layers.Layer):
         """Projects outputs [..., H + D] to the vocabulary."""
         return project(outputs, tf.convert_to_tensor(self.output_kernel)) + self.output_bias
 
-    def call(
+    def teacher_forced(
         self,
         token_ids: tf.Tensor,
         encoded: tf.Tensor,
-        encoded_lengths: tf.Tensor,
-        training: bool = False,
+        memory: AttentionMemory,
+        training: bool,
     ) -> tf.Tensor:
-        """Computes logits by teacher forcing, or by scheduled sampling in training.
-
-        Args:
-          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
-        Returns:
-          Logits [B, K, U, V] float32.
-        """
-        batch, hypotheses, steps = dimensions(token_ids)
-        memory = self.memory(encoded, encoded_lengths)
-        by_step = tf.transpose(tf.reshape(token_ids, [-1, steps]))
+        """Maps inputs [N, U] to logits [N, U, V]; samples inputs as scheduled in training."""
+        steps = dimensions(token_ids)[1]
+        by_step = tf.transpose(token_ids)
         count = dimensions(by_step)[1]
         kept, attention = self._kept(count, training), _recomputing_attention(memory)
         inputs_of = self._sampled_inputs(by_step, count) if self._samples(training) else None
@@ -255,9 +206,7 @@ class StackedDecoder(keras.layers.Layer):
             tf.zeros([count, width], encoded.dtype),
         )
         _, _, outputs, _ = tf.while_loop(lambda t, *_: t < steps, body, loop, parallel_iterations=1)
-        logits = self._logits(tf.transpose(outputs.stack(), [1, 0, 2]))
-        logits = tf.reshape(logits, [batch, hypotheses, steps, self.vocab_size])
-        return tf.cast(logits, tf.float32)
+        return self._logits(tf.transpose(outputs.stack(), [1, 0, 2]))
 
     def _samples(self, training: bool) -> bool:
         return training and self.config.teacher_forcing_rate < 1
@@ -288,12 +237,8 @@ class StackedDecoder(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """Returns the arguments, from which Keras rebuilds the layer."""
-        return {
-            **super().get_config(),
-            "config": dataclasses.asdict(self.config),
-            "attention": dataclasses.asdict(self.attention.config),
-            "vocab_size": self.vocab_size,
-        }
+        attention = dataclasses.asdict(self.attention.config)
+        return {**super().get_config(), "attention": attention}
 
 
 def _recomputing_attention(memory: AttentionMemory) -> _Attention:

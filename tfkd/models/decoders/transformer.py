@@ -8,7 +8,6 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfkd.beam_search import Readout
 from tfkd.config import TransformerDecoderConfig, from_dict
 from tfkd.layers.dropout import Dropout
 from tfkd.layers.layer_norm import LayerNormalization
@@ -21,7 +20,7 @@ from tfkd.layers.transformer import (
     mask_bias,
     sinusoids,
 )
-from tfkd.models.decoders.coverage import coverage_readout
+from tfkd.models.decoders.attending import AttendingDecoder
 
 
 class TransformerMemory(NamedTuple):
@@ -83,7 +82,7 @@ class DecoderBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class TransformerDecoder(keras.layers.Layer):
+class TransformerDecoder(AttendingDecoder):
     """Maps tokens and encodings to logits of the next token.
 
     References:
@@ -138,10 +137,6 @@ class TransformerDecoder(keras.layers.Layer):
             peak_frame=tf.zeros([batch], tf.int32),
         )
 
-    def readout(self, state: TransformerState, encoded_lengths: tf.Tensor) -> Readout:
-        """Reads where each hypothesis attended last, and its coverage of encoded_lengths [B]."""
-        return coverage_readout(state.attention_sum, state.peak_frame, encoded_lengths)
-
     def step(
         self, token_ids: tf.Tensor, state: TransformerState, memory: TransformerMemory
     ) -> tuple[tf.Tensor, TransformerState]:
@@ -189,32 +184,22 @@ class TransformerDecoder(keras.layers.Layer):
         """Projects x [..., units] to logits [..., V]."""
         return self.output_layer.call(layer_norm(self.norm, x))
 
-    def call(
-        self,
-        token_ids: tf.Tensor,
-        encoded: tf.Tensor,
-        encoded_lengths: tf.Tensor,
-        training: bool = False,
+    def teacher_forced(
+        self, token_ids: tf.Tensor, encoded: tf.Tensor, memory: TransformerMemory, training: bool
     ) -> tf.Tensor:
-        """Computes logits by teacher forcing.
+        """Maps inputs [N, U] to logits [N, U, V].
 
         The queries of an utterance's K hypotheses form one sequence of K * U.
-
-        Args:
-          token_ids: [B, K, U] int32, the inputs of the steps; the first is sos.
-        Returns:
-          Logits [B, K, U, V] float32.
         """
-        batch, hypotheses, steps = dimensions(token_ids)
+        batch, steps = dimensions(encoded)[0], dimensions(token_ids)[1]
         units = self.config.units
-        memory = self.memory(encoded, encoded_lengths)
         positions = tf.range(steps)
         past = mask_bias(positions <= tf.expand_dims(positions, 1))  # [U, U]
 
         def added(x: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
             return x + self.dropout.call(tf.reshape(part, tf.shape(x)), training=training)
 
-        x = self._embedded(tf.reshape(token_ids, [-1, steps]), positions)
+        x = self._embedded(token_ids, positions)
         x = self.dropout.call(x, training=training)
         for block, keys, values in zip(self.blocks, memory.keys, memory.values):
             seen = block.norm("itself", x)
@@ -222,10 +207,4 @@ class TransformerDecoder(keras.layers.Layer):
             asked = tf.reshape(block.norm("cross", x), [batch, -1, units])
             x = added(x, block.cross.attend(asked, keys, values, memory.bias)[0])
             x = added(x, block.feed.call(block.norm("feed", x)))
-        logits = tf.reshape(self._logits(x), [batch, hypotheses, steps, self.vocab_size])
-        return tf.cast(logits, tf.float32)
-
-    def get_config(self) -> dict:
-        """Returns the arguments, from which Keras rebuilds the layer."""
-        own = {"config": dataclasses.asdict(self.config), "vocab_size": self.vocab_size}
-        return {**super().get_config(), **own}
+        return self._logits(x)

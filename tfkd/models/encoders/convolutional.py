@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import tensorflow as tf
 
@@ -13,12 +11,12 @@ from tfkd.layers.dropout import Dropout
 from tfkd.layers.layer_norm import LayerNormalization
 from tfkd.layers.recurrent import zero_beyond
 from tfkd.layers.static_shape import dimensions
-from tfkd.layers.transformer import Linear, layer_norm, sinusoids
-from tfkd.models.encoders.recurrent import HalvingConv
+from tfkd.layers.transformer import layer_norm, sinusoids
+from tfkd.models.encoders.halving import HalvingEncoder
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class ConvolutionalEncoder(keras.layers.Layer):
+class ConvolutionalEncoder(HalvingEncoder):
     """Convolutions that halve time, and gated convolutions with residual connections.
 
     References:
@@ -27,16 +25,10 @@ class ConvolutionalEncoder(keras.layers.Layer):
     """
 
     def __init__(self, config: ConvolutionalEncoderConfig | dict, **kwargs) -> None:
-        super().__init__(**kwargs)
         if isinstance(config, dict):
             config = from_dict(ConvolutionalEncoderConfig, config)
-        self.config, dtype = config, self.dtype_policy
-        self.time_reduction, self.output_units = config.time_reduction, config.units
-        self.convs = [
-            HalvingConv(config.conv_units, name=f"conv_{i}", dtype=dtype)
-            for i in range(config.time_reduction.bit_length() - 1)
-        ]
-        self.inputs_layer = Linear(config.units, name="inputs", dtype=dtype)
+        super().__init__(config, **kwargs)
+        dtype = self.dtype_policy
         self.blocks = [
             GatedConvolution(config.units, config.width, False, name=f"block_{i}", dtype=dtype)
             for i in range(config.layers)
@@ -48,11 +40,7 @@ class ConvolutionalEncoder(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """Creates every weight for features of shape (None, None, F)."""
-        width = input_shape[-1]
-        for conv in self.convs:
-            conv.build((None, None, width))
-            width = self.config.conv_units
-        self.inputs_layer.build((None, width))
+        super().build(input_shape)
         for block in self.blocks:
             block.build()
         for norm in self.norms:
@@ -63,16 +51,10 @@ class ConvolutionalEncoder(keras.layers.Layer):
         self, features: tf.Tensor, lengths: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B]."""
-        for conv in self.convs:
-            features, lengths = conv(features, lengths)
-        x = self.inputs_layer.call(features)
+        x, lengths = self.halved(features, lengths)
         x += tf.cast(sinusoids(tf.range(dimensions(x)[1]), self.config.units), x.dtype)
         for block, norm in zip(self.blocks, self.norms):
             # Set padding to zero, so that the result does not depend on the length of the batch.
             seen = zero_beyond(layer_norm(norm, x), lengths)
             x += self.dropout.call(block.call(seen), training=training)
         return zero_beyond(layer_norm(self.norms[-1], x), lengths), lengths
-
-    def get_config(self) -> dict:
-        """Returns the config, from which Keras rebuilds the layer."""
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}

@@ -12,37 +12,7 @@ from tfkd.layers.dropout import Dropout
 from tfkd.layers.layer_norm import LayerNormalization
 from tfkd.layers.recurrent import BidirectionalRNN, zero_beyond
 from tfkd.layers.static_shape import dimensions
-
-
-@keras.saving.register_keras_serializable("tfkd")
-class HalvingConv(keras.layers.Layer):
-    """Convolution over time with stride 2, layer normalisation and ReLU.
-
-    It pads one frame on the left, so that the result does not depend on the padding of the batch.
-    """
-
-    def __init__(self, units: int, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.units = units
-        self.conv = keras.layers.Conv1D(units, 3, strides=2, dtype=self.dtype_policy)
-        self.norm = LayerNormalization(dtype=self.dtype_policy)
-
-    def build(self, input_shape) -> None:
-        self.conv.build(input_shape)
-        self.norm.build((None, None, self.units))
-        self.built = True
-
-    def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Maps inputs [B, T, F] and lengths [B] to [B, ceil(T/2), units] and lengths."""
-        # Output t reads inputs 2t-1, 2t, 2t+1.
-        padded = tf.pad(inputs, [[0, 0], [1, 2], [0, 0]])
-        outputs = tf.nn.relu(self.norm(self.conv(padded)))
-        lengths = (lengths + 1) // 2
-        outputs = outputs[:, : (tf.shape(inputs)[1] + 1) // 2]
-        return zero_beyond(outputs, lengths), lengths
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units}
+from tfkd.models.encoders.halving import HalvingConv
 
 
 def join_pairs(inputs: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

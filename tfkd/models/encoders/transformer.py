@@ -21,7 +21,7 @@ from tfkd.layers.transformer import (
     mask_bias,
     swish,
 )
-from tfkd.models.encoders.recurrent import HalvingConv
+from tfkd.models.encoders.halving import HalvingEncoder
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -144,7 +144,7 @@ class EncoderBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfkd")
-class TransformerEncoder(keras.layers.Layer):
+class TransformerEncoder(HalvingEncoder):
     """Convolutions that halve time, and blocks of self-attention.
 
     Queries and keys have rotary position embeddings, which replace the relative encodings of
@@ -155,16 +155,10 @@ class TransformerEncoder(keras.layers.Layer):
     """
 
     def __init__(self, config: TransformerEncoderConfig | dict, **kwargs) -> None:
-        super().__init__(**kwargs)
         if isinstance(config, dict):
             config = from_dict(TransformerEncoderConfig, config)
-        self.config, dtype = config, self.dtype_policy
-        self.time_reduction, self.output_units = config.time_reduction, config.units
-        self.convs = [
-            HalvingConv(config.conv_units, name=f"conv_{i}", dtype=dtype)
-            for i in range(config.time_reduction.bit_length() - 1)
-        ]
-        self.inputs_layer = Linear(config.units, name="inputs", dtype=dtype)
+        super().__init__(config, **kwargs)
+        dtype = self.dtype_policy
         self.blocks = [
             EncoderBlock(config, name=f"block_{i}", dtype=dtype) for i in range(config.layers)
         ]
@@ -172,11 +166,7 @@ class TransformerEncoder(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """Creates every weight for features of shape (None, None, F)."""
-        width = input_shape[-1]
-        for conv in self.convs:
-            conv.build((None, None, width))
-            width = self.config.conv_units
-        self.inputs_layer.build((None, width))
+        super().build(input_shape)
         for block in self.blocks:
             block.build()
         self.built = True
@@ -185,15 +175,10 @@ class TransformerEncoder(keras.layers.Layer):
         self, features: tf.Tensor, lengths: tf.Tensor, training: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B]."""
-        for conv in self.convs:
-            features, lengths = conv(features, lengths)
-        x = self.dropout.call(self.inputs_layer.call(features), training=training)
+        x, lengths = self.halved(features, lengths)
+        x = self.dropout.call(x, training=training)
         is_inside = tf.range(dimensions(x)[1]) < tf.expand_dims(lengths, 1)
         bias = tf.expand_dims(tf.expand_dims(mask_bias(is_inside), 1), 1)
         for block in self.blocks:
             x = block.call(x, lengths, bias, training=training)
         return zero_beyond(x, lengths), lengths
-
-    def get_config(self) -> dict:
-        """Returns the config, from which Keras rebuilds the layer."""
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
