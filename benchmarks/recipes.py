@@ -25,8 +25,10 @@ from typing import Any
 from synthetic_stores import surroundings
 from tqdm import tqdm
 
+from tfkd.pipeline.stages import RESULTS, stage_seconds
 from tfkd.reporting.tables import table
 from tfkd.storage.files import write_json
+from tfkd.training.callbacks import HISTORY
 
 HERE = Path(__file__).resolve().parent.parent
 OURS, BEFORE = "this commit", "before"
@@ -83,14 +85,14 @@ def _at_the_same_time(commands: dict[str, list[str]]) -> dict[str, float]:
 
 def _found(work: Path) -> dict[str, Any]:
     """Wall seconds of each stage, epochs of each training, and what the systems came to."""
-    stages = json.loads((work / "seconds.json").read_text())
-    systems = json.loads((work / "results.json").read_text())["systems"]
+    stages = stage_seconds(work)
+    systems = json.loads((work / RESULTS).read_text())["systems"]
     return {
         "wall_seconds": sum(stages.values()),
         "stages": stages,
         "epochs": {
             history.parent.name: len(history.read_text().splitlines())
-            for history in sorted(work.glob("*/history.jsonl"))
+            for history in sorted(work.glob(f"*/{HISTORY}"))
         },
         "wer": {name: system["wer"] for name, system in systems.items()},
     }

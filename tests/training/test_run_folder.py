@@ -6,7 +6,8 @@ import pytest
 
 from tfkd.config import TrainingConfig
 from tfkd.errors import CheckpointError
-from tfkd.training.run_folder import COMPLETE, claim, is_finished
+from tfkd.storage.markers import COMPLETE
+from tfkd.training.run_folder import claim, is_finished
 
 IDENTITY = {"config": "a", "train": "b", "valid": "c"}
 DAMAGE = [b"", b'{"config": "a"', b"\0\0\0\0", b"[]", b"3", b"\xff"]

@@ -36,6 +36,7 @@ from tfkd.records import (
     is_store,
     open_verified,
 )
+from tfkd.records.store import REJECTED
 from tfkd.storage.files import sha256_of_text
 from tfkd.storage.scratch import scratch_folder
 from tfkd.text import extra_characters_of, transcript_of
@@ -317,7 +318,7 @@ def check_rejected_share(
         )
     if len(rejections) < total and len(rejections) <= config.max_rejected_share * total:
         return
-    listed = f"; all are in {Path(out) / 'rejected.jsonl'}" if out else ""
+    listed = f"; all are in {Path(out) / REJECTED}" if out else ""
     raise ManifestError(
         f"{len(rejections)} of {total} utterances are unusable{_described(rejections)}{listed}",
         path=source,

@@ -29,13 +29,13 @@ from tfkd.storage.json_files import (
     read_json_lines,
     refusing,
 )
+from tfkd.storage.markers import COMPLETE
 from tfkd.storage.sealed_json import read_sealed, seal_of
 
 PLAN = "plan.json"
 INDEX = "index.jsonl"
 REJECTED = "rejected.jsonl"
 PIECES = "pieces.jsonl"
-COMPLETE = "complete.json"
 SHARDS = "shards"
 
 # The fields of the marker, and of each shard's row in it.

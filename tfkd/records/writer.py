@@ -23,7 +23,6 @@ from tfkd.records.plan import OTHER_FOLDER, Plan, printable
 from tfkd.records.schema import RECORD_TYPES, Record
 from tfkd.records.shards import Sidecar, clean_rejection, inspect_shard, sidecar_path
 from tfkd.records.store import (
-    COMPLETE,
     INDEX,
     PIECES,
     PLAN,
@@ -36,6 +35,7 @@ from tfkd.records.tfds import DATASET_INFO, FEATURES, dataset_info_json, feature
 from tfkd.records.tfrecord import frame
 from tfkd.storage.files import atomic_write, reading, sha256, sync, write_json
 from tfkd.storage.locks import locked
+from tfkd.storage.markers import COMPLETE
 from tfkd.storage.sealed_json import seal_of, write_sealed
 
 # The small files whose sha256 is in the marker.

@@ -27,6 +27,7 @@ from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Survey
 from tfkd.records import PSEUDO_LABELS, Store
 from tfkd.storage.files import write_json, write_text
+from tfkd.storage.markers import COMPLETE
 from tfkd.text import FIRST_PIECE_ID, Tokenizer, vocab_size_of
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.callbacks import (
@@ -42,12 +43,13 @@ from tfkd.training.distribution import Replicas
 from tfkd.training.initial import begin_from, shares_frontend
 from tfkd.training.padding import in_few_shapes
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
-from tfkd.training.run_folder import COMPLETE, claim, is_finished
+from tfkd.training.run_folder import claim, is_finished
 from tfkd.training.sources import Source, identity_of, sources_of, tokenizer_of
 from tfkd.training.trainable import compile_for
 
 TENSORBOARD = "tensorboard"
 BEGUN_FROM = "begun_from.json"
+DROPPED = "dropped.jsonl"
 _STATISTICS_BATCHES = 40
 _LOG = logging.getLogger("tfkd")
 
@@ -313,12 +315,12 @@ def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> Non
                 source.store.directory,
                 source.objective.name,
             )
-    write_text(job.out / "dropped.jsonl", _json_lines(rows))
+    write_text(job.out / DROPPED, _json_lines(rows))
     dropped_hypotheses = sum((Counter(found.dropped_hypotheses) for found in surveys), Counter())
     write_json(job.out / "dropped_hypotheses.json", dict(dropped_hypotheses))
     lost = _lost(job.sources, surveys)
     if lost:
-        path = job.out / "dropped.jsonl"
+        path = job.out / DROPPED
         _LOG.warning("%d utterances give no target and are left out; see %s", len(lost), path)
 
 

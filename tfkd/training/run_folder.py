@@ -15,9 +15,8 @@ from tfkd.records.store import PLAN
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
 from tfkd.storage.locks import locked
+from tfkd.storage.markers import COMPLETE, IDENTITY
 
-COMPLETE = "complete.json"
-_IDENTITY = "identity.json"
 _NAMES = {"config": "settings", "train": "training data", "valid": "validation data",
           "initial": "weights to begin from"}  # fmt: skip
 
@@ -34,7 +33,7 @@ def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
         store.
       BusyError: if another process trains into it.
     """
-    path = out / _IDENTITY
+    path = out / IDENTITY
     with locked(out):
         if (out / PLAN).exists():
             raise CheckpointError(
