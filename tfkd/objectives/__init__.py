@@ -15,7 +15,7 @@ Example:
     'loss'
 """
 
-from tfkd.objectives.from_config import make_objective
+from tfkd.objectives.from_config import distilled, make_objective, undistilled
 from tfkd.objectives.mixture import Mixture
 from tfkd.objectives.objective import Dropped, Field, Objective, Signature, Targets
 from tfkd.objectives.sequence_kd import SequenceInterpolation, SequenceKD
@@ -35,6 +35,8 @@ __all__ = [
     "Targets",
     "Truth",
     "WordKD",
+    "distilled",
     "make_objective",
     "survey",
+    "undistilled",
 ]

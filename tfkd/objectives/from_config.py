@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from tfkd.config import ObjectiveConfig, TrainingConfig
@@ -26,6 +27,24 @@ def make_objective(training: TrainingConfig) -> Objective:
         token_temperature=training.objective.token_temperature,
         for_xla=training.xla,
     )
+
+
+def distilled(
+    objective: ObjectiveConfig, default: ObjectiveConfig | None = None
+) -> ObjectiveConfig:
+    """The settings with which pseudo labels are learned; `truth` does not learn them.
+
+    Args:
+      default: what stands in for `truth`; by default `seq_kd`, all else being equal.
+    """
+    if objective.kind != "truth":
+        return objective
+    return default or dataclasses.replace(objective, kind="seq_kd")
+
+
+def undistilled(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """The settings with which transcripts are learned, all else being equal."""
+    return dataclasses.replace(objective, kind="truth", parts=())
 
 
 def _objective(config: ObjectiveConfig, **loss: Any) -> Objective:

@@ -123,6 +123,11 @@ class Objective(abc.ABC):
     for_xla: bool = False
 
     @property
+    def reads_hypotheses(self) -> bool:
+        """Whether what it learns, or from which audio, depends on a teacher's hypotheses."""
+        return self.needs_hypotheses
+
+    @property
     @abc.abstractmethod
     def signature(self) -> Signature:
         """The fields of a batch that the loss reads, by name."""

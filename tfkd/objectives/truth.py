@@ -41,6 +41,10 @@ class Truth(Objective):
     only_where: Objective | None = None
 
     @property
+    def reads_hypotheses(self) -> bool:
+        return self.only_where is not None
+
+    @property
     def signature(self) -> Signature:
         return sequence_signature(1)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tfkd.config import RunConfig, SweepConfig, config_digest, with_overrides
 from tfkd.errors import ConfigError, did_you_mean
+from tfkd.objectives import make_objective
 from tfkd.pipeline.job import distilled, undistilled, with_objective
 
 _GENERATION, _VARIANT = "generation", "variant"
@@ -121,15 +122,16 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
         )
     distilling = dataclasses.replace(config, student=distilled(config.student))
     resolved = with_overrides(distilling, [*_changes(settings, config.sweep.variants)])
-    objective, held = resolved.student.training.objective, resolved.labels.num_hypotheses
-    if objective.kind == "truth":
+    training, held = resolved.student.training, resolved.labels.num_hypotheses
+    objective = make_objective(training)
+    if not objective.needs_hypotheses:
         student = resolved.student
-        if objective.truth_audio == "all":  # Labels have no effect, so they make no difference.
+        if not objective.reads_hypotheses:  # Labels have no effect, so they make no difference.
             student = with_objective(student, config.student.training.objective)
             resolved = dataclasses.replace(resolved, labels=config.labels)
         resolved = dataclasses.replace(resolved, transcript_share=config.transcript_share)
         resolved = dataclasses.replace(resolved, student=undistilled(student))
-    elif objective.num_hypotheses > held:
+    elif training.objective.num_hypotheses > held:
         remedy = "raise labels.num_hypotheses"
         raise ConfigError(f"sweep.grid: {row}: the labels hold {held} hypotheses", remedy=remedy)
     return _Student(row, dict(settings), resolved, generation)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfkd import objectives
 from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, config_digest, to_dict
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.runs import MODEL, load_run
@@ -35,9 +36,9 @@ from tfkd.pipeline.stages import RESULTS, Stage, run_stages, stage_seconds
 from tfkd.records import Store, open_verified
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object, read_json_rows
+from tfkd.storage.markers import COMPLETE, IDENTITY
 from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, train
-from tfkd.training.run_folder import COMPLETE
 
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 _TEST_LABELS = "labels-test"
@@ -84,7 +85,7 @@ class Job:
     def label_stages(self, generations: int) -> list[Stage]:
         """Lists the stages up to the labels of the last of some generations."""
         prepared = prepared_stores(self.config)
-        markers = tuple(f"{store}/complete.json" for store in prepared)
+        markers = tuple(f"{store}/{COMPLETE}" for store in prepared)
         stages = [Stage("prepare", prepared, markers, self._prepare)]
         if isinstance(self.config.teacher, SystemConfig):
             teacher = self.config.teacher
@@ -125,7 +126,8 @@ class Job:
 
     def student(self, generation: int) -> str:
         """Folder of the student of a generation."""
-        return f"student-{self.distilled.training.objective.kind}{_suffix(generation)}"
+        objective = objectives.make_objective(self.distilled.training)
+        return f"student-{objective.name}{_suffix(generation)}"
 
     def teacher(self, generation: int) -> Teacher:
         """Loads the teacher that labels in a generation."""
@@ -211,7 +213,7 @@ class Job:
             teacher = self.teacher(generation)
             label(teacher, self.store(TRAIN), self.work / out, self.config.labels)
 
-        return Stage(name, (out,), (f"{out}/complete.json",), action)
+        return Stage(name, (out,), (f"{out}/{COMPLETE}",), action)
 
     def _prepare(self) -> None:
         prepare_corpora(self.config, self.work)
@@ -228,7 +230,7 @@ class Job:
         out = self.work / "export"
         config = config_digest(self.config.export, resolved(run.system.decoding, run.system))
         identity = {"student": run.sha256, "config": config}
-        marker = out / "identity.json"
+        marker = out / IDENTITY
         earlier = read_json_object(marker, {"files": dict}) if marker.exists() else {}
         files = earlier.pop("files", {})
         is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
@@ -318,16 +320,12 @@ def distilled(system: SystemConfig, default: ObjectiveConfig | None = None) -> S
     Args:
       default: the objective of a config that names none, being `truth`.
     """
-    objective = system.training.objective
-    if objective.kind != "truth":
-        return system
-    return with_objective(system, default or dataclasses.replace(objective, kind="seq_kd"))
+    return with_objective(system, objectives.distilled(system.training.objective, default))
 
 
 def undistilled(student: SystemConfig) -> SystemConfig:
     """The student's config with the objective `truth`; all else is equal."""
-    objective = dataclasses.replace(student.training.objective, kind="truth", parts=())
-    return with_objective(student, objective)
+    return with_objective(student, objectives.undistilled(student.training.objective))
 
 
 def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemConfig:

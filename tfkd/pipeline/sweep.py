@@ -20,6 +20,7 @@ from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
 from tfkd.errors import BusyError
 from tfkd.metrics import difference_of_counts, rate_with_interval
+from tfkd.objectives import make_objective
 from tfkd.pipeline.corpora import TEST, TRAIN
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.grid import Cell, cells_of
@@ -27,8 +28,8 @@ from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation
 from tfkd.pipeline.stages import RESULTS, run_stages
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
+from tfkd.storage.markers import COMPLETE
 from tfkd.training.callbacks import HISTORY
-from tfkd.training.run_folder import COMPLETE
 
 FOLDER = "sweep"
 
@@ -99,7 +100,7 @@ class Sweep:
         self._make_labels(cell)
         student, labels = cell.config.student, self._labels(cell)
         learned = self.job.learned(labels, cell.config.transcript_share)
-        if student.training.objective.kind == "truth":
+        if not make_objective(student.training).needs_hypotheses:
             truth = self.job.truth_of(labels)
             student, learned = as_baseline(student, truth, learned), truth
         self.job.train(student, learned, self.folder(cell))
