@@ -6,37 +6,35 @@ python training/train_teacher.py configs/digits.yaml work/data/train work/data/v
 import sys
 from pathlib import Path
 
-from tfkd.config import DecodingConfig, load_system_config
-from tfkd.data.audio_batches import audio_batches
-from tfkd.decoding.decoder import Decoder
+import tfkd
 from tfkd.decoding.runs import MODEL, save_description, save_model
-from tfkd.models.recogniser import Recogniser
 from tfkd.records import open_verified
 from tfkd.text import train_tokenizer
-from tfkd.training.batches import TrainingEpochs
-from tfkd.training.callbacks import ValidationErrorRate
 from tfkd.training.trainable import compile_for
 
 config, train_dir, valid_dir, out = sys.argv[1:]
-system = load_system_config(config, "teacher")
+system = tfkd.load_system_config(config, "teacher")
 settings = system.training
 train_store, valid_store = open_verified(train_dir), open_verified(valid_dir)
 
 tokenizer = train_tokenizer([row["text"] for row in train_store.index], system.tokenizer)
-model = Recogniser(system.model, tokenizer.vocab_size)
-model.frontend.adapt(audio_batches(train_store, 16).take(40))
-epochs = TrainingEpochs(train_store, tokenizer, settings)
-compile_for(model, settings, epochs.total_batches)
+model = tfkd.Recogniser(system.model, tokenizer.vocab_size)
+model.frontend.adapt(tfkd.audio_batches(train_store, 16).take(40))
 
-greedy = Decoder(model, tokenizer, DecodingConfig(beam_width=1, max_tokens=100))
-error_rate = ValidationErrorRate(greedy, valid_store, settings.batch_size)
-for epoch in range(settings.epochs):
-    model.fit(
-        epochs.batches(epoch),
-        initial_epoch=epoch,
-        epochs=epoch + 1,
-        shuffle=False,
-        callbacks=[error_rate],
-    )
+objective = tfkd.objectives.make_objective(settings)
+batches = tfkd.batches(
+    train_store,
+    tokenizer,
+    objective,
+    batch_size=settings.batch_size,
+    speed_factors=settings.speed_factors,
+    augmentation=settings.augmentation,
+    seed=settings.seed,
+)
+compile_for(model, settings, total_steps=settings.epochs * len(batches), objective=objective)
+greedy = tfkd.Decoder(model, tokenizer, tfkd.config.DecodingConfig(beam_width=1, max_tokens=100))
+error_rate = tfkd.callbacks.ValidationErrorRate(greedy, valid_store, settings.batch_size)
+model.fit(batches, epochs=settings.epochs, callbacks=[error_rate])
+
 save_description(Path(out), system, tokenizer)
 save_model(model, Path(out) / MODEL)
