@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import pkgutil
 import subprocess
 import sys
@@ -298,6 +299,34 @@ def test_the_digest_changes_with_every_setting():
         digests.add(config_digest(config))
     assert len(digests) == len(changed) + 1
     assert config_digest(TrainingConfig(), ModelConfig()) not in digests
+
+
+# Commit 861bfce computed these; what it defaulted to and is null today is spelled out.
+_OF_861BFCE = {
+    "f0a4a29657afb094274855500299dd7b35ddf93a9a5c73a6c35d3564d644c057": PrepareConfig(),
+    "22c66387150269fa2a8e37278fafa17ac11c05eaec5b86ff7d533d1ae49ac3f5": LabelConfig(
+        normalisation="gnmt", fusion=FusionConfig(ctc_weight=0.0)
+    ),
+    "f11263ba6fd4a3d723e80231a83a62a35c658f82b3ff118ead5109a45f38dee2": LanguageModelConfig(),
+    "22750e374bb542a6a2321170a840b408129f2be33d5b86c7db2366d43335fba6": ExportConfig(),
+}
+_ADVICE = (
+    "the digest of finished work has changed, so it would be done again: is a setting is_later?"
+)
+
+
+@pytest.mark.parametrize(
+    ("digest", "config"), _OF_861BFCE.items(), ids=lambda each: type(each).__name__
+)
+def test_what_an_earlier_version_finished_keeps_its_digest(digest, config):
+    assert config_digest(config) == digest, _ADVICE
+
+
+def test_a_run_of_an_earlier_version_keeps_its_digest():
+    run = Path(__file__).parents[1] / "earlier_versions" / "861bfce" / "run"
+    identity = json.loads((run / "identity.json").read_text())
+    system = from_dict(SystemConfig, read_yaml(run / "config.yaml"))
+    assert config_digest(system) == identity["config"], _ADVICE
 
 
 def test_the_digest_is_the_same_in_another_process():

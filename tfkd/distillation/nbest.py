@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,16 +294,23 @@ def _are_rows_of_whole_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(map(_are_whole_numbers, value))
 
 
-_FIELDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "text": ("a text", _is_text),
-    "token_ids": ("a list of whole numbers", _are_whole_numbers),
-    "log_prob": ("a number", _is_number),
-    "score": ("a number", _is_number),
-    "token_log_probs": ("a list of numbers", _are_numbers),
-    "token_seconds": ("a list of numbers", _are_numbers),
-    "finish_reason": ("a text", _is_text),
-    "coverage": ("a number", _is_number),
-    "written": ("a text", _is_text),
-    "top_token_ids": ("a list of lists of whole numbers", _are_rows_of_whole_numbers),
-    "top_log_probs": ("a list of lists of numbers", _are_rows_of_numbers),
+# The type of a field of a hypothesis -> how JSON writes it.
+_FORMS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text", _is_text),
+    float: ("a number", _is_number),
+    tuple[int, ...]: ("a list of whole numbers", _are_whole_numbers),
+    tuple[float, ...]: ("a list of numbers", _are_numbers),
+    tuple[tuple[int, ...], ...]: ("a list of lists of whole numbers", _are_rows_of_whole_numbers),
+    tuple[tuple[float, ...], ...]: ("a list of lists of numbers", _are_rows_of_numbers),
 }
+
+
+def _form(annotation: Any) -> tuple[str, Callable[[Any], bool]]:
+    """How JSON writes a field of this type, or of this type and None."""
+    if annotation in _FORMS:
+        return _FORMS[annotation]
+    (known,) = set(typing.get_args(annotation)) - {type(None)}
+    return _FORMS[known]
+
+
+_FIELDS = {name: _form(each) for name, each in typing.get_type_hints(Hypothesis).items()}
