@@ -284,5 +284,17 @@ class AdditiveAttention(keras.layers.Layer):
         attended = attend(query, attention_sum, memory, energies_of)
         return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))
 
+    def in_training(
+        self, memory: AttentionMemory
+    ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """Maps query and attention_sum as `call` does, and keeps no activations of its steps."""
+        energies_of = recomputed_energies(memory)
+
+        def step(query: tf.Tensor, attention_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            attended = attend(query, attention_sum, memory, energies_of)
+            return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))
+
+        return step
+
     def get_config(self) -> dict:
         return {**super().get_config(), "config": dataclasses.asdict(self.config)}

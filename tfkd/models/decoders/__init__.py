@@ -12,6 +12,8 @@ from tfkd.config import (
     NoDecoderConfig,
     TransformerDecoderConfig,
 )
+from tfkd.layers.attention import AdditiveAttention
+from tfkd.layers.attention_kinds import ATTENTIONS
 from tfkd.models.decoders.attention_rnn import AttentionDecoder
 from tfkd.models.decoders.convolutional import ConvolutionalDecoder
 from tfkd.models.decoders.ctc import CtcDecoder
@@ -42,5 +44,7 @@ def make_decoder(
     if isinstance(decoder, ConvolutionalDecoderConfig):
         return ConvolutionalDecoder(decoder, vocab_size, **kwargs)
     is_plain = decoder.layers == 1 and decoder.input_feeding and decoder.teacher_forcing_rate == 1
-    layer = AttentionDecoder if is_plain else StackedDecoder
+    # The plain decoder has a gradient written by hand, for this attention alone.
+    is_additive = ATTENTIONS[config.attention.kind] is AdditiveAttention
+    layer = AttentionDecoder if is_plain and is_additive else StackedDecoder
     return layer(decoder, config.attention, vocab_size, **kwargs)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from tfkd.config import AttentionConfig, DecoderConfig, from_dict
-from tfkd.layers.attention import (
-    AdditiveAttention,
-    AttentionMemory,
-    attend,
-    recomputed_energies,
-)
+from tfkd.layers.attention_kinds import AttentionStep, make_attention
 from tfkd.layers.cells import state_units
 from tfkd.layers.dropout import Dropout
 from tfkd.layers.emission import emission_bias
@@ -25,9 +19,6 @@ from tfkd.layers.recurrent_cell import RecurrentCell
 from tfkd.layers.replicas import ReplicaSeeds
 from tfkd.layers.static_shape import dimensions
 from tfkd.models.decoders.attending import AttendingDecoder
-
-# Maps queries [N, H] and the sum of earlier alignments [N, S] to contexts [N, D] and alignments.
-_Attention = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class StackedState(NamedTuple):
@@ -77,7 +68,7 @@ class StackedDecoder(AttendingDecoder):
         super().__init__(**kwargs)
         self.config = from_dict(DecoderConfig, config) if isinstance(config, dict) else config
         dtype = self.dtype_policy
-        self.attention = AdditiveAttention(attention, name="attention", dtype=dtype)
+        self.attention = make_attention(attention, name="attention", dtype=dtype)
         self.vocab_size = vocab_size
         self.cells = [
             StackedCell(self.config.cell, self.config.units, name=f"cell_{i}", dtype=dtype)
@@ -109,7 +100,7 @@ class StackedDecoder(AttendingDecoder):
         )
         self.built = True
 
-    def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> AttentionMemory:
+    def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> Any:
         """Computes the keys that attention reads, from encoded [B, S, D] and its lengths [B]."""
         return self.attention.memory(encoded, encoded_lengths)
 
@@ -131,7 +122,7 @@ class StackedDecoder(AttendingDecoder):
         )
 
     def step(
-        self, token_ids: tf.Tensor, state: StackedState, memory: AttentionMemory
+        self, token_ids: tf.Tensor, state: StackedState, memory: Any
     ) -> tuple[tf.Tensor, StackedState]:
         """Maps token_ids [N] int32 and the state to logits [N, V] and the next state."""
         # `__call__` would cast to the precision of training; a search computes in float32.
@@ -150,7 +141,7 @@ class StackedDecoder(AttendingDecoder):
         self,
         token_ids: tf.Tensor,
         state: StackedState,
-        attention: _Attention,
+        attention: AttentionStep,
         kept: list[tf.Tensor],
     ) -> tuple[tf.Tensor, StackedState]:
         """Output and context [N, H + D] of one step, and the next state."""
@@ -183,14 +174,14 @@ class StackedDecoder(AttendingDecoder):
         self,
         token_ids: tf.Tensor,
         encoded: tf.Tensor,
-        memory: AttentionMemory,
+        memory: Any,
         training: bool,
     ) -> tf.Tensor:
         """Maps inputs [N, U] to logits [N, U, V]; samples inputs as scheduled in training."""
         steps = dimensions(token_ids)[1]
         by_step = tf.transpose(token_ids)
         count = dimensions(by_step)[1]
-        kept, attention = self._kept(count, training), _recomputing_attention(memory)
+        kept, attention = self._kept(count, training), self.attention.in_training(memory)
         inputs_of = self._sampled_inputs(by_step, count) if self._samples(training) else None
 
         def body(t, state, outputs, last):
@@ -239,14 +230,3 @@ class StackedDecoder(AttendingDecoder):
         """Returns the arguments, from which Keras rebuilds the layer."""
         attention = dataclasses.asdict(self.attention.config)
         return {**super().get_config(), "attention": attention}
-
-
-def _recomputing_attention(memory: AttentionMemory) -> _Attention:
-    """Makes an attention whose gradient recomputes the activations instead of keeping them."""
-    energies_of = recomputed_energies(memory)
-
-    def attention(query: tf.Tensor, attention_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        attended = attend(query, attention_sum, memory, energies_of)
-        return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))
-
-    return attention
