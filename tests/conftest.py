@@ -85,10 +85,15 @@ def say(text: str, generator: np.random.Generator) -> np.ndarray:
     return waveform + 0.003 * generator.standard_normal(waveform.size)
 
 
+# Fixtures that run a whole job or sweep: half a minute of a core, whichever test is the first.
+_WHOLE_JOBS = {"finished_job", "swept"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what kills, damages and fuzzes as slow: `make check` leaves it to `make test`."""
+    """Marks what kills, damages, fuzzes or runs whole jobs as slow: only `make test` runs it."""
     for item in items:
-        if {"reliability", "fuzz"} & set(item.path.parts):
+        fixtures = _WHOLE_JOBS & set(getattr(item, "fixturenames", ()))
+        if fixtures or {"reliability", "fuzz"} & set(item.path.parts):
             item.add_marker(pytest.mark.slow)
 
 

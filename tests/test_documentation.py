@@ -86,6 +86,7 @@ def test_the_examples_of_a_module(path, workshop):
     assert not runner.failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "code"), list(blocks("python")))
 def test_the_python_of_a_page(page, code, workshop):
     skip_without_kernels(code)

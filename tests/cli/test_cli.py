@@ -301,6 +301,7 @@ def shown(
     )
 
 
+@pytest.mark.slow
 def test_whoever_reads_may_stop_reading(prepared):
     with shown(prepared["test"].directory, "test-01") as child:
         child.stdout.close()
@@ -319,6 +320,7 @@ def test_a_broken_pipe_that_is_not_the_output_is_named(capsys, monkeypatch):
     assert capsys.readouterr().err == "tfkd: error: [Errno 32] Broken pipe\n"
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_what_is_printed_is_one_line(prepared):
     store = prepared["test"].directory
     with open("/dev/full", "w") as full, shown(store, "test-01", full) as child:
@@ -326,6 +328,7 @@ def test_a_full_disk_under_what_is_printed_is_one_line(prepared):
     assert child.returncode == 1
 
 
+@pytest.mark.slow
 def test_what_a_terminal_cannot_show_is_spelt_out(tmp_path, speak):
     speak(tmp_path / "a.wav", "ba")
     manifest = tmp_path / "one.jsonl"
@@ -390,6 +393,7 @@ def test_label_counts_the_whole_manifest(teacher, prepared, labels, label_config
     assert "24 utterances labelled, 1 rejected, 25 in all" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_decode_prints_the_hypotheses(teacher, prepared, capsys):
     arguments = ["decode", str(teacher.directory), "--data", str(prepared["test"].directory)]
     cli.main(arguments)

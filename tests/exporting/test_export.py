@@ -338,6 +338,7 @@ def forgetful(teacher) -> Run:
     return dataclasses.replace(teacher, model=model)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_conversion")
 def test_a_failing_gate_leaves_the_earlier_files(
     forgetful, teacher, prepared, export_config, tmp_path
@@ -393,6 +394,7 @@ def test_the_utterances_kept_in_a_run_are_the_default_parity_data(teacher, tmp_p
     assert (tmp_path / "model-float32.tflite").exists()
 
 
+@pytest.mark.slow
 def test_a_conversion_that_fails_in_its_child_is_one_line(tmp_path):
     with pytest.raises(ExportError, match="tflite-float32: the converter ended with") as raised:
         convert_in_child(tmp_path / "none", tmp_path / "x.tflite", "tflite-float32")

@@ -99,6 +99,7 @@ def test_a_folder_of_another_text_is_refused(trained, tmp_path):
         train_language_model(CONFIG, tokenizer(), [other], [other], trained[0])
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path, text):
     (tmp_path / "lm.yaml").write_text(to_yaml(CONFIG))
     arguments = [tmp_path / "lm.yaml", text, tmp_path / "lm", 2 * 4 + 3]

@@ -130,6 +130,7 @@ def test_features_are_normalised_by_the_training_set(teacher, prepared):
     np.testing.assert_allclose(again.scale, frontend.scale, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_stops_when_the_error_rate_stops_falling(
     tmp_path, short_system, prepared, monkeypatch
 ):

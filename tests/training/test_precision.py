@@ -173,6 +173,7 @@ def test_attention_of_many_steps_is_added_up_in_float32(precision):
     assert difference < 4 * 2.0 ** -SIGNIFICANT_BITS[precision]
 
 
+@pytest.mark.slow
 def test_the_loss_scale_is_resumed_and_steps_are_counted(runs):
     run = runs["mixed_float16"]
     model = Recogniser(run.system.model, run.tokenizer.vocab_size, precision="mixed_float16")
