@@ -43,8 +43,8 @@ WALKS = {
         _DISTILL,
         frozenset({"open_verified", "Store.records", "RandomAccess.__init__", "audio_batches"}),
     ),
-    # The weight of CTC in a search: whoever checks it, or makes the scorer that bears it.
-    "fusion.ctc_weight": Walk(_DECODE, frozenset({"validate", "ctc_prefix_scorer"})),
+    # The weight of CTC in a search: what sets it, and what makes the scorer that bears it.
+    "fusion.ctc_weight": Walk(_DECODE, frozenset({"with_overrides", "ctc_prefix_scorer"})),
 }
 
 

@@ -18,6 +18,7 @@ import pytest
 import tfkd
 from tfkd.cli.parser import command_parser
 from tfkd.data.graph_reader import _kernels
+from tfkd.distillation.filters import FILTERS
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
@@ -84,6 +85,19 @@ def test_the_examples_of_a_module(path, workshop):
             runner.run(parser.get_doctest(text, names, name, str(path), node.body[0].lineno))
     assert runner.tries
     assert not runner.failures
+
+
+def test_every_place_on_the_code_map_is_there():
+    pages = (ROOT / "docs" / "code-map.md").read_text(encoding="utf-8")
+    places = set(re.findall(r"`((?:\w+/)+(?:[\w-]+\.\w+)?|\w+\.py)`", pages))
+    assert len(places) > 30
+    missing = [p for p in places if not (ROOT / "tfkd" / p).exists() and not (ROOT / p).exists()]
+    assert missing == []
+
+
+def test_the_guide_tells_of_every_filter():
+    guide = (ROOT / "docs" / "guide" / "filters.md").read_text(encoding="utf-8")
+    assert [each.setting for each in FILTERS if f"`{each.setting}`" not in guide] == []
 
 
 @pytest.mark.slow
