@@ -16,8 +16,8 @@ from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.replicas import share_of_mean, sum_over_replicas
 from tfkd.objectives.objective import sequence_signature
 from tfkd.training import distribution
+from tfkd.training.batch_shapes import in_few_shapes
 from tfkd.training.distribution import Replicas, replica_shares
-from tfkd.training.padding import in_few_shapes
 
 SIGNATURE = sequence_signature(2)
 CLUSTER = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}

@@ -26,7 +26,7 @@ from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.replicas import sum_over_replicas
 from tfkd.objectives import Signature
 from tfkd.storage.json_files import parse_json
-from tfkd.training.padding import Batch, filled
+from tfkd.training.batch_shapes import Batch, filled
 
 Distribution = Literal["none", "mirrored", "multi_worker"]
 _JOBS = {"chief", "worker"}

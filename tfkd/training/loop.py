@@ -29,6 +29,7 @@ from tfkd.records import PSEUDO_LABELS, Store
 from tfkd.storage.files import write_json, write_text
 from tfkd.storage.markers import COMPLETE
 from tfkd.text import FIRST_PIECE_ID, Tokenizer, vocab_size_of
+from tfkd.training.batch_shapes import in_few_shapes
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.callbacks import (
     CHECKPOINTS,
@@ -41,7 +42,6 @@ from tfkd.training.checkpoints import Progress, restore_checkpoint, state_of
 from tfkd.training.ctc_lengths import report_unaligned
 from tfkd.training.distribution import Replicas
 from tfkd.training.initial import begin_from, shares_frontend
-from tfkd.training.padding import in_few_shapes
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.training.run_folder import claim, is_finished
 from tfkd.training.sources import Source, identity_of, sources_of, tokenizer_of
