@@ -251,17 +251,58 @@ def test_a_row_without_an_alignment_weighs_nothing(steps, labels):
     assert np.abs(gradient[0]).max() > 1e-3
 
 
-def test_ctc_in_operations_for_xla_is_the_same():
+def ctc_of_each(logits, lengths, ids, weights):
+    """The same loss from TensorFlow's own, of one hypothesis after the other."""
+    total = tokens = 0.0
+    for b, k in np.ndindex(weights.shape):
+        labels = [int(token) for token in ids[b, k] if token not in (PAD_ID, EOS_ID)]
+        if labels:
+            loss = tf.nn.ctc_loss(
+                labels=tf.constant([labels]),
+                logits=logits[b : b + 1, : lengths[b]],
+                label_length=[len(labels)],
+                logit_length=[lengths[b]],
+                logits_time_major=False,
+                blank_index=PAD_ID,
+            )[0]
+        else:
+            loss = -tf.reduce_sum(tf.nn.log_softmax(logits[b, : lengths[b]])[:, PAD_ID])
+        total += weights[b, k] * loss
+        tokens += weights[b, k] * max(1, len(labels))
+    return total / tokens
+
+
+@pytest.mark.parametrize("scale", [1.0, 20.0])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ctc_of_k_hypotheses_is_that_of_k_separate_losses(scale, compiled):
+    rng = np.random.default_rng(0)
+    logits = draw(4, 24, VOCAB_SIZE) * scale
+    ids = random_token_ids(rng, 4, 3, longest=8)
+    ids[2, 1] = [EOS_ID, *[PAD_ID] * (ids.shape[2] - 1)]  # nothing is said
+    lengths, weights = np.array([24, 20, 17, 16]), rng.random((4, 3)).astype(np.float32)
+    loss = tf.function(
+        lambda x: ctc(x, tf.constant(lengths, tf.int32), tf.constant(ids), weights),
+        jit_compile=compiled,
+    )
+
+    def each(x):
+        return ctc_of_each(x, lengths, ids, weights)
+
+    assert float(loss(tf.constant(logits))) == pytest.approx(float(each(logits)), rel=1e-5)
+    np.testing.assert_allclose(gradient_of(loss, logits), gradient_of(each, logits), atol=1e-5)
+
+
+def test_ctc_compiles_with_rows_that_cannot_be_aligned():
     logits, rng = draw(4, 12, VOCAB_SIZE), np.random.default_rng(0)
     ids = random_token_ids(rng, 4, 2)
     ids[2, 1] = [EOS_ID, *[PAD_ID] * (ids.shape[2] - 1)]  # nothing is said
     lengths, weights = tf.constant([12, 10, 5, 1]), tf.constant(rng.random((4, 2)), tf.float32)
 
-    def loss(values, **settings):
-        return ctc(values, lengths, ids, weights, **settings)
+    def loss(values):
+        return ctc(values, lengths, ids, weights)
 
     def compiled(values):
-        return tf.function(lambda v: loss(v, for_xla=True), jit_compile=True)(values)
+        return tf.function(loss, jit_compile=True)(values)
 
     assert float(compiled(tf.constant(logits))) == pytest.approx(float(loss(logits)), rel=1e-5)
     np.testing.assert_allclose(gradient_of(compiled, logits), gradient_of(loss, logits), atol=1e-5)

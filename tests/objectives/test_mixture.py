@@ -111,13 +111,11 @@ def test_a_model_without_ctc_is_told_apart():
 
 
 def objective_of(**objective):
-    return make_objective(
-        from_dict(TrainingConfig, {"ctc_weight": 0.1, "objective": objective, "xla": True})
-    )
+    return make_objective(from_dict(TrainingConfig, {"ctc_weight": 0.1, "objective": objective}))
 
 
 def test_the_config_names_every_objective():
-    loss = {"label_smoothing": 0.1, "ctc_weight": 0.1, "for_xla": True}
+    loss = {"label_smoothing": 0.1, "ctc_weight": 0.1}
     filters = FilterConfig(max_wer=0.5)
     settings = {"num_hypotheses": 3, "weights": "rank", "temperature": 2.0}
     assert objective_of(kind="truth") == Truth(**loss)

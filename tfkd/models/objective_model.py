@@ -69,8 +69,7 @@ class ObjectiveModel(keras.Model):
         Args:
           optimizer: a Keras optimizer, or its name.
           objective: chooses targets and computes the loss; see `tfkd.objectives`.
-          jit_compile: whether XLA compiles the step, once for each shape of a batch; the objective
-            then needs `for_xla=True`.
+          jit_compile: whether XLA compiles the step, once for each shape of a batch.
           kwargs: other arguments of `keras.Model.compile`, except losses and metrics.
         Raises:
           TrainingError: if the objective is not an instance of one, or a Keras loss or metrics are

@@ -25,7 +25,6 @@ def make_objective(training: TrainingConfig) -> Objective:
         label_smoothing=training.label_smoothing,
         ctc_weight=training.ctc_weight,
         token_temperature=training.objective.token_temperature,
-        for_xla=training.xla,
     )
 
 

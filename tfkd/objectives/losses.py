@@ -11,7 +11,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfkd.layers.replicas import share_of_mean
-from tfkd.text import EOS_ID, PAD_ID, UNK_ID
+from tfkd.objectives.ctc_loss import ctc_losses
+from tfkd.text import EOS_ID, PAD_ID
 
 # Recognisers mask tokens that they never emit, such as pad, with logits below this.
 _NEVER_EMITTED = -1e8
@@ -84,12 +85,7 @@ def soft_cross_entropy(logits: tf.Tensor, soft: SoftTargets, temperature: float 
 
 
 def ctc(
-    ctc_logits: tf.Tensor,
-    encoded_lengths: tf.Tensor,
-    token_ids: tf.Tensor,
-    weights: tf.Tensor,
-    *,
-    for_xla: bool = False,
+    ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor, token_ids: tf.Tensor, weights: tf.Tensor
 ) -> tf.Tensor:
     """Computes the CTC loss of weighted target sequences, per token, in nats; pad is the blank.
 
@@ -101,46 +97,22 @@ def ctc(
       encoded_lengths: [B] int32.
       token_ids: [B, K, U] int32, ending with eos, which CTC ignores, and padded with pad.
       weights: [B, K] float32.
-      for_xla: whether to use only operations that XLA can compile; TensorFlow's own CTC kernel is
-        faster, but XLA cannot compile it.
     Returns:
       Float32 scalar: the weighted sum over sequences, divided by the weighted number of tokens.
     References:
       Graves et al. 2006, "Connectionist temporal classification".
       Kim et al. 2017, arXiv:1609.06773, eq. 9 (joint with attention).
     """
-    hypotheses = tf.shape(token_ids)[1]
-    labels = tf.reshape(token_ids, [-1, tf.shape(token_ids)[2]])
-    labels = tf.where(tf.equal(labels, EOS_ID), PAD_ID, labels)
-    lengths = tf.math.count_nonzero(labels, 1, dtype=tf.int32)
-    steps = tf.repeat(encoded_lengths, hypotheses)
+    labels = tf.where(tf.equal(token_ids, EOS_ID), PAD_ID, token_ids)
+    lengths = tf.math.count_nonzero(labels, -1, dtype=tf.int32)
+    steps = tf.expand_dims(encoded_lengths, 1)
     # An alignment needs a blank between equal neighbours.
-    repeats = tf.equal(labels[:, 1:], labels[:, :-1]) & tf.not_equal(labels[:, 1:], PAD_ID)
-    needed = lengths + tf.math.count_nonzero(repeats, 1, dtype=tf.int32)
+    repeats = tf.equal(labels[..., 1:], labels[..., :-1]) & tf.not_equal(labels[..., 1:], PAD_ID)
+    needed = lengths + tf.math.count_nonzero(repeats, -1, dtype=tf.int32)
     is_possible = (needed <= steps) & (steps > 0)
-    is_empty = tf.equal(lengths, 0)
-    # The kernel refuses rows without labels or alignment; they get one label and are masked below.
-    stand_in = tf.one_hot(0, tf.shape(labels)[1], on_value=UNK_ID, dtype=labels.dtype)
-    labels = tf.where(tf.expand_dims(is_possible & ~is_empty, 1), labels, stand_in)
-    steps = tf.maximum(steps, 1)
-    label_lengths = tf.math.count_nonzero(labels, 1, dtype=tf.int32)
-    loss = tf.nn.ctc_loss(
-        labels=labels if for_xla else tf.sparse.from_dense(labels),
-        logits=tf.repeat(ctc_logits, hypotheses, 0),
-        label_length=label_lengths if for_xla else None,
-        logit_length=steps,
-        logits_time_major=False,
-        blank_index=PAD_ID,
-    )
-    blanks = tf.repeat(_loss_of_blanks(ctc_logits, encoded_lengths), hypotheses)
-    loss = tf.where(is_possible, tf.where(is_empty, blanks, loss), 0.0)
-    row_weights = tf.reshape(weights, [-1]) * tf.cast(is_possible, loss.dtype)
-    total = tf.reduce_sum(row_weights * tf.cast(tf.maximum(lengths, 1), loss.dtype))
-    return share_of_mean(tf.reduce_sum(loss * row_weights), total)
-
-
-def _loss_of_blanks(ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor) -> tf.Tensor:
-    """Minus the log-probability [B] of a blank at every step."""
-    losses = -tf.nn.log_softmax(ctc_logits)[:, :, PAD_ID]
-    inside = tf.sequence_mask(encoded_lengths, tf.shape(losses)[1], losses.dtype)
-    return tf.reduce_sum(losses * inside, 1)
+    # A sequence without an alignment gives way to one that has: that of blanks alone.
+    labels = tf.where(tf.expand_dims(is_possible, -1), labels, PAD_ID)
+    losses = ctc_losses(tf.nn.log_softmax(ctc_logits), tf.maximum(encoded_lengths, 1), labels)
+    weights *= tf.cast(is_possible, weights.dtype)
+    total = tf.reduce_sum(weights * tf.cast(tf.maximum(lengths, 1), weights.dtype))
+    return share_of_mean(tf.reduce_sum(losses * weights), total)

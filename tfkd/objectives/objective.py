@@ -108,7 +108,6 @@ class Objective(abc.ABC):
       label_smoothing: share of each target that is spread evenly over the tokens (0 to below 1).
       ctc_weight: share of CTC in the loss (0 to 1); above 0 the model needs a CTC head.
       token_temperature: temperature of the posteriors of teacher and student in `word_kd`.
-      for_xla: whether CTC uses only operations that XLA can compile; TensorFlow's own are faster.
     """
 
     name: ClassVar[str]
@@ -120,7 +119,6 @@ class Objective(abc.ABC):
     label_smoothing: float = 0.1
     ctc_weight: float = 0.3
     token_temperature: float = 1.0
-    for_xla: bool = False
 
     @property
     def reads_hypotheses(self) -> bool:
@@ -183,9 +181,7 @@ class Objective(abc.ABC):
                     f"the objective has ctc_weight={self.ctc_weight:g}, but the model no CTC head",
                     remedy="set ctc_weight to 0, or ctc: true in the model's config",
                 )
-            alignment = ctc(
-                output.ctc_logits, output.encoded_lengths, *sequences, for_xla=self.for_xla
-            )
+            alignment = ctc(output.ctc_logits, output.encoded_lengths, *sequences)
         loss = (1 - self.ctc_weight) * attention + self.ctc_weight * alignment
         return {"loss": loss, "attention_loss": attention, "ctc_loss": alignment}
 

@@ -60,11 +60,7 @@ def sources_of(
     stores = [stores] if isinstance(stores, Store) else list(stores)
     _check(stores, shares)
     objective = make_objective(training)
-    truth = Truth(
-        label_smoothing=objective.label_smoothing,
-        ctc_weight=objective.ctc_weight,
-        for_xla=objective.for_xla,
-    )
+    truth = Truth(label_smoothing=objective.label_smoothing, ctc_weight=objective.ctc_weight)
     parts: list[float | None] = [None] * len(stores)
     if shares is not None:
         parts = [share / sum(shares) for share in shares]
