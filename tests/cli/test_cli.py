@@ -134,7 +134,7 @@ MISTAKES = [
     ("set type", "run configs/demo.yaml --set labels.beam_width=wide", 2, "expected int"),
     ("set section", "run configs/demo.yaml --set work_dir.x=1", 2, "'work_dir' is not a section"),
     ("workers of a job", "run configs/demo.yaml --set teacher.training.distribution=multi_worker",
-     2, "multi_worker is not for tfkd run (run tfkd train and tfkd distill on each machine)"),
+     2, "cannot train on several machines (run tfkd train and tfkd distill on each machine)"),
     ("no data", "run configs/demo.yaml --set data_dir={dir}", 2, "train.jsonl: the train corpus"),
     ("no size", "fit-student --teacher configs/digits.yaml --bytes 4xB --out {dir}/o", 2,
      "--bytes '4xB' is no size"),

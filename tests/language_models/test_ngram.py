@@ -285,7 +285,7 @@ def test_an_order_that_no_search_can_join_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("-0.05\t<s> a b\n", ""), "announces {1: 5, 2: 3, 3: 1} n-grams by order, holds"),
+        (("-0.05\t<s> a b\n", ""), "announces {1: 5, 2: 3, 3: 1} n-grams by order, but holds"),
         (("-0.6\ta b", "-0.6\ta"), "line 16: '-0.6\\ta\\t-0.25': '-0.25' is no unigram"),
         (("-0.6\ta b", "-0.6\ta b b"), "line 16: '-0.6\\ta b b\\t-0.25': wrong number of fields"),
         (("-0.7\ta", "0.7\ta"), "line 10: '0.7\\ta\\t-0.3': not a logarithm of a probability"),
@@ -294,7 +294,7 @@ def test_an_order_that_no_search_can_join_is_refused(tmp_path):
         (("-0.9\tb\t-0.2", "-0.9\tb\tinf"), "not a logarithm of a probability"),
         (("-0.9\tb\t-0.2", "-0.9\tb\tx"), "could not convert string to float"),
         (("\\3-grams:", "\\4-grams:"), "4-grams are not in \\data\\"),
-        (("ngram 1=5", "ngram 1=4"), "n-grams by order, holds {1: 5, 2: 0, 3: 0}"),
+        (("ngram 1=5", "ngram 1=4"), "n-grams by order, but holds {1: 5, 2: 0, 3: 0}"),
         (("ngram 2=3", "ngram 2=9999999"), "more than 2,000,000 (prune it"),
         (("\\data\\", "data"), "is not an ARPA file"),
         (("ngram 1=5\n", ""), "is not an ARPA file"),

@@ -257,7 +257,7 @@ def test_the_folder_may_name_the_language(tmp_path):
 @pytest.mark.parametrize(
     ("options", "settings", "message"),
     [
-        ({"language": "xx"}, {}, "whisper.language: 'xx' is none of cs, de, en"),
+        ({"language": "xx"}, {}, "labels.whisper.language: 'xx' is none of cs, de, en"),
         ({}, {"max_tokens": 21}, "max_tokens: 21 is above 20, this Whisper's limit"),
         ({}, {"coverage_penalty": 0.1}, "coverage_penalty: is not known for a Whisper"),
         ({}, {"fusion": FusionConfig(lm="a.arpa", lm_weight=0.1)}, "fusion.lm: "),
@@ -347,7 +347,7 @@ def _pickle(folder):
         (_cut("tokenizer.json"), "its vocabulary is damaged"),
         (_json("config.json", model_type="bert"), "model_type is 'bert', not whisper"),
         (_json("config.json", d_model=None), "a size is missing or no number"),
-        (_json("config.json", vocab_size=9), "has a token 13, its weights have 9"),
+        (_json("config.json", vocab_size=9), "has a token 13, but its weights"),
         (_json("config.json", d_model=2**40), r"conv1.weight have the shape \(16, 80, 3\), not"),
         (
             _json("config.json", encoder_layers=10**9),
@@ -355,10 +355,10 @@ def _pickle(folder):
         ),
         (
             _json("config.json", encoder_attention_heads=3),
-            "3 attention heads of the encoder",
+            "units of its encoder cannot be divided among 3",
         ),
-        (_json("config.json", max_source_positions=750), "hears 15 s at once, not 30"),
-        (_json("config.json", scale_embedding=True), "its scaled embedding is not Whisper's"),
+        (_json("config.json", max_source_positions=750), "its windows are 15 s long, but tfkd"),
+        (_json("config.json", scale_embedding=True), "scale_embedding is not that"),
         (_json("generation_config.json", suppress_tokens=["x"]), "is no list of token ids"),
         (_json("generation_config.json", suppress_tokens=5), "is no list of token ids"),
         (_json("generation_config.json", forced_decoder_ids=[1]), "is no list of pairs"),

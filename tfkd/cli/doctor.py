@@ -1,4 +1,4 @@
-"""`tfkd doctor`: what this machine can do, what is missing for which command, and how to get it."""
+"""`tfkd doctor` prints what this machine has, what commands lack, and how to install it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CPU_FEATURES = ("avx2", "avx512f", "amx_tile", "neon", "asimd")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One property or package of the machine that was looked for.
 
     Attributes:
-      found: what is there; empty if nothing is.
-      needed_for: the commands that cannot do without it; empty for what is only useful.
+      found: its version or value; empty if it is missing.
+      needed_for: the commands that need it; empty if none does.
       remedy: the line that installs it; empty where nothing is missing.
     """
 
@@ -36,12 +36,12 @@ class Finding:
 
     @property
     def is_missing(self) -> bool:
-        """Whether a command cannot run for want of it."""
+        """Whether it is missing and a command needs it."""
         return bool(self.needed_for and not self.found)
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Prints the findings; the process ends with 1 if a command lacks something."""
+    """Prints the findings; exits with status 1 if a command lacks something."""
     findings = list(diagnose())
     if options.json:
         say(json.dumps([asdict(each) for each in findings], indent=1))
@@ -57,7 +57,7 @@ def doctor(options: argparse.Namespace) -> None:
 
 
 def diagnose() -> Iterator[Finding]:
-    """Looks at the machine first, then at what devices need, then at all else."""
+    """Yields findings about the machine, then what devices need, then everything else."""
     yield Finding("Python", platform.python_version())
     yield Finding("machine", str(provenance()["hardware"]))
     yield Finding("processor features", ", ".join(_cpu_features()) or "not told by this system")
@@ -75,7 +75,7 @@ def diagnose() -> Iterator[Finding]:
 
 
 def _tried(name: str, needed_for: str, remedy: str, look: Callable[[], str]) -> Finding:
-    """A finding of `look`; whatever importing a broken package raises means that it is missing."""
+    """Returns the finding of `look`; a package that raises on import counts as missing."""
     try:
         return Finding(name, look(), needed_for)
     except Exception as error:
@@ -84,12 +84,12 @@ def _tried(name: str, needed_for: str, remedy: str, look: Callable[[], str]) -> 
 
 
 def _installed(package: str) -> Callable[[], str]:
-    """The version of a package that takes long to import."""
+    """Returns a function that looks up the version of a package without importing it."""
     return lambda: version(package)
 
 
 def _version_of(module: str, package: str | None = None) -> Callable[[], str]:
-    """The version of a package that can be imported."""
+    """Returns a function that imports a module and returns its version."""
 
     def look() -> str:
         importlib.import_module(module)
@@ -122,7 +122,7 @@ def _tensorflow() -> str:
 
 
 def _tensorflow_io() -> str:
-    """Runs a kernel: on a TensorFlow that it does not fit, importing succeeds and kernels fail."""
+    """Runs a kernel: with another version of TensorFlow importing succeeds, but kernels fail."""
     import tensorflow as tf
     import tensorflow_io as tfio
 

@@ -1,4 +1,4 @@
-"""Commands that do many steps: the whole job, a grid of students, and their pages."""
+"""Commands of several steps: the whole job, a sweep of students, and their pages."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def _announce(line: str) -> None:
 
 
 def _check_inputs(config: RunConfig) -> None:
-    """Refuses a job that cannot be done, before anything is loaded."""
+    """Refuses settings and corpora that `tfkd run` cannot use, before anything is loaded."""
     for role, system in config.systems.items():
         if system.training.distribution == "multi_worker":
             raise ConfigError(
-                f"{role}.training.distribution: multi_worker is not for tfkd run",
+                f"{role}.training.distribution: tfkd run cannot train on several machines",
                 remedy="run tfkd train and tfkd distill on each machine",
             )
     corpora = config.corpora

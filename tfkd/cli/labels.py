@@ -1,4 +1,4 @@
-"""Commands that make, exchange and judge pseudo labels."""
+"""Commands that write, exchange and evaluate pseudo labels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def _check_runner(options: argparse.Namespace) -> None:
     """Refuses what the workers of a runner cannot do, before anything is loaded."""
     if options.runner == "local":
         if options.runner_option:
-            raise ConfigError("--runner-option needs a --runner other than local")
+            raise ConfigError(
+                "--runner-option needs a --runner other than local",
+                remedy="leave it out, or name a runner of Apache Beam",
+            )
         return
     from tfkd.records import is_store
 

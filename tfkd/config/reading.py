@@ -76,14 +76,16 @@ def load_system_config(
     systems = load_system_configs(path)
     if _is_run(read_yaml(path)) and role not in systems:
         raise ConfigError(
-            f"{role}: is trained already, so there are no settings to train it with", path=path
+            f"{role}: is trained already, so there are no settings to train it with",
+            path=path,
+            remedy="name the config of the system that is to be trained",
         )
     system = systems[role] if role in systems else next(iter(systems.values()))
     return with_overrides(system, overrides)
 
 
 def load_prepare_config(path: str | Path) -> PrepareConfig | None:
-    """The `prepare` section of a run config; None if the file describes one system."""
+    """Reads the `prepare` section of a run config; None if the file describes one system."""
     content = _read_config(path)
     return from_dict(RunConfig, content, path=path).prepare if _is_run(content) else None
 
@@ -92,7 +94,7 @@ _ROLES = ("teacher", "student", "next_teacher")
 
 
 def _read_config(path: str | Path) -> dict[str, Any]:
-    """The content of a config, with that of the files that describe its systems."""
+    """Reads a config, with the files that describe its systems put in their places."""
     content = read_yaml(path)
     for role in _ROLES:
         value = content.get(role)
@@ -106,7 +108,7 @@ def _is_run(content: dict[str, Any]) -> bool:
 
 
 def overrides_of(content: dict[str, Any], at: str = "") -> list[str]:
-    """The `key.path=value` overrides that say the same as the content of a config."""
+    """Returns the content of a config as `key.path=value` overrides."""
     overrides = []
     for key, value in content.items():
         if isinstance(value, dict):
@@ -117,10 +119,10 @@ def overrides_of(content: dict[str, Any], at: str = "") -> list[str]:
 
 
 def with_overrides(config: T, overrides: typing.Sequence[str]) -> T:
-    """The config with `key.path=value` settings changed, whose values are YAML.
+    """Returns the config with `key.path=value` settings changed, whose values are YAML.
 
-    Where an override chooses another `kind`, the settings of the old one that were never changed
-    from their defaults give way to those of the new.
+    Where an override chooses another `kind`, settings that the config leaves at their defaults take
+    the defaults of the new kind.
 
     Raises:
       ConfigError: for an unknown key, or a value that does not fit.
@@ -129,7 +131,7 @@ def with_overrides(config: T, overrides: typing.Sequence[str]) -> T:
 
 
 def _changed_settings(config: Any) -> dict[str, Any]:
-    """The settings that differ from their defaults, and every `kind`."""
+    """Returns the settings that differ from their defaults, and every `kind`."""
     settings = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -169,7 +171,7 @@ _MOVED: dict[type, dict[str, str]] = {ObjectiveConfig: {"drop_unfinished": "filt
 
 
 def _with_moved_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Brings settings of earlier versions to their place, so that older runs can be read."""
+    """Moves settings of earlier versions to where they are now, so that older runs can be read."""
     for key, section in _MOVED.get(kind, {}).items():
         if key in values:
             others = {name: value for name, value in values.items() if name != key}
@@ -178,17 +180,17 @@ def _with_moved_settings(kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The config as plain mappings and lists, which YAML and JSON can write."""
+    """Returns the config as plain mappings and lists, which YAML and JSON can write."""
     return parse_json(json.dumps(dataclasses.asdict(config)))
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved config as YAML text."""
+    """Returns the config with all its settings as YAML text."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
 def config_digest(*configs: Any) -> str:
-    """Identity of resolved configs: the same settings give the same digest.
+    """Returns a sha256 that identifies configs: the same settings give the same digest.
 
     A setting that was added later (`number(..., is_later=True)` or `metadata=LATER`) counts only
     where it differs from its default, so what was computed before it existed stays finished. Its
@@ -218,7 +220,10 @@ def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) ->
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or not key:
-            raise ConfigError(f"--set {override!r} is not key=value")
+            raise ConfigError(
+                f"--set {override!r} is not key=value",
+                remedy="write it as --set training.epochs=20",
+            )
         node = content
         *parents, leaf = key.split(".")
         for parent in parents:
@@ -272,7 +277,7 @@ def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
 
 
 def _class_of_kind(classes: list[type], value: Any, *, path: str | Path | None, at: str) -> type:
-    """The class of a tagged union that `kind` names; the first if it names none."""
+    """Returns the class of a tagged union that `kind` names; the first if it names none."""
     if not isinstance(value, dict) or "kind" not in value:
         return classes[0]
     by_kind = {

@@ -1,4 +1,4 @@
-"""YAML that is refused where it is ambiguous, or where reading it could exhaust the machine."""
+"""Reads YAML, and refuses it where it is ambiguous or could exhaust the memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             data = file.read(_MAX_BYTES + 1)
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config: {error}", path=path) from error
+        raise ConfigError(
+            f"cannot read the config: {error}", path=path, remedy="check its path and permissions"
+        ) from error
     if len(data) > _MAX_BYTES:
         raise ConfigError(f"is no config: it has more than {_MAX_BYTES} bytes", path=path)
     try:
@@ -51,7 +53,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML document; None if it is empty.
+    """Reads the value of a YAML document; None if it is empty.
 
     Raises:
       ConfigError: if it is not YAML, names a key twice, holds what UTF-8 cannot express, or stands
@@ -70,7 +72,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _ShallowLoader(yaml.SafeLoader):
-    """Stops at what is nested more deeply than any config."""
+    """A YAML loader that refuses documents that are nested more deeply than any config."""
 
     depth = 0
 
@@ -92,9 +94,10 @@ def _construct(node: yaml.Node) -> Any:
 
 
 def _count_values(node: yaml.Node, counts: dict[yaml.Node, int]) -> int:
-    """How many values `node` stands for, aliases followed; `counts` holds the nodes seen."""
+    """Counts the values of `node`, aliases followed; `counts` holds the nodes counted before."""
     if node not in counts:
-        counts[node] = _MAX_VALUES  # Met again before it is counted, it holds itself.
+        # A node that is met again before its count is known contains itself.
+        counts[node] = _MAX_VALUES
         counts[node] = 1 + sum(_count_values(child, counts) for child in _children(node))
         if counts[node] > _MAX_VALUES:
             raise ConfigError(f"stands for more than {_MAX_VALUES} values, or for itself")
@@ -126,7 +129,7 @@ def _check_scalar(node: yaml.ScalarNode) -> None:
 
 
 def _other_reading(number: str) -> str | None:
-    """Says what YAML 1.1 makes of a number that people read otherwise; None for other numbers."""
+    """Describes how YAML 1.1 reads a number that people read differently; None for others."""
     if ":" in number:
         return "would be a number to the base of 60: write out seconds, or quote it as text"
     if _OCTAL.fullmatch(number):
@@ -135,7 +138,7 @@ def _other_reading(number: str) -> str | None:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """YAML would let the last of several equal keys win, without a word."""
+    """Refuses equal keys, of which YAML would silently use the last."""
     seen = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode):

@@ -1,4 +1,4 @@
-"""Language models that join the beam search, behind one small interface."""
+"""Loads language models for shallow fusion; a search needs only their `Scorer`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LanguageModel(Protocol):
     """The interface of a language model: a search needs its scorer."""
 
     def scorer(self, weight: float | tf.Tensor, batch_size: int | tf.Tensor) -> Scorer:
-        """Joins the model to a beam search over `batch_size` utterances."""
+        """Returns what a beam search over `batch_size` utterances needs of the model."""
         ...
 
 
@@ -39,7 +39,7 @@ def load_language_model(path: str | Path, tokenizer: Tokenizer) -> LanguageModel
 
 
 def language_model_sha256(path: str | Path) -> str:
-    """Identity of a language model: the sha256 of its file.
+    """Returns the sha256 of the file of a language model, which identifies it.
 
     Raises:
       LanguageModelError: if there is none.
@@ -51,7 +51,11 @@ def language_model_sha256(path: str | Path) -> str:
 def _checked(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
-        raise LanguageModelError("no such language model", path=path)
+        raise LanguageModelError(
+            "no such language model",
+            path=path,
+            remedy="give the folder that tfkd train-lm wrote, or an ARPA file",
+        )
     if path.is_dir() and not (path / MODEL).is_file():
         raise LanguageModelError(
             f"holds no language model: {MODEL} is missing",

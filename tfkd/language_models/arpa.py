@@ -85,7 +85,11 @@ def read_arpa(path: str | Path, *, most_ngrams: int) -> ArpaModel:
             with _unpacked(file) as text:
                 return _read(_lines_of(text, path, most_ngrams), path, most_ngrams)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise LanguageModelError(f"cannot read the language model: {error}", path=path) from error
+        raise LanguageModelError(
+            f"cannot read the language model: {error}",
+            path=path,
+            remedy="check its permissions, or copy it again",
+        ) from error
 
 
 def _refuse_other_formats(file: BinaryIO, path: Path) -> None:
@@ -97,7 +101,7 @@ def _refuse_other_formats(file: BinaryIO, path: Path) -> None:
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO | gzip.GzipFile | io.BufferedReader:
-    """The bytes of the text, unpacked where the file begins as gzip files do."""
+    """Returns the file, or what a gzip file holds."""
     is_packed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
     return io.BufferedReader(gzip.GzipFile(fileobj=file)) if is_packed else file
@@ -135,7 +139,7 @@ def _read(lines: Lines, path: Path, most_ngrams: int) -> ArpaModel:
     entries, found = _read_entries(rest, counts, path)
     if found != counts:
         raise LanguageModelError(
-            f"announces {counts} n-grams by order, holds {found}",
+            f"announces {counts} n-grams by order, but holds {found}",
             path=path,
             remedy="it was cut short or edited: write it again",
         )
@@ -176,7 +180,7 @@ def _read_counts(lines: Lines, path: Path) -> tuple[dict[int, int], Lines]:
 def _read_entries(
     lines: Lines, counts: dict[int, int], path: Path
 ) -> tuple[dict[tuple[str, ...], Entry], dict[int, int]]:
-    """The n-grams up to \\end\\, or to one more than was announced; and how many of each order."""
+    """Reads the n-grams up to \\end\\, or to one more than announced; also counts each order."""
     entries: dict[tuple[str, ...], Entry] = {}
     found = dict.fromkeys(counts, 0)
     order = 0
@@ -201,7 +205,7 @@ def _read_entries(
 
 
 def _fault(ngram: tuple[str, ...], entries: dict[tuple[str, ...], Entry]) -> str:
-    """Says what is wrong with an n-gram after the earlier ones; empty if nothing is."""
+    """Describes the fault of an n-gram that follows the earlier ones; empty if it has none."""
     if ngram in entries:
         return " occurs twice"
     strange = [word for word in ngram if (word,) not in entries] if len(ngram) > 1 else []

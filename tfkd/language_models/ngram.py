@@ -65,14 +65,14 @@ class NgramModel:
         self._read_as = tf.constant(np.where(listed, np.arange(len(listed)), UNK_ID), tf.int32)
 
     def scorer(self, weight: float | tf.Tensor, batch_size: int | tf.Tensor) -> Scorer:
-        """Joins the model to a beam search over `batch_size` utterances."""
+        """Returns the scorer for a beam search over `batch_size` utterances."""
         return Scorer(weight, tf.fill([batch_size], _ROOT), self.step)
 
     def step(self, token_ids: tf.Tensor, contexts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Reads token_ids [N] int32 after contexts [N] int32.
 
         Returns:
-          log_probs [N, V] float32 of the next token, and the contexts it is read in.
+          log_probs [N, V] float32 of the next token, and its contexts [N] int32.
         """
         contexts = self._append(tf.gather(self._read_as, token_ids), contexts)
         log_probs = tf.fill([1, self.vocab_size], tf.constant(_UNLISTED, tf.float32))
@@ -88,7 +88,7 @@ class NgramModel:
         return tf.minimum(log_probs, 0.0), contexts
 
     def _append(self, token_ids: tf.Tensor, contexts: tf.Tensor) -> tf.Tensor:
-        """The longest context that ends in contexts + token_ids."""
+        """Returns the longest listed context that ends in contexts + token_ids, [N] int32."""
         longest = tf.fill(tf.shape(token_ids), _ROOT)
         for context in reversed(self._ever_shorter(contexts)):
             place = tf.gather(self._tables.start, context) + token_ids
@@ -97,7 +97,7 @@ class NgramModel:
         return longest
 
     def _ever_shorter(self, contexts: tf.Tensor) -> list[tf.Tensor]:
-        """The contexts and all that they back off to; the empty one may come more than once."""
+        """Returns the contexts and all that they back off to; the empty one may come again."""
         chain = [contexts]
         for _ in range(self.order - 1):
             chain.append(tf.gather(self._tables.shorter, chain[-1]))
@@ -108,7 +108,7 @@ class NgramModel:
 
 
 def unit_names(tokenizer: Tokenizer) -> list[str]:
-    """How the units are spelt in text for n-gram toolkits: a space inside a unit is U+2581."""
+    """Returns the spelling of units in text for n-gram toolkits: a space in a unit is U+2581."""
     names = [piece.replace(" ", _SPACE_MARK) for piece in tokenizer.pieces]
     names[UNK_ID], names[SOS_ID], names[EOS_ID] = "<unk>", "<s>", "</s>"
     return names

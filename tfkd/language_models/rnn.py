@@ -30,7 +30,7 @@ class LayerState(NamedTuple):
 
 @keras.saving.register_keras_serializable("tfkd")
 class ForwardRNN(RecurrentCell):
-    """An LSTM or GRU from left to right, over whole sequences or step by step."""
+    """A unidirectional LSTM or GRU layer, over whole sequences or step by step."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, U, F] to hidden states [B, U, H], from a zero state."""
@@ -44,7 +44,7 @@ class ForwardRNN(RecurrentCell):
 
 @keras.saving.register_keras_serializable("tfkd")
 class RecurrentLanguageModel(keras.Model):
-    """Embedding, recurrent layers, and a projection to the vocabulary."""
+    """A language model of an embedding, recurrent layers, and a projection to the vocabulary."""
 
     def __init__(self, config: RecurrentConfig | dict, vocab_size: int, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -71,7 +71,7 @@ class RecurrentLanguageModel(keras.Model):
         self.built = True
 
     def call(self, token_ids: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Log-probs [B, U, V] of the token after each of token_ids [B, U], sos at first."""
+        """Returns log-probs [B, U, V] of the token after each of token_ids [B, U], sos first."""
         outputs = self.dropout(self.embedding(token_ids), training=training)
         for layer in self.recurrent:
             outputs = self.dropout(layer(outputs), training=training)
@@ -80,7 +80,7 @@ class RecurrentLanguageModel(keras.Model):
     def step(
         self, token_ids: tf.Tensor, state: tuple[LayerState, ...]
     ) -> tuple[tf.Tensor, tuple[LayerState, ...]]:
-        """Reads token_ids [N] int32; log_probs [N, V] of the next token, and the next state."""
+        """Reads token_ids [N] int32; returns log_probs [N, V] of the next and the new state."""
         outputs = self.embedding(token_ids)
         states = []
         for layer, before in zip(self.recurrent, state):
@@ -89,7 +89,7 @@ class RecurrentLanguageModel(keras.Model):
         return self._log_probs(outputs), tuple(states)
 
     def scorer(self, weight: float | tf.Tensor, batch_size: int | tf.Tensor) -> Scorer:
-        """Joins the model to a beam search over `batch_size` utterances."""
+        """Returns the scorer for a beam search over `batch_size` utterances."""
         units = self.config.units
         beside = state_units(self.config.cell, units)
         start = LayerState(tf.zeros([batch_size, units]), tf.zeros([batch_size, beside]))

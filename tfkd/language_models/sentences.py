@@ -1,4 +1,4 @@
-"""Text that language models learn from, in the tokenizer's units."""
+"""Reads and tokenises the text that language models learn from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfkd.text import Tokenizer, extra_characters_of, normalise
 
 @dataclass(frozen=True)
 class Sentences:
-    """Token ids of each sentence, without sos and eos.
+    """The token ids of sentences, without sos and eos.
 
     Attributes:
       skipped: sentences with characters that the tokenizer does not know.
@@ -25,7 +25,7 @@ class Sentences:
 
     @property
     def sha256(self) -> str:
-        """Identity of the sentences."""
+        """The sha256 of the token ids, which identifies the sentences."""
         return sha256_of_text("\n".join(" ".join(map(str, ids)) for ids in self.token_ids))
 
 
@@ -51,7 +51,7 @@ def read_sentences(sources: Sequence[str | Path], tokenizer: Tokenizer) -> Sente
 def encoded_sentences(
     sources: Sequence[str | Path], tokenizer: Tokenizer
 ) -> Iterator[tuple[int, ...] | None]:
-    """Like `read_sentences`, but one after another; None for each that the tokenizer cannot spell.
+    """Yields what `read_sentences` returns; None for a sentence that the tokenizer cannot spell.
 
     Raises:
       TextError: if a file cannot be read; at the end, if no sentence could be spelt.

@@ -1,4 +1,4 @@
-"""The record of an utterance: its audio, and what is known of it."""
+"""The record of an utterance: its audio, id, speaker and reference transcript."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ _FLAC_HEADER_BYTES = 42  # marker 4, block header 4, STREAMINFO 34
 
 @dataclass(frozen=True)
 class UtteranceRecord:
-    """One utterance as it lies in a shard.
+    """One utterance as a shard holds it.
 
     Attributes:
+      utterance_id: unique in its store.
       audio: 16-bit mono FLAC of `num_samples` samples at `sample_rate_hz`.
-      text: reference transcript, or None where there is none.
+      num_samples: samples of the audio.
+      sample_rate_hz: rate of the audio.
+      text: reference transcript; None if there is none.
+      speaker: who speaks; None if that is not known.
     """
 
     utterance_id: str = field(metadata=fields.TEXT)
@@ -31,7 +35,7 @@ class UtteranceRecord:
 
     @property
     def utterance(self) -> UtteranceRecord:
-        """Itself, so that readers of either kind of record ask for `record.utterance`."""
+        """The record itself: records of labels have an `utterance`, too."""
         return self
 
     def to_example_bytes(self) -> bytes:
@@ -45,7 +49,11 @@ class UtteranceRecord:
 
     @classmethod
     def from_example_bytes(cls, data: bytes) -> UtteranceRecord:
-        """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
+        """Reads what `to_example_bytes` wrote.
+
+        Raises:
+          RecordError: if the bytes are anything else.
+        """
         return utterance_of(deserialise(data, LAYOUT.features, LAYOUT.later_features))
 
 
@@ -63,7 +71,7 @@ SINGLE_VALUES = LAYOUT.features.keys() - set(LAYOUT.optional)
 
 
 def utterance_of(values: Values) -> UtteranceRecord:
-    """The utterance of a record's lists of values.
+    """Makes the utterance of a record's lists of values.
 
     Raises:
       RecordError: if a value is missing, out of range or contradicts the header of the FLAC.

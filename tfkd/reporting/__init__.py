@@ -1,1 +1,1 @@
-"""Results as tables and pages for people."""
+"""Formats results as tables, sentences, figures and pages."""

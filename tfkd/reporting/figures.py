@@ -1,4 +1,4 @@
-"""Figures of a sweep as SVG and PNG, drawn with matplotlib (`pip install 'tfkd[report]'`)."""
+"""Draws the figures of a sweep as SVG and PNG with matplotlib (`pip install 'tfkd[report]'`)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def save_figures(results: Mapping[str, Any], page: Path) -> dict[str, str]:
 
 
 def pareto(results: Mapping[str, Any]) -> Figure:
-    """WER over bytes: each student with its interval, the teacher, and the best for each size."""
+    """Draws WER over size: each student with its interval, the teacher, and the best by size."""
     figure, axes = _canvas("size of the weights file, MB", "word error rate, %")
     teacher = {"teacher": results["teacher"]} if results["teacher"] else {}
     rows = {**results["rows"], **teacher}
@@ -76,7 +76,7 @@ def _colour(name: str, results: Mapping[str, Any]) -> str:
 
 
 def _label_heights(rows: Mapping[str, Mapping[str, Any]], gap: float) -> dict[str, float]:
-    """Heights of labels, in per cent, such that those of students of one size do not overlap."""
+    """Returns heights of labels, in % WER, so that those of students of one size do not overlap."""
     heights: dict[str, float] = {}
     last: dict[int, float] = {}
     for name, row in sorted(rows.items(), key=lambda item: item[1]["wer"]):
@@ -86,7 +86,7 @@ def _label_heights(rows: Mapping[str, Mapping[str, Any]], gap: float) -> dict[st
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points than which none is both smaller and better, from small to large."""
+    """Returns the Pareto front: the points than which none is both smaller and better, by size."""
     front: list[tuple[float, float]] = []
     for size, wer in sorted(points):
         if not front or wer < front[-1][1]:
@@ -95,9 +95,9 @@ def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def curves(results: Mapping[str, Any]) -> Figure:
-    """Validation WER of every student over its training, the first seed of each.
+    """Draws the validation WER of every student over its training, for the first seed of each.
 
-    All of them take as many optimizer steps in all, in epochs of different length.
+    All students take the same number of optimizer steps, but in epochs of different lengths.
     """
     figure, axes = _canvas("share of the planned optimizer steps, %", "validation WER, %")
     for name, row in results["rows"].items():

@@ -1,4 +1,4 @@
-"""The results of `tfkd run` as a table, as sentences that say what won, and as a page."""
+"""Formats the results of `tfkd run` as a table, as sentences that say what won, and as a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIGNIFICANT = 0.05
 
 
 def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
-    """One row a system: errors, sizes and speed, with the compression against the first."""
+    """Formats one row for each system: errors, sizes, speed, and the ratio to the largest one."""
     header = ["system", "WER %", "95 % interval", "CER %", "ins", "del", "sub", "parameters",
               "ratio", "size", "RTF"]  # fmt: skip
     largest = max(system["parameters"] for system in systems.values())
@@ -41,7 +41,7 @@ def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def results_report(results: Mapping[str, Any]) -> str:
-    """The closing table of `tfkd run`, and in a sentence what distillation gave."""
+    """Formats the table that `tfkd run` ends with, and the sentences about it."""
     systems = results["systems"]
     first = next(iter(systems.values()))
     return "\n".join(
@@ -57,7 +57,7 @@ def results_report(results: Mapping[str, Any]) -> str:
 
 
 def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
-    """In sentences: how much was transcribed, what won, and how good the labels were."""
+    """Yields sentences: how much audio was transcribed, what won, how good the labels were."""
     systems, differences = results["systems"], _differences(results)
     name = results.get("student", "student-seq_kd")
     if data := results.get("training_data"):
@@ -72,7 +72,7 @@ def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def transcribed_sentence(data: Mapping[str, Any]) -> str:
-    """How much of the audio has transcripts."""
+    """Writes a sentence that says how much of the audio has transcripts."""
     return (
         f"{data['transcribed_utterances']} of {data['utterances']} utterances to learn from have a "
         f"transcript ({data['transcribed_hours']:.2f} of {data['hours']:.2f} h)."
@@ -82,7 +82,7 @@ def transcribed_sentence(data: Mapping[str, Any]) -> str:
 def comparison(
     one: str, other: str, rates: tuple[float, float], difference: Mapping[str, float]
 ) -> str:
-    """Whether one of two systems won, by how much, and how sure that is.
+    """Writes a sentence: which of two systems won, by how much, and how sure that is.
 
     Args:
       rates: WER of both, as shares.
@@ -110,7 +110,7 @@ def _capital(words: str) -> str:
 
 
 def label_sentences(labels: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
-    """How good the labels are of audio whose transcript was set aside, a sentence a store."""
+    """Yields a sentence for each store: its label errors on audio whose transcript was removed."""
     for name, quality in labels.items():
         if quality is not None:
             yield (
@@ -121,7 +121,7 @@ def label_sentences(labels: Mapping[str, Mapping[str, Any] | None]) -> Iterator[
 
 
 def _differences(results: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
-    """The best student minus others; results of the first versions hold one of them."""
+    """Returns the best student minus others; results of older versions hold only one of these."""
     if "differences" in results:
         return results["differences"]
     gain = results["seq_kd_minus_truth"]
@@ -129,13 +129,13 @@ def _differences(results: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]
 
 
 def provenance_line(results: Mapping[str, Any]) -> str:
-    """When, on what machine and with which packages results were made."""
+    """Writes when, on which machine and with which packages results were made."""
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     return f"{results['date']}; {results['hardware']}; {versions}"
 
 
 def results_markdown(results: Mapping[str, Any], title: str) -> str:
-    """A page for docs/recipes: every figure of results.json that a reader compares."""
+    """Formats a page for docs/recipes: every figure of results.json that a reader compares."""
     systems = results["systems"]
     first = next(iter(systems.values()))
     seconds = results["stage_seconds"]

@@ -1,4 +1,4 @@
-"""The results of `tfkd sweep` as a table, as sentences that say what won, and as a page."""
+"""Formats the results of `tfkd sweep` as a table, as sentences that say what won, as a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfkd.reporting.tables import human_bytes, table
 
 
 def sweep_table(results: Mapping[str, Any]) -> str:
-    """One row a student, best first; figures are means over its seeds."""
+    """Formats one row for each student, best first; figures are means over its seeds."""
     header = ["student", "seeds", "WER %", "spread", "95 % interval", "against baseline", "p",
               "parameters", "ratio", "size", "RTF"]  # fmt: skip
     teacher = results["teacher"]
@@ -61,7 +61,7 @@ def _against(name: str, row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
-    """What won, how much of the audio was transcribed, and how good the labels were."""
+    """Yields sentences: how much audio was transcribed, what won, how good the labels were."""
     rows = results["rows"]
     others = {name: row for name, row in rows.items() if name not in results["baselines"]}
     yield transcribed_sentence(results["training_data"])
@@ -78,12 +78,12 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def sweep_report(results: Mapping[str, Any]) -> str:
-    """The closing table of `tfkd sweep`, and what it says in sentences."""
+    """Formats the table that `tfkd sweep` ends with, and the sentences about it."""
     return "\n".join(["", sweep_table(results), "", *sweep_sentences(results)])
 
 
 def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str, str]) -> str:
-    """A page for docs/recipes.
+    """Formats a page for docs/recipes.
 
     Args:
       figures: names of image files beside the page, by what they show.

@@ -1,4 +1,4 @@
-"""Text tables of records, hypotheses and profiles."""
+"""Formats records, hypotheses and profiles as tables of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whisper folders as CTranslate2 converts them: model.bin, in any of its number formats."""
+"""Reads Whisper folders as CTranslate2 converts them: model.bin, in any of its number formats."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _PARTS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 
 def read_model(path: Path) -> tuple[WhisperSizes, Tensors]:
-    """Shapes and tensors of a model.bin, under the names of Hugging Face.
+    """Reads the sizes and the tensors of a model.bin, under the names of Hugging Face.
 
     Raises:
       CheckpointError: if the file is damaged, or holds another kind of model.
@@ -61,7 +61,9 @@ def read_model(path: Path) -> tuple[WhisperSizes, Tensors]:
         return sizes, Tensors(path, dict(_renamed(arrays)))
     except (struct.error, ValueError, IndexError, KeyError, UnicodeDecodeError, OSError) as error:
         raise CheckpointError(
-            f"is damaged, or no Whisper of CTranslate2 ({error})", path=path
+            f"is damaged, or no Whisper of CTranslate2 ({error})",
+            path=path,
+            remedy="copy it again",
         ) from error
 
 
@@ -90,7 +92,9 @@ class _Reader:
         for _ in range(self._number("I")):
             self._text(), self._text()  # another name of a variable; a Whisper's is its embedding's
         if self._at != len(self._data):
-            raise CheckpointError("ends too early, or goes on after its end", path=self._path)
+            raise CheckpointError(
+                "ends too early, or goes on after its end", path=self._path, remedy="copy it again"
+            )
 
     def _number(self, form: str) -> int:
         (value,) = struct.unpack_from(f"<{form}", self._data, self._at)
@@ -134,7 +138,7 @@ def _count_layers(arrays: dict[str, np.ndarray], side: str) -> int:
 
 
 def _renamed(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """Weights under their other names; settings of CTranslate2, which are scalars, are left out."""
+    """Weights under Hugging Face's names; scalars, which are settings, are left out."""
     for name, array in arrays.items():
         if array.ndim == 0 or name.endswith("_scale") or name == "decoder/alignment_heads":
             continue
@@ -153,7 +157,7 @@ def _renamed(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _unscaled(array: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
-    """Quantised rows are whole numbers of `scale` a unit; others stay in their format."""
+    """Divides quantised rows by their scales; other arrays stay in their number format."""
     if scale is None:
         return array
     return array.astype(np.float32) / scale.reshape([-1] + [1] * (array.ndim - 1))

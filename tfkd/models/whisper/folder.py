@@ -1,4 +1,4 @@
-"""A Whisper on disk, in the layout of Hugging Face or of CTranslate2."""
+"""Reads a Whisper from a folder in the layout of Hugging Face or of CTranslate2."""
 
 from __future__ import annotations
 
@@ -45,10 +45,13 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class WhisperFolder:
-    """A Whisper that can decode.
+    """A Whisper with its weights and its vocabulary.
 
     Attributes:
-      identity: sha256 of every file that was read.
+      directory: the folder that it was read from.
+      model: the Keras model, filled with the folder's weights.
+      tokens: its vocabulary.
+      identity: one sha256 over the names and contents of every file that was read.
     """
 
     directory: Path
@@ -95,7 +98,7 @@ def _not_a_whisper(folder: Path) -> CheckpointError:
             remedy="save it with safetensors: model.save_pretrained(folder)",
         )
     return CheckpointError(
-        f"is no Whisper: neither {huggingface.WEIGHTS} nor {ctranslate2.WEIGHTS} is there",
+        f"is no Whisper: neither {huggingface.WEIGHTS} nor {ctranslate2.WEIGHTS} is in it",
         path=folder,
         remedy="give a folder as Hugging Face saves it or as CTranslate2 converts it",
     )
@@ -104,17 +107,21 @@ def _not_a_whisper(folder: Path) -> CheckpointError:
 def _check_sizes(sizes: WhisperSizes, folder: Path) -> None:
     if sizes.num_encodings != NUM_FRAMES // 2:
         seconds = sizes.num_encodings * WINDOW_SECONDS / (NUM_FRAMES // 2)
-        raise CheckpointError(f"hears {seconds:g} s at once, not {WINDOW_SECONDS}", path=folder)
+        raise CheckpointError(
+            f"its windows are {seconds:g} s long, but tfkd runs Whispers of {WINDOW_SECONDS} s",
+            path=folder,
+        )
     for side, heads in (("encoder", sizes.encoder_heads), ("decoder", sizes.decoder_heads)):
         if heads < 1 or sizes.units % heads:
             raise CheckpointError(
-                f"{heads} attention heads of the {side} cannot share {sizes.units} units",
+                f"the {sizes.units} units of its {side} cannot be divided among {heads} attention "
+                "heads",
                 path=folder,
             )
 
 
 def _as_generation(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What CTranslate2's config.json says, under Hugging Face's names."""
+    """The settings of CTranslate2's config.json under the names of Hugging Face."""
     return {
         "suppress_tokens": config.get("suppress_ids"),
         "begin_suppress_tokens": config.get("suppress_ids_begin"),
@@ -127,7 +134,11 @@ def _tokens(folder: Path, sizes: WhisperSizes, generation: Mapping[str, Any]) ->
     is_multilingual = generation.get("is_multilingual", sizes.vocab_size >= _MULTILINGUAL_SIZE)
     for name in (START, END, NO_TIMESTAMPS, *(TASKS.values() if is_multilingual else ())):
         if name not in special:
-            raise CheckpointError(f"its vocabulary has no {name}", path=folder)
+            raise CheckpointError(
+                f"its vocabulary has no token {name}",
+                path=folder,
+                remedy="copy the vocabulary of the same model into the folder",
+            )
     languages = language_tokens(special) if is_multilingual else {}
     tokens = WhisperTokens(
         tokenizer,
@@ -144,7 +155,7 @@ def _tokens(folder: Path, sizes: WhisperSizes, generation: Mapping[str, Any]) ->
 def _default_language(
     generation: Mapping[str, Any], languages: Mapping[str, int], folder: Path
 ) -> str | None:
-    """The code of the language that the folder asks for, by name or by a forced token."""
+    """The code of the language that the folder names, in words or as a forced token."""
     language = generation.get("language")
     if language is None:
         pairs = generation.get("forced_decoder_ids") or []
@@ -155,7 +166,12 @@ def _default_language(
     code = str(language).strip("<|>")
     if code in languages:
         return code
-    _LOG.warning("%s: its language %r is no code; whisper.language names it", folder, language)
+    _LOG.warning(
+        "%s: its language %r is not the code of a language that it knows, and is not used; set "
+        "labels.whisper.language",
+        folder,
+        language,
+    )
     return None
 
 
@@ -170,8 +186,10 @@ def _check_ids(tokens: WhisperTokens, sizes: WhisperSizes, folder: Path) -> None
     named = [*tokens.special.values(), *tokens.suppressed, *tokens.suppressed_first]
     if max(named) >= sizes.vocab_size:
         raise CheckpointError(
-            f"its vocabulary has a token {max(named)}, its weights have {sizes.vocab_size}",
+            f"its vocabulary has a token {max(named)}, but its weights are of {sizes.vocab_size} "
+            "tokens",
             path=folder,
+            remedy="copy the vocabulary and the weights of the same model into the folder",
         )
 
 

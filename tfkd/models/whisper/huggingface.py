@@ -1,4 +1,4 @@
-"""Whisper folders as Hugging Face saves them: config.json and safetensors, never a pickle."""
+"""Reads Whisper folders as Hugging Face saves them: config.json and safetensors, no pickle."""
 
 from __future__ import annotations
 
@@ -31,14 +31,18 @@ def weight_files(folder: Path) -> list[Path]:
     for name in names:
         # A name of an index must not lead out of the folder.
         if Path(name).name != name or not (folder / name).is_file():
-            raise CheckpointError(f"{INDEX} names {name!r}, which is missing", path=folder)
+            raise CheckpointError(
+                f"{INDEX} names {name!r}, which is missing",
+                path=folder,
+                remedy="copy the folder again",
+            )
     if not names:
         raise CheckpointError("names no file of weights", path=index)
     return [folder / name for name in names]
 
 
 def read_tensors(files: list[Path]) -> Tensors:
-    """Every tensor by name; the prefix of models with a head is left out."""
+    """Reads every tensor of the files, by name without the prefix "model."."""
     return Tensors(files[0].parent, dict(_tensors(files)))
 
 
@@ -50,12 +54,14 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
                     yield name.removeprefix("model."), file.get_tensor(name)
         except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise CheckpointError(
-                f"is no readable safetensors file ({error})", path=path
+                f"is no readable safetensors file ({error})",
+                path=path,
+                remedy="copy it again",
             ) from error
 
 
 def read_sizes(folder: Path) -> WhisperSizes:
-    """Shapes from config.json.
+    """Reads the sizes from config.json.
 
     Raises:
       CheckpointError: if it is damaged, or describes another kind of model.
@@ -65,7 +71,9 @@ def read_sizes(folder: Path) -> WhisperSizes:
     if config.get("model_type") != "whisper":
         raise CheckpointError(f"model_type is {config.get('model_type')!r}, not whisper", path=path)
     if config.get("activation_function", "gelu") != "gelu" or config.get("scale_embedding"):
-        raise CheckpointError("its activation or its scaled embedding is not Whisper's", path=path)
+        raise CheckpointError(
+            "its activation_function or its scale_embedding is not that of a Whisper", path=path
+        )
     try:
         return WhisperSizes(
             num_mels=int(config.get("num_mel_bins", 80)),
@@ -81,17 +89,19 @@ def read_sizes(folder: Path) -> WhisperSizes:
             max_positions=int(config.get("max_target_positions", 448)),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"a size is missing or no number: {error}", path=path) from error
+        raise CheckpointError(
+            f"a size is missing or no number: {error}", path=path, remedy="copy the folder again"
+        ) from error
 
 
 def read_generation(folder: Path) -> Mapping[str, Any]:
-    """How the folder's model is meant to decode; older folders keep it in config.json."""
+    """Reads the settings of decoding; older folders keep them in config.json."""
     path = folder / GENERATION
     return read_json(path if path.is_file() else folder / CONFIG)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Reads a JSON object.
 
     Raises:
       CheckpointError: if the file is missing or holds anything else.

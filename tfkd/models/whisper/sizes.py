@@ -1,4 +1,4 @@
-"""How large a Whisper is: read from its folder, not from the name of a size."""
+"""The sizes of a Whisper, which are read from its folder and not from a name such as "small"."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ class WhisperSizes:
     """Shapes of a Whisper's weights.
 
     Attributes:
-      num_mels: 80 or 128.
+      num_mels: mel bands of the frontend, 80 or 128.
       units: width of encoder and decoder.
-      num_encodings: 1500, of 20 ms each.
-      max_positions: tokens that the decoder has positions for, those of the prompt included.
+      vocab_size: tokens of the output layer, those of languages and timestamps included.
+      encoder_layers: layers of the encoder.
+      encoder_heads: attention heads of an encoder layer.
+      encoder_inner_units: width inside the feed-forward part of an encoder layer.
+      decoder_layers: layers of the decoder.
+      decoder_heads: attention heads of a decoder layer.
+      decoder_inner_units: width inside the feed-forward part of a decoder layer.
+      num_encodings: encodings of a window, 1500 of 20 ms each.
+      max_positions: the most tokens of a transcript, those of the prompt included.
     """
 
     num_mels: int

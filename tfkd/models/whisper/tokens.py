@@ -1,4 +1,4 @@
-"""Which of Whisper's tokens are words and which steer it, and how ids become text."""
+"""The vocabulary of a Whisper: tokens of text, tokens of the prompt, and ids as text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class WhisperTokens:
     """The vocabulary of a Whisper.
 
     Attributes:
-      tokenizer: turns ids into text.
+      tokenizer: maps ids to text.
       special: ids of the tokens between <| and |>, by name: all that are not text.
       languages: ids of the language tokens, by code ("en"); none in an English-only model.
-      suppressed: never said (symbols that stand for noises and music), as the folder lists them.
-      suppressed_first: not said as the first token (a space, the end).
-      default_language: what the folder itself asks for; None where it does not.
+      suppressed: ids that no transcript holds (symbols for noises and music), as the folder lists
+        them.
+      suppressed_first: ids that no transcript begins with (a space, the end).
+      default_language: the code of the language that the folder names; None if it names none.
     """
 
     tokenizer: Tokenizer
@@ -51,10 +52,10 @@ class WhisperTokens:
         return bool(self.languages)
 
     def prompt_after_start(self, language: str | None, task: str) -> tuple[int, ...]:
-        """The prompt without its first token and, where it is to be detected, its language.
+        """The ids of the prompt after its first token.
 
         Args:
-          language: a code, or None.
+          language: a code; None leaves the language out, for a model that detects it.
           task: "transcribe" or "translate".
         Raises:
           ConfigError: if the model does not know the language, or cannot translate.
@@ -63,34 +64,44 @@ class WhisperTokens:
         if not self.is_multilingual:
             if language not in (None, "en"):
                 raise ConfigError(
-                    f"whisper.language: this model knows English only, not {language!r}"
+                    f"labels.whisper.language: this model knows English only, not {language!r}",
+                    remedy="leave it out, or take a multilingual Whisper",
                 )
             if task != "transcribe":
                 raise ConfigError(
-                    "whisper.task: this model knows English only, and cannot translate"
+                    "labels.whisper.task: this model knows English only, and cannot translate",
+                    remedy='set it to "transcribe", or take a multilingual Whisper',
                 )
             return (no_timestamps,)
         ids = (self.special[TASKS[task]], no_timestamps)
         return ids if language is None else (self.language_id(language), *ids)
 
     def language_id(self, language: str) -> int:
-        """The token of a language; ConfigError if the model does not know it."""
+        """The id of the token of a language.
+
+        Raises:
+          ConfigError: if the model does not know the language.
+        """
         if language not in self.languages:
             known = ", ".join(sorted(self.languages))
-            raise ConfigError(f"whisper.language: {language!r} is none of {known}")
+            raise ConfigError(
+                f"labels.whisper.language: {language!r} is none of {known}",
+                remedy="set it to one of these codes, or to null to detect the language",
+            )
         return self.languages[language]
 
     def never_said(self, vocab_size: int) -> list[int]:
-        """Ids that no transcript without timestamps holds: suppressed, and special but for the end.
+        """The ids that no transcript without timestamps holds, in rising order.
 
-        Ids above the tokenizer's are timestamps of folders that do not name them.
+        These are the suppressed ones, the special ones other than the end, and those above the
+        tokenizer's, which are the timestamps of folders that do not list them.
         """
         special = set(self.special.values()) | set(self.suppressed)
         above = range(self.tokenizer.get_vocab_size(with_added_tokens=True), vocab_size)
         return sorted((special | set(above)) - {self.end_id})
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """The text that ids spell; special tokens spell nothing."""
+        """The text of ids; special tokens are left out."""
         special = set(self.special.values())
         return self.tokenizer.decode([i for i in token_ids if i not in special]).strip()
 

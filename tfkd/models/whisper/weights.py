@@ -1,4 +1,4 @@
-"""Fills a Whisper's layers from the tensors of a folder, every one of them and nothing else."""
+"""Sets the weights of a Whisper from the tensors of a folder; each tensor is used exactly once."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Tensors:
         return name in self._values
 
     def check_shapes(self, sizes: WhisperSizes) -> None:
-        """Checks, before there is memory for a model of these sizes, that the tensors are its.
+        """Checks that tensors are of these sizes, before memory for such a model is allocated.
 
         Raises:
-          CheckpointError: names the tensor that another size is wanted of.
+          CheckpointError: if a tensor that shows a size is missing or has another shape.
         """
         units = sizes.units
         first, last = f"{sizes.encoder_layers - 1}", f"{sizes.decoder_layers - 1}"
@@ -47,20 +47,28 @@ class Tensors:
             self._check_shape(name, self._values[name].shape, shape)
 
     def take(self, name: str) -> np.ndarray:
-        """A tensor as float32, which is then no longer here; CheckpointError if it is missing."""
+        """Removes a tensor and returns it as float32.
+
+        Raises:
+          CheckpointError: if it is missing, or was taken before.
+        """
         if name not in self._values:
             raise self._missing(name)
         return self._values.pop(name).astype(np.float32)
 
     def assign(self, variable: keras.Variable, values: np.ndarray, name: str) -> None:
-        """Sets a weight; CheckpointError if the shape is another or a value is not finite."""
+        """Sets a weight.
+
+        Raises:
+          CheckpointError: if the shape is another, or a value is not finite.
+        """
         self._check_shape(name, values.shape, tuple(variable.shape))
         if not np.isfinite(values).all():
             raise CheckpointError(f"the weights {name} are not finite", path=self._path)
         variable.assign(values)
 
     def check_used_up(self) -> None:
-        """Raises CheckpointError if a tensor was not taken: its model would say something else."""
+        """Raises CheckpointError if a tensor was not taken: the model would lack a part."""
         if self._values:
             count, name = len(self._values), min(self._values)
             raise CheckpointError(
@@ -137,7 +145,7 @@ def _fill_joined(layer: Projection, tensors: Tensors, at: str, parts: Sequence[s
 
 
 def _bias(tensors: Tensors, at: str, units: int) -> np.ndarray:
-    """A bias; keys have none, since it would be the same for all that attention compares."""
+    """A bias; that of keys is zeros, since it adds the same to every score of a softmax."""
     name = f"{at}.bias"
     is_of_keys = at.endswith("k_proj") and name not in tensors
     return np.zeros(units, np.float32) if is_of_keys else tensors.take(name)
