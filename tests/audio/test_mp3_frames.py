@@ -104,6 +104,18 @@ def test_a_file_of_another_kind_at_the_end_is_refused(other):
     assert "another file begins at byte" in str(refusal(mp3() + buffer.getvalue()))
 
 
+def test_an_end_within_a_frame_is_said_where_no_header_gives_the_length():
+    bare = b"".join(frames_of(mp3())[1:])
+    assert decode_recording(bare, name="clip").remarks == ()
+    (remark,) = decode_recording(bare[:-40], name="clip").remarks
+    assert "ends within a frame" in remark
+
+
+def test_what_is_no_frame_after_the_last_one_is_said():
+    (remark,) = decode_recording(mp3() + b"no frame" * 100, name="clip").remarks
+    assert remark == "800 bytes after its last frame are no frames"
+
+
 def test_a_picture_before_the_frames_is_passed_over():
     tag = b"ID3\x04\0\0\0\x04\0\0" + bytes(0x10000)
     assert decode_audio(tag + mp3(), name="clip.mp3")[0].size == 10 * RATE_HZ

@@ -139,6 +139,32 @@ def test_titles_and_filling_after_the_samples_are_no_audio(tail):
     assert read(wav() + tail).waveform.size == RATE_HZ
 
 
+@pytest.mark.parametrize("kind", ["WAV", "W64", "AU", "AIFF", "CAF", "FLAC", "OGG", "MP3"])
+@pytest.mark.parametrize("start", [b"", b"ID3\x04\0\0\0\0\0\x0a" + bytes(10), bytes(900)])
+def test_an_mp3_after_the_samples_is_no_title(kind, start):
+    """Case: joined files, the second with a tag before its frames, as encoders of MP3 write it."""
+    data = encoded(SAMPLES, RATE_HZ, kind) + start + encoded(SAMPLES, RATE_HZ, "MP3")
+    assert refusal(data).reason in ("undecodable_audio", "truncated_audio")
+
+
+def test_a_wav_after_a_tag_after_an_mp3_is_no_title():
+    tag = b"TAG" + bytes(125)
+    assert "another file begins" in str(refusal(encoded(SAMPLES, RATE_HZ, "MP3") + tag + wav()))
+
+
+def test_the_length_of_mp3_in_a_wav_is_that_of_its_frames():
+    frames = encoded(SAMPLES, RATE_HZ, "MP3")
+    plain = decode_recording(frames, name="clip.mp3")
+    form = struct.pack("<HHIIHHHHIHHH", 0x55, 1, RATE_HZ, 4000, 1, 0, 12, 1, 2, 576, 1, 0)
+    body = b"fmt " + struct.pack("<I", len(form)) + form
+    body += b"fact" + struct.pack("<II", 4, RATE_HZ + 5000)
+    body += b"data" + struct.pack("<I", len(frames)) + frames + bytes(len(frames) % 2)
+    body += b"LIST" + struct.pack("<I", 4) + b"INFO"
+    recording = read(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body)
+    np.testing.assert_array_equal(recording.waveform, plain.waveform)
+    assert recording.remarks == ()
+
+
 def test_a_file_whose_samples_are_none_is_refused():
     empty = wav(np.zeros(0))
     assert "no samples" in str(refusal(empty))

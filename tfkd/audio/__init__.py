@@ -1,1 +1,1 @@
-"""Reads recordings as waveforms at the model's rate: containers, decoding, resampling."""
+"""Recordings to waveforms at the model's rate: containers, decoding, resampling."""

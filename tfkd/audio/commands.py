@@ -1,7 +1,7 @@
 """Runs known programs that write a recording into a pipe, as lines of Kaldi's wav.scp do.
 
-No shell is started: the arguments are a list, a program is looked up by its name in PATH only, and
-the time and the output are limited.
+No shell takes part: arguments are a list, a program is found by its name in PATH alone, and time
+and output are limited.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _SIGPIPE = -13
 
 @dataclass(frozen=True)
 class Command:
-    """Programs that read a file and write audio to their output.
+    """Programs that read a file and write its audio.
 
     Attributes:
       stages: the words of each program, whose output the next one reads; the word `{}` stands for
         the file.
-      is_needed: whether they change the audio; False if they only decode the file.
+      is_needed: whether the file is not that audio itself.
       channel: the one that they take out of the file, counted from 0; None if they take all.
     """
 
@@ -60,7 +60,7 @@ def output_of(command: Command, path: Path) -> bytes:
     ]
     with tempfile.TemporaryFile() as said:
         output, codes = _run(stages, said, path)
-        for words, code in zip(command.stages, codes):
+        for words, code in zip(command.stages, codes, strict=True):
             if code not in (0, _SIGPIPE):
                 said.seek(0)
                 last = said.read()[-500:].decode(errors="replace").strip().rpartition("\n")[2]

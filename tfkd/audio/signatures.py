@@ -1,4 +1,4 @@
-"""Names the kind of a file that tfkd cannot decode, by its first bytes."""
+"""Names what a file is, by its first bytes, when no decoder here reads it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNPACK = "unpack it, and name the file inside"
 
 @dataclass(frozen=True)
 class Signature:
-    """The kind of a file, such as "WavPack", and how to get audio from it; X is its name."""
+    """The kind of a file, in words, and how to get audio from it."""
 
     what: str
     remedy: str
@@ -34,6 +34,9 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"FLV", "Flash video", _FFMPEG),
     (b"DSD ", "DSD", _FFMPEG),
     (b"\x00\x00\x01\xba", "MPEG video", _FFMPEG),
+    (b".SoX", "SoX's own format", "convert it: sox X X.flac"),
+    (b"XoS.", "SoX's own format", "convert it: sox X X.flac"),
+    (b"nut/multimedia container", "NUT", _FFMPEG),
     (b"MThd", "MIDI: notes, no audio", _FETCH),
     (b"version https://git-lfs.github.com", "a Git LFS pointer", "git lfs pull"),
     (b"/annex/objects/", "a git-annex pointer", "git annex get X"),
@@ -62,6 +65,9 @@ _OGG_STREAMS = (
     (b"PCM     ", "Ogg PCM"),
 )
 _MP4 = re.compile(rb"^....(ftyp|moov|mdat|wide|free|skip)", re.DOTALL)
+_AVI = re.compile(rb"^RIFF....AVI ", re.DOTALL)
+# A packet of MPEG-TS is 188 bytes long and begins with G.
+_MPEG_TS = re.compile(rb"^G.{187}G", re.DOTALL)
 _HTML = re.compile(rb"^\s*<(!doctype|html|head|body)", re.IGNORECASE)
 _XML = re.compile(rb"^\s*<(\?xml|Error|[A-Za-z]+ )")
 _JSON = re.compile(rb'^\s*[{\[]\s*["{\[\]}]')
@@ -70,7 +76,7 @@ _KALDI_TABLE = re.compile(rb"^\S{1,200} \0B")
 
 
 def signature_of(data: bytes) -> Signature | None:
-    """Names the kind of a file that begins with `data`; None if it is not known.
+    """Names the kind of a file that begins with `data`; None if nothing tells.
 
     >>> from tfkd.audio.signatures import signature_of
     >>> signature_of(b"<!DOCTYPE html><html>404 Not Found").what
@@ -82,6 +88,8 @@ def signature_of(data: bytes) -> Signature | None:
             return Signature(what, remedy)
     if _MP4.match(head):
         return Signature("MP4, M4A or QuickTime (AAC or ALAC)", _FFMPEG)
+    if _AVI.match(head) or _MPEG_TS.match(head):
+        return Signature("AVI video" if head[:4] == b"RIFF" else "an MPEG-TS stream", _FFMPEG)
     if head.startswith(b"OggS"):
         names = [what for word, what in _OGG_STREAMS if head[28:].startswith(word)]
         return Signature(names[0], _FFMPEG) if names else None

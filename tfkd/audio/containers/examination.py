@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import BinaryIO, cast
 
 from tfkd.audio.containers.flac_frames import examine_flac
@@ -15,6 +14,7 @@ from tfkd.audio.containers.sound_headers import (
     examine_caf,
     examine_sphere,
 )
+from tfkd.audio.containers.tags import id3_bytes
 from tfkd.audio.containers.view import Container, FileView
 
 # MP3 comes last: it alone has no first bytes of its own.
@@ -45,7 +45,7 @@ def examine(file: BinaryIO, name: str) -> Container:
     for examiner in _EXAMINERS:
         container = examiner(seen, name)
         if container is not None:
-            return _moved(container, start)
+            return container.moved(start)
     return Container(remarks=(_UNCHECKED,))
 
 
@@ -55,15 +55,7 @@ def _after_id3(file: BinaryIO) -> int:
     while True:
         file.seek(position)
         head = file.read(10)
-        if len(head) < 10 or head[:3] != b"ID3" or max(head[6:]) > 0x7F:
+        size = id3_bytes(head)
+        if not size:
             return position
-        size = sum(octet << 7 * (3 - place) for place, octet in enumerate(head[6:]))
-        position += 10 + size + (10 if head[5] & 0x10 else 0)
-
-
-def _moved(container: Container, start: int) -> Container:
-    if not start:
-        return container
-    pcm = container.pcm and replace(container.pcm, offset=container.pcm.offset + start)
-    end = None if container.end is None else container.end + start
-    return replace(container, pcm=pcm, skip=container.skip + start, end=end)
+        position += size

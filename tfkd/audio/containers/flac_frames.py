@@ -7,13 +7,14 @@ References:
 from __future__ import annotations
 
 import functools
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
 
-from tfkd.audio.containers.lengths import TAGS
+from tfkd.audio.containers.tags import is_filling
 from tfkd.audio.containers.view import Container
 from tfkd.audio.unusable import damaged, joined, truncated
 
@@ -184,11 +185,11 @@ def _check_end(data: bytes, name: str, last: _Frame, sample_bits: int) -> None:
       sample_bits: of one sample of every channel.
     """
     longest = last.block_size * (sample_bits + 8) // 8 + _MAX_HEADER_BYTES
-    size = _frame_bytes(data[last.start : last.start + longest + len(TAGS[0])], data, last.start)
+    size = _frame_bytes(data[last.start : last.start + longest + 3], data, last.start)
     if not size:
         raise truncated(name, "the last frame is incomplete or damaged")
     rest = data[last.start + size :]
-    if not _is_filling(rest):
+    if not is_filling(io.BytesIO(rest), 0):
         raise joined(name, f"{len(rest)} bytes after its last frame")
 
 
@@ -208,11 +209,7 @@ def _is_end(data: bytes, place: int) -> bool:
     """Whether a frame can end at `place`, which chance alone would not make look so."""
     if data.startswith((b"fLaC", b"\xff\xf8", b"\xff\xf9"), place):
         return True
-    return _is_filling(data[place:])
-
-
-def _is_filling(rest: bytes) -> bool:
-    return not rest.strip(b"\0") or rest.startswith(TAGS)
+    return is_filling(io.BytesIO(data), place)
 
 
 def _crc8(data: bytes) -> int:

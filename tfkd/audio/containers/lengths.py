@@ -27,7 +27,6 @@ _BLOCK_BYTES = 1 << 20
 
 # How files of audio begin: found where another one has ended, they were joined.
 AUDIO_MAGIC = (b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b".snd", b"caff", b"fLaC", b"OggS")
-TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")
 
 
 @dataclass(frozen=True)
@@ -94,19 +93,6 @@ def is_placeholder(declared: int, available: int) -> bool:
         return False
     is_round = any((declared + one) % step == 0 for step in _ROUND_STEPS for one in (0, 1))
     return declared >= _PERHAPS_UNKNOWN or (declared >= _PERHAPS_ROUND and is_round)
-
-
-def is_filling(file: BinaryIO, start: int) -> bool:
-    """Whether a file ends at `start`, or holds nothing but zeros or a tag of titles from there."""
-    file.seek(start)
-    first = file.read(_BLOCK_BYTES)
-    if first.startswith(TAGS):
-        return True
-    while not first.strip(b"\0"):
-        if not first:
-            return True
-        first = file.read(_BLOCK_BYTES)
-    return False
 
 
 def find(file: BinaryIO, words: bytes, start: int) -> int:

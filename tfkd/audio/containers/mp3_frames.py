@@ -8,11 +8,13 @@ References:
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from tfkd.audio.containers.lengths import AUDIO_MAGIC, TAGS
+from tfkd.audio.containers.lengths import AUDIO_MAGIC
+from tfkd.audio.containers.tags import after_tags, is_filling
 from tfkd.audio.containers.view import Container
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio, damaged, joined, truncated
 
@@ -97,20 +99,22 @@ def examine_mp3(file: BinaryIO, name: str) -> Container | None:
     file.seek(0)
     data = file.read()
     stream = _walk(data, start, frame.kind)
-    _check_rest(data, name, stream, frame.kind)
+    rest_remarks = _check_rest(data, name, stream, frame.kind)
     header = _length_header(data, start, frame)
     if header is None and frame.kind[1] != 3:
-        return Container(skip=start, end=stream.end, num_samples=stream.count * frame.num_samples)
+        count = stream.count * frame.num_samples
+        return Container(skip=start, end=stream.end, num_samples=count, remarks=rest_remarks)
     if header is None:
-        return _with_length(data, start, frame, stream)
-    remarks = _compare(name, header.frames, stream.count - 1)
+        return replace(_with_length(data, start, frame, stream), remarks=rest_remarks)
+    lacking = _compare(name, header.frames, stream.count - 1)
+    remarks = lacking or rest_remarks
     if not header.is_read:
         rest = _Stream(start + frame.num_bytes, stream.end, stream.count - 1)
         return replace(_with_length(data, rest.start, frame, rest), remarks=remarks)
-    lacking = frame.num_samples if remarks else 0
+    may_lack = frame.num_samples if lacking else 0
     # Where the rest of the header is damaged, a decoder may guess the length.
     least = header.frames * frame.num_samples - header.silence - frame.num_samples - _DECODER_DELAY
-    return Container(skip=start, num_samples=least, may_lack=lacking, remarks=remarks)
+    return Container(skip=start, num_samples=least, may_lack=may_lack, remarks=remarks)
 
 
 def _frame(data: bytes, start: int) -> _Frame | None:
@@ -162,21 +166,32 @@ def _walk(data: bytes, start: int, kind: tuple[int, int, int], most: float = mat
     return _Stream(start, position, count)
 
 
-def _check_rest(data: bytes, name: str, stream: _Stream, kind: tuple[int, int, int]) -> None:
-    """Refuses frames after a gap: something in between was damaged, or files were joined."""
-    rest = data[stream.end :]
-    if not rest.strip(b"\0"):
-        return
-    if rest.startswith(AUDIO_MAGIC):
-        raise joined(name, f"another file begins at byte {stream.end}")
+def _check_rest(
+    data: bytes, name: str, stream: _Stream, kind: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Refuses frames after a gap: something in between was damaged, or files were joined.
+
+    Returns:
+      Remarks on what follows the frames and is neither a tag nor filling.
+    """
+    file = io.BytesIO(data)
+    if is_filling(file, stream.end):
+        return ()
+    after = after_tags(file, stream.end)
+    if data.startswith(AUDIO_MAGIC, after):
+        raise joined(name, f"another file begins at byte {after}")
     place = data.find(b"\xff", stream.end + 1)
     while place >= 0:
         frame = _frame(data, place)
         if frame is not None and _walk(data, place, frame.kind, _SURE_FRAMES).count == _SURE_FRAMES:
-            if frame.kind != kind or rest.startswith(TAGS):
+            if frame.kind != kind or after > stream.end:
                 raise joined(name, f"another stream of frames at byte {place}")
             raise damaged(name, f"bytes {stream.end} to {place} between its frames are none")
         place = data.find(b"\xff", place + 1)
+    last = _frame(data, stream.end)
+    if last is not None and last.kind == kind:
+        return ("it ends within a frame, as interrupted downloads do: its end may be missing",)
+    return (f"{len(data) - after} bytes after its last frame are no frames",)
 
 
 def _length_header(data: bytes, start: int, frame: _Frame) -> _LengthHeader | None:

@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 import io
+import itertools
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from tfkd.audio.containers.flac_frames import examine_flac
-from tfkd.audio.containers.lengths import TAGS
+from tfkd.audio.containers.tags import is_filling
 from tfkd.audio.containers.view import Container
 from tfkd.audio.unusable import damaged, joined, truncated
 
@@ -94,8 +95,7 @@ def _pages(data: bytes, name: str) -> Iterator[_Page]:
     position = 0
     while position < len(data):
         if data[position : position + 4] != b"OggS":
-            rest = data[position:]
-            if not rest.strip(b"\0") or rest.startswith(TAGS):
+            if is_filling(io.BytesIO(data), position):
                 return
             following = data.find(b"OggS", position)
             what = "no Ogg page" if following >= 0 else "no Ogg page, and nothing after it is one"
@@ -158,7 +158,7 @@ def _check_order(pages: Sequence[_Page], name: str) -> None:
 
 def _check_granules(pages: Sequence[_Page], name: str) -> None:
     granules = [page.granule for page in pages if page.granule != _NO_GRANULE]
-    for earlier, later in zip(granules, granules[1:]):
+    for earlier, later in itertools.pairwise(granules):
         if later < earlier:
             raise damaged(name, f"the audio ends at sample {earlier}, then at {later}")
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
 
-from tfkd.audio.containers.lengths import Extent, extent, is_filling
-from tfkd.audio.containers.view import Container, PcmLayout
+from tfkd.audio.containers.lengths import Extent, extent
+from tfkd.audio.containers.mp3_frames import examine_mp3
+from tfkd.audio.containers.tags import is_filling
+from tfkd.audio.containers.view import Container, FileView, PcmLayout
 from tfkd.audio.unusable import truncated
 
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_PCM, _FLOAT, _MP3, _EXTENSIBLE = 1, 3, 0x55, 0xFFFE
 # The tail of the GUID of WAVE_FORMAT_EXTENSIBLE, after the two bytes that hold the format.
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _READABLE = {(_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32)}
@@ -153,7 +155,19 @@ def _container(
     is_plain = layout.order == "<" and (encoding, bits) in _READABLE
     if is_plain and channels > 0 and block == pcm.frame_bytes:
         return Container(pcm=pcm, remarks=found.remarks)
+    if encoding == _MP3 and (frames := _mp3(file, name, data, found)) is not None:
+        return frames
     return _corrected(file, layout, data, found)
+
+
+def _mp3(file: BinaryIO, name: str, data: _Chunk, found: Extent) -> Container | None:
+    """MP3 in a WAV, by its frames alone: what the header says of its length is an estimate."""
+    end = data.start + found.num_bytes
+    frames = examine_mp3(cast(BinaryIO, FileView(file, skip=data.start, end=end)), name)
+    if frames is None:
+        return None
+    whole = replace(frames, end=found.num_bytes if frames.end is None else frames.end)
+    return replace(whole.moved(data.start), remarks=(*found.remarks, *frames.remarks))
 
 
 def _corrected(file: BinaryIO, layout: _Layout, data: _Chunk, found: Extent) -> Container:

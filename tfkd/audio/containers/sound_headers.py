@@ -13,7 +13,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from tfkd.audio.containers.lengths import Extent, extent, is_filling
+from tfkd.audio.containers.lengths import Extent, extent
+from tfkd.audio.containers.tags import is_filling
 from tfkd.audio.containers.view import Container
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio, truncated
 

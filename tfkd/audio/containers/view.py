@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 
@@ -97,3 +97,11 @@ class Container:
     num_samples: int | None = None
     may_lack: int = 0
     remarks: tuple[str, ...] = ()
+
+    def moved(self, start: int) -> Container:
+        """The same verdict of a file that begins at byte `start` of another one."""
+        if not start:
+            return self
+        pcm = self.pcm and replace(self.pcm, offset=self.pcm.offset + start)
+        end = None if self.end is None else self.end + start
+        return replace(self, pcm=pcm, skip=self.skip + start, end=end)
