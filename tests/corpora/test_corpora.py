@@ -146,7 +146,7 @@ def test_jsonl_fields(tmp_path):
         ('{"audio": "a.wav", "start_seconds": 2, "end_seconds": 1}', "before it starts"),
         ('{"audio": "a.wav", "offset": 2, "duration": 0}', "before it starts"),
         ('{"audio": "a.wav", "offset": 2, "start_seconds": 1}', "offset are both given"),
-        ('{"audio": "a.wav", "channel": "left"}', "channel 'left' is not a whole number"),
+        ('{"audio": "a.wav", "channel": "middle"}', "channel 'middle' is not a whole number"),
         ('{"audio": {"file": "a.wav", "start": 0, "stop": 16000}}', "in samples"),
     ],
 )
@@ -227,7 +227,7 @@ def test_kaldi_segments(tmp_path):
         tmp_path,
         segments=["s1 u1 0 1.5", "s2 u1 1.50 2.75", "s3 u2 3 -1", "s1 u2 0 1"]
         + ["s4 u9 0 1", "s5 u1 2 1", "s6 u1 x 1", "s7 u1 1", "s8 u1 0 1", "s9 u2 1 -1.00"]
-        + ["s10 u2 0 1 1", "s11 u2 0 1 left"],
+        + ["s10 u2 0 1 1", "s11 u2 0 1 middle"],
         text=["s1 a", "s2 b", "s3 c", "s7 d", "s12 e"],
     )
     utterances, rejections = corpus = read_corpus(directory)
@@ -327,7 +327,7 @@ def test_kaldi_lines_that_are_not_utf8_are_rejected(tmp_path, caplog):
         with open(directory / name, "ab") as file:
             file.write(b"u2 \xff\n")
     assert reasons(read_corpus(directory)) == [("u2", "bad_line")]
-    assert "utt2spk: 1 lines cannot be read" in caplog.text
+    assert "utt2spk: 1 lines are of no use" in caplog.text
 
 
 def test_a_text_for_some_leaves_the_rest_untranscribed(tmp_path):

@@ -40,12 +40,120 @@ def write(path: Path, *rows: dict | str) -> Path:
         ({"audio": "a.wav", "text": float("nan"), "speaker": float("nan")}, {}),
         ({"audio": "a.wav", "speaker": ["x"], "duration": "long"}, {}),
         ({"audio": "a.wav", "duration": float("nan"), "offset": None}, {}),
+        ({"Audio": "a.wav", "Sentence": "two"}, {"text": "two"}),
+        ({"audio": "a.wav", " text": "two"}, {"text": "two"}),
+        ({"audio": "a.wav", "text": "", "sentence": "two"}, {"text": "two"}),
+        ({"audio": "a.wav", "normalized_text": "two", "raw_text": "Two!"}, {"text": "two"}),
+        (
+            {"audio": "a.wav", "startTime": 1, "endTime": 2},
+            {"start_seconds": 1.0, "end_seconds": 2.0},
+        ),
+        (
+            {"audio": "a.wav", "start_sec": 1, "end_sec": 2},
+            {"start_seconds": 1.0, "end_seconds": 2.0},
+        ),
+        (
+            {"audio": "a.wav", "start_ms": 1500, "duration_ms": 500},
+            {"start_seconds": 1.5, "end_seconds": 2.0},
+        ),
+        ({"audio": "a.wav", "channels": [1]}, {"channel": 1}),
+        ({"audio": "a.wav", "channel": "B"}, {"channel": 1}),
+        ({"audio": "a.wav", "channel": 1.0}, {"channel": 1}),
     ],
 )
 def test_the_names_of_other_toolkits_are_known(tmp_path, row, expected):
     utterances, rejections = read_corpus(write(tmp_path / "m.jsonl", {**row, "id": "u"}))
     assert rejections == []
     assert utterances == [Utterance("u", tmp_path / "a.wav", **expected)]
+
+
+@pytest.mark.parametrize(
+    ("row", "detail"),
+    [
+        ({"start_sample": 0, "end_sample": 9}, "start_sample counts samples"),
+        ({"frame_offset": 8000, "num_frames": 9}, "frame_offset counts samples"),
+        ({"start": 0, "stop": 16000, "duration": 1.0}, "start and stop count samples"),
+        ({"onset": 1, "offset": 2}, "both given"),
+        ({"audio": {"array": [0.1], "sampling_rate": 16000}}, "names no file"),
+        ({"audio": "https://x.org/a.wav"}, "an address, not a file"),
+    ],
+)
+def test_a_part_that_cannot_be_told_is_not_taken_for_the_whole(tmp_path, row, detail):
+    """Case: fields of a part that are not known; the text of a part is no text of the whole."""
+    path = write(tmp_path / "m.jsonl", {"audio": "a.wav", "text": "x", **row})
+    utterances, (rejection,) = read_corpus(path)
+    assert utterances == []
+    assert detail in rejection.detail
+
+
+def test_what_may_be_the_transcript_is_named_where_there_is_no_other(tmp_path, caplog):
+    rows = [{"audio": "a.wav", "label": "two"}, {"audio": "b.wav", "text": "x", "label": "two"}]
+    read_corpus(write(tmp_path / "m.jsonl", *rows))
+    (message,) = caplog.messages
+    assert "'label' (1 x, call it 'text' if it is the transcript)" in message
+
+
+def test_of_two_transcripts_it_is_said_which_is_read(tmp_path, caplog):
+    row = {"audio": "a.wav", "text": "one", "transcript": "two", "path": "b.wav"}
+    ((utterance,), _) = read_corpus(write(tmp_path / "m.jsonl", row))
+    assert utterance == Utterance("a", tmp_path / "a.wav", "one")
+    (message,) = caplog.messages
+    assert "'path' beside 'audio' (1 x), 'transcript' beside 'text' (1 x)" in message
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.json"])
+def test_a_field_that_is_given_twice_is_named(tmp_path, name):
+    path = write(tmp_path / name, '{"audio": "a.wav", "text": "x", "text": "y"}')
+    ((), (rejection,)) = read_corpus(path)
+    assert "'text' is given twice" in rejection.detail
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path):
+    with pytest.raises(ManifestError, match="two columns are called 'text'"):
+        read_corpus(write(tmp_path / "m.csv", "audio,text,text", "a.wav,x,y"))
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("file://{}/a%20b.wav", "a b.wav"),
+        ("clips\\a.wav", "clips/a.wav"),
+        (" a.wav", "a.wav"),
+        ("caf\u00e9.wav", "cafe\u0301.wav"),
+        ("cafe\u0301.wav", "caf\u00e9.wav"),
+    ],
+)
+def test_names_as_other_systems_write_them_are_found(tmp_path, name, there):
+    write(tmp_path / there)
+    path = write(tmp_path / "m.jsonl", {"audio": name.format(tmp_path), "id": "u"})
+    assert read_corpus(path)[0] == [Utterance("u", tmp_path / there)]
+
+
+def test_no_two_files_or_parts_share_an_id_that_was_made(tmp_path):
+    """Case: manifests without ids, whose names differ in nothing but the suffix or milliseconds."""
+    rows = [{"audio": "x/a.wav"}, {"audio": "x/a.flac"}, {"audio": "y.wav"}]
+    rows += [{"audio": "z.wav", "start": n / 1000, "duration": 0.001} for n in (1, 2)]
+    rows += [{"audio": "b.wav", "id": "y"}]
+    utterances, rejections = read_corpus(write(tmp_path / "m.json", *rows))
+    assert rejections == []
+    ids = [each.utterance_id for each in utterances]
+    assert ids[:3] == ["x/a.wav", "x/a.flac", "y.wav"]
+    assert ids[3:] == ["z.wav-0.001-0.002", "z.wav-0.002-0.003", "y"]
+
+
+@pytest.mark.parametrize("suffix", ["ndjson", "manifest", "txt"])
+def test_the_content_tells_the_form_where_the_name_does_not(tmp_path, suffix):
+    path = write(tmp_path / f"m.{suffix}", {"audio": "a.wav"})
+    assert read_corpus(path)[0] == [Utterance("a", tmp_path / "a.wav")]
+
+
+@pytest.mark.parametrize(
+    ("head", "what"), [(b"BZh9", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PAR1", "Parquet")]
+)
+def test_what_is_no_manifest_is_named_for_what_it_is(tmp_path, head, what):
+    (tmp_path / "m.jsonl.x").write_bytes(head)
+    with pytest.raises(ManifestError, match=what):
+        read_corpus(tmp_path / "m.jsonl.x")
 
 
 def test_names_that_are_not_known_are_named_once(tmp_path, caplog):
@@ -113,6 +221,9 @@ ROWS = [{"audio": "a.wav", "text": "one"}, {"audio": "b.wav", "text": "two"}]
                                           "b": {"wav": "b.wav", "wrd": "two"}})),
         ("sb.csv", "ID,duration,wav,spk_id,wrd\na,1.0,$data_root/a.wav,,one\nb,1.0,b.wav,,two\n"),
         ("hf.csv", 'file_name,transcription\na.wav,"one"\r\nb.wav,two'),
+        ("semicolon.csv", "Audio;Text\na.wav;one\nb.wav;two\n"),
+        ("coqui.csv", "audio_file|text|speaker_name\na.wav|one|\nb.wav|two|\n"),
+        ("data.json", json.dumps({"version": 1, "data": ROWS})),
         ("ds.tsv", "wav_filename\twav_filesize\ttranscript\na.wav\t9\tone\nb.wav\t9\ttwo\n"),
     ],
 )  # fmt: skip
@@ -183,6 +294,9 @@ def test_recordings_of_lhotse_are_audio_without_text(tmp_path):
         (cut(recording={"sources": [{"type": "url", "source": "http://x"}]}), "of type 'url'"),
         (cut(recording=None), "names no recording"),
         (cut(channel=[0, 1]), "channel [0, 1] is not"),
+        (cut(channel=0, supervisions=[{**cut()["supervisions"][0], "channel": 1}]), "of channel 1"),
+        (cut(recording={**cut()["recording"], "transforms": [{"name": "Speed"}]}), "changed"),
+        ({"id": "m", "type": "MixedCut", "tracks": [{"cut": cut(), "offset": 0}]}, "mixes several"),
     ],
 )
 def test_what_lhotse_has_and_tfkd_has_not_is_named(tmp_path, row, detail):

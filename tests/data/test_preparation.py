@@ -500,6 +500,15 @@ def test_a_command_is_not_run_unless_that_is_allowed(tmp_path):
     assert "--allow-commands" in rejection.detail
 
 
+def test_a_stage_that_reads_a_corpus_tells_how_its_commands_are_allowed(tmp_path, caplog):
+    """label, evaluate and the others have no option for it: the corpus is prepared first."""
+    folder = kaldi_folder(tmp_path / "kaldi", "u0 0.flac", "u1 sox 1.flac -t wav - rate 8k |")
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.5)
+    with utterance_store(folder, config) as store:
+        (rejection,) = store.rejections
+    assert "tfkd prepare --allow-commands runs it; give the folder" in rejection.detail
+
+
 # --- real speech
 
 

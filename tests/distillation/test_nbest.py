@@ -39,6 +39,15 @@ def read(path: Path, *ids: str, extra_characters: str = "") -> list[tuple[Hypoth
     return list(NBestList.scan(path, extra_characters).hypotheses(ids))
 
 
+def test_tags_of_a_recogniser_are_no_words(tmp_path):
+    """Case: Whisper's marks of music, times and languages in its hypotheses."""
+    path = written(tmp_path / "n.jsonl", line("<|en|> Yes [MUSIC]", "[BLANK_AUDIO]", "-"))
+    ((best, second, third),) = read(path, "a1")
+    assert [best.text, second.text, third.text] == ["yes", "", ""]
+    kept = NBestList.scan(path, tags="keep").hypotheses(["a1"])
+    assert next(kept)[0].text == "en yes music"
+
+
 def test_a_hypothesis_is_a_text_or_an_object(tmp_path):
     path = written(
         tmp_path / "nbest.jsonl",

@@ -1,6 +1,6 @@
-"""Reads corpora: each layout of files has a reader that returns utterances.
+"""Readers of corpora: each turns a layout of files into utterances.
 
-Each line becomes an utterance or a rejection, so none is lost silently. Audio is not opened.
+Nothing is lost without a word: a line becomes an utterance or a rejection. Audio is not opened.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tfkd.audio.signatures import signature_of
 from tfkd.corpora.jsonl import read_jsonl
 from tfkd.corpora.kaldi import read_kaldi
 from tfkd.corpora.published import (
@@ -22,6 +23,7 @@ from tfkd.errors import ManifestError
 
 __all__ = ["FORMATS", "Corpus", "Rejection", "Utterance", "read_corpus"]
 
+_NAME = "name a manifest (.jsonl), TSV or corpus folder, or give its format"
 FORMATS = ("auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table")
 
 
@@ -64,35 +66,52 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
         format = _detect_format(path)
     utterances, rejections = _READERS[format](path)
     if not utterances and not rejections:
-        raise ManifestError(
-            f"no utterances in this {format} corpus", path=path, remedy="correct the path or format"
-        )
+        raise ManifestError(f"no utterances in this {format} corpus", path=path)
     return utterances, rejections
 
 
 def _detect_format(path: Path) -> str:
     if path.is_file():
         suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-        if suffix in (".jsonl", ".json"):
+        if suffix in (".jsonl", ".json", ".ndjson"):
             return "jsonl"
         if suffix == ".tsv":
-            # `path` alone is Common Voice's.
+            # `path` and `sentence` are Common Voice's.
             return "table" if has_columns(path, besides="path") else "commonvoice"
         if suffix == ".csv":
             return "table" if has_columns(path) else "ljspeech"
-    elif (path / "wav.scp").exists():
+        return _format_of_content(path)
+    if (path / "wav.scp").exists():
         return "kaldi"
-    elif (path / "metadata.jsonl").exists():
+    if (path / "metadata.jsonl").exists():
         return "jsonl"
-    elif (path / "metadata.csv").exists():
+    if (path / "metadata.csv").exists():
         return "table" if has_columns(path / "metadata.csv") else "ljspeech"
-    elif next(transcript_files(path), None) is not None:
+    if next(transcript_files(path), None) is not None:
         return "librispeech"
     raise ManifestError(
         "cannot tell the format of this corpus",
         path=path,
-        remedy="name a manifest (.jsonl), TSV or corpus folder, or give its format",
+        remedy=_NAME,
     )
+
+
+def _format_of_content(path: Path) -> str:
+    """The format of a file whose name tells nothing."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+        return "jsonl"
+    signature = signature_of(head)
+    if signature is not None and signature.what != "text":
+        raise ManifestError(
+            f"no manifest, but {signature.what}",
+            path=path,
+            remedy=signature.remedy,
+        )
+    if has_columns(path):
+        return "table"
+    raise ManifestError("cannot tell the format of this corpus", path=path, remedy=_NAME)
 
 
 _READERS: dict[str, Callable[[Path], Corpus]] = {

@@ -1,4 +1,4 @@
-"""Reads the fields of manifests, whichever toolkit wrote them.
+"""Understands the fields of manifests, whichever toolkit wrote them.
 
 NeMo, lhotse, Hugging Face, SpeechBrain, Common Voice, ESPnet and DeepSpeech call the same things by
 different names. A name that is not known is never passed over in silence: it is named, once a file.
@@ -28,21 +28,48 @@ AUDIO: tuple[str, ...] = (
 )
 _ID = ("utterance_id", "id", "ID", "utt_id", "uttid", "utt", "utterance", "key", "segment_id")
 _TEXT = ("text", "sentence", "transcription", "transcript", "words", "wrd")
+# Forms of a transcript that count where a row has no other.
+_OTHER_TEXT = ("normalized_text", "normalised_text", "raw_text", "text_raw")
+# Fields that may hold a transcript, or something else: where a row has no other, they are named.
+_PERHAPS_TEXT = frozenset({
+    "label", "labels", "answer", "target", "target_text", "tgt_text", "reference", "ref", "trans",
+    "transcripts", "gt", "ground_truth", "utterance_text", "orthographic", "prompt",
+    "orthographic_transcript", "orthographic_transcription", "hypothesis", "pred_text",
+})  # fmt: skip
 _SPEAKER = ("speaker", "speaker_id", "spk_id", "spk", "client_id", "spkID")
-_START = ("start_seconds", "offset", "start", "begin", "start_time", "begin_time")
-_END = ("end_seconds", "end", "stop", "end_time", "stop_time")
-_DURATION = ("duration_seconds", "duration", "dur", "length")
-_CHANNEL = ("channel", "channel_selector", "channel_id")
-_KNOWN = frozenset((*AUDIO, *_ID, *_TEXT, *_SPEAKER, *_START, *_END, *_DURATION, *_CHANNEL))
+_START = (
+    *("start_seconds", "offset", "start", "begin", "start_time", "begin_time", "start_sec"),
+    *("start_s", "begin_sec", "segment_start", "seg_start", "audio_start", "onset"),
+)
+_END = (
+    *("end_seconds", "end", "stop", "end_time", "stop_time", "end_sec", "end_s", "stop_sec"),
+    *("segment_end", "seg_end", "audio_end"),
+)
+_DURATION = ("duration_seconds", "duration", "dur", "length", "duration_sec", "duration_s")
+_CHANNEL = ("channel", "channel_selector", "channel_id", "audio_channel")
+_MILLISECONDS = {
+    **dict.fromkeys(("start_ms", "begin_ms", "offset_ms"), "start_seconds"),
+    **dict.fromkeys(("end_ms", "stop_ms"), "end_seconds"),
+    "duration_ms": "duration_seconds",
+}
+_KNOWN = frozenset(
+    (*AUDIO, *_ID, *_TEXT, *_OTHER_TEXT, *_SPEAKER, *_START, *_END, *_DURATION, *_CHANNEL)
+) | frozenset(_MILLISECONDS)
+_IN_SAMPLES = re.compile(
+    r"(\w+_)?(start|begin|onset|end|stop|offset)_?(sample|frame)s?"
+    r"|(sample|frame)s?_(start|begin|onset|end|stop|offset)"
+)
+_HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
+# A part with more seconds to a second than this is given in samples.
+_LOWEST_RATE_HZ = 1000
 # Fields of these toolkits that say nothing of the audio or the words.
 _OF_NO_USE = {
-    "label", "lang", "language", "lang_id", "source_lang", "target_lang", "taskname",
-    "pnc", "locale", "accent", "accents", "age", "gender", "sex", "up_votes",
+    "lang", "language", "lang_id", "source_lang", "target_lang", "taskname",
+    "pnc", "locale", "raw_transcript", "accent", "accents", "age", "gender", "sex", "up_votes",
     "down_votes", "segment", "variant", "sentence_id", "sentence_domain", "orig_sr",
     "sampling_rate", "sample_rate", "sr", "num_samples", "num_frames", "frame_rate",
-    "wav_format", "wav_opts", "wav_filesize", "size", "shard_id", "pred_text",
-    "raw_text", "normalized_text", "normalised_text", "answer", "context", "type",
-    "custom", "features", "dataset", "split", "subset", "corpus", "chapter_id", "wer",
+    "wav_format", "wav_opts", "wav_filesize", "size", "shard_id", "context", "type",
+    "custom", "features", "alignments", "dataset", "split", "subset", "corpus", "chapter_id", "wer",
     "cer", "score", "snr", "speaker_gender", "emotion", "domain", "topic", "format",
     "channels", "num_channels", "lid",
 }  # fmt: skip
@@ -51,36 +78,58 @@ _LIKE = 0.6
 
 
 class FieldCount:
-    """Counts fields that are ignored, to log them once for each file."""
+    """Counts fields that are passed over, to name them once a file."""
 
     def __init__(self) -> None:
         self._unknown: Counter[str] = Counter()
         self._unusable: Counter[str] = Counter()
+        self._beside: Counter[str] = Counter()
 
     def add_unknown(self, names: Sequence[str]) -> None:
-        """Counts fields whose names are not known."""
+        """Counts names that mean nothing here."""
         self._unknown.update(names)
 
     def add_unusable(self, name: str) -> None:
-        """Counts an optional field whose value cannot be read."""
+        """Counts a field that is not needed and holds what it cannot hold."""
         self._unusable[name] += 1
 
+    def add_beside(self, name: str, chosen: str) -> None:
+        """Counts a field that says something else than the one of its kind that was read."""
+        self._beside[f"{name!r} beside {chosen!r}"] += 1
+
     def warn(self, path: Path) -> None:
-        """Logs the names and counts, if there are any."""
+        """Names them, if there are any."""
         if self._unknown:
             _LOG.warning(
                 "%s: fields that are not known were passed over: %s",
                 *(path, ", ".join(map(_described, self._unknown.items()))),
             )
-        if self._unusable:
-            _LOG.warning(
-                "%s: values of no use were passed over: %s",
-                *(path, ", ".join(f"{k} ({n} x)" for k, n in self._unusable.items())),
-            )
+        for counted, what in (
+            (self._unusable, "values of no use were passed over"),
+            (self._beside, "fields that say something else than the one that was read"),
+        ):
+            if counted:
+                named = ", ".join(f"{key} ({n} x)" for key, n in counted.items())
+                _LOG.warning("%s: %s: %s", path, what, named)
+
+
+def known_name(key: str) -> str:
+    """The known name that `key` is another spelling of; `key` itself, if there is none.
+
+    >>> from tfkd.corpora.fields import known_name
+    >>> known_name("Sentence"), known_name("startTime"), known_name(" text"), known_name("txt")
+    ('sentence', 'start_time', 'text', 'txt')
+    """
+    if key in _KNOWN:
+        return key
+    plain = _HUMP.sub("_", key.strip()).replace("-", "_").replace(" ", "_").lower()
+    return plain if plain in _KNOWN else key
 
 
 def _described(unknown: tuple[str, int]) -> str:
     name, count = unknown
+    if name.lower() in _PERHAPS_TEXT:
+        return f"{name!r} ({count} x, call it 'text' if it is the transcript)"
     near = difflib.get_close_matches(name, sorted(_KNOWN), n=1, cutoff=_LIKE)
     advice = f", did you mean {near[0]!r}?" if near else ""
     return f"{name!r} ({count} x{advice})"
@@ -98,13 +147,15 @@ def utterance_of(fields: Mapping[str, Any], directory: Path, count: FieldCount) 
     Raises:
       ManifestError: if the row names no audio, or a field that is needed cannot be understood.
     """
-    given = {key: value for key, value in fields.items() if not _is_absent(value)}
+    given = _given(fields)
     audio_name = _name_of(given, AUDIO)
     if audio_name is None:
         raise ManifestError("no audio field", remedy="name the file in `audio`")
-    id_name, text_name = _name_of(given, _ID), _name_of(given, _TEXT)
+    id_name, text_name = _name_of(given, _ID), _text_name(given)
     start, end, declared = _span(given, count)
-    count.add_unknown([key for key in fields if not _is_known(key)])
+    count.add_unknown([key for key in given if not _is_known(key, has_text=text_name is not None)])
+    for kind, chosen in ((AUDIO, audio_name), (_TEXT, text_name)):
+        _count_others(given, kind, chosen, count)
     return Utterance(
         "" if id_name is None else _id(id_name, given[id_name]),
         found_path(directory, _audio(audio_name, given[audio_name])),
@@ -117,12 +168,50 @@ def utterance_of(fields: Mapping[str, Any], directory: Path, count: FieldCount) 
     )
 
 
-def _is_known(key: str) -> bool:
-    return key in _KNOWN or key.lower() in _OF_NO_USE
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that hold something, by their known names, times in seconds."""
+    given: dict[str, Any] = {}
+    for key, value in fields.items():
+        name = known_name(key)
+        if name != key and name in fields:
+            name = key
+        if _is_absent(value):
+            continue
+        if name in _MILLISECONDS:
+            given[_MILLISECONDS[name]] = parse_seconds(name, value) / 1000
+        elif _IN_SAMPLES.fullmatch(name.lower()):
+            raise ManifestError(f"{key} counts samples", remedy="give start and end in seconds")
+        else:
+            given[name] = value
+    return given
+
+
+def _is_known(key: str, *, has_text: bool) -> bool:
+    name = key.lower()
+    return key in _KNOWN or name in _OF_NO_USE or (has_text and name in _PERHAPS_TEXT)
+
+
+def _text_name(given: Mapping[str, Any]) -> str | None:
+    """The field of the transcript: the first that says something, else the first."""
+    names = [name for name in (*_TEXT, *_OTHER_TEXT) if name in given]
+    says_something = (name for name in names if isinstance(given[name], str) and given[name])
+    return next(says_something, names[0] if names else None)
+
+
+def _count_others(
+    given: Mapping[str, Any], kind: Sequence[str], chosen: str | None, count: FieldCount
+) -> None:
+    """Counts fields of one kind that say something else than the chosen one."""
+    said = given[chosen] if chosen else None
+    if isinstance(said, str):
+        others = {name: given.get(name) for name in kind if name != chosen}
+        for name, value in others.items():
+            if value and isinstance(value, str) and value != said:
+                count.add_beside(name, str(chosen))
 
 
 def _is_absent(value: Any) -> bool:
-    """Whether a value is null, or the NaN that tables in Python have for it."""
+    """null, or the NaN that tables in Python have for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -137,6 +226,9 @@ def _audio(name: str, value: Any) -> str:
                 f"{name} gives start and stop in samples", remedy="give start and end in seconds"
             )
         value = value.get("path") or value.get("file")
+        if value is None:
+            what = f"{name} holds samples or bytes, and names no file"
+            raise ManifestError(what, remedy="save the audio as files, and name them")
     return _string(name, value)
 
 
@@ -148,7 +240,7 @@ def _id(name: str, value: Any) -> str:
 
 
 def _string(name: str, value: Any) -> str:
-    """Returns a string; a whole number, such as an id, is written as one."""
+    """A string; whole numbers are ids, speakers and words, too."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
@@ -157,7 +249,7 @@ def _string(name: str, value: Any) -> str:
 
 
 def _text(name: str, value: Any) -> str:
-    """Returns a string that UTF-8 can hold: JSON can escape half of a surrogate pair."""
+    """A field that will be written; JSON can escape half of a character, UTF-8 cannot hold it."""
     text = _string(name, value)
     if _SURROGATE.search(text):
         raise ManifestError(f"{name} {text!r} holds half of a character")
@@ -178,6 +270,8 @@ def _speaker(fields: Mapping[str, Any], count: FieldCount) -> str | None:
 def _channel(fields: Mapping[str, Any]) -> int | None:
     name = _name_of(fields, _CHANNEL)
     value = None if name is None else fields[name]
+    if name is None and isinstance(fields.get("channels"), list):
+        value = fields["channels"]
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return None if value is None or value in ("average", "mean") else parse_channel(value)
@@ -186,7 +280,7 @@ def _channel(fields: Mapping[str, Any]) -> int | None:
 def _span(
     fields: Mapping[str, Any], count: FieldCount
 ) -> tuple[float | None, float | None, float | None]:
-    """Returns start and end of a part, and the length of the recording if there is no part."""
+    """Start and end of the part and, where there is no part, the length of the recording."""
     start, end, declared = _seconds(fields, _START), _seconds(fields, _END), None
     duration_name = _name_of(fields, _DURATION)
     if duration_name is not None and (start is None or end is not None):
@@ -196,8 +290,21 @@ def _span(
             count.add_unusable(duration_name)
     elif start is not None and duration_name is not None:
         end = start + parse_seconds(duration_name, fields[duration_name])
+    if start is not None and end is not None and declared:
+        _check_seconds(start, end, declared)
+    if isinstance(fields.get("segment"), list):
+        count.add_unusable("segment")
     check_span(start, end)
     return start, end, declared if start is None and end is None else None
+
+
+def _check_seconds(start: float, end: float, duration: float) -> None:
+    """Refuses a part in samples, as SpeechBrain writes it beside a duration in seconds."""
+    if end - start >= _LOWEST_RATE_HZ * duration:
+        what = f"a part of {end - start:g} seconds, which is {duration:g} s long"
+        raise ManifestError(
+            f"{what}: start and stop count samples", remedy="give start and end in seconds"
+        )
 
 
 def _seconds(fields: Mapping[str, Any], names: Sequence[str]) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tfkd.corpora.fields import AUDIO, FieldCount, utterance_of
+from tfkd.corpora.fields import AUDIO, FieldCount, known_name, utterance_of
 from tfkd.corpora.lhotse import is_lhotse, simple_fields
 from tfkd.corpora.lines import Line, collect, content_of, lines_of
 from tfkd.corpora.utterances import Corpus, Utterance
@@ -16,6 +16,7 @@ from tfkd.storage.json_files import parse_json
 
 # Larger files are read by lines alone.
 _MAX_DOCUMENT_BYTES = 1 << 28
+_CUTS = ("sources", "supervisions", "tracks")
 _DATA_ROOT = ("{data_root}", "$data_root")
 
 
@@ -31,7 +32,7 @@ def read_jsonl(path: Path) -> Corpus:
 
 
 def read_rows(path: Path, lines: Iterator[Line] | list[Line]) -> Corpus:
-    """Reads lines that each hold one object, and logs the fields that were ignored."""
+    """Reads lines that each hold one object, and names the fields that were passed over."""
     count = FieldCount()
 
     def parse(line: Line) -> Utterance:
@@ -45,7 +46,7 @@ def read_rows(path: Path, lines: Iterator[Line] | list[Line]) -> Corpus:
 
 def _object(line: Line) -> dict[str, Any]:
     try:
-        fields = parse_json(line.text())
+        fields = parse_json(line.text(), object_pairs_hook=_unique)
     except ValueError as error:
         raise ManifestError(str(error)) from error
     if not isinstance(fields, dict):
@@ -53,8 +54,17 @@ def _object(line: Line) -> dict[str, Any]:
     return fields
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, of which JSON would keep the last of two values."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f"{twice!r} is given twice")
+    return fields
+
+
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the row without the nesting that is peculiar to one toolkit."""
+    """The row without what one toolkit alone has."""
     if is_lhotse(fields):
         return simple_fields(fields)
     wav = fields.get("wav")
@@ -66,7 +76,7 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _documents(path: Path) -> list[Line] | None:
-    """Returns the rows of a file of JSON values that span lines; None for one object a line."""
+    """The rows of a file that is one JSON value, or several over many lines; else None."""
     first = next(lines_of(path), None)
     if first is None or _is_row(first):
         return None
@@ -88,12 +98,12 @@ def _is_row(line: Line) -> bool:
         fields = _object(line)
     except ManifestError:
         return False
-    return not _is_speechbrain(fields)
+    return not _is_speechbrain(fields) and _wrapped(fields) is None
 
 
 def _values(text: str) -> Iterator[Any]:
-    """Yields the JSON values that follow each other in a text."""
-    decoder = json.JSONDecoder()
+    """The JSON values that follow each other in a text."""
+    decoder = json.JSONDecoder(object_pairs_hook=_unique)
     position = 0
     while rest := text[position:].lstrip() if position else text.lstrip():
         position = len(text) - len(rest)
@@ -106,11 +116,24 @@ def _rows(value: Any) -> list[Any]:
         return value
     if _is_speechbrain(value):
         return [{"ID": key, **fields} for key, fields in value.items()]
-    return [value]
+    rows = _wrapped(value)
+    return [value] if rows is None else rows
+
+
+def _wrapped(value: Any) -> list[Any] | None:
+    """The rows of an object that holds them under one name, such as {"data": [...]}."""
+    if not isinstance(value, dict) or set(map(known_name, value)) & {*AUDIO, *_CUTS}:
+        return None
+    lists = [each for each in value.values() if isinstance(each, list)]
+    rows = lists[0] if len(lists) == 1 else []
+    is_rows = rows and all(
+        isinstance(row, dict) and set(map(known_name, row)) & {*AUDIO} for row in rows
+    )
+    return rows if is_rows else None
 
 
 def _is_speechbrain(value: Any) -> bool:
-    """Whether a JSON value maps ids of utterances to objects, as SpeechBrain writes them."""
+    """Whether it is an object of utterances, each an object, by their ids."""
     return (
         isinstance(value, dict)
         and bool(value)

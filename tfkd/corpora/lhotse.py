@@ -1,4 +1,4 @@
-"""Maps rows of lhotse's manifests to the fields of tfkd's own."""
+"""Rows of lhotse's manifests as fields that every manifest may have."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 from tfkd.errors import ManifestError
 
+_SAVE = "save the audio: lhotse's cuts.save_audios()"
 _SIMPLE = "write cuts of one supervision: cuts.trim_to_supervisions()"
 
 
 def is_lhotse(fields: dict[str, Any]) -> bool:
     """Whether a row is a cut, a recording or a supervision."""
     keys = fields.keys()
-    return "sources" in keys or "supervisions" in keys or "recording_id" in keys
+    return "sources" in keys or "tracks" in keys or "supervisions" in keys or "recording_id" in keys
 
 
 def simple_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -21,6 +22,8 @@ def simple_fields(fields: dict[str, Any]) -> dict[str, Any]:
     Raises:
       ManifestError: if it names no audio, mixes several recordings, or holds several utterances.
     """
+    if "tracks" in fields:
+        raise ManifestError("a cut of lhotse that mixes several", remedy=_SAVE)
     if "sources" in fields:
         channel = _one(fields["sources"], "source").get("channels")
         whole = {"id": fields.get("id"), "audio": _file_of(fields)}
@@ -39,6 +42,10 @@ def simple_fields(fields: dict[str, Any]) -> dict[str, Any]:
         return cut
     supervision = _one(fields["supervisions"], "supervision")
     cut |= {key: supervision.get(key) for key in ("text", "speaker")}
+    channels = (cut["channel"], supervision.get("channel"))
+    if all(isinstance(channel, int) for channel in channels) and channels[0] != channels[1]:
+        what = f"its supervision is of channel {channels[1]}, its cut of channel {channels[0]}"
+        raise ManifestError(what, remedy=_SIMPLE)
     offset, length = supervision.get("start", 0), supervision.get("duration")
     if isinstance(cut["start"], (int, float)) and isinstance(offset, (int, float)) and length:
         cut |= {"start": max(0.0, cut["start"] + offset), "duration": length}
@@ -52,10 +59,12 @@ def _one(items: Any, name: str) -> dict[str, Any]:
 
 
 def _file_of(recording: dict[str, Any]) -> Any:
+    if recording.get("transforms"):
+        raise ManifestError("its recording is changed before use (transforms)", remedy=_SAVE)
     source = _one(recording.get("sources"), "source")
     if source.get("type") != "file":
         raise ManifestError(
             f"its audio is of type {source.get('type')!r}, not a file",
-            remedy="save the audio: lhotse's cuts.save_audios()",
+            remedy=_SAVE,
         )
     return source.get("source")

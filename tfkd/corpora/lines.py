@@ -1,18 +1,21 @@
-"""Reads the lines of a corpus's files, and sorts them into utterances and rejections."""
+"""Lines of a corpus's files, what stands in them, and how each comes to one of two lists."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import math
 import os
 import re
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import unquote
 
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
@@ -21,9 +24,12 @@ from tfkd.storage.files import contained_path
 _GZIP = b"\x1f\x8b"
 # No line of a manifest is longer; a file without line ends, such as audio, is one line.
 _MAX_LINE_BYTES = 1 << 24
+_SIDES = {"A": 0, "LEFT": 0, "B": 1, "RIGHT": 1}
 # A part of a file: its path, start and end in seconds, and channel.
 _Place = tuple[Path, float | None, float | None, int | None]
 
+_FILE_ADDRESS = "file://"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 # In ids and paths: control characters, line ends, and surrogates, which UTF-8 cannot hold.
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -54,19 +60,19 @@ class Line:
             raise ManifestError("the line is not UTF-8", remedy="convert the file") from error
 
     def rejection(self, reason: str, detail: str, utterance_id: str | None = None) -> Rejection:
-        """The rejection of this line, or of the utterance that it describes."""
+        """This line, or the utterance that it should have been, as one that is not used."""
         return Rejection(
             utterance_id or f"{self.path.name}:{self.number}", reason, detail, self.source
         )
 
     def bad(self, error: ManifestError, utterance_id: str | None = None) -> Rejection:
-        """The rejection of this line as one that cannot be parsed, with its id if it is known."""
+        """This line as one that cannot be parsed, under the id that it begins with, if it does."""
         advice = f" ({error.remedy})" if error.remedy else ""
         return self.rejection("bad_line", f"{error.message}{advice}", utterance_id)
 
 
 def lines_of(path: Path) -> Iterator[Line]:
-    """Yields the lines of a file, or of the file that a gzip file holds, that are not blank.
+    """The lines of a file that are not blank; of a gzip file, those of what it holds.
 
     Raises:
       ManifestError: if the file cannot be read, or a line is longer than 16 MiB.
@@ -81,15 +87,13 @@ def lines_of(path: Path) -> Iterator[Line]:
                     raise ManifestError(
                         f"line {number} is longer than {_MAX_LINE_BYTES} bytes",
                         path=path,
-                        remedy="name a manifest: this looks like another kind of file",
+                        remedy="name a manifest",
                     )
                 if content.strip():
                     yield Line(path, number, content.rstrip(b"\r\n"))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError(
-            f"cannot read: {reason}", path=path, remedy="check its permissions, or copy it again"
-        ) from error
+        raise ManifestError(f"cannot read: {reason}", path=path) from error
 
 
 def content_of(path: Path, most: int) -> bytes | None:
@@ -103,9 +107,7 @@ def content_of(path: Path, most: int) -> bytes | None:
             content = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError(
-            f"cannot read: {reason}", path=path, remedy="check its permissions, or copy it again"
-        ) from error
+        raise ManifestError(f"cannot read: {reason}", path=path) from error
     return content if len(content) <= most else None
 
 
@@ -120,7 +122,7 @@ def collect(
     parse: Callable[[Line], Utterance | Rejection],
     root: Path | None = None,
 ) -> Corpus:
-    """Parses each line into an utterance or a rejection.
+    """Parses each line into one of the two lists.
 
     Args:
       parse: raises ManifestError for a bad line; an utterance whose id is "" gets one of its file:
@@ -136,7 +138,7 @@ def collect(
         if isinstance(item, Utterance):
             utterance_id = item.utterance_id or made[_place(item)]
             if utterance_id in utterances:
-                detail = f"the id {utterance_id} was used before"
+                detail = f"id {utterance_id} is used before"
                 item = line.rejection("duplicate_id", detail, utterance_id)
             else:
                 utterances[utterance_id] = replace(item, utterance_id=utterance_id)
@@ -160,25 +162,51 @@ def _place(utterance: Utterance) -> _Place:
 
 
 def _made_ids(utterances: Iterable[Utterance], root: Path | None) -> dict[_Place, str]:
-    """Makes an id for each part of a file that an utterance without an id consists of."""
-    places = dict.fromkeys(_place(each) for each in utterances if not each.utterance_id)
-    sharing = Counter(path.stem for path, *_ in places)
-    return {
-        place: place[0].stem if sharing[place[0].stem] == 1 else _long_id(place, root)
-        for place in places
-    }
+    """An id for each part of a file of which an utterance without id consists."""
+    each_used = list(utterances)
+    taken = {each.utterance_id for each in each_used}
+    left = list(dict.fromkeys(_place(each) for each in each_used if not each.utterance_id))
+    made: dict[_Place, str] = {}
+    for name in (_stem, _path_and_part, _all_of):
+        names = {place: name(place, root) for place in left}
+        sharing = Counter(names.values())
+        # The longest name is given to whatever is left.
+        made |= {
+            place: found
+            for place, found in names.items()
+            if name is _all_of or (sharing[found] == 1 and found not in taken)
+        }
+        left = [place for place in left if place not in made]
+        taken |= set(made.values())
+    return made
 
 
-def _long_id(place: _Place, root: Path | None) -> str:
+def _stem(place: _Place, root: Path | None) -> str:
+    return place[0].stem
+
+
+def _path_and_part(place: _Place, root: Path | None) -> str:
     path, start, end, channel = place
-    is_inside = root is not None and path.is_relative_to(root)
-    name = str((path.relative_to(root) if is_inside and root else path).with_suffix(""))
-    parts = [name.lstrip("/")]
-    if start is not None or end is not None:
-        parts.append(f"{start or 0.0:.2f}" + ("" if end is None else f"-{end:.2f}"))
-    if channel is not None:
-        parts.append(f"channel{channel}")
-    return "-".join(parts)
+    span = "" if start is None and end is None else f"-{start or 0.0:.2f}"
+    span += "" if end is None else f"-{end:.2f}"
+    return str(_seen_from(root, path).with_suffix("")) + span + _channel_part(channel)
+
+
+def _all_of(place: _Place, root: Path | None) -> str:
+    path, start, end, channel = place
+    span = "" if start is None and end is None else f"-{start or 0.0!r}"
+    span += "" if end is None else f"-{end!r}"
+    return str(_seen_from(root, path)) + span + _channel_part(channel)
+
+
+def _channel_part(channel: int | None) -> str:
+    return "" if channel is None else f"-channel{channel}"
+
+
+def _seen_from(root: Path | None, path: Path) -> Path:
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root)
+    return path.relative_to(path.anchor)
 
 
 def check_id(utterance_id: str) -> None:
@@ -188,9 +216,13 @@ def check_id(utterance_id: str) -> None:
 
 
 def audio_path(directory: Path, name: str) -> Path:
-    """Returns the path of an audio file that a line names."""
+    """Path of an audio file that a line names."""
     if not name or _UNUSABLE.search(name):
         raise ManifestError(f"{name!r} is no usable path")
+    if name.startswith(_FILE_ADDRESS):
+        return contained_path(directory, unquote(name.removeprefix(_FILE_ADDRESS)))
+    if _ADDRESS.match(name):
+        raise ManifestError(f"{name} is an address, not a file", remedy="fetch it")
     return contained_path(directory, name)
 
 
@@ -204,17 +236,27 @@ def found_path(directory: Path, name: str, plain: str | None = None) -> Path:
       The first of the two that is there; if none is, that in `directory`.
     """
     path = audio_path(directory, name)
-    if os.path.isabs(name) or os.path.exists(path):
+    if os.path.exists(path):
         return path
-    try:
-        here = audio_path(Path.cwd(), name if plain is None else plain)
-    except ManifestError:
-        return path
-    return here if os.path.exists(here) else path
+    for spelling in _spellings(name):
+        if os.path.exists(other := audio_path(directory, spelling)):
+            return other
+    for spelling in _spellings(name if plain is None else plain):
+        with contextlib.suppress(ManifestError):
+            if os.path.exists(here := audio_path(Path.cwd(), spelling)):
+                return here
+    return path
+
+
+def _spellings(name: str) -> dict[str, None]:
+    """A name, and how other systems write it: macOS takes accents apart, Windows has its own /."""
+    forms = (name, name.strip(), name.replace("\\", "/"))
+    accents = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return dict.fromkeys(each for each in (*forms, *accents) if each)
 
 
 def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
-    """Finds the audio file of a name with any audio suffix; if missing, that of the usual one."""
+    """The audio file of that name, whatever it was converted to; if missing, the usual one."""
     suffixes = (usual, *(suffix for suffix in _AUDIO_SUFFIXES if suffix != usual))
     paths = [audio_path(directory, stem + suffix) for suffix in suffixes]
     # Path.exists raises for names that no file can have.
@@ -222,14 +264,14 @@ def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
 
 
 def first_word(line: Line) -> tuple[str, str]:
-    """Splits a line into its first word and the rest."""
+    """The first word of a line, and what follows it."""
     # Not every Unicode space, as str.split would: transcripts may hold others.
     word, _, rest = line.text().strip(" \t").replace("\t", " ").partition(" ")
     return word, rest.strip(" ")
 
 
 def parse_seconds(name: str, value: Any) -> float:
-    """Reads a time or a duration; raises ManifestError for what is no number of seconds."""
+    """A time or a duration; raises ManifestError for what is no number of seconds."""
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -240,8 +282,12 @@ def parse_seconds(name: str, value: Any) -> float:
 
 
 def parse_channel(value: Any) -> int:
-    """Reads a channel, counted from 0; raises ManifestError for what is none."""
+    """A channel, counted from 0; raises ManifestError for what is none."""
+    if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole columns.
+        value = int(value)
     text = str(value).strip()
+    if text.upper() in _SIDES:
+        return _SIDES[text.upper()]
     if isinstance(value, bool) or not text.isascii() or not text.isdigit():
         raise ManifestError(f"channel {value!r} is not a whole number from 0 on")
     return int(text[:9])

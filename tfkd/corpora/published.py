@@ -1,4 +1,4 @@
-"""Reads corpora in the layout of their publishers: LibriSpeech, Common Voice, LJSpeech."""
+"""Corpora as they are published: LibriSpeech, Common Voice, LJSpeech."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_librispeech(path: Path) -> Corpus:
 
 
 def transcript_files(tree: Path) -> Iterator[Path]:
-    """Finds the files of transcripts in a tree of LibriSpeech, linked folders included.
+    """The files of transcripts in a tree of LibriSpeech, linked folders included.
 
     Raises:
       ManifestError: if a folder cannot be read.
@@ -81,7 +81,7 @@ def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Uttera
     fields = line.text().split("\t")
     if len(fields) != len(header):
         raise ManifestError(f"{len(fields)} fields where the first line has {len(header)}")
-    row = dict(zip(header, fields))
+    row = dict(zip(header, fields, strict=True))
     if not row["path"]:
         raise ManifestError("the path is empty")
     # The first releases left the suffix out.
@@ -92,7 +92,7 @@ def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Uttera
 
 
 def _clip(clips: Path, name: str) -> Path:
-    """Returns the path of a clip in `clips`; a name may begin with that folder."""
+    """The file in `clips` or, where the path begins with that folder, beside it."""
     inside, beside = audio_path(clips, name), audio_path(clips.parent, name)
     return beside if os.path.exists(beside) and not os.path.exists(inside) else inside
 

@@ -1,18 +1,20 @@
-"""Reads tables whose first line names the columns, as SpeechBrain and Hugging Face write them."""
+"""Tables whose first line names the columns: CSV of SpeechBrain, Hugging Face and DeepSpeech."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
-from tfkd.corpora.fields import AUDIO
+from tfkd.corpora.fields import AUDIO, known_name
 from tfkd.corpora.jsonl import read_rows
 from tfkd.corpora.lines import Line, content_of, lines_of
 from tfkd.corpora.utterances import Corpus
 from tfkd.errors import ManifestError
 
 _MAX_BYTES = 1 << 30
+_DELIMITERS = "\t,;|"
 
 
 def read_table(path: Path) -> Corpus:
@@ -32,8 +34,8 @@ def read_table(path: Path) -> Corpus:
 
 
 def has_columns(path: Path, besides: str | None = None) -> bool:
-    """Whether the first line names a column of audio and at least one other."""
-    return bool(set(_columns(path)) & (set(AUDIO) - {besides}))
+    """Whether the first line names a column of audio, besides one."""
+    return bool(set(map(known_name, _columns(path))) & (set(AUDIO) - {besides}))
 
 
 def _columns(path: Path) -> list[str]:
@@ -41,8 +43,20 @@ def _columns(path: Path) -> list[str]:
     if first is None:
         return []
     text = first.content.decode("utf-8-sig", errors="replace")
+    return _cells(text, _delimiter(text))
+
+
+def _delimiter(first: str) -> str:
+    """What parts the columns that a first line names: the first that gives one of audio."""
+    for delimiter in _DELIMITERS:
+        if set(map(known_name, _cells(first, delimiter))) & {*AUDIO}:
+            return delimiter
+    return "\t" if "\t" in first else ","
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
     try:
-        return next(csv.reader([text], delimiter="\t" if "\t" in text else ","), [])
+        return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return []
 
@@ -52,14 +66,16 @@ def _rows(path: Path) -> list[Line]:
     if content is None:
         raise ManifestError(f"is larger than {_MAX_BYTES} bytes", path=path, remedy="cut it")
     text = content.decode("utf-8-sig", errors="surrogateescape")
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    delimiter = _delimiter(text.partition("\n")[0].rstrip("\r"))
     # Transcripts hold single quotes of both kinds; only CSV gives them a meaning.
     lines = text.splitlines(keepends=True)
-    if delimiter == "\t":
+    if delimiter in "\t|":
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(lines)
+        reader = csv.reader(lines, delimiter=delimiter)
     header = next(reader, [])
+    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+        raise ManifestError(f"two columns are called {twice[0]!r}", path=path)
     rows = []
     try:
         for row in reader:
@@ -71,7 +87,9 @@ def _rows(path: Path) -> list[Line]:
 
 
 def _json(header: list[str], row: list[str]) -> bytes:
-    """Writes the row as a JSON object, or as something else if cells are missing or left over."""
+    """The row as an object; where cells are missing or left over, as what no row can be."""
     if len(row) != len(header):
         return f"{len(row)} cells where the first line has {len(header)}".encode()
-    return json.dumps({key: cell for key, cell in zip(header, row) if cell != ""}).encode()
+    return json.dumps(
+        {key: cell for key, cell in zip(header, row, strict=True) if cell != ""}
+    ).encode()

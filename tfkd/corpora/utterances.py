@@ -1,4 +1,4 @@
-"""The utterances and rejections that every reader of a corpus returns."""
+"""Utterances and rejections, of which every corpus is made, whatever its layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfkd.audio.commands import Command
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording, or a part of one, and its transcript.
+    """One recording, or a part of one, and what is said in it.
 
     Attributes:
       audio: file of the recording; it may be missing.
@@ -41,7 +41,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Rejection:
-    """An utterance that is not used, or a line of a manifest that is not one.
+    """An utterance, or a line that should have been one, that is not used.
 
     Attributes:
       utterance_id: its id, or file:line where a line has none.

@@ -48,6 +48,7 @@ _MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected
 # Durations in manifests may differ by this much, being rounded, or estimated for MP3.
 _LENGTH_SECONDS, _LENGTH_SHARE = 0.2, 0.05
 _ALLOW = "prepare.allow_commands (--allow-commands) runs it"
+_ALLOW_AND_PREPARE = "tfkd prepare --allow-commands runs it; give the folder that it writes"
 _NO_FILE = "no such file {} (relative paths are seen from the manifest, then the working folder)"
 _TOO_LONG_ADVICE = {
     "reject": "; prepare.too_long: split cuts recordings without text in their pauses",
@@ -105,7 +106,7 @@ def prepare_corpus(
       is_kept: whether the store remains after the command, so that errors may refer to it.
     """
     listed, remedy = (out, _MEND) if is_kept else (None, _MEND_OR_PREPARE)
-    utterances, rejections = _usable(corpus, config)
+    utterances, rejections = _usable(corpus, config, _ALLOW if is_kept else _ALLOW_AND_PREPARE)
     total = len(utterances) + len(rejections)
     unusable = [*rejections, *filter(None, map(_missing, utterances))]
     check_rejected_share(unusable, total, config, source, remedy=remedy)
@@ -158,14 +159,14 @@ def _accepted(
             yield result
 
 
-def _usable(corpus: Corpus, config: PrepareConfig) -> Corpus:
+def _usable(corpus: Corpus, config: PrepareConfig, advice: str) -> Corpus:
     """Removes texts that are not transcripts, and commands that may not be run."""
     utterances: list[Utterance] = []
     rejections = list(corpus[1])
     for utterance in corpus[0]:
         command = utterance.command
         if command is not None and command.is_needed and not config.allow_commands:
-            detail = f"its audio is the output of a command: {command} ({_ALLOW})"
+            detail = f"its audio is the output of a command: {command} ({advice})"
             rejections.append(_rejection(utterance, "needs_command", detail))
             continue
         if _transcript(utterance, config) is None:

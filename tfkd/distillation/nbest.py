@@ -24,7 +24,7 @@ from tfkd.records import Hypothesis, hypotheses_faults
 from tfkd.records.plan import printable
 from tfkd.storage.files import sha256
 from tfkd.storage.json_files import parse_json
-from tfkd.text import normalise
+from tfkd.text import transcript_of
 
 _LOG = logging.getLogger("tfkd")
 
@@ -48,16 +48,18 @@ class NBestList:
     Attributes:
       sha256: of the file.
       extra_characters: kept by normalisation beside letters; see `tfkd.text.normalise`.
+      tags: "drop" or "keep"; see `tfkd.text.without_tags`.
       offsets: the byte at which each utterance's line begins; None if it has no hypotheses.
     """
 
     path: Path
     sha256: str
     extra_characters: str
+    tags: str
     offsets: Mapping[str, int | None]
 
     @classmethod
-    def scan(cls, path: str | Path, extra_characters: str = "") -> NBestList:
+    def scan(cls, path: str | Path, extra_characters: str = "", *, tags: str = "drop") -> NBestList:
         """Reads and checks every line once.
 
         Logs a warning if log_prob does not look like a natural logarithm of a probability: if the
@@ -78,7 +80,7 @@ class NBestList:
                 if not line.strip():
                     continue
                 try:
-                    utterance_id, hypotheses = _parse(line, extra_characters)
+                    utterance_id, hypotheses = _parse(line, extra_characters, tags)
                     if utterance_id in offsets:
                         raise ValueError(f"utterance {utterance_id!r} is given twice")
                 except ValueError as fault:
@@ -88,7 +90,7 @@ class NBestList:
         except OSError as error:
             raise ManifestError(f"cannot read: {error.strerror or error}", path=path) from error
         doubts.warn(path)
-        return cls(path, digest, extra_characters, offsets)
+        return cls(path, digest, extra_characters, tags, offsets)
 
     def has_hypotheses(self, utterance_id: str) -> bool:
         """Whether the list has hypotheses for an utterance."""
@@ -111,7 +113,7 @@ class NBestList:
                     continue
                 file.seek(offset)
                 try:
-                    found, hypotheses = _parse(file.readline(), self.extra_characters)
+                    found, hypotheses = _parse(file.readline(), self.extra_characters, self.tags)
                 except ValueError:
                     found = None
                 if found != utterance_id:
@@ -184,7 +186,7 @@ def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
 # Reading of one line. A ValueError says what is wrong; the caller adds the line's number.
 
 
-def _parse(line: bytes, extra_characters: str) -> tuple[str, Hypotheses]:
+def _parse(line: bytes, extra_characters: str, tags: str) -> tuple[str, Hypotheses]:
     row = parse_json(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
     utterance_id = _utterance_id(row)
     if not isinstance(row.get("hypotheses"), list):
@@ -192,7 +194,7 @@ def _parse(line: bytes, extra_characters: str) -> tuple[str, Hypotheses]:
     hypotheses = []
     for rank, value in enumerate(row["hypotheses"]):
         try:
-            hypotheses.append(_hypothesis(value, extra_characters))
+            hypotheses.append(_hypothesis(value, extra_characters, tags))
         except ValueError as fault:
             raise ValueError(f"hypothesis {rank}: {fault}") from fault
     contradiction = next(hypotheses_faults(hypotheses), None)
@@ -214,7 +216,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
 
 
-def _hypothesis(value: Any, extra_characters: str) -> Hypothesis:
+def _hypothesis(value: Any, extra_characters: str, tags: str) -> Hypothesis:
     if isinstance(value, str):
         value = {"text": value}
     if not isinstance(value, dict):
@@ -229,7 +231,8 @@ def _hypothesis(value: Any, extra_characters: str) -> Hypothesis:
     if "text" not in known:
         raise ValueError("has no text")
     if "token_ids" not in known:
-        known["text"] = normalise(known["text"], extra_characters=extra_characters)
+        said = transcript_of(known["text"], extra_characters=extra_characters, tags=tags)
+        known["text"] = said.text or ""
     return Hypothesis(**{name: _as_tuples(entry) for name, entry in known.items()})
 
 

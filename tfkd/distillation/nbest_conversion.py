@@ -72,7 +72,8 @@ def jsonl_to_labels(
       path: the n-best list.
       store: utterances, or pseudo labels whose own hypotheses are ignored.
       out: folder of the new store.
-      config: its `text` normalises the hypotheses, its `max_rejected_share` limits the rejections.
+      config: its `text` and `tags` normalise the hypotheses, its `max_rejected_share` limits the
+        rejections.
     Returns:
       How many utterances were labelled and rejected.
     Raises:
@@ -80,7 +81,7 @@ def jsonl_to_labels(
         hypotheses for too large a share of the store.
       RecordError: if `out` holds other labels, or cannot be written.
     """
-    nbest = NBestList.scan(path, config.text.extra_characters)
+    nbest = NBestList.scan(path, config.text.extra_characters, tags=config.tags)
     shards = tuple(map(shard_ids, store.shard_paths))
     planned = [utterance_id for shard in shards for utterance_id in shard]
     _check_ids(nbest, store, planned)

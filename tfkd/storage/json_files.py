@@ -20,18 +20,25 @@ T = TypeVar("T")
 DELETE = "delete it and run the command that wrote it again"
 
 
-def parse_json(data: bytes | str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
+def parse_json(
+    data: bytes | str,
+    *,
+    parse_constant: Callable[[str], Any] | None = None,
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
     """Parses a JSON text.
 
     Args:
       data: UTF-8 bytes, or text.
       parse_constant: called with NaN, Infinity or -Infinity, which are not JSON; by default they
         become floats.
+      object_pairs_hook: makes an object of its names and values; by default the last of two values
+        of one name counts.
     Raises:
       ValueError: if it is not JSON, not UTF-8, or nested too deeply.
     """
     try:
-        return json.loads(data, parse_constant=parse_constant)
+        return json.loads(data, parse_constant=parse_constant, object_pairs_hook=object_pairs_hook)
     except RecursionError as error:
         raise ValueError("is not JSON: nested too deeply") from error
     except ValueError as error:

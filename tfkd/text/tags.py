@@ -15,10 +15,13 @@ _MAX_NESTING = 4
 _OPENING = re.compile(r"[\[{<(+*]")
 _SQUARE = re.compile(r"\[[^\[\]]*\]")
 _CURLY = re.compile(r"\{[^{}]*\}")
-_ANGLE = re.compile(r"<[^\W\d_/!][^<>]{0,60}>|</[^<>]{0,60}>|<![^<>]{0,60}>")
+# The third is how Whisper writes languages, times and ends.
+_ANGLE = re.compile(
+    r"<[^\W\d_/!][^<>]{0,60}>|</[^<>]{0,60}>|<\|[^<>|]{0,60}\|>|<![^<>]{0,60}>|<\s*>"
+)
 _ROUND = re.compile(r"\(([^()]{1,60})\)")
 _DOUBLE_ROUND = re.compile(r"\(\(([^()]*)\)\)")
-_SAID_WHILE_LAUGHING = re.compile(r"\[laughter-([^\[\]]+)\]", re.IGNORECASE)
+_SAID_WHILE_LAUGHING = re.compile(r"\[laughter-([^\[\]]+)\](?=(\[)?)", re.IGNORECASE)
 _VARIANT = re.compile(r"(?<=\w)\(\d+\)")
 _PLUSES = re.compile(r"\+\+[^+\s]{1,40}\+\+")
 _STARS = re.compile(r"\*([^*]{1,40})\*")
@@ -32,13 +35,18 @@ _SOUNDS = {
     "noise", "background_noise", "background_music", "no_audio", "no_speech", "pause",
     "pauses", "scoffs", "sigh", "sighing", "sighs", "silence", "silent", "singing",
     "smack", "sneeze", "sniffing", "sniffs", "speaking_foreign_language", "static",
+    "speaking_in_foreign_language", "foreign_language",
     "unclear", "unintelligible", "whispering", "whistling", "yawn",
 }  # fmt: skip
+# In round brackets, these are sounds after any one word: (upbeat music).
+_LAST_OF_SOUNDS = {"music", "noise", "noises", "laughter", "applause", "sounds", "chatter"}
+_MOST_SOUND_WORDS = 2
 # Tags for words that were said but not written down.
 _UNWRITTEN = {
     "unk", "unknown", "unintelligible", "inaudible", "unclear", "indiscernible",
     "incomprehensible", "spn", "spoken_noise", "foreign", "foreign_language",
-    "speaking_foreign_language", "other", "crosstalk", "overlap", "xxx", "garbage",
+    "speaking_foreign_language", "speaking_in_foreign_language", "other", "crosstalk",
+    "overlap", "xxx", "garbage",
 }  # fmt: skip
 
 
@@ -65,22 +73,25 @@ def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
     tags: list[str] = []
 
     def drop(match: re.Match) -> str:
-        tags.append(match[0])
+        # Brackets around a tag that went hold nothing but its place.
+        if not (tags and re.fullmatch(r"\W\s+\W", match[0])):
+            tags.append(match[0])
         return " "
 
     def drop_sound(match: re.Match) -> str:
-        return drop(match) if _name(match[1]) in _SOUNDS else match[0]
+        return drop(match) if _is_sound(match[1]) else match[0]
 
     def open_doubt(match: re.Match) -> str:
-        return f" {match[1]} " if match[1].strip() else drop(match)
+        is_said = match[1].strip() and not _is_sound(match[1])
+        return f" {match[1]} " if is_said else drop(match)
 
     if "[" not in kept:
-        text = _SAID_WHILE_LAUGHING.sub(r" \1 ", text)
+        text = _SAID_WHILE_LAUGHING.sub(lambda word: word[1] + (" " if word[2] else ""), text)
         text = _repeated(_SQUARE, drop, text)
     if "{" not in kept:
         text = _repeated(_CURLY, drop, text)
     if "<" not in kept:
-        text = _ANGLE.sub(drop, text)
+        text = _repeated(_ANGLE, drop, text)
     if "(" not in kept:
         text = _DOUBLE_ROUND.sub(open_doubt, _VARIANT.sub("", text))
         text = _ROUND.sub(drop_sound, text)
@@ -107,6 +118,12 @@ def _repeated(pattern: re.Pattern, drop: Callable[[re.Match], str], text: str) -
     for _ in range(_MAX_NESTING):
         text = pattern.sub(drop, text)
     return text
+
+
+def _is_sound(words: str) -> bool:
+    name = _name(words)
+    *others, last = name.split("_")
+    return name in _SOUNDS or (0 < len(others) < _MOST_SOUND_WORDS and last in _LAST_OF_SOUNDS)
 
 
 def _name(tag: str) -> str:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import dataclass
 
 from tfkd.text.normalisation import normalise, visible
 from tfkd.text.tags import is_unwritten, without_tags
+
+# What tables and scoring tools write where there is no transcript. Others, such as "null", which is
+# German for zero, may have been said.
+_PLACEHOLDERS = frozenset(
+    {"nan", "NaN", "N/A", "n/a", "#N/A", "<NA>", "<na>", "NULL", "<null>", "<NULL>", "None", "\\N"}
+    | {"IGNORE_TIME_SEGMENT_IN_SCORING", "ignore_time_segment_in_scoring"}
+)
+_ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,9 @@ def transcript_of(
     """Normalises a transcript, and decides what one without words means.
 
     An empty transcript, or one of tags of sounds alone ([noise], <sil>), means that nothing is
-    said. One of punctuation alone ("-", "_", "...") is a placeholder, and one of tags for unwritten
-    words alone (<unk>, (( ))) leaves words out: neither is a transcript.
+    said. One of punctuation alone ("-", "_", "...") or of what tables write for nothing (NaN, N/A)
+    is a placeholder, and one of tags for unwritten words alone (<unk>, (( ))) leaves words out:
+    neither is a transcript. Entities of HTML (&amp;, &#39;) become what they stand for.
 
     Args:
       text: the transcript; None if there is none.
@@ -41,6 +52,9 @@ def transcript_of(
     """
     if text is None:
         return Transcript(None)
+    if tags == "drop" and text.strip() in _PLACEHOLDERS:
+        return Transcript(None, (text.strip(),))
+    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     said, found = without_tags(text, extra_characters) if tags == "drop" else (text, ())
     words = normalise(said, extra_characters=extra_characters)
     if words:
