@@ -139,6 +139,86 @@ def test_an_exact_form_may_differ_in_nothing(gate, tamper, message):
         gate(EXACT, tamper)
 
 
+def without_its_end(row: Row) -> Row:
+    """As if every length were one too small."""
+    return [dataclasses.replace(each, token_ids=each.token_ids[:-1]) for each in row]
+
+
+def swapped(row: Row) -> Row:
+    """The words of the second with the figures of the first, and the other way round."""
+    if len(row) < 2:
+        return row
+    first, second, *rest = row
+    values = [(each.text, each.token_ids) for each in (second, first)]
+    changed = zip((first, second), values)
+    return [*(dataclasses.replace(e, text=t, token_ids=ids) for e, (t, ids) in changed), *rest]
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("tamper", [without_its_end, swapped, second_of_other_words])
+def test_ids_that_are_not_those_of_the_words_are_refused_in_every_form(
+    gate, export_config, name, tamper
+):
+    """The config allows any change of words; the quantised form of this model changes few."""
+    with pytest.raises(ExportError):
+        gate(
+            name,
+            tamper,
+            dataclasses.replace(export_config, max_wer_to_keras=0.5, max_wer_change=0.5),
+        )
+
+
+@pytest.mark.parametrize("output", ["log_prob", "score"])
+def test_a_drift_of_each_figure_is_limited_in_quantised_forms(gate, output):
+    with pytest.raises(ExportError, match=r"changes log_prob or score by .*max_log_prob_drift"):
+        gate(QUANTISED, changed(**{output: lambda x: x - 5}))
+
+
+def test_a_quantised_form_that_is_silent_on_noise_alone_is_refused(
+    samples, opened, export_config, keras
+):
+    real = {sample.waveform.size for sample in samples if sample.is_real}
+    form = opened[QUANTISED]
+
+    def deaf_to_noise(waveform: np.ndarray, num_samples: np.ndarray) -> list[Row]:
+        rows = form.decode(waveform, num_samples)
+        return [list(row) if n in real else [] for row, n in zip(rows, num_samples)]
+
+    made = [s for s in samples if s.is_real or s.waveform.size not in real]
+    with pytest.raises(ExportError, match="says 0 words on noise and altered speech, Keras"):
+        check(
+            FORMS[QUANTISED],
+            dataclasses.replace(form, decode=deaf_to_noise),
+            made,
+            export_config,
+            keras,
+        )
+
+
+def test_a_form_that_speaks_where_keras_is_silent_is_refused(gate, samples):
+    words = [DeviceHypothesis("ba", (4, 3), -1.0, -1.0, 0.5)]
+    with pytest.raises(ExportError, match="says 'ba' where Keras says nothing"):
+        gate(QUANTISED, lambda row: row or words)
+
+
+def test_a_weight_of_the_encoder_that_is_scaled_is_seen(
+    teacher, prepared, export_config, keras, samples, opened
+):
+    model = Recogniser(teacher.model.config, teacher.model.vocab_size)
+    model.set_weights(teacher.model.get_weights())
+    weight = max(model.encoder.trainable_variables, key=lambda v: int(np.prod(v.shape)))
+    values = weight.numpy()
+    place = np.unravel_index(np.abs(values).argmax(), values.shape)
+    values[place] *= 1.5
+    weight.assign(values)
+    tampered: Run = dataclasses.replace(teacher, model=model)
+    form = dataclasses.replace(
+        opened[EXACT], decode=decode_with(decoder_for(tampered, export_config))
+    )
+    with pytest.raises(ExportError, match="differs from Keras on"):
+        check(FORMS[EXACT], form, samples, export_config, keras)
+
+
 @pytest.mark.parametrize("token", [5, 9])
 def test_one_output_bias_that_is_0_3_higher_is_seen(
     teacher, prepared, export_config, keras, samples, opened, token
