@@ -15,16 +15,20 @@ TARGETS = [
     "mutated_nbest",
     "mutated_language_models",
     "mutated_stores",
+    "mutated_tflite",
 ]
 
 
 # Kinds of files among which a target chooses: 20,000 cases of each.
 KINDS = {"mutated_containers": 10}
+# Fewer of what starts a process for each case: with small counts, and with the full ones.
+FEWER = {"mutated_tflite": (12, 2_000)}
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutated_input_is_read_or_refused(target: str, proof: Proof) -> None:
-    count = proof.count(fast=300, full=20_000 * KINDS.get(target, 1))
+    fast, full = FEWER.get(target, (300, 20_000 * KINDS.get(target, 1)))
+    count = proof.count(fast=fast, full=full)
     outcome = watchdog.run_cases(target, count, SEED)
     assert outcome.findings == []
     assert outcome.results.total() == count

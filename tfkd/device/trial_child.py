@@ -26,7 +26,11 @@ def run(path: str, runtime: str, *lengths: str) -> None:
     with contextlib.suppress(ImportError):  # Windows has no such limit.
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        # The caller may itself be held to less.
+        is_free = hard == resource.RLIM_INFINITY
+        limit = _MAX_MEMORY_BYTES if is_free else min(_MAX_MEMORY_BYTES, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         recogniser = DeviceRecogniser(path, runtime=runtime, trusted=True)
         generator = np.random.default_rng(0)
