@@ -1,4 +1,4 @@
-"""What each trait of the decoder's step gives: the same step, with one of them undone at a time.
+"""Measures what each optimisation of the decoder's step saves, by undoing one at a time.
 
     python benchmarks/decoder_step.py
 

@@ -1,4 +1,4 @@
-"""The yardstick: batched beam search over the recogniser in PyTorch, as one writes it by hand.
+"""The baseline: batched beam search over the same recogniser, written by hand in PyTorch.
 
 Keys are computed once, and encodings are never copied per hypothesis.
 """

@@ -1,9 +1,9 @@
-"""Memory and time of training and search with one heap, and with glibc's other ways, interleaved.
+"""Measures memory and time of training and search with one heap and with glibc's other settings.
 
     python benchmarks/heap.py
 
-Each measurement is a process of its own; a variable that tells glibc how to share memory out keeps
-tfkd from doing so.
+Each measurement is a process of its own, and they are interleaved. Where the environment sets the
+number of glibc's heaps, tfkd does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether the input pipeline keeps up with the training step, how much is padding, what it holds.
+"""Measures the input pipeline: is it as fast as the training step, its padding and its memory.
 
     python benchmarks/input_pipeline.py FOLDER --out benchmarks/results/input_pipeline.json
 

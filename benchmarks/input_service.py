@@ -1,4 +1,4 @@
-"""What a trainer's batches cost it, made by itself and by workers, with heavy augmentation.
+"""Measures a trainer's cost of augmented batches that it makes itself or that workers make.
 
     python benchmarks/input_service.py CORPUS --out benchmarks/results/input_service.json
 

@@ -1,4 +1,4 @@
-"""How near `tfkd label` comes to the speed of the search alone.
+"""Compares the speed of `tfkd label` with that of the search alone.
 
     python benchmarks/labelling.py --teacher large --json labelling_large.json
     python benchmarks/labelling.py --data digits/train.jsonl --json labelling.json

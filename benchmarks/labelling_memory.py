@@ -1,4 +1,4 @@
-"""Whether labelling keeps its memory however much it labels.
+"""Measures whether the memory of labelling grows with the number of utterances.
 
     python benchmarks/labelling_memory.py --json labelling_memory.json
 

@@ -1,4 +1,4 @@
-"""Times a whole recipe by an earlier commit and by this one, on the same machine.
+"""Times a whole recipe with an earlier commit and with this one, on the same machine.
 
     git clone . ../before && git -C ../before checkout COMMIT && make -C ../before .venv/demo.stamp
     python benchmarks/recipes.py configs/demo.yaml --data work/demo/speech --before ../before

@@ -1,4 +1,4 @@
-"""What pauses, silence, joined utterances and sounds without speech cost a recogniser.
+"""Measures the errors of a recogniser on pauses, silence, joined utterances and other sounds.
 
     python benchmarks/robustness.py work/student work/export/model-int8.tflite \
         --store work/data/test --others work/others --out benchmarks/results/robustness.json

@@ -1,4 +1,4 @@
-"""What every timed child process does: threads, repetition, figures as one line of JSON."""
+"""Sets threads, repeats the work and prints figures as JSON, in every timed child process."""
 
 from __future__ import annotations
 

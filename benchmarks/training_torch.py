@@ -1,4 +1,4 @@
-"""The yardstick: one training step of the same recogniser in PyTorch, with its fused nn.LSTM."""
+"""The baseline: one training step of the same recogniser in PyTorch, with its fused nn.LSTM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both programs of `whisper.py` are told: a folder, clips in batches, threads."""
+"""The options and clips of both programs that `whisper.py` times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transcribes recordings with numpy and tflite-runtime alone: what an app does.
+"""Transcribes recordings with numpy and tflite-runtime only, as an app on a device does.
 
 python export/transcribe_tflite.py work/export/model-int8.tflite order.wav
 """

@@ -1,4 +1,4 @@
-"""Labels a prepared corpus with a teacher's k best: `tfkd label` in plain sight.
+"""Labels a prepared corpus with a teacher's k best: what `tfkd label` does, step by step.
 
 python training/generate_pseudo_labels.py work/teacher work/data/train work/labels
 """

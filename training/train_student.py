@@ -1,4 +1,4 @@
-"""Trains a student on pseudo labels: `tfkd distill` in plain sight.
+"""Trains a student on pseudo labels: what `tfkd distill` does, step by step.
 
     python training/train_student.py configs/digits.yaml work/labels work/data/valid work/student
 

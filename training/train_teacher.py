@@ -1,4 +1,4 @@
-"""Trains a teacher with plain Keras `fit`: the recipe of `tfkd train` in plain sight.
+"""Trains a teacher with plain Keras `fit`: what `tfkd train` does, step by step.
 
 python training/train_teacher.py configs/digits.yaml work/data/train work/data/valid work/teacher
 """

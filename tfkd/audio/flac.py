@@ -1,4 +1,4 @@
-"""The FLAC of records: 16-bit, one channel. All that writes or reads it does so here."""
+"""Encodes and decodes the FLAC of records: 16-bit, one channel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encode_flac(waveform: np.ndarray, sample_rate_hz: int) -> bytes:
 
 
 def decode_flac(data: bytes, dtype: str = "float32") -> np.ndarray:
-    """Decodes what `encode_flac` made, into float32 [N] in [-1, 1] or int16 [N].
+    """Decodes what `encode_flac` wrote, into float32 [N] in [-1, 1] or int16 [N].
 
     libsndfile does it at a sixth of the cost of TensorFlow I/O, and holds Python's lock for a
     fraction of that. Records are verified when a store is opened, so nothing is checked here.

@@ -1,4 +1,4 @@
-"""Containers of audio, each checked by its own lengths, counters and checksums.
+"""Checks containers of audio by their own lengths, counters and checksums.
 
 libsndfile reads a file with a hole as one without, and of two files that were joined the first.
 What a container says of itself is compared here with what the file holds, before any decoding.

@@ -1,4 +1,4 @@
-"""Chooses the container that a file's first bytes name, and lets it check the file."""
+"""Finds the container of a file by its first bytes, and checks the file as this container."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def examine(file: BinaryIO, name: str) -> Container:
 
 
 def _after_id3(file: BinaryIO) -> int:
-    """Where ID3v2 tags before the audio end: their sizes are four times seven bits."""
+    """Returns the byte after the ID3v2 tags before the audio; sizes are four times seven bits."""
     position = 0
     while True:
         file.seek(position)

@@ -1,4 +1,4 @@
-"""FLAC: its frames are counted by their headers, and its length filled in where it is missing.
+"""Checks FLAC: counts its frames by their headers, and fills in a missing length.
 
 References:
   RFC 9639, "Free Lossless Audio Codec (FLAC)", sections 8 (metadata) and 9 (frames).
@@ -50,7 +50,7 @@ class _Frame:
 
 
 def examine_flac(file: BinaryIO, name: str) -> Container | None:
-    """Counts the samples of a FLAC; None if this is none.
+    """Counts the samples of a FLAC file; None if it is not FLAC.
 
     Raises:
       UnusableAudio: if frames are missing, damaged, or follow the end that the header declares.
@@ -103,14 +103,14 @@ def _with_length(head: bytes, num_samples: int) -> bytes:
 
 
 def _frames(data: bytes, start: int, channels: int, bits: int) -> list[_Frame]:
-    """Everything from `start` on that looks like the header of a frame of this stream."""
+    """Yields what looks like the header of a frame of this stream, from `start` on."""
     matches = _SYNC.finditer(data, start)
     headers = (_header(data, match.start(), channels, bits) for match in matches)
     return [frame for frame in headers if frame is not None]
 
 
 def _header(data: bytes, start: int, channels: int, bits: int) -> _Frame | None:
-    """RFC 9639, section 9.1; None if no frame of so many channels and bits begins here."""
+    """Reads a header (RFC 9639, section 9.1); None if no such frame begins here."""
     head = data[start : start + _MAX_HEADER_BYTES]
     if len(head) < 6 or head[3] & 1:
         return None
@@ -134,7 +134,7 @@ def _header(data: bytes, start: int, channels: int, bits: int) -> _Frame | None:
 
 
 def _coded_number(head: bytes) -> tuple[int | None, int]:
-    """The number that is coded as UTF-8 codes characters, and where it ends."""
+    """Reads a frame's number, coded as UTF-8 codes characters; returns it and its end."""
     first = head[4]
     if first < 0x80:
         return first, 5
@@ -149,7 +149,7 @@ def _coded_number(head: bytes) -> tuple[int | None, int]:
 
 
 def _in_order(frames: Sequence[_Frame]) -> tuple[list[_Frame], list[_Frame]]:
-    """Frames that count from 0 on without a gap; and the others, most of which are none."""
+    """Splits headers into frames that count from 0 without a gap, and mostly accidental others."""
     found: list[_Frame] = []
     strangers: list[_Frame] = []
     expected = 0
@@ -169,7 +169,7 @@ def _check_strangers(
     strangers: Sequence[_Frame],
     frames: Sequence[_Frame],
 ) -> None:
-    """Refuses frames that are out of order and whole, so that chance did not write them."""
+    """Refuses frames that are out of order and have a right checksum, so are no accident."""
     ends = dict(pairwise([*(frame.start for frame in frames), len(data)]))
     for stranger in strangers:
         if _crc16(data[stranger.start : ends[stranger.start]]) == 0:
@@ -179,7 +179,7 @@ def _check_strangers(
 
 
 def _check_end(data: bytes, name: str, last: _Frame, sample_bits: int) -> None:
-    """Refuses a last frame that is incomplete, and more than tags and zeros after it.
+    """Refuses an incomplete last frame, and anything but tags and zeros after it.
 
     Args:
       sample_bits: of one sample of every channel.
@@ -194,7 +194,7 @@ def _check_end(data: bytes, name: str, last: _Frame, sample_bits: int) -> None:
 
 
 def _frame_bytes(frame: bytes, data: bytes, start: int) -> int:
-    """Bytes of the frame that begins at `start`: up to where its checksum holds; else 0."""
+    """Returns the bytes of the frame at `start`, up to where its checksum holds; 0 if nowhere."""
     crc = 0
     table = _crc16_table()
     for place, octet in enumerate(frame, 1):
@@ -206,7 +206,7 @@ def _frame_bytes(frame: bytes, data: bytes, start: int) -> int:
 
 
 def _is_end(data: bytes, place: int) -> bool:
-    """Whether a frame can end at `place`, which chance alone would not make look so."""
+    """Whether what follows `place` shows that a frame ends there."""
     if data.startswith((b"fLaC", b"\xff\xf8", b"\xff\xf9"), place):
         return True
     return is_filling(io.BytesIO(data), place)
@@ -220,7 +220,7 @@ def _crc8(data: bytes) -> int:
 
 
 def _crc16(data: bytes) -> int:
-    """0 for a frame with its checksum."""
+    """Returns the CRC-16 of a frame with its checksum: 0 if it is undamaged."""
     crc = 0
     table = _crc16_table()
     for octet in data:

@@ -1,4 +1,4 @@
-"""How many bytes of samples a file holds, when its header and its size disagree."""
+"""Finds how many bytes of samples a file holds if its header and its size disagree."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AUDIO_MAGIC = (b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b".snd", b"caff", b"
 
 @dataclass(frozen=True)
 class Extent:
-    """Bytes of samples that follow a header, and what the header said of them if it was wrong."""
+    """The bytes of samples after a header, and a remark if the header declared another number."""
 
     num_bytes: int
     remark: str | None = None
@@ -86,7 +86,7 @@ def extent(
 
 
 def is_placeholder(declared: int, available: int) -> bool:
-    """Whether a size that a file does not reach stands for one that its writer did not know."""
+    """Whether a size that a file does not reach is a placeholder of a writer that streamed."""
     if declared >= _SURELY_UNKNOWN:
         return True
     if available >= _LEAST_SHARE * declared:
@@ -96,7 +96,7 @@ def is_placeholder(declared: int, available: int) -> bool:
 
 
 def find(file: BinaryIO, words: bytes, start: int) -> int:
-    """Place of the first `words` from `start` on; -1 if there is none."""
+    """Finds the first of `words` from `start` on; -1 if there is none."""
     file.seek(start)
     block = b""
     position = start

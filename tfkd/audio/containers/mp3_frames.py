@@ -1,4 +1,4 @@
-"""MPEG audio: its frames are counted, and compared with the length that its header gives.
+"""Checks MPEG audio: counts its frames, and compares them with the length in its header.
 
 References:
   ISO/IEC 11172-3, 2.4.1 and 2.4.2; ISO/IEC 13818-3 (half and quarter rates).
@@ -84,7 +84,7 @@ class _Stream:
 
 
 def examine_mp3(file: BinaryIO, name: str) -> Container | None:
-    """Counts the frames of an MP3 (or MP2, MP1); None if this is none.
+    """Counts the frames of an MP3 (or MP2, MP1) file; None if it is not one.
 
     Raises:
       UnusableAudio: truncated_audio, if the header gives the length and frames are missing;
@@ -118,7 +118,7 @@ def examine_mp3(file: BinaryIO, name: str) -> Container | None:
 
 
 def _frame(data: bytes, start: int) -> _Frame | None:
-    """The header at `start`; None if there is none."""
+    """Reads the header at `start`; None if there is none."""
     head = data[start : start + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -137,7 +137,7 @@ def _frame(data: bytes, start: int) -> _Frame | None:
 
 
 def _first_frame(data: bytes) -> int | None:
-    """Where frames begin; None if nothing near the start is one.
+    """Finds where frames begin; None if there is none near the start.
 
     One or two frames will do if they begin at the first byte and fill the file, or more of their
     kind follow after a gap.
@@ -156,7 +156,7 @@ def _first_frame(data: bytes) -> int | None:
 
 
 def _walk(data: bytes, start: int, kind: tuple[int, int, int], most: float = math.inf) -> _Stream:
-    """Follows frames of one kind from `start` as far as they go; an incomplete one is none."""
+    """Follows frames of one kind from `start` to the last complete one."""
     position, count = start, 0
     while count < most and (frame := _frame(data, position)) is not None and frame.kind == kind:
         if position + frame.num_bytes > len(data):
@@ -169,7 +169,7 @@ def _walk(data: bytes, start: int, kind: tuple[int, int, int], most: float = mat
 def _check_rest(
     data: bytes, name: str, stream: _Stream, kind: tuple[int, int, int]
 ) -> tuple[str, ...]:
-    """Refuses frames after a gap: something in between was damaged, or files were joined.
+    """Refuses frames after a gap: bytes between them were damaged, or files were joined.
 
     Returns:
       Remarks on what follows the frames and is neither a tag nor filling.
@@ -186,7 +186,7 @@ def _check_rest(
         if frame is not None and _walk(data, place, frame.kind, _SURE_FRAMES).count == _SURE_FRAMES:
             if frame.kind != kind or after > stream.end:
                 raise joined(name, f"another stream of frames at byte {place}")
-            raise damaged(name, f"bytes {stream.end} to {place} between its frames are none")
+            raise damaged(name, f"bytes {stream.end} to {place} between its frames are no frame")
         place = data.find(b"\xff", place + 1)
     last = _frame(data, stream.end)
     if last is not None and last.kind == kind:
@@ -226,7 +226,7 @@ def _compare(name: str, declared: int, found: int) -> tuple[str, ...]:
 
 
 def _with_length(data: bytes, start: int, frame: _Frame, stream: _Stream) -> Container:
-    """Puts a header that gives the number of frames before those of a file that has none.
+    """Puts a header with the number of frames before the frames of a file without one.
 
     A decoder would guess the length from the bits of the first frame, and read no further.
     """

@@ -1,4 +1,4 @@
-"""Ogg: every page has a checksum, a number, and says how much audio has been up to its end.
+"""Checks Ogg: each page has a checksum, a number, and the length of the audio up to its end.
 
 References:
   RFC 3533, "The Ogg Encapsulation Format Version 0", section 6.
@@ -55,7 +55,7 @@ class _Page:
 
 
 def examine_ogg(file: BinaryIO, name: str) -> Container | None:
-    """Checks every page of an Ogg file; None if this is none.
+    """Checks every page of an Ogg file; None if it is not Ogg.
 
     Raises:
       UnusableAudio: undecodable_audio, if a page is damaged, missing or out of order, or another
@@ -82,7 +82,7 @@ def examine_ogg(file: BinaryIO, name: str) -> Container | None:
 
 
 def _native_flac(pages: Sequence[_Page], name: str) -> Container | None:
-    """The FLAC in an Ogg file as a file of its own: not every libsndfile reads it in Ogg."""
+    """Unpacks the FLAC of an Ogg file, since not every libsndfile reads FLAC in Ogg."""
     data = b"".join(page.body for page in pages)[_FLAC_MAPPING_BYTES:]
     container = examine_flac(io.BytesIO(data), name)
     if container is None:
@@ -110,7 +110,7 @@ def _pages(data: bytes, name: str) -> Iterator[_Page]:
 
 
 def _page(data: bytes, start: int) -> _Page | None:
-    """The page that begins at `start`; None if the file ends before it does."""
+    """Reads the page that begins at `start`; None if the file ends within it."""
     head = data[start : start + _HEADER_BYTES]
     if len(head) < _HEADER_BYTES:
         return None
@@ -164,7 +164,7 @@ def _check_granules(pages: Sequence[_Page], name: str) -> None:
 
 
 def _check_opus_lengths(pages: Sequence[_Page], name: str) -> None:
-    """Compares what each page declares with the lengths of its packets, which tell it, too."""
+    """Compares the length that each page declares with the sum of its packets' lengths."""
     counted, last = 0, None
     for page in pages[1:]:
         if page.body.startswith(b"OpusTags"):
@@ -181,7 +181,7 @@ def _check_opus_lengths(pages: Sequence[_Page], name: str) -> None:
 
 
 def _opus_samples(packet: bytes) -> int:
-    """Samples at 48 kHz of the packet that begins so."""
+    """Returns the samples at 48 kHz of the packet with these first bytes."""
     if not packet:
         return 0
     code = packet[0] & 3

@@ -1,4 +1,4 @@
-"""WAV in all its forms: RIFF, RIFX, RF64 and BW64, and Sound Forge's Wave64.
+"""Checks WAV in all its forms: RIFF, RIFX, RF64 and BW64, and Sound Forge's Wave64.
 
 References:
   Microsoft and IBM 1991, "Multimedia Programming Interface and Data Specifications 1.0".
@@ -60,7 +60,7 @@ class _Layout:
     is_w64: bool = False
 
     def chunk(self, file: BinaryIO, position: int) -> _Chunk | None:
-        """The chunk that begins at `position`; None if the file ends there."""
+        """Reads the head of the chunk at `position`; None if the file ends there."""
         file.seek(position)
         if self.is_w64:
             head = file.read(_W64_HEAD_BYTES)
@@ -77,13 +77,13 @@ class _Layout:
         return _Chunk(letters, position + 8, size)
 
     def after(self, chunk: _Chunk) -> int:
-        """Where the next chunk begins."""
+        """Returns where the next chunk begins."""
         end = chunk.start + chunk.size
         return end + -end % self.aligned
 
 
 def examine_riff(file: BinaryIO, name: str) -> Container | None:
-    """Finds the samples of a WAV; None if this is no WAV.
+    """Finds the samples of a WAV file; None if it is not WAV.
 
     Raises:
       UnusableAudio: if the file ends before its samples do, or goes on after them.
@@ -171,7 +171,7 @@ def _mp3(file: BinaryIO, name: str, data: _Chunk, found: Extent) -> Container | 
 
 
 def _corrected(file: BinaryIO, layout: _Layout, data: _Chunk, found: Extent) -> Container:
-    """For a decoder: with the true size in the header, where another one stands there."""
+    """Returns the container for a decoder, with a wrong size in the header corrected."""
     if not found.remarks:
         return Container()
     file.seek(0)

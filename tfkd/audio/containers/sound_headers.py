@@ -1,4 +1,4 @@
-"""Sun AU, Apple's CAF and AIFF, and NIST SPHERE: headers that declare how much audio follows.
+"""Checks Sun AU, Apple's CAF and AIFF, and NIST SPHERE by the length that their headers declare.
 
 References:
   "Audio Interchange File Format AIFF-C", Apple 1991; "Apple Core Audio Format Specification 1.0".
@@ -163,7 +163,7 @@ def examine_sphere(file: BinaryIO, name: str) -> Container | None:
 
 
 def _corrected(head: bytes, offset: int, found: Extent, *, is_open: bool) -> Container:
-    """For a decoder: with the true size in the header, where another one or none stands there."""
+    """Returns the container for a decoder, with a wrong or missing size in the header corrected."""
     if not found.remarks and not is_open:
         return Container()
     end = offset + found.num_bytes
@@ -205,7 +205,7 @@ def _aiff_container(
 
 
 def _extended(number: bytes) -> float:
-    """The 80-bit float that AIFF writes rates in; 0 for what is no plausible rate."""
+    """Reads the 80-bit float of a rate in AIFF; 0 if it is not plausible."""
     exponent, mantissa = struct.unpack(">HQ", number)
     power = exponent - 16383 - 63
     return mantissa * 2.0**power if -64 <= power <= 0 else 0.0

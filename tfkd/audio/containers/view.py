@@ -1,4 +1,4 @@
-"""Shows a file to a decoder with a corrected header, and holds what its container says."""
+"""A view of a file with a corrected header, and the result of checking a container."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class PcmLayout:
 
 @dataclass(frozen=True)
 class Container:
-    """The verdict of a file's own header, lengths and checksums, and how to hand it to a decoder.
+    """The result of checking a file by its own header and checksums, and its view for a decoder.
 
     Attributes:
       pcm: where numpy finds the samples; None if a decoder has to read the file.

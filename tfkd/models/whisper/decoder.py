@@ -1,8 +1,8 @@
 """Whisper's decoder: teacher forcing, and one step of many hypotheses with cached keys and values.
 
-The encoder's keys and values are made once an utterance and read by all of its hypotheses. The keys
-and values of earlier tokens are never moved when the search reorders hypotheses: each hypothesis
-carries the places that its earlier tokens had in the beam, and reads the cache by them.
+The keys and values of the encodings are computed once for each utterance and read by all of its
+hypotheses. Those of earlier tokens are not moved when the search reorders hypotheses: each
+hypothesis carries the rows of the beam that wrote its earlier tokens, and gathers them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class KeysValues(NamedTuple):
 
 
 class DecoderMemory(NamedTuple):
-    """What no step changes: of each layer, for the utterances of a batch."""
+    """Keys and values of each layer that stay the same in all steps, for a batch of utterances."""
 
     across: tuple[KeysValues, ...]  # of the encodings
     prompt: tuple[KeysValues, ...]  # of the prompt's tokens before the last
 
 
 class DecoderCache(NamedTuple):
-    """What hypotheses carry from step to step; N is utterances times beam width.
+    """The state of hypotheses between steps; N is utterances times beam width.
 
     The arrays belong to all hypotheses together and stay as they are when these are reordered.
     """
@@ -80,22 +80,30 @@ class DecoderLayer(keras.layers.Layer):
         self.built = True
 
     def across(self, encoded: tf.Tensor) -> KeysValues:
-        """Keys [B, H, D, S] and values [B, H, S, D] of encoded [B, S, F]."""
+        """Computes keys [B, H, D, S] and values [B, H, S, D] of encoded [B, S, F]."""
         keys, values = tf.split(self.across_key_value(encoded), 2, -1)
         keys = split_heads(keys, self.sizes.decoder_heads)
-        # Transposed here, once, so that no step does it for a small product.
+        # Transposed once here, not in every step.
         return KeysValues(
             tf.transpose(keys, [0, 1, 3, 2]), split_heads(values, self.sizes.decoder_heads)
         )
 
     def project(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Queries, scaled, keys and values [B, H, T, D] of inputs [B, T, F]."""
+        """Computes scaled queries, keys and values, [B, H, T, D] each, of inputs [B, T, F]."""
         projected = tf.split(self.query_key_value(self.norm(inputs)), 3, -1)
         queries, keys, values = [split_heads(x, self.sizes.decoder_heads) for x in projected]
         return scaled(queries), keys, values
 
     def finish(self, inputs: tf.Tensor, attended: tf.Tensor, across: KeysValues) -> tf.Tensor:
-        """The rest of the layer: inputs [B, T, F] and what their heads attended to [B, T, F]."""
+        """Computes the rest of the layer.
+
+        Args:
+          inputs: [B, T, F], the inputs of the layer.
+          attended: [B, T, F], the outputs of self-attention with their heads joined.
+          across: keys and values of the encodings.
+        Returns:
+          The outputs of the layer [B, T, F].
+        """
         hidden = inputs + self.output_projection(attended)
         queries = self.across_query(self.across_norm(hidden))
         queries = scaled(split_heads(queries, self.sizes.decoder_heads))
@@ -123,7 +131,7 @@ class WhisperDecoder(keras.layers.Layer):
         self.positions = self.add_weight(
             name="positions", shape=(sizes.max_positions, sizes.units), initializer="zeros"
         )
-        # The embedding again, as a product wants it: transposing it takes as long as a step.
+        # The transposed embedding: transposing it in every step would take as long as the step.
         self.output_kernel = self.add_weight(
             name="output_kernel", shape=(sizes.units, sizes.vocab_size), initializer="zeros"
         )
@@ -133,25 +141,26 @@ class WhisperDecoder(keras.layers.Layer):
         self.built = True
 
     def across(self, encoded: tf.Tensor) -> tuple[KeysValues, ...]:
-        """Keys and values of encoded [B, S, F], which each layer attends to."""
+        """Computes the keys and values of encoded [B, S, F] for each layer."""
         return tuple(layer.across(encoded) for layer in self.layers)
 
     def memory(self, across: tuple[KeysValues, ...], prompt: tf.Tensor) -> DecoderMemory:
-        """What every step reads.
+        """Computes the keys and values that every step reads.
 
         Args:
+          across: those of the encodings.
           prompt: [B, P] int32, the tokens before the one that the search starts with.
         """
         return DecoderMemory(across, self._hidden(prompt, across)[1])
 
     def call(self, token_ids: tf.Tensor, across: tuple[KeysValues, ...]) -> tf.Tensor:
-        """Teacher forcing: token_ids [B, U] int32, the prompt first, to logits [B, U, V]."""
+        """Computes logits [B, U, V] of the token after each of token_ids [B, U] int32."""
         return self._logits(self._hidden(token_ids, across)[0])
 
     def _hidden(
         self, token_ids: tf.Tensor, across: tuple[KeysValues, ...]
     ) -> tuple[tf.Tensor, tuple[KeysValues, ...]]:
-        """Outputs of the last layer for token_ids [B, U], and the keys and values of each."""
+        """Returns the last layer's outputs for token_ids [B, U], and each layer's keys, values."""
         steps = tf.shape(token_ids)[1]
         hidden = tf.gather(self.embedding, token_ids) + self.positions[:steps]
         later = 1.0 - tf.linalg.band_part(tf.ones([steps, steps]), -1, 0)
@@ -165,9 +174,9 @@ class WhisperDecoder(keras.layers.Layer):
         return hidden, tuple(own)
 
     def initial_cache(self, batch: tf.Tensor, max_tokens: int) -> DecoderCache:
-        """The cache of `batch` utterances before the first step of a search.
+        """Returns the empty cache of `batch` utterances.
 
-        Its arrays have room for all hypotheses; the search repeats the rest.
+        The search repeats `places` and `step` for each hypothesis; the arrays have room for all.
         """
         units = self.sizes.units // self.sizes.decoder_heads
 
@@ -186,15 +195,15 @@ class WhisperDecoder(keras.layers.Layer):
     def step(
         self, token_ids: tf.Tensor, cache: DecoderCache, memory: DecoderMemory, width: int
     ) -> tuple[tf.Tensor, DecoderCache]:
-        """One token of each hypothesis.
+        """Reads one token of each hypothesis.
 
         Args:
           token_ids: [N] int32; the hypotheses of one utterance are neighbours.
           width: hypotheses of an utterance.
         Returns:
-          Logits [N, V], and the cache with what this token adds.
+          Logits [N, V] of the next token, and the cache after this token.
         """
-        # Hypotheses of an utterance that the search holds at its limit stay at an earlier step.
+        # An utterance at its token limit stays at an earlier step, so the latest one counts.
         count, step = tf.shape(token_ids)[0], tf.reduce_max(cache.step)
         position = step + tf.shape(memory.prompt[0].keys)[2]
         hidden = tf.gather(self.embedding, token_ids) + self.positions[position]
@@ -230,7 +239,7 @@ def _by_row(values: tf.Tensor) -> tf.Tensor:
 
 
 def _cache_rows(places: tf.Tensor, width: int, num_heads: int) -> tf.Tensor:
-    """Rows [N, H, T] of the stacked cache that hold what each hypothesis said.
+    """Returns the rows [N, H, T] of the stacked cache that belong to each hypothesis.
 
     Args:
       places: [N, T] int32, the row of its utterance that wrote each token.
@@ -244,14 +253,14 @@ def _cache_rows(places: tf.Tensor, width: int, num_heads: int) -> tf.Tensor:
 def _read(
     array: tf.TensorArray, step: tf.Tensor, rows: tf.Tensor, prompt: tf.Tensor, width: int
 ) -> tf.Tensor:
-    """[N, H, P + T, D]: the prompt's and, by `rows`, those of the tokens since."""
+    """Returns the keys or values [N, H, P + T, D] of the prompt and of the tokens after it."""
     units = prompt.shape[-1]
     stacked = tf.reshape(array.gather(tf.range(step + 1)), [-1, units])
     return tf.concat([tf.repeat(prompt, width, 0), tf.gather(stacked, rows)], 2)
 
 
 def _attend_each(queries: tf.Tensor, past: KeysValues, width: int) -> tf.Tensor:
-    """[B, W, F]: each hypothesis, of queries [B, H, W, D], attends to its own past [N, H, T, D]."""
+    """Attends from queries [B, H, W, D] to each hypothesis' past [N, H, T, D]; [B, W, F]."""
     heads, units = queries.shape[1], queries.shape[3]
     of_each = tf.reshape(tf.transpose(queries, [0, 2, 1, 3]), [-1, heads, 1, units])
     alignment = tf.nn.softmax(tf.matmul(of_each, past.keys, transpose_b=True))

@@ -1,4 +1,4 @@
-"""Whisper's encoder: two convolutions and a stack of self-attention over 30 s of frames."""
+"""Whisper's encoder: two convolutions and self-attention layers over windows of 30 s."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KERNEL_FRAMES = 3
 
 
 class Convolution(keras.layers.Layer):
-    """Convolution of three frames with exact GELU; one frame of padding at either end."""
+    """A convolution of three frames with exact GELU; one frame of padding at either end."""
 
     def __init__(self, units: int, stride: int, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -96,8 +96,8 @@ class WhisperEncoder(keras.layers.Layer):
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Maps features [B, 3000, M] to encoded [B, 1500, F].
 
-        Windows go one after another: a window's activations stay in the cache, and the alignments
-        of a whole batch, some gigabytes, are never held at once.
+        Windows are encoded one after another, so that the activations of one fit into the
+        processor's cache and the alignments of a batch, some gigabytes, are not held at once.
         """
         return tf.map_fn(
             lambda window: self._encode(tf.expand_dims(window, 0))[0],

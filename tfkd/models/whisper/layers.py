@@ -1,4 +1,4 @@
-"""The parts that Whisper's encoder and decoder share; weights are named as `folder` fills them."""
+"""Layers that Whisper's encoder and decoder share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EPSILON = 1e-5
 
 
 class Projection(keras.layers.Layer):
-    """A product with a kernel [F, G] and an addition of a bias [G], for inputs of any rank."""
+    """A dense layer, with a kernel [F, G] and a bias [G], for inputs of any rank."""
 
     def __init__(self, units: int, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -32,7 +32,7 @@ class Projection(keras.layers.Layer):
 
 
 class FeedForward(keras.layers.Layer):
-    """Layer norm, a wider layer with exact GELU, and the way back; added to the input."""
+    """A residual block: layer norm, a wider layer with exact GELU, and a projection back."""
 
     def __init__(self, units: int, inner_units: int, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -54,24 +54,24 @@ class FeedForward(keras.layers.Layer):
 
 
 def layer_norm(name: str) -> LayerNormalization:
-    """A layer norm with Whisper's epsilon."""
+    """Makes a layer norm with Whisper's epsilon."""
     return LayerNormalization(epsilon=_EPSILON, name=name)
 
 
 def split_heads(values: tf.Tensor, num_heads: int) -> tf.Tensor:
-    """[B, T, F] to [B, num_heads, T, F / num_heads]."""
+    """Maps [B, T, F] to [B, num_heads, T, F / num_heads]."""
     batch, steps = tf.shape(values)[0], tf.shape(values)[1]
     units = values.shape[-1] // num_heads
     return tf.transpose(tf.reshape(values, [batch, steps, num_heads, units]), [0, 2, 1, 3])
 
 
 def join_heads(values: tf.Tensor) -> tf.Tensor:
-    """[B, H, T, D] to [B, T, H * D]."""
+    """Maps [B, H, T, D] to [B, T, H * D]."""
     batch, heads, steps, units = values.shape
     batch, steps = tf.shape(values)[0], tf.shape(values)[2]
     return tf.reshape(tf.transpose(values, [0, 2, 1, 3]), [batch, steps, heads * units])
 
 
 def scaled(queries: tf.Tensor) -> tf.Tensor:
-    """Queries [..., D] divided by the root of D, as dot-product attention needs them."""
+    """Divides queries [..., D] by the square root of D (scaled dot-product attention)."""
     return queries * queries.shape[-1] ** -0.5

@@ -1,4 +1,4 @@
-"""The exact k best of a Whisper, by the same beam search as every other recogniser."""
+"""Finds the k best hypotheses of a Whisper by the beam search that all recognisers share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfkd.models.whisper.decoder import DecoderCache, DecoderMemory, KeysValues
 from tfkd.models.whisper.model import Whisper
 from tfkd.models.whisper.tokens import WhisperTokens
 
-# As long as Whisper's own decoding lets a window's transcript be: half of its positions.
+# The limit of OpenAI's own decoding: half of the decoder's positions.
 MAX_TOKENS = 224
 # Added to the logits of suppressed tokens; the search takes what is below -1e8 as impossible.
 _NEVER = -1e9
@@ -22,11 +22,13 @@ _NEVER = -1e9
 class WhisperSearch:
     """Batched k-best decoding from waveforms of at most 30 s.
 
-    Probabilities are those of the tokens that may be said: suppressed ones share none of the mass,
-    as in OpenAI's decoder and in CTranslate2.
+    Suppressed tokens get no probability: the softmax is over the others, as in OpenAI's decoder and
+    in CTranslate2.
 
     Args:
-      config: how the search goes.
+      model: the Whisper.
+      tokens: its vocabulary.
+      config: settings of the search.
       options: language and task.
     Raises:
       ConfigError: for what this model, or any Whisper, cannot do.
@@ -56,7 +58,7 @@ class WhisperSearch:
         )
 
     def _decode(self, waveform: tf.Tensor, num_samples: tf.Tensor) -> BeamResult:
-        """The k best of waveform [B, N], zero beyond num_samples [B]."""
+        """Finds the k best of waveform [B, N], which is zero from num_samples [B] on."""
         across = self.model.decoder.across(self.model.encode(waveform))
         batch, width = tf.shape(waveform)[0], self.config.beam_width
         prompt = self.prompt(across, batch)
@@ -76,7 +78,7 @@ class WhisperSearch:
         )
 
     def prompt(self, across: tuple[KeysValues, ...], batch: tf.Tensor) -> tf.Tensor:
-        """The tokens [B, P] that each transcript begins with, its language detected if need be."""
+        """Returns the prompts [B, P] int32, with the detected language if none is set."""
         start = tf.fill([batch, 1], self.tokens.start_id)
         rest = tf.repeat(tf.constant([self._prompt], tf.int32), batch, 0)
         if not self._detects_language:
@@ -87,7 +89,12 @@ class WhisperSearch:
         return tf.concat([start, tf.expand_dims(tf.gather(languages, best), 1), rest], 1)
 
     def allowed_log_probs(self, logits: tf.Tensor, is_first: tf.Tensor) -> tf.Tensor:
-        """log_probs [..., V] over the tokens that may be said; is_first is a scalar or [..., 1]."""
+        """Returns log_probs [..., V] over the tokens that are not suppressed.
+
+        Args:
+          logits: [..., V].
+          is_first: whether the token is the first of its transcript; a scalar or [..., 1].
+        """
         first = tf.where(is_first, self._first_bias, 0.0)
         return tf.nn.log_softmax(logits + (self._bias + first))
 
@@ -114,12 +121,15 @@ def check_search(
     """Raises ConfigError for what this model, or any Whisper, cannot do."""
     if config.fusion.lm:
         raise ConfigError(
-            "fusion.lm: a Whisper has units of its own, which no language model knows"
+            "fusion.lm: a Whisper has units of its own, which no language model knows",
+            remedy="leave it out",
         )
     if config.fusion.ctc_weight:
-        raise ConfigError("fusion.ctc_weight: a Whisper has no CTC head")
+        raise ConfigError("fusion.ctc_weight: a Whisper has no CTC head", remedy="leave it out")
     if config.coverage_penalty:
-        raise ConfigError("coverage_penalty: is not known for a Whisper")
+        raise ConfigError(
+            "coverage_penalty: is not known for a Whisper", remedy="leave it out, or set it to 0"
+        )
     prompt = tokens.prompt_after_start(options.language or tokens.default_language, options.task)
     room = model.sizes.max_positions - len(prompt) - 1 - tokens.is_multilingual
     if config.max_tokens > room:
