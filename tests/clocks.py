@@ -1,4 +1,4 @@
-"""What other processes take of the processors, as Linux tells it."""
+"""Reads from /proc how much processor time other processes take."""
 
 from __future__ import annotations
 

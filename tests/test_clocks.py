@@ -1,4 +1,4 @@
-"""What the tests measure of other processes does not stumble over those that end meanwhile."""
+"""Measuring the processor time of other processes works while some of them end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One heap serves all threads, unless the user says otherwise."""
+"""glibc uses one heap for all threads, unless the environment sets another number."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_fewer_frames_than_the_header_declares_are_refused(monkeypatch):
     monkeypatch.setattr(soundfile.SoundFile, "read", short_read)
     error = refusal(data)
     assert error.reason == "truncated_audio"
-    assert "declares 48000 samples, 40000 follow" in str(error)
+    assert "declares 48000 samples, but 40000 follow" in str(error)
 
 
 def test_a_header_that_declares_too_much_needs_no_memory():

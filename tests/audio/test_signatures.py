@@ -1,4 +1,4 @@
-"""What is no audio is named for what it is, with the remedy that helps."""
+"""Files that are not audio: the error names their kind and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What native libraries write by themselves stays off the terminal; what goes wrong does not."""
+"""Messages of native libraries do not reach the terminal, but errors do."""
 
 from __future__ import annotations
 

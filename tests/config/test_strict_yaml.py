@@ -1,4 +1,4 @@
-"""YAML that PyYAML would read in silence, for ever, or with an error of its own kind."""
+"""YAML that PyYAML would misread silently, never finish, or refuse with an error of its own."""
 
 from __future__ import annotations
 

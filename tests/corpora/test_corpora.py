@@ -327,7 +327,7 @@ def test_kaldi_lines_that_are_not_utf8_are_rejected(tmp_path, caplog):
         with open(directory / name, "ab") as file:
             file.write(b"u2 \xff\n")
     assert reasons(read_corpus(directory)) == [("u2", "bad_line")]
-    assert "utt2spk: 1 lines are of no use" in caplog.text
+    assert "utt2spk: 1 lines cannot be read" in caplog.text
 
 
 def test_a_text_for_some_leaves_the_rest_untranscribed(tmp_path):

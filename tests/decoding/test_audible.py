@@ -1,4 +1,4 @@
-"""What cannot be speech says nothing, whatever else is in the batch."""
+"""Waveforms without audible speech get empty transcripts, whatever else is in the batch."""
 
 import numpy as np
 import pytest

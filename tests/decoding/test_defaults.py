@@ -1,4 +1,4 @@
-"""What is left alone is filled in by what the recogniser is; what is chosen stays."""
+"""Decoding settings left at their defaults follow from the recogniser; those that are set stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What joins the search changes the ranking by exactly what it says, and nothing else."""
+"""Scorers that join the search change scores by exactly their weighted log-probabilities."""
 
 import numpy as np
 import pytest

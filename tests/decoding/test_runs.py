@@ -1,4 +1,4 @@
-"""A run reads recordings and folders, and says words with their times."""
+"""A run transcribes recordings and folders, and returns words with their times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""N-best lists: what a line may say, and what it is told when it may not."""
+"""N-best lists: which lines are read, and the errors of those that are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exported form says what Keras says, or it is not written."""
+"""An exported form gives the transcripts and scores of Keras, or it is not written."""
 
 from __future__ import annotations
 

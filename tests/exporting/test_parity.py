@@ -1,4 +1,4 @@
-"""The gate sees a tampered weight, a tampered output and a tampered form, each by itself."""
+"""The parity check finds a changed weight, a changed output and a changed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention by hand: energies, normalisation, and blindness to padding."""
+"""Attention against hand-computed values: energies, normalisation, and masked padding."""
 
 import numpy as np
 import pytest

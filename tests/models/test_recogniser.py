@@ -1,4 +1,4 @@
-"""The whole recogniser: its size, its files, and what it never says."""
+"""The whole recogniser: its size, its files, and the tokens that it never outputs."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""CTranslate2 as a second opinion: the same tokens and log-probabilities of the same weights."""
+"""CTranslate2 gives the same tokens and log-probabilities for the same weights."""
 
 from __future__ import annotations
 

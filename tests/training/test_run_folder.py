@@ -1,4 +1,4 @@
-"""Markers of run folders that a kill, a full disk or a stranger has left damaged."""
+"""Markers of run folders that a kill, a full disk or another program has damaged."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Recordings to waveforms at the model's rate: containers, decoding, resampling."""
+"""Reads recordings as waveforms at the model's rate: containers, decoding, resampling."""

@@ -1,4 +1,4 @@
-"""Where a recording is quiet enough to be cut."""
+"""Finds the quiet places at which a long recording is cut."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ _STEP_SECONDS = 0.01
 def cut_points(waveform: np.ndarray, rate_hz: int, max_samples: int) -> list[int]:
     """Finds where to cut waveform [N] into pieces of at most `max_samples`, in rising order.
 
-    Each cut is at the quietest place of what may follow the last one, in the second half of a full
-    piece. No piece is shorter than a quarter of `max_samples`, lest a last one holds half a word.
+    Each cut is at the quietest place in the second half of the longest piece that can begin at the
+    cut before. No piece is shorter than a quarter of `max_samples`, so that the last one does not
+    hold half a word.
+
+    Args:
+      waveform: [N], any float dtype.
+      rate_hz: samples in a second.
+      max_samples: the longest piece.
+    Returns:
+      The first sample of each piece but the first.
 
     >>> import numpy as np
     >>> from tfkd.audio.activity import cut_points

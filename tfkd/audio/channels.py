@@ -1,4 +1,4 @@
-"""One waveform out of the channels of a recording, and what is to be said of them."""
+"""Makes one waveform of the channels of a recording, and notes channels that differ."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from tfkd.audio.unusable import UnusableAudio
 
-# Of channels that are further apart, each may hold a speaker of its own.
+# Correlation below which each channel may hold a speaker of its own.
 _ALIKE = 0.5
-# Channels that are so alike but for the sign are one signal, of which one wire was swapped.
+# Correlation at which two channels are one signal, recorded with the wires of one swapped.
 _OPPOSITE = -0.9
-# A channel that is quieter than the loudest by more than 40 dB cannot drown it.
+# Energy relative to the loudest channel (-40 dB) below which a channel cannot spoil the mean.
 _QUIET = 1e-4
 _AS_LOUD = 0.99
 
@@ -23,14 +23,14 @@ def one_channel(
     The mean of channels of opposite phase would be silence: of those the loudest is taken.
 
     Returns:
-      The waveform, float32 [N], and remarks: that channels differ, or cancel each other.
+      The waveform, float32 [N], and a sentence if the channels differ or cancel each other.
     Raises:
       UnusableAudio: bad_channel, if there is no such channel.
     """
     count = frames.shape[1]
     if channel is not None:
         if not 0 <= channel < count:
-            what = f"channel {channel} is asked for, the recording has {count}, counted from 0"
+            what = f"channel {channel} is asked for, but the recording has {count}, counted from 0"
             raise UnusableAudio("bad_channel", what, path=name, remedy="correct the manifest")
         return np.ascontiguousarray(frames[:, channel]), ()
     mean = frames.mean(axis=1, dtype=np.float32)
@@ -50,7 +50,7 @@ def one_channel(
 
 
 def _least_alike(frames: np.ndarray) -> tuple[int, float]:
-    """The loudest channel, and the least correlation of another one with it; 1 for silence."""
+    """Returns the loudest channel and the lowest correlation of another with it; 1 for silence."""
     centred = frames - frames.mean(axis=0, dtype=np.float64).astype(np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         products = centred.T @ centred

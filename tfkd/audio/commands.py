@@ -1,7 +1,7 @@
 """Runs known programs that write a recording into a pipe, as lines of Kaldi's wav.scp do.
 
-No shell takes part: arguments are a list, a program is found by its name in PATH alone, and time
-and output are limited.
+No shell is started: the arguments are a list, a program is looked up by its name in PATH only, and
+the time and the output are limited.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _SIGPIPE = -13
 
 @dataclass(frozen=True)
 class Command:
-    """Programs that read a file and write its audio.
+    """Programs that read a file and write audio to their output.
 
     Attributes:
       stages: the words of each program, whose output the next one reads; the word `{}` stands for
         the file.
-      is_needed: whether the file is not that audio itself.
+      is_needed: whether they change the audio; False if they only decode the file.
       channel: the one that they take out of the file, counted from 0; None if they take all.
     """
 

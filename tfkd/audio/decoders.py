@@ -1,4 +1,4 @@
-"""Samples out of a file whose container was examined: uncompressed WAV by numpy, else libsndfile.
+"""Decodes a file whose container was examined: uncompressed WAV by numpy, the rest by libsndfile.
 
 A device has numpy alone, so soundfile is imported when it is first needed.
 """
@@ -36,7 +36,13 @@ _FLAC_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}
 
 @dataclass(frozen=True)
 class Span:
-    """Part of a recording, in seconds; None: from its start, to its end."""
+    """A part of a recording.
+
+    Attributes:
+      start_seconds: where it begins; None for the start of the recording.
+      end_seconds: where it ends; None for the end of the recording.
+      max_seconds: the longest part that is decoded, within a second.
+    """
 
     start_seconds: float | None = None
     end_seconds: float | None = None
@@ -80,7 +86,9 @@ def decode(file: BinaryIO, container: Container, name: str, span: Span) -> tuple
     else:
         frames, rate_hz = _read_with_soundfile(file, container, name, span)
     if not frames.size:
-        raise UnusableAudio(UNDECODABLE, "the file holds no samples", path=name)
+        raise UnusableAudio(
+            UNDECODABLE, "the file holds no samples", path=name, remedy="fetch it again"
+        )
     return frames, rate_hz
 
 
@@ -99,7 +107,12 @@ def soundfile_for(purpose: str) -> ModuleType:
 def _check_rate(rate_hz: int, name: str) -> None:
     is_odd = rate_hz > _MAX_ODD_RATE_HZ and rate_hz % _ROUND_RATE_HZ
     if rate_hz not in _RATES_HZ or is_odd:
-        raise UnusableAudio(UNDECODABLE, f"implausible sample rate {rate_hz} Hz", path=name)
+        raise UnusableAudio(
+            UNDECODABLE,
+            f"implausible sample rate {rate_hz} Hz",
+            path=name,
+            remedy="fetch the file again: its header is damaged",
+        )
 
 
 def _read_pcm(file: BinaryIO, pcm: PcmLayout, name: str, span: Span) -> np.ndarray:
@@ -146,7 +159,7 @@ def _read_with_soundfile(
 
 
 def _undecodable(file: BinaryIO, name: str, why: str) -> UnusableAudio:
-    """Names what the first bytes say; else gives the decoder's own words."""
+    """The error that names the kind of the file, or else gives the decoder's own message."""
     file.seek(0)
     signature = signature_of(file.read(512))
     if signature is not None:
@@ -165,7 +178,7 @@ def _read_frames(source: Any, container: Container, name: str, span: Span) -> np
             UNDECODABLE, "the header gives no length", path=name, remedy="write the file again"
         )
     if container.num_samples is not None and source.frames < container.num_samples:
-        what = f"a decoder sees {source.frames} of its {container.num_samples} samples"
+        what = f"the decoder finds {source.frames} of its {container.num_samples} samples"
         raise UnusableAudio(
             UNDECODABLE, what, path=name, remedy="decode it into one WAV or FLAC file"
         )
@@ -202,7 +215,7 @@ def _blocks(source: Any, count: int, dtype: str) -> list[np.ndarray]:
 
 def _check_count(declared: int, found: int, may_lack: int, name: str) -> None:
     if declared - found > may_lack:
-        raise truncated(name, f"the header declares {declared} samples, {found} follow")
+        raise truncated(name, f"the header declares {declared} samples, but {found} follow")
 
 
 def _read_checked(source: Any, md5: bytes, count: int, bits: int, name: str) -> np.ndarray:
@@ -214,5 +227,5 @@ def _read_checked(source: Any, md5: bytes, count: int, bits: int, name: str) -> 
         octets = (block >> (32 - bits)).astype("<i4").view(np.uint8).reshape(-1, 4)
         digest.update(np.ascontiguousarray(octets[:, : bits // 8]).tobytes())
     if digest.digest() != md5:
-        raise damaged(name, "its samples are not those that its own MD5 is of")
+        raise damaged(name, "its samples do not have the MD5 that its header declares")
     return np.concatenate(blocks).astype(np.float32) / 2**31

@@ -1,4 +1,4 @@
-"""Audio files to waveforms at the model's rate.
+"""Reads audio files as waveforms at the model's rate.
 
 The device side imports this module with numpy alone: uncompressed WAV is read without soundfile.
 Preparation and device share every step, so a recording gives the same samples in both places.
@@ -34,8 +34,8 @@ class Recording:
 
     Attributes:
       waveform: float32 [N] in [-1, 1], one channel.
-      remarks: faults of the file that cost no audio and were forgiven, and what became of channels
-        that differ; each in words.
+      sample_rate_hz: rate of the waveform.
+      remarks: one sentence for each fault that cost no audio, and for channels that differ.
     """
 
     waveform: np.ndarray
@@ -48,7 +48,7 @@ def decode_audio(data: bytes, *, name: str) -> tuple[np.ndarray, int]:
 
     Args:
       data: the content of the file.
-      name: what errors call it.
+      name: the name of the file in errors.
     Returns:
       The waveform, float32 [N] in [-1, 1] with the channels averaged, and its rate in Hz. Float
       WAV files may hold NaN or infinity; they are handed on for `check_waveform` to report.
@@ -136,7 +136,7 @@ def read_recording(
     """Like `read_audio`, but at the rate of the file, and with remarks instead of a log.
 
     Args:
-      command: is run if it does more than decode the file, or if nothing here can decode it.
+      command: run if it does more than decode the file, or if tfkd cannot decode the file itself.
     """
     span = Span(start_seconds, end_seconds, max_seconds)
     if command is not None and command.is_needed:
@@ -150,7 +150,7 @@ def read_recording(
 
 
 def _piped(command: Command, path: Path, span: Span, channel: int | None) -> Recording:
-    """Decodes a command's output. A program cannot write a length into a pipe: that is no fault."""
+    """Decodes a command's output; a header without a length is no fault, for it was a pipe."""
     file = io.BytesIO(output_of(command, path))
     own = channel if command.channel is None else None
     recording = _recording(file, _examined(file, str(path)), str(path), span, own)
@@ -167,11 +167,13 @@ def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
             return _recording(file, container, str(path), span, channel)
     except OSError as error:
         reason = f"cannot read: {error.strerror or error}"
-        raise UnusableAudio("unreadable_file", reason, path=path) from error
+        raise UnusableAudio(
+            "unreadable_file", reason, path=path, remedy="check its permissions and its disk"
+        ) from error
 
 
 def at_rate(recording: Recording, sample_rate_hz: int, name: str) -> Recording:
-    """The same recording at another rate."""
+    """Resamples a recording."""
     waveform = resample(recording.waveform, recording.sample_rate_hz, sample_rate_hz)
     # Steep filters overshoot where the recording was clipped.
     return Recording(within_full_scale(waveform, name), sample_rate_hz, recording.remarks)

@@ -1,4 +1,4 @@
-"""Changes of the sample rate, by numpy alone, so that a device resamples as preparation did."""
+"""Changes the sample rate, with numpy alone, so that a device resamples as preparation did."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names what a file is, by its first bytes, when no decoder here reads it."""
+"""Names the kind of a file that tfkd cannot decode, by its first bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNPACK = "unpack it, and name the file inside"
 
 @dataclass(frozen=True)
 class Signature:
-    """The kind of a file, in words, and how to get audio from it."""
+    """The kind of a file, such as "WavPack", and how to get audio from it; X is its name."""
 
     what: str
     remedy: str
@@ -76,7 +76,7 @@ _KALDI_TABLE = re.compile(rb"^\S{1,200} \0B")
 
 
 def signature_of(data: bytes) -> Signature | None:
-    """Names the kind of a file that begins with `data`; None if nothing tells.
+    """Names the kind of a file that begins with `data`; None if it is not known.
 
     >>> from tfkd.audio.signatures import signature_of
     >>> signature_of(b"<!DOCTYPE html><html>404 Not Found").what

@@ -1,4 +1,4 @@
-"""The error that says why a recording cannot be used."""
+"""The error of a recording that cannot be used, with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of waveforms, whatever they were read from."""
+"""Checks waveforms: finite, of a usable length, not silent, scaled to [-1, 1]."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ def check_waveform(
 ) -> None:
     """Refuses a waveform [N] that no recogniser can learn from.
 
+    Args:
+      waveform: [N], any float dtype, scaled to [-1, 1].
+      min_seconds: the shortest that is accepted.
+      max_seconds: the longest that is accepted.
     Raises:
       AudioError: (as `UnusableAudio`) not_finite (NaN or infinity), too_short, too_long, or silent
         (every sample rounds to zero in 16 bits, which is how records hold them).
@@ -46,7 +50,11 @@ def check_waveform(
 
 
 def check_finite(waveform: np.ndarray) -> None:
-    """Refuses NaN and infinity, as UnusableAudio of the reason not_finite."""
+    """Refuses NaN and infinity.
+
+    Raises:
+      UnusableAudio: not_finite.
+    """
     bad = waveform.size - np.count_nonzero(np.isfinite(waveform))
     if bad:
         raise UnusableAudio(
@@ -57,7 +65,7 @@ def check_finite(waveform: np.ndarray) -> None:
 
 
 def within_full_scale(waveform: np.ndarray, name: str) -> np.ndarray:
-    """Clips what overshoots; NaN and infinity stay, for `check_waveform` to report.
+    """Clips a waveform to [-1, 1]; NaN and infinity stay, for `check_waveform` to report.
 
     Raises:
       UnusableAudio: unscaled_audio, if samples go so far beyond 1 that they were never scaled.

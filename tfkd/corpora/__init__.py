@@ -1,6 +1,6 @@
-"""Readers of corpora: each turns a layout of files into utterances.
+"""Reads corpora: each layout of files has a reader that returns utterances.
 
-Nothing is lost without a word: a line becomes an utterance or a rejection. Audio is not opened.
+Each line becomes an utterance or a rejection, so none is lost silently. Audio is not opened.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
         format = _detect_format(path)
     utterances, rejections = _READERS[format](path)
     if not utterances and not rejections:
-        raise ManifestError(f"no utterances in this {format} corpus", path=path)
+        raise ManifestError(
+            f"no utterances in this {format} corpus", path=path, remedy="correct the path or format"
+        )
     return utterances, rejections
 
 

@@ -1,4 +1,4 @@
-"""Understands the fields of manifests, whichever toolkit wrote them.
+"""Reads the fields of manifests, whichever toolkit wrote them.
 
 NeMo, lhotse, Hugging Face, SpeechBrain, Common Voice, ESPnet and DeepSpeech call the same things by
 different names. A name that is not known is never passed over in silence: it is named, once a file.
@@ -78,7 +78,7 @@ _LIKE = 0.6
 
 
 class FieldCount:
-    """Counts fields that are passed over, to name them once a file."""
+    """Counts fields that are ignored, to log them once for each file."""
 
     def __init__(self) -> None:
         self._unknown: Counter[str] = Counter()
@@ -86,11 +86,11 @@ class FieldCount:
         self._beside: Counter[str] = Counter()
 
     def add_unknown(self, names: Sequence[str]) -> None:
-        """Counts names that mean nothing here."""
+        """Counts fields whose names are not known."""
         self._unknown.update(names)
 
     def add_unusable(self, name: str) -> None:
-        """Counts a field that is not needed and holds what it cannot hold."""
+        """Counts an optional field whose value cannot be read."""
         self._unusable[name] += 1
 
     def add_beside(self, name: str, chosen: str) -> None:
@@ -98,7 +98,7 @@ class FieldCount:
         self._beside[f"{name!r} beside {chosen!r}"] += 1
 
     def warn(self, path: Path) -> None:
-        """Names them, if there are any."""
+        """Logs the names and counts, if there are any."""
         if self._unknown:
             _LOG.warning(
                 "%s: fields that are not known were passed over: %s",
@@ -211,7 +211,7 @@ def _count_others(
 
 
 def _is_absent(value: Any) -> bool:
-    """null, or the NaN that tables in Python have for it."""
+    """Whether a value is null, or the NaN that tables in Python have for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -240,7 +240,7 @@ def _id(name: str, value: Any) -> str:
 
 
 def _string(name: str, value: Any) -> str:
-    """A string; whole numbers are ids, speakers and words, too."""
+    """Returns a string; a whole number, such as an id, is written as one."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
@@ -249,7 +249,7 @@ def _string(name: str, value: Any) -> str:
 
 
 def _text(name: str, value: Any) -> str:
-    """A field that will be written; JSON can escape half of a character, UTF-8 cannot hold it."""
+    """Returns a string that UTF-8 can hold: JSON can escape half of a surrogate pair."""
     text = _string(name, value)
     if _SURROGATE.search(text):
         raise ManifestError(f"{name} {text!r} holds half of a character")
@@ -280,7 +280,7 @@ def _channel(fields: Mapping[str, Any]) -> int | None:
 def _span(
     fields: Mapping[str, Any], count: FieldCount
 ) -> tuple[float | None, float | None, float | None]:
-    """Start and end of the part and, where there is no part, the length of the recording."""
+    """Returns start and end of a part, and the length of the recording if there is no part."""
     start, end, declared = _seconds(fields, _START), _seconds(fields, _END), None
     duration_name = _name_of(fields, _DURATION)
     if duration_name is not None and (start is None or end is not None):

@@ -1,4 +1,4 @@
-"""One corpus made of several, and transcripts that are set aside."""
+"""Joins several corpora, and removes a share of their transcripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfkd.storage.files import sha256_of_text
 
 
 def join_corpora(corpora: Mapping[str, Corpus]) -> Corpus:
-    """Puts corpora together, in their order.
+    """Joins corpora in their order.
 
     Args:
       corpora: what was read, by the name of its source.
@@ -36,7 +36,7 @@ def join_corpora(corpora: Mapping[str, Corpus]) -> Corpus:
 
 
 def without_transcripts(corpus: Corpus, kept_share: float = 0.0) -> Corpus:
-    """The corpus with all but a share of its transcripts taken away.
+    """Removes all but a share of the transcripts of a corpus.
 
     Which transcripts stay depends on the ids of the utterances alone: neither on their order nor
     on the machine. A corpus of which some is kept keeps one at least.

@@ -32,7 +32,7 @@ def read_jsonl(path: Path) -> Corpus:
 
 
 def read_rows(path: Path, lines: Iterator[Line] | list[Line]) -> Corpus:
-    """Reads lines that each hold one object, and names the fields that were passed over."""
+    """Reads lines that each hold one object, and logs the fields that were ignored."""
     count = FieldCount()
 
     def parse(line: Line) -> Utterance:
@@ -64,7 +64,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """The row without what one toolkit alone has."""
+    """Returns the row without the nesting that is peculiar to one toolkit."""
     if is_lhotse(fields):
         return simple_fields(fields)
     wav = fields.get("wav")
@@ -76,7 +76,7 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _documents(path: Path) -> list[Line] | None:
-    """The rows of a file that is one JSON value, or several over many lines; else None."""
+    """Returns the rows of a file of JSON values that span lines; None for one object a line."""
     first = next(lines_of(path), None)
     if first is None or _is_row(first):
         return None
@@ -102,7 +102,7 @@ def _is_row(line: Line) -> bool:
 
 
 def _values(text: str) -> Iterator[Any]:
-    """The JSON values that follow each other in a text."""
+    """Yields the JSON values that follow each other in a text."""
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
     position = 0
     while rest := text[position:].lstrip() if position else text.lstrip():
@@ -133,7 +133,7 @@ def _wrapped(value: Any) -> list[Any] | None:
 
 
 def _is_speechbrain(value: Any) -> bool:
-    """Whether it is an object of utterances, each an object, by their ids."""
+    """Whether a JSON value maps ids of utterances to objects, as SpeechBrain writes them."""
     return (
         isinstance(value, dict)
         and bool(value)

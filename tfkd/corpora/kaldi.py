@@ -1,4 +1,4 @@
-"""Kaldi data directories."""
+"""Reads Kaldi data directories."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIDES = {"A": 0, "B": 1}
 
 @dataclass
 class _Table:
-    """The lines of one file by their first word.
+    """The lines of one file, by their first word.
 
     Attributes:
       rows: each line with what follows its first word.
@@ -105,7 +105,7 @@ def read_kaldi(path: Path) -> Corpus:
 
 
 def _driving(path: Path) -> str:
-    """The file that has a line for each utterance."""
+    """Returns the file that has one line for each utterance."""
     return "segments" if (path / "segments").exists() else "wav.scp"
 
 
@@ -137,7 +137,7 @@ def _table(path: Path) -> _Table:
 
 
 def _key(line: Line) -> str | None:
-    """The first word of a line that may be damaged further on."""
+    """Returns the first word of a line whose rest may not be UTF-8."""
     try:
         return line.content.split()[0].decode()
     except UnicodeDecodeError:
@@ -145,9 +145,9 @@ def _key(line: Line) -> str | None:
 
 
 def _channels(path: Path) -> dict[str, int]:
-    """Channels of recordings that share a file, by `reco2file_and_channel`.
+    """Returns the channels of recordings that share a file, from `reco2file_and_channel`.
 
-    Where each recording has a file of its own, the channel was taken out of it already.
+    A recording that has a file of its own holds that channel alone.
     """
     sides = _table(path / "reco2file_and_channel")
     words = {key: value.split() for key, (_, value) in sides.rows.items()}
@@ -162,11 +162,11 @@ def _channels(path: Path) -> dict[str, int]:
 
 
 def _warn_of(path: Path, speakers: _Table) -> None:
-    """A line of utt2spk that is of no use costs no utterance."""
+    """Logs bad lines of utt2spk, which cost a speaker but no utterance."""
     if speakers.faults:
         first = next(iter(speakers.faults.values()))
         _LOG.warning(
-            "%s: %d lines are of no use, for example %s: %s",
+            "%s: %d lines cannot be read, for example %s: %s",
             *(path / "utt2spk", len(speakers.faults), first.source, first.detail),
         )
 
@@ -188,7 +188,7 @@ def _audio_path(directory: Path, name: str) -> Path:
 
 
 def _segment(text: str) -> _Segment:
-    """A line of `segments` after its id; an end of -1 is that of the recording."""
+    """Reads a line of `segments` after its id; an end of -1 is the end of the recording."""
     words = text.split()
     if len(words) not in (3, 4):
         raise ManifestError("not `utterance recording start end` or, after these, a channel")

@@ -1,4 +1,4 @@
-"""Rows of lhotse's manifests as fields that every manifest may have."""
+"""Maps rows of lhotse's manifests to the fields of tfkd's own."""
 
 from __future__ import annotations
 

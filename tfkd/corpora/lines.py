@@ -1,4 +1,4 @@
-"""Lines of a corpus's files, what stands in them, and how each comes to one of two lists."""
+"""Reads the lines of a corpus's files, and sorts them into utterances and rejections."""
 
 from __future__ import annotations
 
@@ -60,19 +60,19 @@ class Line:
             raise ManifestError("the line is not UTF-8", remedy="convert the file") from error
 
     def rejection(self, reason: str, detail: str, utterance_id: str | None = None) -> Rejection:
-        """This line, or the utterance that it should have been, as one that is not used."""
+        """The rejection of this line, or of the utterance that it describes."""
         return Rejection(
             utterance_id or f"{self.path.name}:{self.number}", reason, detail, self.source
         )
 
     def bad(self, error: ManifestError, utterance_id: str | None = None) -> Rejection:
-        """This line as one that cannot be parsed, under the id that it begins with, if it does."""
+        """The rejection of this line as one that cannot be parsed, with its id if it is known."""
         advice = f" ({error.remedy})" if error.remedy else ""
         return self.rejection("bad_line", f"{error.message}{advice}", utterance_id)
 
 
 def lines_of(path: Path) -> Iterator[Line]:
-    """The lines of a file that are not blank; of a gzip file, those of what it holds.
+    """Yields the lines of a file, or of the file that a gzip file holds, that are not blank.
 
     Raises:
       ManifestError: if the file cannot be read, or a line is longer than 16 MiB.
@@ -87,13 +87,15 @@ def lines_of(path: Path) -> Iterator[Line]:
                     raise ManifestError(
                         f"line {number} is longer than {_MAX_LINE_BYTES} bytes",
                         path=path,
-                        remedy="name a manifest",
+                        remedy="name a manifest: this looks like another kind of file",
                     )
                 if content.strip():
                     yield Line(path, number, content.rstrip(b"\r\n"))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError(f"cannot read: {reason}", path=path) from error
+        raise ManifestError(
+            f"cannot read: {reason}", path=path, remedy="check its permissions, or copy it again"
+        ) from error
 
 
 def content_of(path: Path, most: int) -> bytes | None:
@@ -107,7 +109,9 @@ def content_of(path: Path, most: int) -> bytes | None:
             content = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ManifestError(f"cannot read: {reason}", path=path) from error
+        raise ManifestError(
+            f"cannot read: {reason}", path=path, remedy="check its permissions, or copy it again"
+        ) from error
     return content if len(content) <= most else None
 
 
@@ -122,7 +126,7 @@ def collect(
     parse: Callable[[Line], Utterance | Rejection],
     root: Path | None = None,
 ) -> Corpus:
-    """Parses each line into one of the two lists.
+    """Parses each line into an utterance or a rejection.
 
     Args:
       parse: raises ManifestError for a bad line; an utterance whose id is "" gets one of its file:
@@ -138,7 +142,7 @@ def collect(
         if isinstance(item, Utterance):
             utterance_id = item.utterance_id or made[_place(item)]
             if utterance_id in utterances:
-                detail = f"id {utterance_id} is used before"
+                detail = f"the id {utterance_id} was used before"
                 item = line.rejection("duplicate_id", detail, utterance_id)
             else:
                 utterances[utterance_id] = replace(item, utterance_id=utterance_id)
@@ -162,7 +166,7 @@ def _place(utterance: Utterance) -> _Place:
 
 
 def _made_ids(utterances: Iterable[Utterance], root: Path | None) -> dict[_Place, str]:
-    """An id for each part of a file of which an utterance without id consists."""
+    """Makes an id for each part of a file that an utterance without an id consists of."""
     each_used = list(utterances)
     taken = {each.utterance_id for each in each_used}
     left = list(dict.fromkeys(_place(each) for each in each_used if not each.utterance_id))
@@ -216,7 +220,7 @@ def check_id(utterance_id: str) -> None:
 
 
 def audio_path(directory: Path, name: str) -> Path:
-    """Path of an audio file that a line names."""
+    """Returns the path of an audio file that a line names."""
     if not name or _UNUSABLE.search(name):
         raise ManifestError(f"{name!r} is no usable path")
     if name.startswith(_FILE_ADDRESS):
@@ -256,7 +260,7 @@ def _spellings(name: str) -> dict[str, None]:
 
 
 def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
-    """The audio file of that name, whatever it was converted to; if missing, the usual one."""
+    """Finds the audio file of a name with any audio suffix; if missing, that of the usual one."""
     suffixes = (usual, *(suffix for suffix in _AUDIO_SUFFIXES if suffix != usual))
     paths = [audio_path(directory, stem + suffix) for suffix in suffixes]
     # Path.exists raises for names that no file can have.
@@ -264,14 +268,14 @@ def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
 
 
 def first_word(line: Line) -> tuple[str, str]:
-    """The first word of a line, and what follows it."""
+    """Splits a line into its first word and the rest."""
     # Not every Unicode space, as str.split would: transcripts may hold others.
     word, _, rest = line.text().strip(" \t").replace("\t", " ").partition(" ")
     return word, rest.strip(" ")
 
 
 def parse_seconds(name: str, value: Any) -> float:
-    """A time or a duration; raises ManifestError for what is no number of seconds."""
+    """Reads a time or a duration; raises ManifestError for what is no number of seconds."""
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -282,7 +286,7 @@ def parse_seconds(name: str, value: Any) -> float:
 
 
 def parse_channel(value: Any) -> int:
-    """A channel, counted from 0; raises ManifestError for what is none."""
+    """Reads a channel, counted from 0; raises ManifestError for what is none."""
     if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole columns.
         value = int(value)
     text = str(value).strip()

@@ -1,4 +1,4 @@
-"""Where a piece of a long recording comes from."""
+"""The origin of a piece of a long recording."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Piece:
-    """Where a piece of a recording comes from.
+    """The recording and the part of it that a piece was cut from.
 
     Attributes:
       source_id: id of the utterance that was cut.

@@ -1,4 +1,4 @@
-"""Commands of wav.scp, understood without a shell: which file they read, and what they do to it.
+"""Parses commands of wav.scp without a shell: which file they read, and what they do to it.
 
     flac -c -d -s X |        sph2pipe -f wav -p -c 1 X |        sox X -t wav - |
 
@@ -28,7 +28,7 @@ _PCM_FORMATS = ("wav", "wavpcm", "flac", "au", "aiff")
 
 @dataclass(frozen=True)
 class Source:
-    """Where the audio of a line of wav.scp comes from.
+    """The audio file of a line of wav.scp, and the command that reads it.
 
     Attributes:
       name: of the file, as the line has it.
@@ -45,7 +45,7 @@ class Source:
 
 
 def source_of(text: str) -> Source:
-    """Understands what follows the id in a line of wav.scp.
+    """Parses what follows the id in a line of wav.scp.
 
     >>> from tfkd.corpora.pipes import source_of
     >>> source_of("sph2pipe -f wav -p -c 2 disk/fe_03_1.sph |").channel
@@ -93,7 +93,7 @@ def _stages(text: str) -> list[list[str]]:
 
 @dataclass
 class _Use:
-    """The part of one program in a line.
+    """One program of a command, as it was parsed.
 
     Attributes:
       words: its words, with `{}` for the file.
@@ -109,7 +109,7 @@ class _Use:
 
 @dataclass(frozen=True)
 class _Options:
-    """Options of a program by how many words follow them.
+    """The options of a program, by the number of words that follow each.
 
     Attributes:
       plain: those that change no sample.
@@ -120,7 +120,7 @@ class _Options:
     other: dict[str, int] = field(default_factory=dict)
 
     def count(self, word: str, program: str) -> int:
-        """Words that follow the option."""
+        """Returns the number of words that follow an option."""
         if word not in self.plain and word not in self.other:
             raise ManifestError(f"option {word} of {program} is not known", remedy=_CONVERT)
         return {**self.plain, **self.other}[word]
@@ -159,7 +159,7 @@ def _use(words: Sequence[str], *, is_first: bool) -> _Use:
 
 
 def _simple(program: str, words: list[str], options: _Options) -> tuple[_Use, dict[str, str]]:
-    """A program that takes options and one file; also the values of its options."""
+    """Parses a program that takes options and one file; also returns the options' values."""
     use, values, rest = _Use([program]), {}, list(words)
     while rest:
         word = rest.pop(0)

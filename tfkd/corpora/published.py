@@ -1,4 +1,4 @@
-"""Corpora as they are published: LibriSpeech, Common Voice, LJSpeech."""
+"""Reads corpora in the layout of their publishers: LibriSpeech, Common Voice, LJSpeech."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_librispeech(path: Path) -> Corpus:
 
 
 def transcript_files(tree: Path) -> Iterator[Path]:
-    """The files of transcripts in a tree of LibriSpeech, linked folders included.
+    """Finds the files of transcripts in a tree of LibriSpeech, linked folders included.
 
     Raises:
       ManifestError: if a folder cannot be read.
@@ -92,7 +92,7 @@ def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Uttera
 
 
 def _clip(clips: Path, name: str) -> Path:
-    """The file in `clips` or, where the path begins with that folder, beside it."""
+    """Returns the path of a clip in `clips`; a name may begin with that folder."""
     inside, beside = audio_path(clips, name), audio_path(clips.parent, name)
     return beside if os.path.exists(beside) and not os.path.exists(inside) else inside
 

@@ -1,4 +1,4 @@
-"""Recordings without text that are too long, cut into pieces where they are quietest."""
+"""Cuts recordings without text that are too long into pieces, where they are quietest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfkd.errors import ManifestError
 def split_long(
     utterances: Sequence[Utterance], *, sample_rate_hz: int, max_seconds: float, workers: int
 ) -> tuple[list[Utterance], list[Piece]]:
-    """Puts pieces of at most `max_seconds` in the place of longer utterances without text.
+    """Replaces utterances without text that are too long by pieces of at most `max_seconds`.
 
     The pieces of `a` are `a-0001`, `a-0002`, ... Together they are all of `a`. Text would not know
     which piece it belongs to, so utterances with text stay as they are, and so does audio that
@@ -51,7 +51,7 @@ def split_long(
 
 
 def _pieces(utterance: Utterance, sample_rate_hz: int, max_seconds: float) -> list[Piece]:
-    """The pieces of an utterance; none if it is short enough, or cannot be used."""
+    """Returns the pieces of an utterance; none if it is short enough, or cannot be used."""
     start, end = utterance.start_seconds, utterance.end_seconds
     try:
         recording = read_recording(

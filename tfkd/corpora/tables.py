@@ -1,4 +1,4 @@
-"""Tables whose first line names the columns: CSV of SpeechBrain, Hugging Face and DeepSpeech."""
+"""Reads tables whose first line names the columns, as SpeechBrain and Hugging Face write them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_table(path: Path) -> Corpus:
 
 
 def has_columns(path: Path, besides: str | None = None) -> bool:
-    """Whether the first line names a column of audio, besides one."""
+    """Whether the first line names a column of audio and at least one other."""
     return bool(set(map(known_name, _columns(path))) & (set(AUDIO) - {besides}))
 
 
@@ -87,7 +87,7 @@ def _rows(path: Path) -> list[Line]:
 
 
 def _json(header: list[str], row: list[str]) -> bytes:
-    """The row as an object; where cells are missing or left over, as what no row can be."""
+    """Writes the row as a JSON object, or as something else if cells are missing or left over."""
     if len(row) != len(header):
         return f"{len(row)} cells where the first line has {len(header)}".encode()
     return json.dumps(

@@ -1,4 +1,4 @@
-"""Utterances and rejections, of which every corpus is made, whatever its layout."""
+"""The utterances and rejections that every reader of a corpus returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfkd.audio.commands import Command
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording, or a part of one, and what is said in it.
+    """One recording, or a part of one, and its transcript.
 
     Attributes:
       audio: file of the recording; it may be missing.
@@ -41,7 +41,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Rejection:
-    """An utterance, or a line that should have been one, that is not used.
+    """An utterance that is not used, or a line of a manifest that is not one.
 
     Attributes:
       utterance_id: its id, or file:line where a line has none.
