@@ -84,7 +84,7 @@ def _tried(
     subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
     pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
     before = _size_mb(venv)
-    subprocess.run([*pip, "install", "-q", wheel], check=True)
+    _output([*pip, "install", "-q", wheel], work)
     packages = {row["name"].lower(): row["version"] for row in json.loads(
         _output([*pip, "list", "--format", "json"], work))}  # fmt: skip
     if "tensorflow" in packages or "keras" in packages:
