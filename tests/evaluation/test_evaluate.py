@@ -24,7 +24,7 @@ from tfkd.records import Plan, Store, StoreWriter, open_store
 KEYS = {
     *("model", "form", "wer", "wer_low", "wer_high", "cer"),
     *("insertions", "deletions", "substitutions", "words", "utterances"),
-    *("without_transcript", "too_long"),
+    *("without_transcript", "too_long", "silent", "silent_with_words"),
     *("parameters", "bytes", "rtf", "batch_size", "audio_seconds"),
 }
 
@@ -190,6 +190,33 @@ def test_words_where_nothing_was_said_are_insertions(tmp_path, speak, prepare_co
     assert (evaluation.utterances, evaluation.words) == (2, 2)
     assert (evaluation.insertions, evaluation.deletions) == (2, 0)
     assert evaluation.wer == 1.0
+    assert (evaluation.silent, evaluation.silent_with_words) == (1, 1)
+
+
+def test_clips_without_speech_alone_are_counted(
+    tmp_path, speak, prepare_config, capsys, monkeypatch
+):
+    names = ["hiss", "hum", "music"]
+    for number, name in enumerate(names):
+        speak(tmp_path / f"{name}.wav", " ".join(["ko"] * (number + 1)))
+    rows = [{"audio": f"{name}.wav", "text": ""} for name in names]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
+    store = open_store(tmp_path / "store")
+    sizes = sizes_of(store)
+    form = saying({sizes["hiss"]: "ko mu di", sizes["hum"]: " "})
+    evaluation, transcripts = evaluate(form, store)
+    assert {t.utterance_id: t.hypothesis for t in transcripts}["hiss"] == "ko mu di"
+    assert (evaluation.utterances, evaluation.words, evaluation.insertions) == (3, 0, 3)
+    assert (evaluation.silent, evaluation.silent_with_words) == (3, 1)
+    assert evaluation.wer == 3.0, "the number of insertions, as jiwer has it"
+    monkeypatch.setattr("tfkd.evaluation.models.open_model", lambda *a, **k: form)
+    cli.main(["evaluate", "made-up", "--data", str(tmp_path / "store")])
+    said = capsys.readouterr().out
+    assert "1 of 3 clips in which nothing is said have words" in said
+    row = next(line for line in said.splitlines() if line.startswith("tflite-float32"))
+    assert row.split()[1:7] == ["-", "-", "-", "3", "0", "0"]
+    assert evaluate(saying({}), store)[0].silent_with_words == 0
 
 
 def with_texts(store: Store, texts: dict[str, str], out: Path) -> Store:

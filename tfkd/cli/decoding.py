@@ -106,6 +106,9 @@ def evaluate(options: argparse.Namespace) -> None:
         rows = (json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
         write_text(options.transcripts, "".join(rows))
     say(systems_table({evaluation.form: asdict(evaluation)}))
+    if evaluation.silent:
+        say(f"{evaluation.silent_with_words} of {evaluation.silent} clips in which nothing is said "
+            "have words")  # fmt: skip
     if evaluation.without_transcript:
         total = evaluation.utterances + evaluation.without_transcript + evaluation.too_long
         say(f"{evaluation.without_transcript} of {total} utterances have no transcript: WER and "

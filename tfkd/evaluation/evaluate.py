@@ -38,6 +38,8 @@ class Evaluation:
       utterances: number of scored utterances; one with an empty reference adds insertions alone.
       without_transcript: number of utterances that were decoded, but have no transcript.
       too_long: number of utterances that were skipped, being longer than the model takes.
+      silent: number of scored utterances whose transcript is empty, because nothing is said.
+      silent_with_words: number of these in which the model heard words.
       parameters: number of weights.
       bytes: size of the model on disk.
       rtf: real-time factor: wall seconds of decoding a second of audio, in batches of `batch_size`.
@@ -59,6 +61,8 @@ class Evaluation:
     utterances: int
     without_transcript: int
     too_long: int
+    silent: int
+    silent_with_words: int
     parameters: int
     bytes: int
     rtf: float
@@ -127,12 +131,15 @@ def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Trans
             remedy="export with a larger export.max_seconds, or split the recordings",
         )
     rate = score([t.reference for t in transcripts], [t.hypothesis for t in transcripts])
+    silent = [t for t in transcripts if not t.reference.split()]
     audio_seconds = decoded.audio_samples / recogniser.sample_rate_hz
     evaluation = Evaluation(
         model=str(recogniser.path),
         form=recogniser.form,
         without_transcript=decoded.without_transcript,
         too_long=len(decoded.too_long),
+        silent=len(silent),
+        silent_with_words=sum(bool(t.hypothesis.split()) for t in silent),
         parameters=recogniser.parameters,
         bytes=recogniser.bytes,
         rtf=decoded.compute_seconds / audio_seconds,

@@ -17,16 +17,17 @@ _SIGNIFICANT = 0.05
 
 
 def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
-    """Formats one row for each system: errors, sizes, speed, and the ratio to the largest one."""
+    """Formats one row for each system: errors, sizes, speed, and the ratio to the largest one.
+
+    Where no transcript has a word, there are no rates, only insertions.
+    """
     header = ["system", "WER %", "95 % interval", "CER %", "ins", "del", "sub", "parameters",
               "ratio", "size", "RTF"]  # fmt: skip
     largest = max(system["parameters"] for system in systems.values())
     rows = [
         [
             name,
-            f"{100 * s['wer']:.2f}",
-            f"{100 * s['wer_low']:.2f} - {100 * s['wer_high']:.2f}",
-            f"{100 * s['cer']:.2f}",
+            *_rates(s),
             str(s["insertions"]),
             str(s["deletions"]),
             str(s["substitutions"]),
@@ -38,6 +39,16 @@ def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
         for name, s in systems.items()
     ]
     return table(header, rows)
+
+
+def _rates(system: Mapping[str, Any]) -> list[str]:
+    """WER, its interval and CER, in per cent."""
+    if not system["words"]:
+        return ["-"] * 3
+    wer, low, high, cer = (
+        f"{100 * system[name]:.2f}" for name in ("wer", "wer_low", "wer_high", "cer")
+    )
+    return [wer, f"{low} - {high}", cer]
 
 
 def results_report(results: Mapping[str, Any]) -> str:
