@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -158,3 +159,55 @@ def test_words_of_numbers_need_a_language(whisper):
     config = dataclasses.replace(CONFIG, whisper=WhisperConfig(numbers="words"))
     with pytest.raises(ConfigError, match="labels.whisper.numbers: words for numbers need"):
         whisper.digest(config)
+
+
+# --- decode
+
+
+def decoded(folder, untranscribed, capsys, *options) -> list[str]:
+    arguments = ["decode", f"whisper:{folder}", "--data", str(untranscribed), *options]
+    settings = ["whisper.language=en", "max_tokens=5", "beam_width=3"]
+    cli.main([*arguments, *(part for setting in settings for part in ("--set", setting))])
+    return capsys.readouterr().out.splitlines()
+
+
+def test_decode_gives_what_label_keeps(folder, untranscribed, whisper, tmp_path, capsys):
+    prepare(untranscribed, tmp_path / "data", whisper.preparation)
+    store = open_store(tmp_path / "data")
+    expected = {}
+    for batch in audio_batches(store, 4):
+        names = [name.decode() for name in batch["utterance_id"].numpy()]
+        expected |= dict(zip(names, whisper.labeller(CONFIG)(batch), strict=True))
+    rows = map(json.loads, decoded(folder, untranscribed, capsys, "--nbest", "--json"))
+    found = {row["utterance_id"]: row for row in rows}
+    assert found.keys() == expected.keys()
+    for name, hypotheses in expected.items():
+        assert found[name]["reference"] is None
+        kept = found[name]["hypotheses"]
+        assert [each["token_ids"] for each in kept] == [list(h.token_ids) for h in hypotheses]
+        assert [each["log_prob"] for each in kept] == pytest.approx(
+            [h.log_prob for h in hypotheses], abs=1e-4
+        )
+        assert [each["written"] for each in kept] == [h.written for h in hypotheses]
+    best = dict(line.split("\t") for line in decoded(folder, untranscribed, capsys))
+    assert best == {name: hypotheses[0].text for name, hypotheses in expected.items()}
+
+
+def test_the_n_best_show_each_token(folder, untranscribed, whisper, capsys):
+    lines = decoded(folder, untranscribed, capsys, "--nbest")
+    assert lines[0] == "a"
+    ranks = [line.split()[0] for line in lines if " score " in line]
+    assert ranks == ["1", "2", "3"] * (len(ranks) // 3)
+    assert len(ranks) == 15
+    assert not any("coverage" in line or "@" in line for line in lines)
+    vocabulary = {"a", " a", " b", " ", folders.END}
+    for line in lines:
+        if line.startswith("     "):
+            pieces = [part.rpartition(" ")[0].strip("'") for part in line.strip().split("  ")]
+            assert set(pieces) <= vocabulary, line
+
+
+def test_settings_that_no_whisper_knows_are_refused(folder, untranscribed, capsys):
+    with pytest.raises(SystemExit):
+        decoded(folder, untranscribed, capsys, "--set", "fusion.ctc_weight=0.3")
+    assert "a Whisper has no CTC head" in capsys.readouterr().err

@@ -5,20 +5,29 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from tfkd.cli.options import search_overrides
 from tfkd.cli.printing import say
 from tfkd.errors import ConfigError
 
+if TYPE_CHECKING:
+    from tfkd.records import Hypothesis
+
 
 def decode(options: argparse.Namespace) -> None:
+    from tfkd.distillation.teachers import is_run
+
+    (_decode_run if is_run(options.run) else _decode_whisper)(options)
+
+
+def _decode_run(options: argparse.Namespace) -> None:
     from tfkd.data.audio_batches import audio_batches
     from tfkd.decoding.decoder import decode_dataset
     from tfkd.decoding.results import hypotheses_of
     from tfkd.decoding.runs import load_run
-    from tfkd.reporting.tables import nbest_text
 
     run = load_run(options.run).with_decoding(search_overrides(options))
     decoding = run.system.decoding
@@ -29,14 +38,51 @@ def decode(options: argparse.Namespace) -> None:
         batches = audio_batches(store, run.system.training.batch_size)
         for decoded in decode_dataset(decoder, batches):
             hypotheses = hypotheses_of(decoded, run.model.frame_seconds)
-            if options.json:
-                row = {"utterance_id": decoded.utterance_id, "reference": decoded.reference,
-                       "hypotheses": [asdict(hypothesis) for hypothesis in hypotheses]}  # fmt: skip
-                say(json.dumps(row, ensure_ascii=False))
-            elif options.nbest:
-                say(nbest_text(decoded.utterance_id, hypotheses, run.tokenizer.pieces))
-            else:
-                say(f"{decoded.utterance_id}\t{decoded.best_text}")
+            pieces = run.tokenizer.pieces
+            _say_decoded(
+                options, decoded.utterance_id, decoded.reference, hypotheses, pieces.__getitem__
+            )
+
+
+def _decode_whisper(options: argparse.Namespace) -> None:
+    from tfkd.config import DecodingConfig, LabelConfig, with_overrides
+    from tfkd.data.audio_batches import audio_batches
+    from tfkd.data.preparation import utterance_store
+    from tfkd.distillation.teachers import load_whisper_teacher
+
+    plain = LabelConfig(beam_width=DecodingConfig().beam_width, num_hypotheses=1)
+    config = with_overrides(plain, search_overrides(options))
+    if options.nbest:
+        config = dataclasses.replace(config, num_hypotheses=config.beam_width)
+    teacher = load_whisper_teacher(options.run)
+    teacher.digest(config)  # refuses settings that no Whisper knows
+    label = teacher.labeller(config)
+    with utterance_store(options.data, teacher.preparation) as store:
+        for batch in audio_batches(store, config.batch_size):
+            columns = (batch[name].numpy() for name in ("utterance_id", "text", "has_text"))
+            for name, text, has_text, hypotheses in zip(*columns, label(batch), strict=True):
+                reference = text.decode() if has_text else None
+                _say_decoded(options, name.decode(), reference, hypotheses, teacher.piece)
+
+
+def _say_decoded(
+    options: argparse.Namespace,
+    utterance_id: str,
+    reference: str | None,
+    hypotheses: Sequence[Hypothesis],
+    piece_of: Callable[[int], str],
+) -> None:
+    """Prints what was found for an utterance in the form that the options ask for."""
+    from tfkd.reporting.tables import nbest_text
+
+    if options.json:
+        row = {"utterance_id": utterance_id, "reference": reference,
+               "hypotheses": [asdict(hypothesis) for hypothesis in hypotheses]}  # fmt: skip
+        say(json.dumps(row, ensure_ascii=False))
+    elif options.nbest:
+        say(nbest_text(utterance_id, hypotheses, piece_of))
+    else:
+        say(f"{utterance_id}\t{hypotheses[0].text if hypotheses else ''}")
 
 
 def tune_decoding(options: argparse.Namespace) -> None:

@@ -186,7 +186,7 @@ def _add_decoding(add: _Add) -> None:
     command = add("decode", decoding.decode, "print the hypotheses of a recogniser",
                   "tfkd decode work/teacher --data work/data/test --nbest "
                   "--set beam_width=8 --set normalisation=mean")  # fmt: skip
-    command.add_argument("run", help="folder of a run")
+    command.add_argument("run", help="folder of a run, or whisper:FOLDER")
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--nbest", action="store_true",
                          help="print every hypothesis, with its tokens")  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfkd.config import (
     LabelConfig,
@@ -23,10 +24,13 @@ from tfkd.decoding.defaults import resolved
 from tfkd.decoding.posteriors import TopPosteriors
 from tfkd.decoding.results import hypotheses_of
 from tfkd.decoding.runs import Run, load_run
-from tfkd.distillation.interface import Batch, Labeller, Teacher
+from tfkd.distillation.interface import WHISPER_PREFIX, Batch, Labeller, Teacher
 from tfkd.errors import ConfigError
 from tfkd.records import Hypothesis
 from tfkd.text import Tokenizer
+
+if TYPE_CHECKING:
+    from tfkd.distillation.whisper_teacher import WhisperTeacher
 
 
 def load_teacher(spec: str | Path) -> Teacher:
@@ -40,13 +44,16 @@ def load_teacher(spec: str | Path) -> Teacher:
     >>> teacher.sample_rate_hz
     8000
     """
-    kind, separator, folder = str(spec).partition(":")
-    if separator and kind == "whisper":
-        return _whisper_teacher(folder)
-    return RunTeacher(load_run(spec))
+    return RunTeacher(load_run(spec)) if is_run(spec) else load_whisper_teacher(spec)
 
 
-def _whisper_teacher(folder: str) -> Teacher:
+def is_run(spec: str | Path) -> bool:
+    """Whether a spec names the folder of a run, and not a Whisper."""
+    return not str(spec).startswith(WHISPER_PREFIX)
+
+
+def load_whisper_teacher(spec: str | Path) -> WhisperTeacher:
+    """Reads a Whisper from `whisper:FOLDER`; see `load_teacher`."""
     try:
         from tfkd.distillation.whisper_teacher import WhisperTeacher
     except ModuleNotFoundError as error:
@@ -56,7 +63,7 @@ def _whisper_teacher(folder: str) -> Teacher:
             f"a Whisper as a teacher needs {error.name}",
             remedy="pip install '.[whisper]' in tfkd's folder",
         ) from error
-    return WhisperTeacher.load(folder)
+    return WhisperTeacher.load(str(spec).removeprefix(WHISPER_PREFIX))
 
 
 def as_teacher(teacher: Teacher | Run) -> Teacher:

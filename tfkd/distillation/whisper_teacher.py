@@ -12,7 +12,7 @@ import numpy as np
 
 from tfkd.config import DecodingConfig, LabelConfig, PrepareConfig, config_digest, validate
 from tfkd.corpora.splitting import cut_points
-from tfkd.distillation.interface import Batch, Labeller
+from tfkd.distillation.interface import WHISPER_PREFIX, Batch, Labeller
 from tfkd.errors import ConfigError
 from tfkd.models.frontend.whisper_mel import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from tfkd.models.whisper.folder import WhisperFolder, load_whisper
@@ -24,8 +24,6 @@ from tfkd.text.spoken_numbers import speller
 
 if TYPE_CHECKING:
     from tfkd.beam_search import BeamResult
-
-PREFIX = "whisper:"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class WhisperTeacher:
 
     @property
     def spec(self) -> str:
-        return f"{PREFIX}{self.folder.directory}"
+        return f"{WHISPER_PREFIX}{self.folder.directory}"
 
     @property
     def identity(self) -> str:
@@ -62,6 +60,10 @@ class WhisperTeacher:
     @property
     def preparation(self) -> PrepareConfig:
         return PrepareConfig(sample_rate_hz=SAMPLE_RATE_HZ, too_long="split")
+
+    def piece(self, token_id: int) -> str:
+        """The text of one token, in which � stands for a part of a letter; specials by name."""
+        return self.folder.tokens.piece(token_id)
 
     def digest(self, config: LabelConfig) -> str:
         decoding = _decoding(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfkd.records import Hypothesis
@@ -91,18 +91,28 @@ def profile_report(profile: Profile, sample_rate_hz: int) -> str:
     )
 
 
-def nbest_text(utterance_id: str, hypotheses: Sequence[Hypothesis], pieces: Sequence[str]) -> str:
-    """Formats the hypotheses of one utterance, each with its tokens, their log_prob and seconds."""
+def nbest_text(
+    utterance_id: str, hypotheses: Sequence[Hypothesis], piece_of: Callable[[int], str]
+) -> str:
+    """Formats the hypotheses of one utterance, each with its tokens, their log_prob and seconds.
+
+    Coverage and seconds are left out where a teacher does not know them.
+    """
     lines = [utterance_id]
     for rank, hypothesis in enumerate(hypotheses, 1):
+        coverage = hypothesis.coverage
         lines.append(
             f"  {rank}  score {hypothesis.score:.3f}  log_prob {hypothesis.log_prob:.3f}  "
-            f"{hypothesis.finish_reason}  coverage {hypothesis.coverage:.2f}  {hypothesis.text}"
+            f"{hypothesis.finish_reason}  "
+            + ("" if coverage is None else f"coverage {coverage:.2f}  ")
+            + hypothesis.text
         )
-        tokens = zip(hypothesis.token_ids, hypothesis.token_log_probs, hypothesis.token_seconds)
+        places = [""] * len(hypothesis.token_ids)
+        if hypothesis.token_seconds is not None:
+            places = [f" @{seconds:.2f}s" for seconds in hypothesis.token_seconds]
+        tokens = zip(hypothesis.token_ids, hypothesis.token_log_probs, places, strict=True)
         lines.append("     " + "  ".join(
-            f"{pieces[token]!r} {log_prob:.2f} @{seconds:.2f}s"
-            for token, log_prob, seconds in tokens
+            f"{piece_of(token)!r} {log_prob:.2f}{place}" for token, log_prob, place in tokens
         ))  # fmt: skip
     return "\n".join(lines)
 

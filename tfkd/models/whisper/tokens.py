@@ -105,6 +105,10 @@ class WhisperTokens:
         special = set(self.special.values())
         return self.tokenizer.decode([i for i in token_ids if i not in special]).strip()
 
+    def piece(self, token_id: int) -> str:
+        """The text of one token, white space included; a special one by its name."""
+        return self.tokenizer.decode([token_id], skip_special_tokens=False)
+
 
 def special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     """Ids of the tokens of a vocabulary that are written between <| and |>."""
