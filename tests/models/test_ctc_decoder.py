@@ -20,6 +20,9 @@ from tfkd.config import (
 )
 from tfkd.decoding.decoder import Decoder
 from tfkd.errors import ConfigError
+from tfkd.models.decoders.ctc import CtcMemory
+from tfkd.models.decoders.ctc_prefix import empty_prefix
+from tfkd.models.token_limits import token_limits
 from tfkd.text import EOS_ID, FIRST_PIECE_ID, PAD_ID
 
 SECONDS = (0.1, 0.06)
@@ -119,3 +122,90 @@ def test_settings_without_a_head_or_with_another_loss_are_refused():
         )
     with pytest.raises(ConfigError, match="labels.top_m: needs a teacher with a decoder"):
         check_labelling(LabelConfig(top_m=4), from_dict(SystemConfig, alone))
+
+
+# --- the best path
+
+
+def argmax_transcript(log_probs):
+    """Of [S, V]: the labels, where each begins, and the log-probability of the path, by hand."""
+    path, labels, starts = log_probs.argmax(-1), [], []
+    for frame, token in enumerate(path):
+        if token != PAD_ID and (frame == 0 or token != path[frame - 1]):
+            labels.append(int(token))
+            starts.append(frame)
+    return labels, starts, log_probs.max(-1).sum()
+
+
+@pytest.mark.parametrize("max_tokens", [40, 2, 1])
+def test_width_1_is_the_best_path(model, max_tokens):
+    batch = random_batch((0.24, 0.13, 0.2))
+    result = decoded(model, batch, beam_width=1, num_hypotheses=1, max_tokens=max_tokens)
+    encoded, lengths = model.encode(batch.waveform, batch.num_samples)
+    log_probs = model.decoder.memory(encoded, lengths).log_probs.numpy()
+    spoken = 0
+    for row in range(3):
+        labels, starts, path = argmax_transcript(log_probs[row, : lengths[row]])
+        count, is_finished = int(result.num_tokens[row, 0]), len(labels) < max_tokens
+        expected = ([*labels, EOS_ID] if is_finished else labels)[:max_tokens]
+        assert result.token_ids[row, 0, :count].numpy().tolist() == expected
+        assert bool(result.is_finished[row, 0]) == is_finished
+        assert not result.token_ids[row, 0, count:].numpy().any()
+        ends = count - is_finished
+        assert result.frames[row, 0, :ends].numpy().tolist() == starts[:ends]
+        total = float(tf.reduce_sum(result.token_log_probs[row, 0]))
+        assert float(result.log_prob[row, 0]) == pytest.approx(total, abs=1e-4)
+        if is_finished:
+            assert total == pytest.approx(path, abs=1e-4)
+            # One alignment cannot be likelier than all of them.
+            assert total <= ctc_log_prob(model, batch, row, labels) + 1e-4
+            spoken += len(labels)
+    assert spoken > 3 or max_tokens < 40
+
+
+def test_a_control_at_width_1_takes_the_search_over_prefixes(model):
+    batch = random_batch(SECONDS)
+    result = decoded(model, batch, beam_width=1, num_hypotheses=1, max_tokens=9, min_tokens=4)
+    assert (result.num_tokens.numpy() >= 4).all()
+    count = int(result.num_tokens[0, 0])
+    assert result.is_finished[0, 0]
+    labels = result.token_ids[0, 0, : count - 1].numpy().tolist()
+    expected = ctc_log_prob(model, batch, 0, labels)
+    assert float(result.log_prob[0, 0]) == pytest.approx(expected, abs=1e-3)
+
+
+def certain_log_probs(path):
+    """[1, S, V] of a head that is all but certain of the token of each frame."""
+    logits = np.zeros((1, len(path), VOCAB_SIZE), np.float32)
+    logits[0, np.arange(len(path)), path] = 12.0
+    return tf.nn.log_softmax(logits)
+
+
+@pytest.mark.parametrize("beam_width", [1, 3])
+def test_tokens_stand_where_they_begin(model, beam_width, monkeypatch):
+    """Both ways of decoding agree, by hand: a begins at frame 1, a again at 5, b at 6."""
+    a, b = FIRST_PIECE_ID, FIRST_PIECE_ID + 1
+    log_probs = certain_log_probs([PAD_ID, a, a, PAD_ID, PAD_ID, a, b, b, PAD_ID])
+    memory = CtcMemory(log_probs, empty_prefix(log_probs))
+    monkeypatch.setattr(type(model.decoder), "memory", lambda *_: memory)
+    monkeypatch.setattr(model, "encode", lambda *_: (tf.zeros([1, 9, 1]), tf.constant([9])))
+    batch = random_batch((0.2,))
+    result = decoded(model, batch, beam_width=beam_width, num_hypotheses=1, max_tokens=5)
+    assert result.token_ids[0, 0].numpy().tolist() == [a, a, b, EOS_ID, PAD_ID]
+    assert result.frames[0, 0].numpy().tolist() == [1, 5, 6, 6, 0]
+    assert bool(result.is_finished[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "per_second", "expected"),
+    [(16000, 10.0, 10), (48000, 7.0, 21), (16001, 10.0, 11), (8000, 3.0, 2), (0, 5.0, 0)],
+)
+def test_a_whole_number_of_tokens_is_not_rounded_up(num_samples, per_second, expected):
+    """An optimised graph multiplies by 1 / 16000, which is not exact."""
+    limits = tf.function(lambda n: token_limits(n, 16000, per_second))
+    found = limits(tf.constant([num_samples, 160000]))
+    assert found.numpy().tolist() == [expected, 10 * round(per_second)]
+
+
+def test_without_a_rate_there_are_no_limits():
+    assert token_limits(tf.constant([16000]), 16000, None) is None

@@ -10,12 +10,15 @@ import tensorflow as tf
 
 from tfkd.beam_search import BeamResult, Scorer, beam_search
 from tfkd.config import DecodingConfig
+from tfkd.decoding import best_path
 from tfkd.decoding.audible import is_audible, without_inaudible
 from tfkd.decoding.results import Decoded, unbatch
 from tfkd.errors import ConfigError
 from tfkd.language_models import load_language_model
+from tfkd.models.decoders.ctc import CtcMemory, frames_of_tokens
 from tfkd.models.decoders.ctc_prefix import ctc_prefix_scorer
 from tfkd.models.recogniser import Recogniser
+from tfkd.models.token_limits import token_limits
 from tfkd.text import Tokenizer
 
 _LOG = logging.getLogger("tfkd")
@@ -113,6 +116,14 @@ class Decoder:
         waveform = tf.where(tf.expand_dims(audible, 1), waveform, 0.0)
         encoded, encoded_lengths = self.model.encode(waveform, num_samples)
         memory, state = self.model.initial_state(encoded, encoded_lengths, self.config.max_tokens)
+        limits = token_limits(
+            num_samples,
+            self.model.config.frontend.sample_rate_hz,
+            self.config.max_tokens_per_second,
+        )
+        if isinstance(memory, CtcMemory) and best_path.is_enough(self.config):
+            result = best_path.best_path(memory.log_probs, limits, self.config)
+            return without_inaudible(result, audible, self.tokenizer.pad_id)
         batch_size = self._batch_size or tf.shape(waveform)[0]
         result = beam_search(
             lambda token_ids, state: self.model.step(token_ids, state, memory),
@@ -124,11 +135,13 @@ class Decoder:
             sos_id=self.tokenizer.sos_id,
             eos_id=self.tokenizer.eos_id,
             pad_id=self.tokenizer.pad_id,
-            token_limits=self._token_limits(num_samples),
+            token_limits=limits,
             controls=self.config,
             scorers=self._scorers(encoded, encoded_lengths, weights, batch_size),
             readout=lambda state: self.model.decoder.readout(state, encoded_lengths),
         )
+        if isinstance(memory, CtcMemory):
+            result = frames_of_tokens(result)
         return without_inaudible(result, audible, self.tokenizer.pad_id)
 
     def _scorers(
@@ -146,13 +159,6 @@ class Decoder:
             logits = self.model.ctc_logits(encoded)
             scorers.append(ctc_prefix_scorer(logits, encoded_lengths, weights.ctc))
         return scorers
-
-    def _token_limits(self, num_samples: tf.Tensor) -> tf.Tensor | None:
-        if self.config.max_tokens_per_second is None:
-            return None
-        rate_hz = self.model.config.frontend.sample_rate_hz
-        seconds = tf.cast(num_samples, tf.float32) / rate_hz
-        return tf.cast(tf.math.ceil(seconds * self.config.max_tokens_per_second), tf.int32)
 
 
 def _joins(weight: float | tf.Tensor) -> bool:

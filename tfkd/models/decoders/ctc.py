@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfkd.beam_search import Readout
+from tfkd.beam_search import BeamResult, Readout
 from tfkd.layers.static_shape import dimensions
 from tfkd.models.decoders.ctc_prefix import (
     CtcState,
@@ -82,7 +82,10 @@ class CtcDecoder:
         return next_log_probs(token_ids, state, memory.log_probs)
 
     def readout(self, state: CtcState, encoded_lengths: tf.Tensor) -> Readout:
-        """Reads where the last token most likely starts; CTC alignments cover every encoding."""
+        """Reads where the last token most likely starts; CTC alignments cover every encoding.
+
+        The search keeps it for the token that follows: see `frames_of_tokens`.
+        """
         covered = tf.ones(tf.shape(state.frame))
         return Readout(state.frame, covered, tf.zeros_like(covered))
 
@@ -94,3 +97,14 @@ class CtcDecoder:
         training: bool = False,
     ) -> None:
         """Returns None: the CTC loss takes whole sequences, so there is no teacher forcing."""
+
+
+def frames_of_tokens(result: BeamResult) -> BeamResult:
+    """Moves the frames of a search's result to the tokens that start there.
+
+    A prefix search knows where a token starts one step later, when it has read the token. The end,
+    and a last token that was cut off, keep the frame where the token before starts.
+    """
+    following = tf.pad(result.frames[:, :, 1:], [[0, 0], [0, 0], [0, 1]])
+    is_followed = tf.range(dimensions(result.frames)[2]) + 1 < tf.expand_dims(result.num_tokens, 2)
+    return result._replace(frames=tf.where(is_followed, following, result.frames))

@@ -9,6 +9,7 @@ from tfkd.beam_search import BeamResult, beam_search
 from tfkd.config import DecodingConfig, WhisperConfig
 from tfkd.errors import ConfigError
 from tfkd.models.frontend.whisper_mel import SAMPLE_RATE_HZ
+from tfkd.models.token_limits import token_limits
 from tfkd.models.whisper.decoder import DecoderCache, DecoderMemory, KeysValues
 from tfkd.models.whisper.model import Whisper
 from tfkd.models.whisper.tokens import WhisperTokens
@@ -73,7 +74,9 @@ class WhisperSearch:
             sos_id=self._prompt[-1],
             eos_id=self.tokens.end_id,
             pad_id=self.tokens.end_id,
-            token_limits=self._token_limits(num_samples),
+            token_limits=token_limits(
+                num_samples, SAMPLE_RATE_HZ, self.config.max_tokens_per_second
+            ),
             controls=self.config,
         )
 
@@ -105,14 +108,6 @@ class WhisperSearch:
         width = self.config.beam_width
         logits, cache = self.model.decoder.step(token_ids, cache, memory, width)
         return self.allowed_log_probs(logits, is_first), cache
-
-    def _token_limits(self, num_samples: tf.Tensor) -> tf.Tensor | None:
-        if self.config.max_tokens_per_second is None:
-            return None
-        seconds = tf.cast(num_samples, tf.float32) / SAMPLE_RATE_HZ
-        limits = seconds * self.config.max_tokens_per_second
-        # Optimised graphs multiply by a rounded 1 / 16000: a whole number must not become the next.
-        return tf.cast(tf.math.ceil(limits - 1e-3), tf.int32)
 
 
 def check_search(
