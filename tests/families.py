@@ -51,6 +51,13 @@ FAMILIES: dict[str, config.ModelConfig] = {
         decoder=dataclasses.replace(_RNN, cell="lstm", layers=2),
         ctc=True,
     ),
+    "raw-waveform": dataclasses.replace(
+        _PLAIN,
+        frontend=config.RawWaveformConfig(
+            sample_rate_hz=8000, num_features=8, filters=9, units=7
+        ),
+        decoder=_RNN,
+    ),
     "concatenated": dataclasses.replace(
         _PLAIN,
         frontend=config.StftConfig(sample_rate_hz=8000, window_ms=32.0, log=False),

@@ -18,6 +18,7 @@ from tfkd.config.model import (
     FrontendConfig,
     ModelConfig,
     NoDecoderConfig,
+    RawWaveformConfig,
     TransformerDecoderConfig,
     TransformerEncoderConfig,
 )
@@ -89,6 +90,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
         case FrontendConfig():
             if not config.min_hz < config.max_hz <= config.sample_rate_hz / 2:
                 refuse("max_hz", "must lie above min_hz and at most at half the sample rate")
+        case RawWaveformConfig():
+            if config.filter_ms > config.window_ms:
+                refuse("filter_ms", "cannot exceed window_ms")
         case TransformerEncoderConfig() | TransformerDecoderConfig():
             if config.units % (2 * config.heads):
                 refuse("units", f"must be a multiple of twice the heads, {2 * config.heads}")

@@ -49,6 +49,29 @@ class StftConfig:
 
 
 @dataclass(frozen=True)
+class RawWaveformConfig:
+    """Convolutions over the waveform, learned with the model (Tjandra et al. 2017).
+
+    Attributes:
+      num_features: that the encoder reads, and log-mel bands that are predicted at first.
+      filters, filter_ms: filters over the waveform, and their length.
+      units: of the layer between the filters and the features.
+      transfer_epochs: how often a part of the training set is gone through to learn to predict
+        log-mel features, before all is learned end to end; 0 leaves that out.
+    """
+
+    kind: Literal["raw_waveform"] = "raw_waveform"
+    sample_rate_hz: int = number(16000, at_least=1000, at_most=MOST_FLAC_HZ)
+    num_features: int = number(80, at_least=1, at_most=1024)
+    window_ms: float = number(25.0, at_least=1, at_most=1000)
+    hop_ms: float = number(10.0, at_least=1, at_most=1000)
+    filters: int = number(64, at_least=1)
+    filter_ms: float = number(10.0, at_least=1, at_most=1000)
+    units: int = number(128, at_least=1)
+    transfer_epochs: int = number(10, at_least=0)
+
+
+@dataclass(frozen=True)
 class SpecAugmentConfig:
     """Masks on the features in training; Park et al. 2019 (arXiv:1904.08779).
 
@@ -212,7 +235,9 @@ class ModelConfig:
       ctc: whether the model has a CTC head.
     """
 
-    frontend: FrontendConfig | StftConfig = field(default_factory=FrontendConfig)
+    frontend: FrontendConfig | StftConfig | RawWaveformConfig = field(
+        default_factory=FrontendConfig
+    )
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     encoder: (
         EncoderConfig

@@ -50,6 +50,8 @@ class FrontendLayer(Protocol):
     def adapt(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
         """Computes the feature statistics of a training set, with which features are standardised.
 
+        A frontend that learns may learn from the audio what it is to begin with.
+
         Args:
           batches: waveform [B, N] float32 and num_samples [B]; some minutes of audio are enough.
         """

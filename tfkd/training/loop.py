@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -286,10 +286,11 @@ def _fit(
             )
 
 
-def _audio_of(sources: Sequence[Source]) -> Iterator[dict[str, tf.Tensor]]:
-    """Yields the batches from which the frontend computes the feature statistics."""
+def _audio_of(sources: Sequence[Source]) -> tf.data.Dataset:
+    """The batches from which the frontend computes the feature statistics."""
     each = -(-_STATISTICS_BATCHES // len(sources))
-    return itertools.chain(*(audio_batches(s.store, 16).take(each) for s in sources))
+    parts = [audio_batches(source.store, 16).take(each) for source in sources]
+    return functools.reduce(tf.data.Dataset.concatenate, parts)
 
 
 def _check_references(valid_store: Store) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfkd.config import FrontendConfig, ModelConfig, StftConfig
+from tfkd.config import FrontendConfig, ModelConfig, RawWaveformConfig, StftConfig
 from tfkd.models.frontend.log_mel import LogMel
+from tfkd.models.frontend.raw_waveform import RawWaveform
 from tfkd.models.frontend.stft import Stft
 from tfkd.models.interface import FrontendLayer
 
-_LAYERS: dict[type, Callable[..., FrontendLayer]] = {FrontendConfig: LogMel, StftConfig: Stft}
+_LAYERS: dict[type, Callable[..., FrontendLayer]] = {
+    FrontendConfig: LogMel,
+    StftConfig: Stft,
+    RawWaveformConfig: RawWaveform,
+}
 
 
 def make_frontend(config: ModelConfig, **kwargs) -> FrontendLayer:

@@ -13,7 +13,7 @@ from tfkd.models.frontend.standardised import StandardisedFrontend
 _ENERGY_FLOOR = 1e-6
 # TFLite's dynamic-range quantiser skips smaller constants. Quantised mel filters would give errors
 # larger than the features (docs/decisions/0003-frontend.md).
-_MAX_UNQUANTISED_ELEMENTS = 1024
+MAX_UNQUANTISED_ELEMENTS = 1024
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -65,7 +65,7 @@ def _mel_bands(config: FrontendConfig, fft_samples: int) -> list[tuple[int, int,
         band = _band(matrix, start, stop)
         while stop < config.num_mels:
             wider = _band(matrix, start, stop + 1)
-            if wider[2].size >= _MAX_UNQUANTISED_ELEMENTS:
+            if wider[2].size >= MAX_UNQUANTISED_ELEMENTS:
                 break
             band, stop = wider, stop + 1
         bands.append(band)
