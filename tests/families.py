@@ -51,6 +51,12 @@ FAMILIES: dict[str, config.ModelConfig] = {
         decoder=dataclasses.replace(_RNN, cell="lstm", layers=2),
         ctc=True,
     ),
+    "low-rank": dataclasses.replace(
+        _PLAIN,
+        encoder=dataclasses.replace(_RECURRENT, layers=2, rank=3),
+        decoder=dataclasses.replace(_RNN, rank=4),
+        ctc=True,
+    ),
     "raw-waveform": dataclasses.replace(
         _PLAIN,
         frontend=config.RawWaveformConfig(

@@ -77,6 +77,66 @@ def test_a_shallower_encoder_may_take_means_of_neighbours(teacher):
         np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
+def low_rank_student(run, vocab_size: int, rank: int, layers: int = 4):
+    """The run's model with every recurrent kernel held as two factors."""
+    config = run.model.config
+    encoder = dataclasses.replace(config.encoder, rank=rank, layers=layers)
+    decoder = dataclasses.replace(config.decoder, rank=rank)
+    return Recogniser(dataclasses.replace(config, encoder=encoder, decoder=decoder), vocab_size)
+
+
+@pytest.mark.parametrize("decoder_layers", [1, 2])
+def test_factors_of_full_rank_say_what_the_teacher_says(teacher, prepared, decoder_layers):
+    run = deep_run(teacher)
+    decoder = dataclasses.replace(run.model.config.decoder, layers=decoder_layers)
+    config = dataclasses.replace(run.model.config, decoder=decoder)
+    run = dataclasses.replace(run, model=Recogniser(config, teacher.tokenizer.vocab_size))
+    student = low_rank_student(run, teacher.tokenizer.vocab_size, rank=100)
+    taken = begin_from(student, teacher.tokenizer, run)
+    assert (taken.share, taken.anew) == (1.0, ())
+    batch = next(iter(audio_batches(prepared["valid"], 4)))
+    inputs = {
+        **{name: batch[name] for name in ("waveform", "num_samples")},
+        "token_ids": np.tile(np.array([5, 6, 4, 3], np.int32), (4, 1, 1)),
+    }
+    found, expected = student(inputs), run.model(inputs)
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
+    np.testing.assert_allclose(found.ctc_logits, expected.ctc_logits, atol=1e-5)
+    assert student.count_params() != run.model.count_params()
+
+
+@pytest.mark.parametrize("layers", ["spread", "average"])
+def test_factors_are_the_nearest_matrix_of_their_rank(teacher, layers):
+    run = deep_run(teacher)
+    student = low_rank_student(run, teacher.tokenizer.vocab_size, rank=2, layers=2)
+    begin_from(student, teacher.tokenizer, run, layers)
+    theirs, own = weights_of(run.model), weights_of(student)
+    name = "forward_recurrent_kernel"
+    chosen = [3] if layers == "spread" else [2, 3]
+    whole = np.mean([layer(theirs, number)[name] for number in chosen], 0)
+    left, right = (layer(own, 1)[f"{name}_{side}"] for side in ("left", "right"))
+    # Eckart and Young: what is lost is what the other singular values hold.
+    sizes = np.linalg.svd(whole, compute_uv=False)
+    lost = np.linalg.norm(whole - left @ right)
+    assert lost == pytest.approx(np.sqrt(np.sum(sizes[2:] ** 2)), rel=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(left, axis=0), np.sqrt(sizes[:2]), rtol=1e-4)
+
+
+def test_factors_of_a_run_are_multiplied(teacher):
+    plain = deep_run(teacher)
+    model = low_rank_student(plain, teacher.tokenizer.vocab_size, rank=3)
+    run = dataclasses.replace(teacher, model=model)
+    whole, narrower = deep_run(teacher).model, low_rank_student(plain, model.vocab_size, rank=2)
+    for student in (whole, narrower):
+        assert begin_from(student, teacher.tokenizer, run).share == 1.0
+    theirs = weights_of(model)
+    np.testing.assert_allclose(
+        weights_of(whole)["decoder/context_kernel"],
+        theirs["decoder/context_kernel_left"] @ theirs["decoder/context_kernel_right"],
+        rtol=1e-5,
+    )
+
+
 def test_what_does_not_fit_begins_anew_and_is_named(teacher):
     run, student = deep_run(teacher), deep_run(teacher, units=9).model
     before = weights_of(student)

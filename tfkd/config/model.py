@@ -93,6 +93,10 @@ class EncoderConfig:
 
     `conv` halves time by convolutions before layer 1. `pyramid` joins pairs of frames once before
     layers 2, 3, ..., and before layer 1 as often as is still needed.
+
+    Attributes:
+      rank: of the kernels of the recurrent layers, which are held as two factors each (Prabhavalkar
+        et al. 2016, arXiv:1603.08042); 0 leaves them whole.
     """
 
     reduction: Literal["pyramid", "conv"] = "conv"
@@ -103,6 +107,7 @@ class EncoderConfig:
     units: int = number(256, at_least=1)
     dropout: float = number(0.0, at_least=0, below=1)
     kind: Literal["recurrent"] = field(default="recurrent", metadata=LATER)
+    rank: int = number(0, at_least=0, is_later=True)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,7 @@ class Conv2dRecurrentConfig:
       kernel_frames, kernel_bins: size of each kernel in time and in frequency.
       directions: whether the two directions of the last layer are summed or concatenated; between
         layers they are always concatenated.
+      rank: see `EncoderConfig`.
     """
 
     kind: Literal["conv2d_recurrent"] = "conv2d_recurrent"
@@ -125,6 +131,7 @@ class Conv2dRecurrentConfig:
     units: int = number(128, at_least=1)
     directions: Literal["summed", "concatenated"] = "summed"
     dropout: float = number(0.0, at_least=0, below=1)
+    rank: int = number(0, at_least=0, is_later=True)
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,7 @@ class DecoderConfig:
       teacher_forcing_rate: share of the training steps whose input is the token of the target; the
         input of the others is drawn from the model's prediction (Bengio et al. 2015,
         arXiv:1506.03099).
+      rank: of the kernels that read the context and the state; see `EncoderConfig`.
     """
 
     cell: Literal["lstm", "gru"] = "lstm"
@@ -194,6 +202,7 @@ class DecoderConfig:
     input_feeding: bool = field(default=True, metadata=LATER)
     teacher_forcing_rate: float = number(1.0, at_least=0, at_most=1, is_later=True)
     kind: Literal["attention_rnn"] = field(default="attention_rnn", metadata=LATER)
+    rank: int = number(0, at_least=0, is_later=True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tfkd.config import RecurrentConfig, from_dict, to_dict
 from tfkd.errors import LanguageModelError
 from tfkd.layers.cells import state_units
 from tfkd.layers.emission import emission_bias
+from tfkd.layers.low_rank import as_tensors, merged
 from tfkd.layers.matmul import widened
 from tfkd.layers.model_size import check_loadable
 from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
@@ -38,7 +39,7 @@ class ForwardRNN(RecurrentCell):
         if self.cell == "gru":
             weights.append(self.recurrent_bias)
         scan = lstm_scan if self.cell == "lstm" else gru_scan
-        widths = [widened(tf.convert_to_tensor(weight)) for weight in weights]
+        widths = [widened(merged(as_tensors(weight))) for weight in weights]
         return scan(inputs, *widths, *Order.forward(inputs))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from tfkd.layers.low_rank import Kernel
 from tfkd.layers.static_shape import dimensions
 
 # Columns of zeros that are appended, to change the distance between rows.
@@ -19,14 +20,16 @@ _SPARE = 16
 _HARMFUL = 128  # columns of float32 in 512 bytes
 
 
-def widened(kernel: tf.Tensor) -> tf.Tensor:
+def widened(kernel: Kernel) -> Kernel:
     """Appends columns of zeros to kernel [..., K, N] if its N would make products slow."""
+    if isinstance(kernel, tuple):
+        return kernel[0], widened(kernel[1])
     if kernel.shape[-1] % _HARMFUL:
         return kernel
     return tf.pad(kernel, [[0, 0]] * (kernel.shape.rank - 1) + [[0, _SPARE]])
 
 
-def widen_after(kernels: Iterable[tf.Tensor], inputs: tf.Tensor) -> list[tf.Tensor]:
+def widen_after(kernels: Iterable[Kernel], inputs: tf.Tensor) -> list[Kernel]:
     """Widens kernels once the inputs that they are multiplied with are computed.
 
     Without this dependency TensorFlow would copy the kernels of all layers at the start.

@@ -26,7 +26,23 @@ from tfkd.layers.cells import (
     lstm_states,
     shifted,
 )
-from tfkd.layers.matmul import outer_sum, rows_of, sum_of_rows, transposed, widen_after
+from tfkd.layers.low_rank import (
+    Kernel,
+    add_kernel,
+    as_tensors,
+    gradients_of_factors,
+    merged,
+    size_of,
+    times,
+)
+from tfkd.layers.matmul import (
+    outer_sum,
+    project,
+    rows_of,
+    sum_of_rows,
+    transposed,
+    widen_after,
+)
 from tfkd.layers.static_shape import dimensions
 
 # A step projects its own inputs if they are at least this much narrower than the gates.
@@ -160,7 +176,7 @@ def lstm_scan(
     inputs: tf.Tensor,
     kernel: tf.Tensor,
     bias: tf.Tensor,
-    recurrent_kernel: tf.Tensor,
+    recurrent_kernel: Kernel,
     by_step: tf.Tensor,
     by_utterance: tf.Tensor,
 ):
@@ -170,18 +186,18 @@ def lstm_scan(
       inputs: [B, T, F].
       kernel: [F, 4H], or wider if it was widened, as all others.
       bias: [4H].
-      recurrent_kernel: [H, 4H].
+      recurrent_kernel: [H, 4H], or its two factors.
       by_step, by_utterance: the `Order` in which it goes through them.
     Returns:
       Hidden states [B, T, H].
     """
-    units, width = recurrent_kernel.shape
+    units, width = size_of(recurrent_kernel)
     batch, steps, _ = dimensions(inputs)
     zeros = tf.zeros([batch, units], inputs.dtype)
     projection = _Projection(inputs, kernel, bias, by_step)
 
     def body(t, hidden, cell, hiddens, cells, gates):
-        now = lstm_gates(projection.at(t) + tf.matmul(hidden, recurrent_kernel), units)
+        now = lstm_gates(projection.at(t) + times(hidden, recurrent_kernel), units)
         hidden, cell = lstm_states(now, cell)
         gates = gates.write(t, tf.concat(now, -1))
         return t + 1, hidden, cell, hiddens.write(t, hidden), cells.write(t, cell), gates
@@ -195,7 +211,7 @@ def lstm_scan(
         with tf.control_dependencies([upstream]):
             tape = Steps(LstmTape.of(gates, cells))
         d_outputs = rows_of(upstream)
-        to_hidden = transposed(recurrent_kernel[:, : 4 * units])
+        to_hidden = transposed(merged(recurrent_kernel)[:, : 4 * units])
         spare = tf.zeros([batch, width - 4 * units], inputs.dtype)
 
         def backward(t, d_hidden, d_cell, d_gates):
@@ -210,7 +226,12 @@ def lstm_scan(
         # Delay the shifted copy: made earlier, it would raise peak memory.
         with tf.control_dependencies([d_gates]):
             d_recurrent_kernel = outer_sum(shifted(hiddens), d_gates)
-        return *projection.gradient(d_gates, by_utterance), d_recurrent_kernel, None, None
+        return (
+            *projection.gradient(d_gates, by_utterance),
+            *gradients_of_factors(d_recurrent_kernel, recurrent_kernel),
+            None,
+            None,
+        )
 
     return _look_up(hiddens, by_utterance), gradient
 
@@ -220,7 +241,7 @@ def gru_scan(
     inputs: tf.Tensor,
     kernel: tf.Tensor,
     bias: tf.Tensor,
-    recurrent_kernel: tf.Tensor,
+    recurrent_kernel: Kernel,
     recurrent_bias: tf.Tensor,
     by_step: tf.Tensor,
     by_utterance: tf.Tensor,
@@ -231,19 +252,19 @@ def gru_scan(
       inputs: [B, T, F].
       kernel: [F, 3H], of update, reset and candidate; or wider if it was widened, as all others.
       bias: [3H], of the inputs.
-      recurrent_kernel: [H, 3H].
+      recurrent_kernel: [H, 3H], or its two factors.
       recurrent_bias: [3H].
       by_step, by_utterance: the `Order` in which it goes through them.
     Returns:
       Hidden states [B, T, H].
     """
-    units, width = recurrent_kernel.shape
+    units, width = size_of(recurrent_kernel)
     batch, steps, _ = dimensions(inputs)
     zeros = tf.zeros([batch, units], inputs.dtype)
     projection = _Projection(inputs, kernel, bias, by_step)
 
     def body(t, hidden, hiddens, recurrents):
-        recurrent = tf.matmul(hidden, recurrent_kernel) + recurrent_bias
+        recurrent = times(hidden, recurrent_kernel) + recurrent_bias
         hidden = gru_state(gru_gates(projection.at(t), recurrent, units), hidden)
         return t + 1, hidden, hiddens.write(t, hidden), recurrents.write(t, recurrent)
 
@@ -258,7 +279,7 @@ def gru_scan(
             gates = gru_gates(projection.all(), recurrents, units)
             tape = Steps(GruTape.of(gates, before))
         d_outputs = rows_of(upstream)
-        to_hidden = transposed(recurrent_kernel[:, : 3 * units])
+        to_hidden = transposed(merged(recurrent_kernel)[:, : 3 * units])
         spare = tf.zeros([batch, width - 3 * units], inputs.dtype)
 
         def backward(t, d_hidden, d_projections, d_recurrents):
@@ -276,7 +297,7 @@ def gru_scan(
         d_recurrents = d_recurrents.stack()
         return (
             *projection.gradient(d_projections.stack(), by_utterance),
-            outer_sum(before, d_recurrents),
+            *gradients_of_factors(outer_sum(before, d_recurrents), recurrent_kernel),
             sum_of_rows(d_recurrents),
             None,
             None,
@@ -294,11 +315,12 @@ class BidirectionalRNN(keras.layers.Layer):
     Args:
       cell: "lstm" or "gru".
       units: size of each direction; the output has twice as many features.
+      rank: of the kernels, which are held as two factors each; 0 leaves them whole.
     """
 
-    def __init__(self, cell: Cell, units: int, **kwargs) -> None:
+    def __init__(self, cell: Cell, units: int, rank: int = 0, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.cell, self.units = cell, units
+        self.cell, self.units, self.rank = cell, units, rank
 
     def build(self, input_shape) -> None:
         width = GATES[self.cell] * self.units
@@ -307,12 +329,14 @@ class BidirectionalRNN(keras.layers.Layer):
         ]
         self.built = True
 
-    def _add_direction(self, name: str, inputs: int, width: int) -> list[keras.Variable]:
+    def _add_direction(self, name: str, inputs: int, width: int) -> list[Kernel]:
         weights = [
-            self.add_weight(name=f"{name}_kernel", shape=(inputs, width)),
-            self.add_weight(
-                name=f"{name}_recurrent_kernel",
-                shape=(self.units, width),
+            add_kernel(self, f"{name}_kernel", (inputs, width), self.rank),
+            add_kernel(
+                self,
+                f"{name}_recurrent_kernel",
+                (self.units, width),
+                self.rank,
                 initializer=keras.initializers.Orthogonal(),
             ),
             self.add_weight(
@@ -337,9 +361,12 @@ class BidirectionalRNN(keras.layers.Layer):
             outputs.append(self._run(waiting, order, weights))
         return zero_beyond(tf.concat(outputs, -1), lengths)
 
-    def _run(self, inputs: tf.Tensor, order: Order, weights: Sequence[keras.Variable]) -> tf.Tensor:
+    def _run(self, inputs: tf.Tensor, order: Order, weights: Sequence[Kernel]) -> tf.Tensor:
         """Hidden states [B, T, H] of one direction."""
-        tensors = [tf.convert_to_tensor(weight) for weight in weights]
+        tensors = [as_tensors(weight) for weight in weights]
+        if self.rank:
+            (left, right), *others = tensors
+            inputs, tensors = project(inputs, left), [right, *others]
         if inputs.shape[0] != 1:  # Wider kernels are no faster for products of a single row.
             tensors = widen_after(tensors, inputs)
         kernel, recurrent_kernel, bias, *recurrent_bias = tensors
@@ -347,4 +374,9 @@ class BidirectionalRNN(keras.layers.Layer):
         return scan(inputs, kernel, bias, recurrent_kernel, *recurrent_bias, *order)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "cell": self.cell, "units": self.units}
+        return {
+            **super().get_config(),
+            "cell": self.cell,
+            "units": self.units,
+            "rank": self.rank,
+        }

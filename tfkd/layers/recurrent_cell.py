@@ -14,21 +14,28 @@ from tfkd.layers.cells import (
     lstm_gates,
     lstm_states,
 )
+from tfkd.layers.low_rank import add_kernel, as_tensors, times
 
 
 class RecurrentCell(keras.layers.Layer):
-    """The weights of an LSTM or a GRU, as in `keras.layers.LSTMCell` and `keras.layers.GRUCell`."""
+    """The weights of an LSTM or a GRU, as in `keras.layers.LSTMCell` and `keras.layers.GRUCell`.
 
-    def __init__(self, cell: Cell, units: int, **kwargs) -> None:
+    Args:
+      cell: "lstm" or "gru".
+      units: H.
+      rank: of the kernels, which are held as two factors each; 0 leaves them whole.
+    """
+
+    def __init__(self, cell: Cell, units: int, rank: int = 0, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.cell, self.units = cell, units
+        self.cell, self.units, self.rank = cell, units, rank
 
     def build(self, input_shape) -> None:
         """Creates the weights for inputs of shape (..., F)."""
         width = GATES[self.cell] * self.units
-        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], width))
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel", shape=(self.units, width), initializer="orthogonal"
+        self.kernel = add_kernel(self, "kernel", (input_shape[-1], width), self.rank)
+        self.recurrent_kernel = add_kernel(
+            self, "recurrent_kernel", (self.units, width), self.rank, initializer="orthogonal"
         )
         self.bias = self.add_weight(
             name="bias", shape=(width,), initializer=forget_gate_bias(self.cell)
@@ -48,8 +55,8 @@ class RecurrentCell(keras.layers.Layer):
           hidden: [N, H], the last output.
           cell: [N, H] of an LSTM; a GRU hands on what it gets, such as [N, 0].
         """
-        projected = tf.matmul(inputs, tf.convert_to_tensor(self.kernel)) + self.bias
-        recurrent = tf.matmul(hidden, tf.convert_to_tensor(self.recurrent_kernel))
+        projected = times(inputs, as_tensors(self.kernel)) + self.bias
+        recurrent = times(hidden, as_tensors(self.recurrent_kernel))
         if self.cell == "lstm":
             return lstm_states(lstm_gates(projected + recurrent, self.units), cell)
         gates = gru_gates(projected, recurrent + self.recurrent_bias, self.units)
@@ -57,4 +64,9 @@ class RecurrentCell(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """Returns the arguments, from which Keras rebuilds the layer."""
-        return {**super().get_config(), "cell": self.cell, "units": self.units}
+        return {
+            **super().get_config(),
+            "cell": self.cell,
+            "units": self.units,
+            "rank": self.rank,
+        }

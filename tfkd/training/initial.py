@@ -17,6 +17,8 @@ from tfkd.text import FIRST_PIECE_ID, Tokenizer
 
 # The name of a numbered layer, such as recurrent_2: the name of its stack, and its number.
 _NUMBERED = re.compile(r"(.+)_(\d+)")
+# A kernel of low rank is held as two factors with these endings; see `tfkd.layers.low_rank`.
+_LEFT, _RIGHT = "_left", "_right"
 # Variables with an axis of tokens have a part in their path that begins with one of these.
 _OF_TOKENS = ("embedding", "output", "ctc")
 
@@ -43,9 +45,11 @@ def begin_from(
     """Copies the weights of a run into a model wherever their shapes match.
 
     If the model has fewer layers than the run, it takes evenly spaced layers, the first and the
-    last among them ("spread"), or the means of neighbouring layers ("average"). Embeddings and
-    outputs of tokens are matched by the text of the token, so the tokenizers may differ. The
-    feature statistics are copied if both have the same frontend.
+    last among them ("spread"), or the means of neighbouring layers ("average"). A kernel that the
+    model holds as two factors begins as the truncated singular value decomposition of the run's,
+    which is the nearest matrix of its rank. Embeddings and outputs of tokens are matched by the
+    text of the token, so the tokenizers may differ. The feature statistics are copied if both have
+    the same frontend.
 
     Args:
       model: changed in place; weights that do not fit keep their values.
@@ -58,21 +62,26 @@ def begin_from(
       TrainingError: if no weight fits.
     References:
       Gandhi et al. 2023, "Distil-Whisper", arXiv:2311.00430, section 3 ("spread").
+      Prabhavalkar et al. 2016, arXiv:1603.08042, section 3 (factors of recurrent kernels).
 
     >>> run = tfkd.load_run("work/teacher")
     >>> model = tfkd.Recogniser(run.system.model, run.tokenizer.vocab_size)
     >>> begin_from(model, run.tokenizer, run).share
     1.0
     """
-    theirs = _by_path(run.model.trainable_variables)
-    depths, own_depths = _depths(theirs), _depths(_by_path(model.trainable_variables))
+    theirs, ours = _matrices(run.model.trainable_variables), _by_path(model.trainable_variables)
+    depths, own_depths = _depths(theirs), _depths(ours)
     tokens = _Tokens(tokenizer, run.tokenizer)
     taken = total = 0
     anew = []
-    for path, variable in _by_path(model.trainable_variables).items():
+    for path, variable in ours.items():
         total += variable.shape.num_elements()
-        sources = [theirs[p] for p in _sources(path, own_depths, depths, layers) if p in theirs]
-        count = tokens.copy(path, variable, [np.asarray(source) for source in sources])
+        kernel = re.sub(f"({_LEFT}|{_RIGHT})$", "", path)
+        sources = [theirs[p] for p in _sources(kernel, own_depths, depths, layers) if p in theirs]
+        if kernel != path:
+            pair = _factors_of(sources, ours[kernel + _LEFT].shape, ours[kernel + _RIGHT].shape)
+            sources = [left if path.endswith(_LEFT) else right for left, right in pair]
+        count = tokens.copy(path, variable, sources)
         taken += count
         if count < variable.shape.num_elements():
             anew.append(path)
@@ -119,6 +128,41 @@ def _by_path(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
             path += "'"
         found[path] = variable
     return found
+
+
+def _matrices(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
+    """The values of variables by their path; of two factors their product, by the kernel's path."""
+    found = {path: np.asarray(variable) for path, variable in _by_path(variables).items()}
+    for path in [path for path in found if path.endswith(_LEFT)]:
+        kernel = path.removesuffix(_LEFT)
+        found[kernel] = found.pop(path) @ found.pop(kernel + _RIGHT)
+    return found
+
+
+def _factors_of(
+    sources: Sequence[np.ndarray], left: tuple[int, int], right: tuple[int, int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The factors, of shapes `left` and `right`, of the mean of those `sources` that fit."""
+    fitting = [source for source in sources if source.shape == (left[0], right[1])]
+    return [factors(np.mean(fitting, 0), left[1])] if fitting else []
+
+
+def factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The matrices [F, R] and [R, G] whose product is nearest to matrix [F, G].
+
+    Both have singular values of the same size, so that they learn at the same speed.
+
+    References:
+      Eckart and Young 1936, The approximation of one matrix by another of lower rank.
+
+    >>> left, right = factors(np.array([[3.0, 0.0], [0.0, 1.0]]), rank=1)
+    >>> np.round(left @ right, 6) + 0.0
+    array([[3., 0.],
+           [0., 0.]])
+    """
+    left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
+    roots = np.sqrt(sizes[:rank])
+    return left[:, :rank] * roots, roots[:, None] * right[:rank]
 
 
 def _stacks(path: str) -> Iterator[tuple[str, int]]:

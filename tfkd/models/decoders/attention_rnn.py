@@ -13,6 +13,7 @@ from tfkd.layers.attention import AdditiveAttention, AttentionMemory
 from tfkd.layers.attention_scan import attention_scan
 from tfkd.layers.cells import GATES, forget_gate_bias, four_gate_step, state_units
 from tfkd.layers.dropout import Dropout
+from tfkd.layers.low_rank import add_kernel, as_tensors
 from tfkd.layers.matmul import project, widen_after
 from tfkd.layers.static_shape import dimensions
 from tfkd.models.decoders.attending import AttendingDecoder
@@ -25,6 +26,8 @@ class DecoderMemory(NamedTuple):
     token_gates: tf.Tensor  # [V, 4H or more]: each token's contribution to the gates, with bias
     gate_kernel: tf.Tensor  # [D + H, 4H or more]: maps context and hidden state to the gates
     output_kernel: tf.Tensor  # [H + D, V]
+    # With kernels of rank R: [D, R] and [H, R], which come before the gate kernel, [2R, 4H].
+    reductions: tuple[tf.Tensor, ...] = ()
 
 
 class DecoderState(NamedTuple):
@@ -69,9 +72,10 @@ class AttentionDecoder(AttendingDecoder):
         self.token_kernel = self.add_weight(
             name="token_kernel", shape=(self.config.embedding_units, width)
         )
-        self.context_kernel = self.add_weight(name="context_kernel", shape=(encoded_units, width))
-        self.recurrent_kernel = self.add_weight(
-            name="recurrent_kernel", shape=(units, width), initializer="orthogonal"
+        rank = self.config.rank
+        self.context_kernel = add_kernel(self, "context_kernel", (encoded_units, width), rank)
+        self.recurrent_kernel = add_kernel(
+            self, "recurrent_kernel", (units, width), rank, initializer="orthogonal"
         )
         self.bias = self.add_weight(
             name="bias", shape=(width,), initializer=forget_gate_bias(self.config.cell)
@@ -92,7 +96,10 @@ class AttentionDecoder(AttendingDecoder):
     def memory(self, encoded: tf.Tensor, encoded_lengths: tf.Tensor) -> DecoderMemory:
         """Computes the tensors that depend on encoded [B, S, D] and the weights alone."""
         token_gates = tf.matmul(self.embedding, self.token_kernel) + self.bias
-        context, recurrent = map(tf.convert_to_tensor, (self.context_kernel, self.recurrent_kernel))
+        context, recurrent = map(as_tensors, (self.context_kernel, self.recurrent_kernel))
+        reductions: tuple[tf.Tensor, ...] = ()
+        if self.config.rank:
+            reductions, (context, recurrent) = zip(context, recurrent)
         if self.config.cell == "gru":
             token_gates, context, recurrent = self._as_four_gates(token_gates, context, recurrent)
         with tf.control_dependencies([encoded]):
@@ -104,6 +111,7 @@ class AttentionDecoder(AttendingDecoder):
             token_gates,
             gate_kernel,
             tf.convert_to_tensor(self.output_kernel),
+            reductions,
         )
 
     def _as_four_gates(
@@ -117,7 +125,7 @@ class AttentionDecoder(AttendingDecoder):
             [token_gates[:, :both] + bias[:both], token_gates[:, both:], of_state], 1
         )
         context = tf.pad(context, [[0, 0], [0, units]])
-        nothing = tf.zeros([units, units], recurrent.dtype)
+        nothing = tf.zeros([recurrent.shape[0], units], recurrent.dtype)
         recurrent = tf.concat([recurrent[:, :both], nothing, recurrent[:, both:]], 1)
         return token_gates, context, recurrent
 
@@ -140,7 +148,10 @@ class AttentionDecoder(AttendingDecoder):
         self, token_ids: tf.Tensor, state: DecoderState, memory: DecoderMemory
     ) -> tuple[tf.Tensor, DecoderState]:
         """Maps token_ids [N] int32 and the state to logits [N, V] and the next state."""
-        inputs = tf.matmul(tf.concat([state.context, state.hidden], -1), memory.gate_kernel)
+        before = [state.context, state.hidden]
+        if memory.reductions:
+            before = [tf.matmul(each, left) for each, left in zip(before, memory.reductions)]
+        inputs = tf.matmul(tf.concat(before, -1), memory.gate_kernel)
         inputs += tf.gather(memory.token_gates, token_ids)
         hidden, cell, _ = four_gate_step(self.config.cell, inputs, state.hidden, state.cell)
         # `__call__` would cast to the precision of training; a search computes in float32.
@@ -160,7 +171,7 @@ class AttentionDecoder(AttendingDecoder):
         """Maps inputs [N, U] to logits [N, U, V], which one product projects for all steps."""
         token_gates = tf.gather(memory.token_gates, tf.transpose(token_ids))
         outputs = attention_scan(
-            self.config.cell, token_gates, memory.gate_kernel, memory.attention
+            self.config.cell, token_gates, _whole_gate_kernel(memory), memory.attention
         )
         outputs = self.dropout(tf.transpose(outputs, [1, 0, 2]), training=training)
         return self._logits(outputs, memory)
@@ -168,3 +179,12 @@ class AttentionDecoder(AttendingDecoder):
     def get_config(self) -> dict:
         attention = dataclasses.asdict(self.attention.config)
         return {**super().get_config(), "attention": attention}
+
+
+def _whole_gate_kernel(memory: DecoderMemory) -> tf.Tensor:
+    """The gate kernel [D + H, 4H or more] of any rank; to multiply it once is cheap in training."""
+    if not memory.reductions:
+        return memory.gate_kernel
+    sizes = [left.shape[-1] for left in memory.reductions]
+    rights = tf.split(memory.gate_kernel, sizes)
+    return tf.concat([tf.matmul(*pair) for pair in zip(memory.reductions, rights)], 0)

@@ -71,7 +71,9 @@ class StackedDecoder(AttendingDecoder):
         self.attention = make_attention(attention, name="attention", dtype=dtype)
         self.vocab_size = vocab_size
         self.cells = [
-            StackedCell(self.config.cell, self.config.units, name=f"cell_{i}", dtype=dtype)
+            StackedCell(
+                self.config.cell, self.config.units, self.config.rank, name=f"cell_{i}", dtype=dtype
+            )
             for i in range(self.config.layers)
         ]
         self.dropout = Dropout(self.config.dropout, dtype=dtype)

@@ -75,7 +75,9 @@ class Conv2dRecurrentEncoder(keras.layers.Layer):
             for i in range(config.convolutions)
         ]
         self.recurrent = [
-            BidirectionalRNN(config.cell, config.units, name=f"recurrent_{i}", dtype=dtype)
+            BidirectionalRNN(
+                config.cell, config.units, config.rank, name=f"recurrent_{i}", dtype=dtype
+            )
             for i in range(config.layers)
         ]
         self.dropout = Dropout(config.dropout, dtype=dtype)

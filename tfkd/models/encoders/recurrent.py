@@ -43,7 +43,11 @@ class Encoder(keras.layers.Layer):
         ]
         self.recurrent = [
             BidirectionalRNN(
-                self.config.cell, self.config.units, name=f"recurrent_{i}", dtype=dtype
+                self.config.cell,
+                self.config.units,
+                self.config.rank,
+                name=f"recurrent_{i}",
+                dtype=dtype,
             )
             for i in range(self.config.layers)
         ]
