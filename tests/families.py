@@ -59,9 +59,7 @@ FAMILIES: dict[str, config.ModelConfig] = {
     ),
     "raw-waveform": dataclasses.replace(
         _PLAIN,
-        frontend=config.RawWaveformConfig(
-            sample_rate_hz=8000, num_features=8, filters=9, units=7
-        ),
+        frontend=config.RawWaveformConfig(sample_rate_hz=8000, num_features=8, filters=9, units=7),
         decoder=_RNN,
     ),
     "concatenated": dataclasses.replace(

@@ -195,7 +195,8 @@ def test_decode_gives_what_label_keeps(folder, untranscribed, whisper, tmp_path,
 
 def test_the_n_best_show_each_token(folder, untranscribed, whisper, capsys):
     lines = decoded(folder, untranscribed, capsys, "--nbest")
-    assert lines[0] == "a"
+    names = [line for line in lines if not line.startswith(" ")]
+    assert {"a", "b", "long-0001"} < set(names)
     ranks = [line.split()[0] for line in lines if " score " in line]
     assert ranks == ["1", "2", "3"] * (len(ranks) // 3)
     assert len(ranks) == 15

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from families import FAMILIES, family_model
-from helpers import tokenizer
+from helpers import VOCAB_SIZE, randomise, tokenizer
 
+from tfkd.config import NoDecoderConfig
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.runs import MODEL, Run, save_model
 from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.exporting.export import export
 from tfkd.exporting.graph import decoder_for
+from tfkd.models.recogniser import Recogniser
 
 
 @pytest.mark.slow
@@ -37,3 +41,34 @@ def test_a_family_converts(name, tiny_system, prepared, export_config, tmp_path)
         assert log_probs == pytest.approx(expected.result.log_prob.tolist(), abs=2e-3)
         best.append(log_probs[0])
     assert max(best) - min(best) > 0.01, "the utterances hardly matter"
+
+
+@pytest.mark.slow
+def test_ctc_alone_at_width_1_is_exported_without_a_loop(
+    tiny_system, prepared, export_config, tmp_path
+):
+    config = dataclasses.replace(FAMILIES["convolutional"], decoder=NoDecoderConfig(), ctc=True)
+    system = dataclasses.replace(tiny_system, model=config)
+    model = Recogniser(config, VOCAB_SIZE)
+    randomise(model.trainable_variables, seed=0, gain=2.0)
+    model.frontend.set_statistics(np.full(8, -6.0), np.full(8, 2.5))
+    run = Run(tmp_path, system, tokenizer(), model)
+    save_model(model, tmp_path / MODEL)
+    formats = dataclasses.replace(
+        export_config, formats=("tflite-float32",), beam_width=1, num_hypotheses=1
+    )
+    (exact,) = export(run, tmp_path / "export", formats, prepared["valid"])
+    assert exact.identical == 1.0
+    path = tmp_path / "export" / exact.path
+    interpreter = tf.lite.Interpreter(str(path))
+    names = {operator["op_name"] for operator in interpreter._get_ops_details()}
+    assert "CONV_2D" in names
+    assert not names & {"WHILE", "IF", "CALL_ONCE"}
+    recogniser, decoder, said = DeviceRecogniser(path), decoder_for(run, formats), set()
+    for batch in audio_batches(prepared["test"], 1):
+        expected = next(decode_dataset(decoder, [batch]))
+        (found,) = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
+        assert found.text == expected.best_text
+        assert found.log_prob == pytest.approx(float(expected.result.log_prob[0]), abs=2e-3)
+        said.add(found.text)
+    assert len(said) > 1

@@ -107,9 +107,8 @@ def nbest_text(
             + ("" if coverage is None else f"coverage {coverage:.2f}  ")
             + hypothesis.text
         )
-        places = [""] * len(hypothesis.token_ids)
-        if hypothesis.token_seconds is not None:
-            places = [f" @{seconds:.2f}s" for seconds in hypothesis.token_seconds]
+        places = [f" @{seconds:.2f}s" for seconds in hypothesis.token_seconds]
+        places = places or [""] * len(hypothesis.token_ids)  # unknown
         tokens = zip(hypothesis.token_ids, hypothesis.token_log_probs, places, strict=True)
         lines.append("     " + "  ".join(
             f"{piece_of(token)!r} {log_prob:.2f}{place}" for token, log_prob, place in tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -14,10 +14,11 @@ from tfkd.models.frontend.standardised import StandardisedFrontend
 
 # Added to what filters give; below lies what 16 bits cannot tell from silence.
 _FLOOR = 1e-4
+# About the mean and the deviation of those logarithms in speech, by which they are standardised.
+_LEVEL, _DEVIATION = -5.0, 2.5
 # A hop of the features is so many steps of the filters, the first of these that divides it.
 _STEPS_A_HOP = (4, 5, 3, 2, 1)
 _LEARNING_RATE = 2e-3
-_AUDIO = ("waveform", "num_samples")
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -80,7 +81,7 @@ class RawWaveform(StandardisedFrontend):
         # because TFLite loses the shape behind a computed one.
         waveform = tf.pad(waveform, [[0, 0], [0, self.window_samples]])
         filtered = self._filtered(tf.expand_dims(waveform, -1))
-        levels = tf.math.log(tf.abs(filtered) + _FLOOR)
+        levels = (tf.math.log(tf.abs(filtered) + _FLOOR) - _LEVEL) / _DEVIATION
         window_kernel = tf.convert_to_tensor(self.window_kernel)
         hidden = tf.nn.conv1d(levels, window_kernel, self.steps, "VALID") + self.window_bias
         output_kernel = tf.expand_dims(tf.convert_to_tensor(self.output_kernel), 0)
@@ -122,10 +123,15 @@ class RawWaveform(StandardisedFrontend):
         log_mel = LogMel(self._log_mel_config())
         log_mel.build()
         log_mel.adapt(batches)
-        imitation = _Imitation(self, log_mel)
-        imitation.compile(keras.optimizers.Adam(_LEARNING_RATE))
+        # Train a copy: the variables themselves may be spread over the replicas of a strategy.
+        learner = RawWaveform(self.config)
+        learner.build()
+        learner.set_weights(self.get_weights())
+        step = _step_towards(learner, log_mel)
         for _ in range(self.config.transfer_epochs):
-            imitation.fit(({name: batch[name] for name in _AUDIO} for batch in batches), verbose=0)
+            for batch in batches:
+                step(batch["waveform"], tf.cast(batch["num_samples"], tf.int32))
+        self.set_weights(learner.get_weights())
 
     def _log_mel_config(self) -> FrontendConfig:
         """Log-mel features with the frames of these."""
@@ -139,25 +145,30 @@ class RawWaveform(StandardisedFrontend):
         )
 
 
-class _Imitation(keras.Model):
-    """Trains a frontend to give what another gives."""
+def _step_towards(own: RawWaveform, other: LogMel) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns a function that does one training step towards the features of another frontend.
 
-    def __init__(self, own: RawWaveform, other: LogMel) -> None:
-        super().__init__()
-        self.own, self.other = own, other
-        self.built = True
+    It takes waveform [B, N] and num_samples [B], and returns the mean squared difference of the
+    features, which it reduces.
+    """
+    optimizer = keras.optimizers.Adam(_LEARNING_RATE)
+    optimizer.build(own.trainable_variables)
 
-    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step down the mean squared difference of all frames [B, T, F]."""
-        waveform, num_samples = batch["waveform"], tf.cast(batch["num_samples"], tf.int32)
-        expected, num_frames = self.other(waveform, num_samples)
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None]), tf.TensorSpec([None], tf.int32)],
+        autograph=False,
+    )
+    def step(waveform: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
+        expected, num_frames = other(waveform, num_samples)
         longest = tf.reduce_max(num_frames)
         count = tf.cast(tf.maximum(1, tf.reduce_sum(num_frames)), tf.float32)
         with tf.GradientTape() as tape:
-            found, _ = self.own(waveform, num_samples)
+            found, _ = own(waveform, num_samples)
             # Beyond its end an utterance is zero in both.
             squares = tf.square(found[:, :longest] - expected[:, :longest])
-            loss = tf.reduce_sum(squares) / (count * self.own.num_features)
-        weights = self.own.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, [w.value for w in weights]), weights)
-        return {"loss": loss}
+            loss = tf.reduce_sum(squares) / (count * own.num_features)
+        weights = own.trainable_variables
+        optimizer.apply(tape.gradient(loss, [w.value for w in weights]), weights)
+        return loss
+
+    return step
