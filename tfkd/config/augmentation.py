@@ -72,7 +72,7 @@ class JoiningConfig:
       pause_seconds: range of the pause between two utterances.
     """
 
-    share: float = number(0.2, at_least=0, at_most=1)
+    share: float = number(0.4, at_least=0, at_most=1)
     pause_seconds: tuple[float, float] = interval((0.0, 1.0), at_least=0, at_most=60)
 
 
@@ -86,7 +86,7 @@ class NonSpeechConfig:
       seconds: range of the duration of an example.
     """
 
-    share: float = number(0.2, at_least=0, at_most=1)
+    share: float = number(0.4, at_least=0, at_most=1)
     kinds: tuple[NonSpeech, ...] = (
         "silence", "white", "pink", "brown", "hum", "music", "music", "babble", "babble", "babble"
     )  # fmt: skip
