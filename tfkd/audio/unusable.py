@@ -11,7 +11,7 @@ TRUNCATED = "truncated_audio"
 
 
 class UnusableAudio(AudioError):
-    """Audio that cannot be used; `reason` is the slug for `Rejection.reason`.
+    """Audio that cannot be used; `reason` is the word that reports count it by.
 
     Reasons: missing_file, unreadable_file, undecodable_audio, truncated_audio, unscaled_audio,
     bad_segment, bad_channel, not_finite, silent, too_short, too_long.
