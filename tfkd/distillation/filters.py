@@ -100,10 +100,10 @@ def judge(record: PseudoLabelRecord, filters: FilterConfig) -> list[Judged]:
         threshold = each.threshold(filters)
         if threshold is None:
             continue
-        for found, value in zip(faults, each.measure.of(record, filters)):
+        for found, value in zip(faults, each.measure.of(record, filters), strict=True):
             if each.refuses(value, filters):
                 found.append(Fault(each.reason, value, threshold))
-    return [Judged(h, tuple(found)) for h, found in zip(record.hypotheses, faults)]
+    return [Judged(h, tuple(found)) for h, found in zip(record.hypotheses, faults, strict=True)]
 
 
 def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
@@ -147,7 +147,7 @@ def successive_repeats(words: Sequence[str]) -> int:
     most = min(1, len(words))
     for period in range(1, len(words) // 2 + 1):
         matches = 0
-        for earlier, later in zip(words, words[period:]):
+        for earlier, later in zip(words, words[period:], strict=False):
             matches = matches + 1 if earlier == later else 0
             most = max(most, 1 + matches // period)
     return most

@@ -84,7 +84,7 @@ def cells_of(config: RunConfig) -> list[Cell]:
 
 def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values))
+        yield dict(zip(grid, values, strict=True))
 
 
 def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:

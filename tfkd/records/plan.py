@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,7 +140,7 @@ class Plan:
 
 
 def _check_ids(sorted_ids: list[str]) -> None:
-    for utterance_id, following in zip(sorted_ids, [*sorted_ids[1:], None]):
+    for utterance_id, following in itertools.zip_longest(sorted_ids, sorted_ids[1:]):
         if utterance_id == following:
             raise RecordError(
                 "its id is given twice", utterance_id=utterance_id, remedy="make the ids unique"

@@ -303,7 +303,7 @@ def _check_marker(marker: dict[str, Any], summary: StoreSummary, plan: Plan) -> 
     for name, value in counted.items():
         if getattr(summary, name) != value:
             raise ValueError(f"says that {name} is {getattr(summary, name)}, its shards {value}")
-    for row, planned in zip(rows, plan.shards):
+    for row, planned in zip(rows, plan.shards, strict=True):
         if row["records"] + row["rejected"] != len(planned):
             raise ValueError(f"does not account for every utterance of {row['name']}")
 

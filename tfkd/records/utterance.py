@@ -111,6 +111,6 @@ def _flac_faults(record: UtteranceRecord) -> Iterator[str]:
         "number of samples": packed & 0xFFFFFFFFF,
     }
     expected = (record.sample_rate_hz, 1, 16, record.num_samples)
-    for (name, value), wanted in zip(found.items(), expected):
+    for (name, value), wanted in zip(found.items(), expected, strict=True):
         if value != wanted:
             yield f"the {name} of its FLAC is {value}, not {wanted}"
