@@ -15,6 +15,9 @@ WHISPER = ["safetensors>=0.4.3,<1", "tokenizers>=0.15,<1", "num2words>=0.5.13,<0
 
 BEAM = ["apache-beam>=2.77,<2.78"]
 
+# NVIDIA's libraries, of the versions that TensorFlow was built for.
+TENSORFLOW_ALONE = [each for each in REQUIREMENTS["TENSORFLOW"] if each.startswith("tensorflow>")]
+
 setup(
     name="tfkd",
     version=REQUIREMENTS["VERSION"],
@@ -40,6 +43,7 @@ setup(
     ],
     extras_require={
         "beam": BEAM,
+        "gpu": [each.replace("tensorflow>", "tensorflow[and-cuda]>") for each in TENSORFLOW_ALONE],
         "whisper": WHISPER,
         "report": REPORT,
         "demo": ["hibari-tts>=0.2.1,<0.3"],

@@ -54,9 +54,17 @@ def main() -> None:
     options, base_mb = timed_process.arguments(), timed_process.resident_mb()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.set_default_device("cuda")
     model = TorchRecogniser(SIZES[options.size], options.vocabulary).eval()
     features = torch.randn(BATCH, FRAMES, MELS)
-    timed_process.report(lambda: search(model, features), options.repeats, base_mb)
+
+    def decode() -> None:
+        search(model, features)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    timed_process.report(decode, options.repeats, base_mb)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ def main() -> None:
     options, base_mb = timed_process.arguments(), timed_process.resident_mb()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.set_default_device("cuda")
     model = TorchRecogniser(SIZES[options.size], VOCABULARY)
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     frames = torch.randn(BATCH, FRAMES, MELS)
@@ -71,6 +73,8 @@ def main() -> None:
         nn.functional.cross_entropy(logits.flatten(0, 1), token_ids.flatten()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
     timed_process.report(step, options.repeats, base_mb)
 

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfkd.config import AttentionConfig, from_dict
+from tfkd.layers import formulation
 from tfkd.layers.matmul import project, rows_of
 from tfkd.layers.static_shape import dimensions
 
@@ -260,6 +261,8 @@ class AdditiveAttention(keras.layers.Layer):
         """
         if self.config.kind != "additive" or keys.dtype != tf.float32 or keys.shape[0] == 1:
             return None
+        if not formulation.suits_cpu():
+            return None
         return tf.transpose(odds_of(keys), [0, 3, 1, 2])
 
     def _location(self, steps: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
@@ -279,7 +282,8 @@ class AdditiveAttention(keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes context [N, D] and alignment [N, S]; see `attend`."""
         # A device decodes one utterance, which cannot be split into groups.
-        groups = 1 if memory.keys.shape[0] == 1 else _GROUPS
+        is_split = memory.keys.shape[0] != 1 and formulation.suits_cpu()
+        groups = _GROUPS if is_split else 1
         energies_of = functools.partial(_energies, memory=memory, groups=groups)
         attended = attend(query, attention_sum, memory, energies_of)
         return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from tfkd.layers import formulation
 from tfkd.layers.low_rank import Kernel
 from tfkd.layers.static_shape import dimensions
 
@@ -24,7 +25,7 @@ def widened(kernel: Kernel) -> Kernel:
     """Appends columns of zeros to kernel [..., K, N] if its N would make products slow."""
     if isinstance(kernel, tuple):
         return kernel[0], widened(kernel[1])
-    if kernel.shape[-1] % _HARMFUL:
+    if kernel.shape[-1] % _HARMFUL or not formulation.suits_cpu():
         return kernel
     return tf.pad(kernel, [[0, 0]] * (kernel.shape.rank - 1) + [[0, _SPARE]])
 
