@@ -610,7 +610,7 @@ def test_random_access_finds_damage(store_directory: Path) -> None:
         access[2]
     assert access[0].utterance_id == store.index[0]["utterance_id"]
     path.write_bytes(frame(utterance("stranger").to_example_bytes()))
-    with pytest.raises(RecordError, match=f"stranger: is found where utterance {IDS[0]}"):
+    with pytest.raises(RecordError, match=f"stranger: found where utterance {IDS[0]}"):
         access[0]
     with pytest.raises(RecordError, match="holds 1 records, not 3"):
         RandomAccess(store)
