@@ -208,7 +208,7 @@ MISTAKES = [
     ("shares of folders", "distill {dir}/good.yaml --labels {train} --transcribed {test} --valid "
      "{test} --out {dir}/o --shares 1", 2, "has 1 numbers for 2 folders (give one number for each"),
     ("shares in words", "train {dir}/good.yaml --train {train} --valid {test} --out {dir}/o "
-     "--shares half", 2, "--shares 'half' is no list of numbers"),
+     "--shares half", 2, "--shares 'half' is not a list of numbers"),
     ("data twice", "train {dir}/good.yaml --train {train} --train {train} --valid {test} "
      "--out {dir}/o", 1, "is given twice (name it once)"),
     ("mixture of nothing", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
