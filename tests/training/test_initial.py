@@ -100,8 +100,9 @@ def test_factors_of_full_rank_say_what_the_teacher_says(teacher, prepared, decod
         "token_ids": np.tile(np.array([5, 6, 4, 3], np.int32), (4, 1, 1)),
     }
     found, expected = student(inputs), run.model(inputs)
-    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
-    np.testing.assert_allclose(found.ctc_logits, expected.ctc_logits, atol=1e-5)
+    # Single precision of the factors, over four layers.
+    np.testing.assert_allclose(found.logits, expected.logits, atol=5e-5)
+    np.testing.assert_allclose(found.ctc_logits, expected.ctc_logits, atol=5e-5)
     assert student.count_params() != run.model.count_params()
 
 
