@@ -69,6 +69,7 @@ def skip_without_kernels(example: str) -> None:
             pytest.skip(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_examples_of_a_module(path, workshop):
     skip_without_kernels(str(path))

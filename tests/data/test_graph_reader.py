@@ -138,6 +138,7 @@ def test_where_kernels_do_not_run_the_error_says_what_is_needed(prepared, monkey
 # --- without tfkd
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_what_a_process_without_tfkd_saves_is_loaded_here(alone, labels, tmp_path):
     code = "graph_reader.read_store_in_graph(sys.argv[2]).save(sys.argv[3])"

@@ -130,6 +130,7 @@ def test_an_utterance_in_a_batch_is_what_it_is_alone(cell, attention, value):
                 )
 
 
+@pytest.mark.slow
 def test_neither_ragged_batches_nor_new_weights_retrace():
     model = random_recogniser()
     decode = Counted(model)

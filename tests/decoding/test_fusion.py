@@ -80,6 +80,7 @@ def test_a_language_model_adds_its_weighted_log_prob_and_no_more(recogniser, lm)
     np.testing.assert_allclose(fused.log_prob, own, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_ctc_adds_the_weighted_log_prob_of_its_loss(recogniser):
     fused = decode(recogniser, ctc_weight=CTC_WEIGHT)
     checked = 0

@@ -262,6 +262,7 @@ def test_without_a_runtime_the_remedy_is_named(model_file):
         DeviceRecogniser(model_file, runtime="no_such_runtime")
 
 
+@pytest.mark.slow
 def test_a_model_with_another_signature_is_refused(tmp_path):
     path = tmp_path / "other.tflite"
     run_python(BUILD_TINY_MODEL, str(path), "another")
@@ -391,6 +392,7 @@ def strange(tiny_graph, tmp_path) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_a_strange_graph_never_takes_its_caller_down(strange, tmp_path):
     wav = write_wav(tmp_path / "a.wav", np.full(16000, 0.1), rate_hz=16000)
     refused = 0

@@ -78,6 +78,7 @@ def test_workers_finish_what_is_missing(teacher, prepared, labels, label_config,
     assert open_store(out).shard_paths[0].stat().st_ino == before.st_ino
 
 
+@pytest.mark.slow
 def test_a_repeated_bundle_changes_nothing(labels, task_on, tmp_path):
     out = broken_copy(labels, tmp_path)
     task = task_on(out)

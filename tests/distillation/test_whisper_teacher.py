@@ -91,6 +91,7 @@ def whole(untranscribed, whisper, tmp_path_factory):
     return open_store(out)
 
 
+@pytest.mark.slow
 def test_long_utterances_are_heard_in_windows(whisper, whole):
     (batch,) = audio_batches(whole, 3)
     labelled = whisper.labeller(CONFIG)(batch)
@@ -171,6 +172,7 @@ def decoded(folder, untranscribed, capsys, *options) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_decode_gives_what_label_keeps(folder, untranscribed, whisper, tmp_path, capsys):
     prepare(untranscribed, tmp_path / "data", whisper.preparation)
     store = open_store(tmp_path / "data")

@@ -76,6 +76,7 @@ def test_a_language_model_of_great_weight_takes_over(trials):
     assert trials[-1].rate.wer > trials[0].rate.wer + 0.3
 
 
+@pytest.mark.slow
 def test_weights_share_a_trace_and_other_settings_do_not(fused, prepared, monkeypatch):
     traced = []
 

@@ -35,6 +35,7 @@ def test_a_narrowed_teacher_keeps_all_but_widths_and_dropouts(large):
     assert student.tokenizer == large.tokenizer
 
 
+@pytest.mark.slow
 def test_the_student_is_the_widest_within_the_budget(large):
     counts = [
         Recogniser(narrowed(large, step / 16).model, VOCAB_SIZE).count_params()

@@ -173,6 +173,7 @@ def test_log_probs_of_the_search_are_those_of_teacher_forcing(whisper, audio):
         np.testing.assert_allclose(result.log_prob[row, rank], expected.sum(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_k_best_are_those_of_brute_force(whisper, audio):
     """All sequences of up to three tokens, each scored by teacher forcing."""
     limit, end = 3, whisper.tokens.end_id
@@ -199,6 +200,7 @@ def test_the_k_best_are_those_of_brute_force(whisper, audio):
         )
 
 
+@pytest.mark.slow
 def test_what_is_suppressed_is_never_said(whisper, tmp_path, audio):
     ids = folders.ids_of()
     suppressed = {ids[name] for name in folders.SUPPRESSED}
@@ -224,6 +226,7 @@ def test_what_is_suppressed_is_never_said(whisper, tmp_path, audio):
     assert not everywhere & special
 
 
+@pytest.mark.slow
 def test_limits_of_length_hold_for_each_utterance(whisper, audio):
     """The first utterance goes on after the second was stopped, and says what it says alone."""
     found = search(whisper, max_tokens=8, max_tokens_per_second=2.0, min_tokens=6)

@@ -128,6 +128,7 @@ def check_parity(both: Both, waveforms: list[np.ndarray]) -> None:
             assert mine >= his - 1e-3 - 3e-4 * abs(his)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_random_weights(tmp_path, dtype):
     """CTranslate2 itself reads the tiny folder, so its layout is right as well."""

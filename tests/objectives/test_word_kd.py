@@ -209,6 +209,7 @@ def test_more_tokens_than_the_teacher_has_are_refused(teacher, prepared, label_c
         label(teacher, prepared["test"], tmp_path, config)
 
 
+@pytest.mark.slow
 def test_a_student_takes_the_units_of_its_teacher(teacher, soft_labels, prepared, tiny_system,
                                                   tmp_path, eagerly):  # fmt: skip
     objective = ObjectiveConfig(kind="word_kd", top_m=2, num_hypotheses=2)

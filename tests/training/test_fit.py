@@ -37,6 +37,7 @@ def batches(prepared, teacher):
     return make
 
 
+@pytest.mark.slow
 def test_compile_and_fit_train_for_several_epochs(model, batches, prepared, teacher, eagerly):
     model.compile(keras.optimizers.Adam(1e-2), objective=TRUTH)
     decoder = tfkd.Decoder(model, teacher.tokenizer, GREEDY)
@@ -63,6 +64,7 @@ def test_each_reading_gives_the_next_epoch(batches):
     assert companies(batches(seed=1)) == second
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_ended_goes_on_to_the_same_weights(
     tiny_system, teacher, prepared, batches, tmp_path, eagerly
 ):

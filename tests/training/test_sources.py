@@ -168,6 +168,7 @@ def short_system(tiny_system):
     return dataclasses.replace(tiny_system, model=model, training=training)
 
 
+@pytest.mark.slow
 def test_a_training_over_two_stores_goes_on_where_it_was_killed(
     short_system, prepared, labels, tmp_path, monkeypatch, eagerly
 ):
@@ -206,6 +207,7 @@ def test_a_training_over_two_stores_goes_on_where_it_was_killed(
         train(system, labels, *arguments)
 
 
+@pytest.mark.slow
 def test_the_command_takes_transcripts_beside_labels(
     short_system, prepared, labels, tmp_path, eagerly
 ):
