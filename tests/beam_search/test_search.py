@@ -139,6 +139,7 @@ def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, l
             np.testing.assert_array_equal(result.frames[row, rank, :steps], fed)
 
 
+@pytest.mark.slow
 @reproducible(60)
 @given(
     seed=st.integers(0, 2**31),

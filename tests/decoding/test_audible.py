@@ -62,6 +62,7 @@ def test_it_has_no_hypothesis_and_its_neighbour_keeps_its_own():
     np.testing.assert_allclose(found.log_prob[0], alone.log_prob[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_num_samples_beyond_the_waveform_is_clipped():
     decoder = Decoder(tiny_model(), tokenizer(), DecodingConfig(max_tokens=5))
     waveform = speech()[None]

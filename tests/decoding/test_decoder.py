@@ -249,6 +249,7 @@ def test_empty_places_of_the_k_best_are_left_out():
     assert utterances[0]._replace(texts=()).best_text == ""
 
 
+@pytest.mark.slow
 @each_combination
 def test_the_k_best_equal_exhaustive_search(cell, attention):
     """Every sequence of at most two of the six tokens that may be emitted."""
@@ -276,6 +277,7 @@ def test_the_k_best_equal_exhaustive_search(cell, attention):
     np.testing.assert_allclose(result.score[0], scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_audio_without_an_encoding_or_with_one_decodes():
     model = random_recogniser()
     decode = Counted(model, coverage_penalty=0.1, max_tokens_per_second=100.0)

@@ -67,6 +67,7 @@ def ctc_log_prob(model, row, ids) -> float:
     return -float(loss) * int((ids > EOS_ID).sum())
 
 
+@pytest.mark.slow
 def test_a_language_model_adds_its_weighted_log_prob_and_no_more(recogniser, lm):
     plain, fused = decode(recogniser), decode(recogniser, lm=lm, lm_weight=LM_WEIGHT)
     expected = fused.log_prob + LM_WEIGHT * lm_log_probs(lm, fused.token_ids)
@@ -95,6 +96,7 @@ def test_ctc_adds_the_weighted_log_prob_of_its_loss(recogniser):
     assert (fused.token_ids != decode(recogniser).token_ids).any()
 
 
+@pytest.mark.slow
 def test_a_model_without_weight_changes_nothing(recogniser, lm):
     for one, other in zip(decode(recogniser), decode(recogniser, lm=lm)):
         np.testing.assert_array_equal(one, other)

@@ -69,6 +69,7 @@ def test_two_worker_processes_write_the_bytes_of_one(
     assert list(store.records()) == list(labels.records())
 
 
+@pytest.mark.slow
 def test_workers_finish_what_is_missing(teacher, prepared, labels, label_config, tmp_path):
     out = broken_copy(labels, tmp_path)
     before = (out / "shards" / labels.shard_paths[0].name).stat()

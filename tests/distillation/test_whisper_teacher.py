@@ -59,6 +59,7 @@ def untranscribed(tmp_path_factory):
     return directory / "all.jsonl"
 
 
+@pytest.mark.slow
 def test_a_command_labels_what_nobody_has_transcribed(folder, untranscribed, tmp_path, capsys):
     out = tmp_path / "labels"
     arguments = ["label", f"whisper:{folder}", "--data", str(untranscribed), "--out", str(out)]
@@ -133,6 +134,7 @@ def test_the_best_of_windows_are_those_of_all_choices():
     assert [t.is_finished for t in joined] == [all(t.is_finished for t in way) for way in ways]
 
 
+@pytest.mark.slow
 def test_a_rerun_keeps_what_is_labelled_and_refuses_other_settings(whisper, whole, tmp_path):
     summary = label(whisper, whole, tmp_path, CONFIG)
     before = {path: path.stat().st_mtime_ns for path in open_store(tmp_path).shard_paths}
@@ -195,6 +197,7 @@ def test_decode_gives_what_label_keeps(folder, untranscribed, whisper, tmp_path,
     assert best == {name: hypotheses[0].text for name, hypotheses in expected.items()}
 
 
+@pytest.mark.slow
 def test_the_n_best_show_each_token(folder, untranscribed, whisper, capsys):
     lines = decoded(folder, untranscribed, capsys, "--nbest")
     names = [line for line in lines if not line.startswith(" ")]

@@ -63,6 +63,7 @@ def test_every_combination_is_tried_and_the_best_comes_first(trials):
         assert alike == [each for each in COMBINATIONS if each in alike]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, -1])
 def test_a_trial_is_what_evaluation_says(trials, fused, prepared, arpa, place):
     overrides = [f"fusion.lm={arpa}", *trials[place].overrides]
@@ -130,6 +131,7 @@ def test_the_command_writes_what_evaluate_and_label_read(teacher, prepared, arpa
         assert found[field.name] == getattr(expected, field.name)
 
 
+@pytest.mark.slow
 def test_labels_belong_to_their_language_model(teacher, prepared, arpa, tmp_path, capfd):
     own = tmp_path / "lm.arpa"
     own.write_bytes(arpa.read_bytes())

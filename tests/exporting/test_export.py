@@ -248,6 +248,7 @@ def test_the_savedmodel_takes_an_empty_batch_and_too_large_lengths(exports, kera
     assert found["text"][0, 0].numpy().decode() == expected.best_text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["savedmodel", "tflite-float32"])
 def test_forms_give_the_coverage_of_keras(exports, keras_says, form):
     opened = FORMS[form].open(Path(exports[form].path))
@@ -258,6 +259,7 @@ def test_forms_give_the_coverage_of_keras(exports, keras_says, form):
         assert 0 < coverage[0] <= 1
 
 
+@pytest.mark.slow
 def test_ctc_joins_the_search_of_every_form(teacher, exports, keras_says):
     """The score is more than the log_prob of attention, by the weight of the default."""
     assert teacher.system.decoding.fusion.ctc_weight is None
@@ -385,6 +387,7 @@ def test_a_damaged_file_is_not_written(teacher, exports, prepared, export_config
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_conversion")
 def test_the_utterances_kept_in_a_run_are_the_default_parity_data(teacher, tmp_path, capsys):
     arguments = ["export", str(teacher.directory), "--out", str(tmp_path)]

@@ -219,6 +219,7 @@ def test_a_weight_of_the_encoder_that_is_scaled_is_seen(
         check(FORMS[EXACT], form, samples, export_config, keras)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", [5, 9])
 def test_one_output_bias_that_is_0_3_higher_is_seen(
     teacher, prepared, export_config, keras, samples, opened, token

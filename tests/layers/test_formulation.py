@@ -39,6 +39,7 @@ def audio() -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(waveform, tf.float32), tf.constant([6000, 5000, 3000])
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_same(system, monkeypatch):
     found = []
     for is_for_cpu in (True, False):

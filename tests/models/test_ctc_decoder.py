@@ -95,6 +95,7 @@ def test_log_probs_are_those_of_ctc_at_any_width(model):
     np.testing.assert_array_equal(result.coverage, 1.0)
 
 
+@pytest.mark.slow
 def test_the_ctc_weight_of_a_fusion_changes_nothing(model):
     """The head is all that there is: it cannot join itself."""
     batch = random_batch(SECONDS)

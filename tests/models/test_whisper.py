@@ -161,6 +161,7 @@ def test_an_output_projection_of_its_own_is_used(whisper, tmp_path, audio):
 # --- searching
 
 
+@pytest.mark.slow
 def test_log_probs_of_the_search_are_those_of_teacher_forcing(whisper, audio):
     found = search(whisper, beam_width=5, num_hypotheses=5, max_tokens=8)
     result = found.decode(*audio)

@@ -235,6 +235,7 @@ def test_plain_tensorflow_reads_token_rows(labels):
         assert rows.to_list() == [list(each.token_ids) for each in record.hypotheses]
 
 
+@pytest.mark.slow
 def test_real_speech(shared_data, tmp_path):
     source = shared_data / "digits"
     lines = (source / "test.jsonl").read_text().splitlines()[:12]

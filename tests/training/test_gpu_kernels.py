@@ -62,6 +62,7 @@ def test_a_search_with_ctc(tiny_system, attention):
     assert on_cpu_alone(decoder.decode.get_concrete_function()) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("attention", ["additive", "location"])
 def test_a_training_step(tiny_system, prepared, attention, precision):

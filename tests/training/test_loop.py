@@ -231,6 +231,7 @@ def test_a_folder_of_data_is_no_place_for_a_run(tmp_path, prepared, tiny_system)
     assert {path: content_of(data)[path] for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_read_any_more_is_named(
     tmp_path, prepared, short_system, monkeypatch
 ):

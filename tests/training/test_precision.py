@@ -50,6 +50,7 @@ def loss_and_gradients(model: Recogniser, scale: float):
     return float(loss), [gradient / scale for gradient in gradients]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", SIGNIFICANT_BITS)
 @pytest.mark.parametrize(("cell", "attention", "reduction"), COMBINATIONS)
 def test_loss_and_gradients_are_near_those_of_float32(cell, attention, reduction, precision):
