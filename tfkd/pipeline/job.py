@@ -54,7 +54,7 @@ class Learned(NamedTuple):
     def epoch_size(self) -> int:
         """Utterances of an epoch: of transcripts beside labels, those that there are."""
         *transcripts, labels = self.stores
-        return sum(map(num_transcribed, transcripts)) + len(labels.index)
+        return sum(len(transcribed_rows(store)) for store in transcripts) + len(labels.index)
 
 
 class Job:
@@ -151,7 +151,7 @@ class Job:
         store = self.store(labels)
         if transcript_share is None:
             audio = self.store(TRAIN)
-            has_both = 0 < num_transcribed(audio) < len(audio.index)
+            has_both = 0 < len(transcribed_rows(audio)) < len(audio.index)
             return Learned((audio, store) if has_both else (store,))
         if not transcript_share:
             return Learned((store,))
@@ -289,9 +289,9 @@ class Job:
 
     def training_data(self) -> dict[str, Any]:
         """Counts the training audio and its transcribed part, in utterances and hours."""
-        rows = self.store(TRAIN).index
+        store = self.store(TRAIN)
+        rows, transcribed = store.index, transcribed_rows(store)
         rate_hz = self.config.prepare.sample_rate_hz
-        transcribed = [row for row in rows if row.get("text")]
         return {
             "utterances": len(rows),
             "hours": sum(row["num_samples"] for row in rows) / rate_hz / 3600,
@@ -340,7 +340,7 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
     If only a part of the audio has transcripts, an epoch of the baseline has fewer steps; so it
     gets proportionally more epochs, and more epochs of patience.
     """
-    factor = labels.epoch_size / max(1, sum(map(num_transcribed, truth.stores)))
+    factor = labels.epoch_size / max(1, sum(len(transcribed_rows(store)) for store in truth.stores))
     training = dataclasses.replace(
         student.training,
         epochs=round(factor * student.training.epochs),
@@ -349,9 +349,9 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
     return dataclasses.replace(student, training=training)
 
 
-def num_transcribed(store: Store) -> int:
-    """How many utterances of a store have a transcript."""
-    return sum(1 for row in store.index if row.get("text") is not None)
+def transcribed_rows(store: Store) -> list[dict[str, Any]]:
+    """The index rows of the utterances with a transcript, which may say that nothing is said."""
+    return [row for row in store.index if row.get("text") is not None]
 
 
 def best_validation(run: Path) -> float:
