@@ -15,11 +15,9 @@ import keras
 import tensorflow as tf
 
 from tfkd.layers.cells import (
-    GATES,
     Cell,
     GruTape,
     LstmTape,
-    forget_gate_bias,
     gru_gates,
     gru_state,
     lstm_gates,
@@ -28,7 +26,6 @@ from tfkd.layers.cells import (
 )
 from tfkd.layers.low_rank import (
     Kernel,
-    add_kernel,
     as_tensors,
     gradients_of_factors,
     merged,
@@ -43,6 +40,7 @@ from tfkd.layers.matmul import (
     transposed,
     widen_after,
 )
+from tfkd.layers.recurrent_cell import add_cell_weights
 from tfkd.layers.static_shape import dimensions
 
 # A step projects its own inputs if they are at least this much narrower than the gates.
@@ -323,31 +321,11 @@ class BidirectionalRNN(keras.layers.Layer):
         self.cell, self.units, self.rank = cell, units, rank
 
     def build(self, input_shape) -> None:
-        width = GATES[self.cell] * self.units
         self.directions = [
-            self._add_direction(name, input_shape[-1], width) for name in ("forward", "backward")
+            add_cell_weights(self, self.cell, self.units, input_shape[-1], self.rank, f"{name}_")
+            for name in ("forward", "backward")
         ]
         self.built = True
-
-    def _add_direction(self, name: str, inputs: int, width: int) -> list[Kernel]:
-        weights = [
-            add_kernel(self, f"{name}_kernel", (inputs, width), self.rank),
-            add_kernel(
-                self,
-                f"{name}_recurrent_kernel",
-                (self.units, width),
-                self.rank,
-                initializer=keras.initializers.Orthogonal(),
-            ),
-            self.add_weight(
-                name=f"{name}_bias", shape=(width,), initializer=forget_gate_bias(self.cell)
-            ),
-        ]
-        if self.cell == "gru":
-            weights.append(
-                self.add_weight(name=f"{name}_recurrent_bias", shape=(width,), initializer="zeros")
-            )
-        return weights
 
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Maps inputs [B, T, F] and lengths [B] to [B, T, 2H], zero beyond each length."""

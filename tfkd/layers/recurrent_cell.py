@@ -14,7 +14,35 @@ from tfkd.layers.cells import (
     lstm_gates,
     lstm_states,
 )
-from tfkd.layers.low_rank import add_kernel, as_tensors, times
+from tfkd.layers.low_rank import Kernel, add_kernel, as_tensors, times
+
+
+def add_cell_weights(
+    layer: keras.layers.Layer, cell: Cell, units: int, num_inputs: int, rank: int, prefix: str = ""
+) -> list[Kernel]:
+    """Adds the weights of a cell to a layer, and returns them.
+
+    Returns:
+      The kernel [F, G], the recurrent kernel [H, G], the bias [G], and of a GRU the recurrent bias
+      [G], where G is H times the number of gates.
+    """
+    width = GATES[cell] * units
+    weights = [
+        add_kernel(layer, f"{prefix}kernel", (num_inputs, width), rank),
+        add_kernel(
+            layer,
+            f"{prefix}recurrent_kernel",
+            (units, width),
+            rank,
+            initializer=keras.initializers.Orthogonal(),
+        ),
+        layer.add_weight(name=f"{prefix}bias", shape=(width,), initializer=forget_gate_bias(cell)),
+    ]
+    if cell == "gru":
+        weights.append(
+            layer.add_weight(name=f"{prefix}recurrent_bias", shape=(width,), initializer="zeros")
+        )
+    return weights
 
 
 class RecurrentCell(keras.layers.Layer):
@@ -32,18 +60,10 @@ class RecurrentCell(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         """Creates the weights for inputs of shape (..., F)."""
-        width = GATES[self.cell] * self.units
-        self.kernel = add_kernel(self, "kernel", (input_shape[-1], width), self.rank)
-        self.recurrent_kernel = add_kernel(
-            self, "recurrent_kernel", (self.units, width), self.rank, initializer="orthogonal"
-        )
-        self.bias = self.add_weight(
-            name="bias", shape=(width,), initializer=forget_gate_bias(self.cell)
-        )
-        if self.cell == "gru":
-            self.recurrent_bias = self.add_weight(
-                name="recurrent_bias", shape=(width,), initializer="zeros"
-            )
+        weights = add_cell_weights(self, self.cell, self.units, input_shape[-1], self.rank)
+        self.kernel, self.recurrent_kernel, self.bias, *recurrent_bias = weights
+        if recurrent_bias:
+            (self.recurrent_bias,) = recurrent_bias
         self.built = True
 
     def step(
