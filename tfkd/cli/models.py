@@ -11,7 +11,6 @@ from pathlib import Path
 from tfkd.cli.exit_codes import EXIT_FAILED
 from tfkd.cli.options import own_options
 from tfkd.cli.printing import complain, say
-from tfkd.cli.quiet import without_native_messages
 from tfkd.errors import ConfigError, TfkdError
 
 
@@ -57,8 +56,7 @@ def transcribe(options: argparse.Namespace) -> None:
         raise ConfigError(f"--threads {options.threads} is too few", remedy="use at least 1")
     from tfkd.device.recogniser import DeviceRecogniser
 
-    with without_native_messages():
-        recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
+    recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
     failures = 0
     for path in options.audio:
         try:

@@ -1,35 +1,16 @@
-"""Keeps off the terminal what native libraries write there by themselves.
-
-TensorFlow above 2.18 and LiteRT greet on standard error before any of their settings is read, so
-that no variable of the environment stops them. What goes wrong comes as an exception all the same.
-"""
+"""Imports in silence the packages that greet on standard error."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-_STDERR = 2
+from tfkd.native_messages import without_native_messages
+
 _TALKATIVE = frozenset({"tensorflow", "ai_edge_litert"})
-
-
-@contextlib.contextmanager
-def without_native_messages() -> Iterator[None]:
-    """Discards whatever the process writes to standard error while the block runs."""
-    sys.stderr.flush()
-    kept = os.dup(_STDERR)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), _STDERR)
-    try:
-        yield
-    finally:
-        os.dup2(kept, _STDERR)
-        os.close(kept)
 
 
 def import_quietly() -> None:

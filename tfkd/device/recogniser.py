@@ -18,6 +18,7 @@ from tfkd.audio.reading import read_audio
 from tfkd.device.metadata import foreign, read_description
 from tfkd.device.trial import try_in_child
 from tfkd.errors import AudioError, CheckpointError, TfkdError
+from tfkd.native_messages import without_native_messages
 from tfkd.storage.known_files import is_known, remember
 from tfkd.text import join_pieces
 
@@ -113,6 +114,8 @@ class DeviceRecogniser:
             remember(graph_sha256)
         self._num_threads, self._process, self._lock = num_threads, os.getpid(), threading.Lock()
         self._run = _load(self.path, interpreter_class, num_threads)
+        with without_native_messages():  # LiteRT greets when it first allocates its tensors.
+            self._run(np.zeros([1, self.metadata.min_samples], np.float32))
 
     def transcribe_waveform(self, waveform: np.ndarray) -> list[DeviceHypothesis]:
         """Recognises one utterance.
