@@ -110,6 +110,20 @@ def test_a_plan_is_the_same_each_time_and_differs_between_epochs_and_seeds():
         assert (other.num_samples != first.num_samples).mean() > 0.3
 
 
+def test_speech_is_left_unchanged_in_the_clean_epochs_alone():
+    config = AugmentationConfig(clean_epochs=2)
+    augmenter = Augmenter(config, RATE_HZ, NAMES, seed=0)
+    for epoch in range(4):
+        of_epoch = augmenter.of_epoch(epoch)
+        scenes = of_epoch.plan(epoch, LENGTHS)
+        assert len(scenes) == augmenter.num_examples == 560
+        unchanged = [
+            np.array_equal(of_epoch.waveform(scenes[number], utterance), utterance(number))
+            for number in range(50)
+        ]
+        assert all(unchanged) if epoch < 2 else not any(unchanged)
+
+
 def test_silence_lies_before_and_after_in_its_share_of_the_examples():
     config = with_only(silence=SilenceConfig(share=0.5, max_seconds=4.0))
     scenes = plan(config)

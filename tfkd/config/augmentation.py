@@ -103,6 +103,8 @@ class AugmentationConfig:
     Attributes:
       gain_db: range of the change of loudness.
       max_seconds: silence and joining make no example longer than this.
+      clean_epochs: number of epochs with the audio as it is, before the changes begin. A model with
+        random weights that hears noise and rooms may fail to find out what is said where.
     """
 
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -114,6 +116,7 @@ class AugmentationConfig:
     joining: JoiningConfig = field(default_factory=JoiningConfig)
     non_speech: NonSpeechConfig = field(default_factory=NonSpeechConfig)
     max_seconds: float = number(30.0, above=0, at_most=600)
+    clean_epochs: int = number(0, at_least=0, is_later=True)
 
     @classmethod
     def off(cls) -> AugmentationConfig:

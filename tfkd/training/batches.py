@@ -206,10 +206,12 @@ class TrainingEpochs:
 
         Several threads may call it.
         """
-        speeds = self._speeds_of(epoch)
+        augmenter, speeds = self._augmenter.of_epoch(epoch), self._speeds_of(epoch)
         scenes = self._scenes(epoch, speeds)
         planned = self._plan(epoch, scenes)
-        return lambda number: self._load([scenes[each] for each in planned[number]], speeds)
+        return lambda number: self._load(
+            [scenes[each] for each in planned[number]], augmenter, speeds
+        )
 
     def in_turn(self, first_epoch: int = 0) -> tf.data.Dataset:
         """Makes a dataset that gives the next epoch's batches each time that it is read."""
@@ -265,7 +267,7 @@ class TrainingEpochs:
     def _scenes(self, epoch: int, speeds: Sequence[SpeedChange]) -> Scenes:
         """The examples of an epoch; their places count the utterances that give a target."""
         lengths = [speeds[place].length(self._num_samples[place]) for place in self._places]
-        return self._augmenter.plan(epoch, np.array(lengths))
+        return self._augmenter.of_epoch(epoch).plan(epoch, np.array(lengths))
 
     def _plan(self, epoch: int, scenes: Scenes) -> list[np.ndarray]:
         """The numbers of the examples of each batch of an epoch."""
@@ -273,12 +275,12 @@ class TrainingEpochs:
         return plan_batches(scenes.num_samples, self.training.batch_size, generator)
 
     def _load(
-        self, scenes: Sequence[Scene], speeds: Sequence[SpeedChange]
+        self, scenes: Sequence[Scene], augmenter: Augmenter, speeds: Sequence[SpeedChange]
     ) -> tuple[np.ndarray, ...]:
         num_samples = [scene.num_samples for scene in scenes]
         waveform = np.zeros((len(scenes), max(num_samples)), np.float32)
         for row, scene in zip(waveform, scenes):
-            row[: scene.num_samples] = self._augmenter.waveform(
+            row[: scene.num_samples] = augmenter.waveform(
                 scene, lambda number: self._played(self._places[number], speeds)
             )
         return (

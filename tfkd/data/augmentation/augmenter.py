@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,6 +48,19 @@ class Augmenter:
     def num_examples(self) -> int:
         """E, the number of examples of an epoch, the same for all epochs."""
         return len(self._names) + num_without_speech(self.config, len(self._names))
+
+    def of_epoch(self, epoch: int) -> Augmenter:
+        """Returns what augments an epoch: in the first `clean_epochs`, it leaves speech unchanged.
+
+        These have the same examples without speech as all others.
+        """
+        if epoch >= self.config.clean_epochs:
+            return self
+        clean = copy.copy(self)
+        clean.config = dataclasses.replace(
+            AugmentationConfig.off(), non_speech=self.config.non_speech
+        )
+        return clean
 
     def plan(self, epoch: int, num_samples: np.ndarray) -> Scenes:
         """Plans the examples [E] of an epoch; see `plan_scenes`.
