@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tfkd.config import RunConfig, SystemConfig, from_dict
+from tfkd.config import AugmentationConfig, RunConfig, SystemConfig, from_dict
 from tfkd.decoding.runs import load_run
 from tfkd.errors import ManifestError
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
@@ -99,13 +99,18 @@ def test_the_baseline_takes_as_many_steps_as_the_student_on_labels(run_config):
     config = with_corpora(run_config, transcribed_share=0.25)
     prepare_corpora(config, Path(config.work_dir))
     truth = Learned((open_store(Path(config.work_dir) / "data" / "train"),))
-    given = config.student.training
+    given = dataclasses.replace(
+        config.student.training, augmentation=AugmentationConfig(clean_epochs=3)
+    )
+    student = dataclasses.replace(config.student, training=given)
     # 6 of 24 have a transcript; labels alone are 24 examples an epoch, with the transcripts 30.
     for learned, factor in ((truth, 4), (Learned(truth.stores * 2), 5)):
-        training = as_baseline(config.student, truth, learned).training
-        assert training.epochs == factor * given.epochs
-        assert training.patience == factor * given.patience
-        assert dataclasses.replace(training, epochs=given.epochs, patience=given.patience) == given
+        assert as_baseline(student, truth, learned).training == dataclasses.replace(
+            given,
+            epochs=factor * given.epochs,
+            patience=factor * given.patience,
+            augmentation=AugmentationConfig(clean_epochs=factor * 3),
+        )
 
 
 def stores_and_shares(config: RunConfig) -> tuple[list[str], tuple[float, ...] | None]:

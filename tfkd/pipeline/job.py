@@ -338,13 +338,18 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
     """Gives a student with the objective `truth` as many optimizer steps as one on pseudo labels.
 
     If only a part of the audio has transcripts, an epoch of the baseline has fewer steps; so it
-    gets proportionally more epochs, and more epochs of patience.
+    gets proportionally more epochs, of patience and with clean audio as well.
     """
     factor = labels.epoch_size / max(1, sum(len(transcribed_rows(store)) for store in truth.stores))
+    training, augmentation = student.training, student.training.augmentation
+    if augmentation is not None:
+        clean_epochs = round(factor * augmentation.clean_epochs)
+        augmentation = dataclasses.replace(augmentation, clean_epochs=clean_epochs)
     training = dataclasses.replace(
-        student.training,
-        epochs=round(factor * student.training.epochs),
-        patience=round(factor * student.training.patience),
+        training,
+        epochs=round(factor * training.epochs),
+        patience=round(factor * training.patience),
+        augmentation=augmentation,
     )
     return dataclasses.replace(student, training=training)
 
