@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 # Synthesised speech and everything that the demo makes of it.
 DEMO ?= work/demo
 
-.PHONY: demo check test lint reliability matrix clean
+.PHONY: demo check test lint reliability smoke matrix clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python training/synthesise_speech.py --out $(DEMO)/speech
@@ -30,6 +30,11 @@ lint: $(VENV)/dev.stamp
 # cores that had other work to do.
 reliability: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reliability tests/fuzz --full docs/reliability/results.json
+
+# One other Python that is on this machine reads what the main combination wrote: within 2 minutes,
+# or it is left out.
+smoke:
+	$(PYTHON) packaging/smoke.py
 
 # What each Python with its TensorFlow writes is read under each other one that is on this machine.
 matrix:

@@ -2,25 +2,27 @@
 
     make matrix
 
-Each Python that is found gets an environment of its own, with what `pip install .` gives it there.
-It writes a store, a run with checkpoints, labels and exports (`tests/written_files.py`); then each
-reads what the others wrote, as it reads the files of an earlier version: token ids are equal,
-log_probs within 1e-4 (`tests/test_earlier_versions.py`).
+Each Python that is found gets an environment of its own, with what `pip install .` gives it there
+and the TensorFlow that `COMBINATIONS` names for it. It writes a store, a run with checkpoints,
+labels and exports (`tests/written_files.py`); then each reads what the others wrote, as it reads
+the files of an earlier version: token ids are equal, log_probs within 1e-4
+(`tests/test_earlier_versions.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PYTHONS = ("python3.11", "python3.12", "python3.13")
+from environments import ROOT, VARIABLES, find_python, make_environment
+
+# Each TensorFlow that setup.py allows is that of one Python.
+COMBINATIONS = {"python3.11": "2.16", "python3.12": "2.20", "python3.13": "2.21"}
 _VERSIONS = (
     "import json, platform, numpy, tensorflow, keras;"
     "print(json.dumps({'python': platform.python_version(), 'numpy': numpy.__version__,"
@@ -62,21 +64,16 @@ def _interpreters(options: argparse.Namespace, work: Path) -> Iterator[Path]:
     """The Python of each combination, in an environment with all that it needs."""
     for given in options.environment:
         yield Path(given) / "bin" / "python"
-    for python in () if options.environment else PYTHONS:
-        if (found := shutil.which(python)) is None:
-            print(f"{python} is not on this machine: left out")
+    for name, version in () if options.environment else COMBINATIONS.items():
+        if (python := find_python(name)) is None:
+            print(f"{name} is not on this machine: left out")
             continue
-        venv = work / python
-        if not (venv / "installed").exists():
-            subprocess.run([found, "-m", "venv", "--clear", venv], check=True)
-            _run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", ROOT, "pytest")
-            (venv / "installed").touch()
-        yield venv / "bin" / "python"
+        yield make_environment(python, work / name, f"tensorflow=={version}.*")
 
 
 def _read(python: Path, folder: Path) -> list[str]:
     """The tests that fail; none if everything is read as it was written."""
-    environment = {**_environment(), "TFKD_WRITTEN": str(folder.resolve())}
+    environment = {**VARIABLES, "TFKD_WRITTEN": str(folder.resolve())}
     command = [python, "-m", "pytest", "-q", "-rfE", "--tb=no", "tests/test_earlier_versions.py"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     lines = done.stdout.splitlines()
@@ -88,16 +85,11 @@ def _read(python: Path, folder: Path) -> list[str]:
 
 def _run(*command: object) -> str:
     done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True
+        list(map(str, command)), cwd=ROOT, env=VARIABLES, stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
         raise SystemExit(f"{command[0]} failed: {done.stdout}")
     return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    """This checkout is what runs, whatever tfkd is installed."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def _options() -> argparse.Namespace:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from tfkd.audio.flac import decode_flac
 from tfkd.config import from_dict, to_dict
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder, decode_dataset
@@ -27,7 +31,8 @@ from tfkd.training.callbacks import CHECKPOINTS
 from tfkd.training.checkpoints import restore_checkpoint
 from tfkd.training.trainable import compile_for
 
-COMMIT = Path(__file__).parent / "earlier_versions" / "861bfce"
+ROOT = Path(__file__).parent.parent
+COMMIT = ROOT / "tests" / "earlier_versions" / "861bfce"
 HERE = Path(os.environ.get("TFKD_WRITTEN", COMMIT))
 EXPECTED = json.loads((HERE / "expected.json").read_text())
 TEXTS = {row["utterance_id"]: row["text"] for row in EXPECTED}
@@ -92,3 +97,17 @@ def test_its_pseudo_labels_verify(tmp_path):
 def test_its_exports_say_what_it_said(form, valid):
     _, transcripts = evaluate(open_model(HERE / form, trusted=True), valid)
     assert {each.utterance_id: each.hypothesis for each in transcripts} == TEXTS
+
+
+def test_a_command_transcribes_and_says_nothing_else(valid, tmp_path):
+    """Native libraries greet on standard error, each in its versions."""
+    for record in valid.records():
+        samples = decode_flac(record.utterance.audio, "int16")
+        wav = tmp_path / f"{record.utterance_id}.wav"
+        soundfile.write(wav, samples, record.utterance.sample_rate_hz)
+    recordings = [str(tmp_path / f"{name}.wav") for name in TEXTS]
+    command = [sys.executable, "-m", "tfkd", "transcribe", HERE / "model-float32.tflite"]
+    done = subprocess.run([*command, *recordings], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [f"{path}\t{text}" for path, text in zip(recordings, TEXTS.values())]
+    assert done.stdout.splitlines() == lines
