@@ -252,7 +252,7 @@ def _pack(rows: Sequence[np.ndarray], width: int) -> tuple[np.ndarray, int]:
     # A single column fits on any free place that is not too near to the start.
     free = width + np.flatnonzero(~taken[width:])[: len(single)]
     if len(single):
-        shifts[single] = free - np.concatenate([rows[index] for index in single])
+        shifts[single] = free - np.concatenate([rows[index] for index in single.tolist()])
         end = max(end, int(shifts[single].max()) + width)
     return shifts, end
 

@@ -266,7 +266,8 @@ class TrainingEpochs:
 
     def _scenes(self, epoch: int, speeds: Sequence[SpeedChange]) -> Scenes:
         """The examples of an epoch; their places count the utterances that give a target."""
-        lengths = [speeds[place].length(self._num_samples[place]) for place in self._places]
+        places = self._places.tolist()
+        lengths = [speeds[each].length(self._num_samples[each]) for each in places]
         return self._augmenter.of_epoch(epoch).plan(epoch, np.array(lengths))
 
     def _plan(self, epoch: int, scenes: Scenes) -> list[np.ndarray]:

@@ -109,7 +109,7 @@ class Profile(keras.callbacks.Callback):
     def _note_arrival(self, num_samples: np.ndarray, length: np.ndarray) -> None:
         # Called for each replica of this worker, so one step may add several waits.
         self._waited += time.perf_counter() - self._requested
-        self.utterances += np.count_nonzero(num_samples)
+        self.utterances += int(np.count_nonzero(num_samples))
         self.samples += len(num_samples) * int(length)
         self.padded_samples += int((length - num_samples).sum())
 
