@@ -223,15 +223,16 @@ def test_the_same_epoch_again_replaces_its_checkpoint(directory):
     assert len(list(directory.iterdir())) == 2
 
 
-def test_the_best_epoch_is_the_earliest_of_equals():
+def test_the_best_epoch_is_the_latest_of_equals():
     progress = Progress([{"val_wer": wer} for wer in (0.5, 0.2, 0.3, 0.2)])
-    assert progress.best_epoch("val_wer") == 1
+    assert progress.best_epoch("val_wer") == 3
     assert Progress().best_epoch("val_wer") == -1
 
 
 def test_only_the_end_of_the_best_epoch_is_the_best():
-    rows = [{"val_wer": wer} for wer in (0.5, 0.2, 0.3)]
-    assert [Progress(rows[:n]).is_best("val_wer") for n in range(4)] == [False, True, True, False]
+    rows = [{"val_wer": wer} for wer in (0.5, 0.2, 0.3, 0.2)]
+    is_best = [Progress(rows[:n]).is_best("val_wer") for n in range(5)]
+    assert is_best == [False, True, True, False, True]
     assert not Progress(rows[:2], batches=1).is_best("val_wer")
 
 

@@ -47,9 +47,13 @@ class Progress:
         return f"epoch-{self.epochs:08d}" + f"-batch-{self.batches:08d}" * (self.batches > 0)
 
     def best_epoch(self, key: str) -> int:
-        """Index of the earliest epoch with the lowest `key`; -1 before the first."""
-        values = [row[key] for row in self.history]
-        return values.index(min(values)) if values else -1
+        """Index of the latest epoch with the lowest `key`; -1 before the first.
+
+        On few validation utterances many epochs are equal. Of these the latest has learned most,
+        at the lowest learning rate.
+        """
+        epochs = self._best_epochs(key)
+        return epochs[-1] if epochs else -1
 
     def is_best(self, key: str) -> bool:
         """Whether this is the end of the best epoch so far."""
@@ -57,7 +61,12 @@ class Progress:
 
     def has_stalled(self, patience: int, key: str = "val_wer") -> bool:
         """Whether `key` has not fallen for `patience` epochs."""
-        return self.epochs > 0 and self.epochs - 1 - self.best_epoch(key) >= patience
+        epochs = self._best_epochs(key)
+        return bool(epochs) and self.epochs - 1 - epochs[0] >= patience
+
+    def _best_epochs(self, key: str) -> list[int]:
+        values = [row[key] for row in self.history]
+        return [epoch for epoch, value in enumerate(values) if value == min(values)]
 
 
 def save_checkpoint(directory: Path, model: keras.Model, progress: Progress) -> None:
