@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tfkd.config import AugmentationConfig, RunConfig, SystemConfig, from_dict
+from tfkd.config import AugmentationConfig, RunConfig, SystemConfig, TokenizerConfig, from_dict
 from tfkd.decoding.runs import load_run
 from tfkd.errors import ManifestError
+from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job, Learned, as_baseline
 from tfkd.records import open_store
@@ -162,6 +163,23 @@ def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_conf
     names = stage_names(config)
     assert names == ["prepare", "label", "student-seq_kd", "export", "evaluate"]
     assert Job(config).teacher(1).identity == teacher.sha256
+
+
+def test_all_but_the_teacher_take_its_units_if_their_settings_are_equal(
+    run_config, teacher, prepared, monkeypatch
+):
+    taken = []
+    monkeypatch.setattr(module, "train", lambda *_, tokenizer, **__: taken.append(tokenizer))
+    monkeypatch.setattr(Job, "store", lambda job, name: prepared["valid"])
+    job = Job(dataclasses.replace(run_config, teacher=str(teacher.directory)))
+    same, others = (
+        dataclasses.replace(run_config.student, tokenizer=tokenizer)
+        for tokenizer in (teacher.system.tokenizer, TokenizerConfig(kind="sentencepiece"))
+    )
+    for system, folder in ((same, job.work / "student"), (others, job.work / "student"),
+                           (same, teacher.directory)):  # fmt: skip
+        job.train(system, Learned((prepared["train"],)), folder)
+    assert [units and units.pieces for units in taken] == [teacher.tokenizer.pieces, None, None]
 
 
 @pytest.mark.slow

@@ -17,9 +17,10 @@ from tfkd.errors import CheckpointError, ConfigError, RecordError, TextError, Tr
 from tfkd.objectives import SequenceKD, Survey, Truth
 from tfkd.objectives.objective import Dropped
 from tfkd.records import open_store
-from tfkd.text import CharacterTokenizer
+from tfkd.text import CharacterTokenizer, load_tokenizer
 from tfkd.training import loop
 from tfkd.training.batches import TrainingEpochs
+from tfkd.training.checkpoints import Progress
 from tfkd.training.loop import train
 from tfkd.training.sources import identity_of, sources_of
 
@@ -270,3 +271,17 @@ def test_the_features_are_normalised_by_all_stores(stores):
     batches = list(loop._audio_of(sources_of(stores, TRAINING)))
     names = {name.decode() for batch in batches for name in batch["utterance_id"].numpy()}
     assert names == {row["utterance_id"] for store in stores for row in store.index}
+
+
+def test_given_units_are_taken_and_tell_one_run_from_another(
+    stores, tiny_system, prepared, tmp_path, monkeypatch
+):
+    given = CharacterTokenizer(" abdeikmosu'z")
+    monkeypatch.setattr(loop, "_learn", lambda job, epochs: Progress([{"val_wer": 0.5}]))
+    monkeypatch.setattr(loop, "load_run", load_tokenizer)
+    system = dataclasses.replace(tiny_system, training=TRAINING)
+    own = train(system, stores, prepared["valid"], tmp_path / "own")
+    taken = train(system, stores, prepared["valid"], tmp_path / "taken", tokenizer=given)
+    assert taken.pieces == given.pieces != own.pieces
+    with pytest.raises(CheckpointError, match="holds a run of other settings or data: other token"):
+        train(system, stores, prepared["valid"], tmp_path / "taken")

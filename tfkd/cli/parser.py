@@ -100,7 +100,7 @@ def _add_training(add: _Add) -> None:
     command.add_argument("--valid", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the run")
     _add_shares(command, "in the order of --train")
-    _add_from(command)
+    _add_beginning(command)
     _add_profile(command)
     _add_set(command, " of the recogniser, such as training.seed=2")
 
@@ -177,7 +177,7 @@ def _add_distilling(add: _Add) -> None:
         help="objective of the labels, instead of the config's (truth)",
     )
     _add_shares(command, "--transcribed before --labels")
-    _add_from(command)
+    _add_beginning(command)
     _add_profile(command)
     _add_set(command, " of the recogniser, such as training.seed=2")
 
@@ -350,9 +350,12 @@ def _add_profile(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_from(command: argparse.ArgumentParser) -> None:
+def _add_beginning(command: argparse.ArgumentParser) -> None:
     command.add_argument("--from", dest="begin_from", metavar="RUN",
                          help="begin with the weights of a run, where they fit")  # fmt: skip
+    command.add_argument("--units", metavar="RUN",
+                         help="take the tokenizer of a run, such as the teacher, instead of "
+                         "training one")  # fmt: skip
 
 
 def _add_shares(command: argparse.ArgumentParser, order: str) -> None:

@@ -128,11 +128,13 @@ def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Names
     from tfkd.config import PrepareConfig, load_prepare_config
     from tfkd.data.preparation import utterance_store
     from tfkd.reporting.tables import profile_report
+    from tfkd.text import load_tokenizer
     from tfkd.training.loop import check_system, train
     from tfkd.training.profiling import Profile
 
     # Preparing a manifest can take hours, so first check that the model can be trained.
     check_system(system)
+    tokenizer = None if options.units is None else load_tokenizer(options.units)
     profile = Profile() if options.profile else None
     shares = _shares(options.shares, data)
     rate_hz = system.model.frontend.sample_rate_hz
@@ -141,7 +143,9 @@ def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Names
     with contextlib.ExitStack() as opened:
         stores = [opened.enter_context(utterance_store(each, config)) for each in data]
         valid_store = opened.enter_context(utterance_store(options.valid, config))
-        run = train(system, stores, valid_store, options.out, profile, shares=shares)
+        run = train(
+            system, stores, valid_store, options.out, profile, shares=shares, tokenizer=tokenizer
+        )
     if run is None:
         say("this worker has finished; the run is in the chief's folder")
     else:

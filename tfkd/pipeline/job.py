@@ -37,6 +37,7 @@ from tfkd.records import Store, open_verified
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object, read_json_rows
 from tfkd.storage.markers import COMPLETE, IDENTITY
+from tfkd.text import Tokenizer
 from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, train
 
@@ -189,7 +190,18 @@ class Job:
     def train(self, system: SystemConfig, learned: Learned, folder: Path) -> None:
         """Trains one system into a run folder, or goes on where it was killed."""
         stores, shares = learned
-        train(system, stores, self.store(VALID), folder, shares=shares)
+        tokenizer = self._teachers_units(system, folder)
+        train(system, stores, self.store(VALID), folder, shares=shares, tokenizer=tokenizer)
+
+    def _teachers_units(self, system: SystemConfig, folder: Path) -> Tokenizer | None:
+        """The first teacher's tokenizer, for all others with its tokenizer settings.
+
+        So students on labels and on transcripts differ in what they learn, not in how it is spelt.
+        """
+        teachers = [path for path in self.given_teacher().values() if path != folder]
+        runs = (load_run(path) for path in teachers)
+        same = (run for run in runs if run.system.tokenizer == system.tokenizer)
+        return next((run.tokenizer for run in same), None)
 
     def _distillation(self, name: str, system: SystemConfig, generation: int) -> Stage:
         """Trains a system on the labels of a generation."""

@@ -21,6 +21,7 @@ from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.decoding.runs import Run, keep_parity_sample, load_run, save_description
+from tfkd.distillation.units import units_sha256
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.model_size import check_trainable
 from tfkd.models.recogniser import Recogniser
@@ -65,6 +66,7 @@ class _Job:
     replicas: Replicas
     profile: Profile | None
     initial: Run | None
+    tokenizer: Tokenizer | None
 
     @property
     def training(self) -> TrainingConfig:
@@ -85,6 +87,7 @@ class _Job:
             "train": identity_of(self.sources),
             "valid": self.valid_store.sha256,
             **({"initial": self.initial.sha256} if self.initial is not None else {}),
+            **({"units": units_sha256(self.tokenizer)} if self.tokenizer is not None else {}),
         }
 
 
@@ -96,6 +99,7 @@ def train(
     profile: Profile | None = None,
     *,
     shares: Sequence[float] | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Run | None:
     """Trains a recogniser, or continues where an earlier call was killed.
 
@@ -111,6 +115,8 @@ def train(
       profile: measures how long each part of the training takes.
       shares: the share of each store in the loss, whatever its size, divided by their sum; by
         default each utterance counts alike.
+      tokenizer: the units, for example of the teacher; by default a tokenizer is trained on the
+        texts to be learned.
     Returns:
       The run; None for a worker other than the chief.
     Raises:
@@ -139,7 +145,7 @@ def train(
     begun_from = system.training.initial.run
     initial = load_run(begun_from) if begun_from is not None else None
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
-        _train(_Job(system, sources, valid_store, folder, replicas, profile, initial))
+        _train(_Job(system, sources, valid_store, folder, replicas, profile, initial, tokenizer))
     return load_run(out) if replicas.is_chief else None
 
 
@@ -180,7 +186,9 @@ def _train(job: _Job) -> None:
         return
     if job.training.input_service is not None:
         _check_workers(job.training.input_service)
-    tokenizer = tokenizer_of(job.sources, job.system.tokenizer, job.initial)
+    tokenizer = tokenizer_of(
+        job.sources, job.system.tokenizer, initial=job.initial, given=job.tokenizer
+    )
     surveys = [source.survey(tokenizer) for source in job.sources]
     _check_references(job.valid_store)
     without = [{each.utterance_id for each in found.dropped} for found in surveys]

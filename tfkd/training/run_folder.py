@@ -18,7 +18,7 @@ from tfkd.storage.locks import locked
 from tfkd.storage.markers import COMPLETE, IDENTITY
 
 _NAMES = {"config": "settings", "train": "training data", "valid": "validation data",
-          "initial": "weights to begin from"}  # fmt: skip
+          "initial": "weights to begin from", "units": "tokenizer"}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -63,13 +63,14 @@ def is_finished(out: Path, identity: dict[str, str]) -> bool:
     if not marker.exists():
         return False
     content = read_json_object(marker, error=CheckpointError)
-    return all(content.get(key) == value for key, value in identity.items())
+    return {key: value for key, value in content.items() if key in _NAMES} == identity
 
 
 def _differences(
     out: Path, earlier: dict[str, str], identity: dict[str, str], config: Any
 ) -> Iterator[str]:
-    for name in (name for name in identity if earlier.get(name) != identity[name]):
+    names = {**identity, **earlier}
+    for name in (name for name in names if earlier.get(name) != identity.get(name)):
         # An earlier process may have been killed before it wrote the config.
         if name == "config" and (out / CONFIG).exists():
             yield from _changes(read_yaml(out / CONFIG), to_dict(config))

@@ -102,13 +102,17 @@ def identity_of(sources: Sequence[Source]) -> str:
 
 
 def tokenizer_of(
-    sources: Sequence[Source], config: TokenizerConfig, initial: Run | None = None
+    sources: Sequence[Source],
+    config: TokenizerConfig,
+    *,
+    initial: Run | None = None,
+    given: Tokenizer | None = None,
 ) -> Tokenizer:
     """Chooses the tokenizer of a training.
 
     An objective such as WordKD requires the tokenizer of its labels. Otherwise, a training that
-    begins from a run with the same tokenizer settings keeps its tokenizer. Else one is trained on
-    the texts to be learned.
+    begins from a run with the same tokenizer settings keeps its tokenizer. Else it is the given
+    one, or without that, one is trained on the texts to be learned.
 
     Raises:
       TextError: if the texts are too few for the vocabulary.
@@ -126,7 +130,7 @@ def tokenizer_of(
         dictated = dictated or own
     if dictated is None and initial is not None and initial.system.tokenizer == config:
         return initial.tokenizer
-    return dictated or train_tokenizer(_texts(sources), config)
+    return dictated or given or train_tokenizer(_texts(sources), config)
 
 
 def _texts(sources: Iterable[Source]) -> Iterable[str]:
