@@ -230,8 +230,9 @@ def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> 
       The run, read back from the folder.
 
     >>> run = tfkd.load_run("work/teacher")
-    >>> tfkd.save_run(run.model, run.tokenizer, "work/copy").transcribe("order.wav").text
-    'se'
+    >>> copy = tfkd.save_run(run.model, run.tokenizer, "work/copy")
+    >>> copy.tokenizer.encode("se") == run.tokenizer.encode("se")
+    True
     """
     directory = Path(directory)
     # The search uses the CTC head only if it was trained, so its weight is saved.
