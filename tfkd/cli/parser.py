@@ -19,7 +19,7 @@ def command_parser() -> argparse.ArgumentParser:
         prog="tfkd",
         description="Compress attention speech recognisers by sequence-level knowledge "
         "distillation: audio in, a small .tflite out.",
-        epilog="The whole job: tfkd run configs/digits.yaml --set data_dir=FOLDER. "
+        epilog="The whole job: tfkd run configs/start.yaml --set data_dir=FOLDER. "
         "Each command has examples: tfkd COMMAND --help.",
     )
     parser.add_argument("--version", action="version", version=f"tfkd {__version__}")
@@ -318,7 +318,7 @@ def _add_reporting(add: _Add) -> None:
     )
 
     command = add("run", jobs.run, "run the whole job, from audio to .tflite",
-                  "tfkd run configs/digits.yaml --set data_dir=digits")  # fmt: skip
+                  "tfkd run configs/start.yaml --set data_dir=FOLDER")  # fmt: skip
     _add_job(command)
 
     command = add("sweep", jobs.sweep, "train a grid of students on one job's labels, and compare",
