@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tfkd import cli
 from tfkd.config import RunConfig, SweepConfig, from_dict
-from tfkd.errors import ConfigError
+from tfkd.errors import ConfigError, ExportError
 from tfkd.metrics import score
 from tfkd.pipeline.grid import cells_of
 from tfkd.pipeline.sweep import Sweep
@@ -251,6 +252,37 @@ def test_a_student_that_another_process_trains_is_left_to_it(swept, config, monk
     assert said.count("  is being trained by another process") == 3
     assert results["unfinished"] == [cell.name for cell in new]
     assert [len(row["seeds"]) for row in results["rows"].values()] == [2, 2, 2]
+
+
+def test_a_sweep_exports_each_student_once_and_measures_the_export(
+    swept, config, tmp_path, monkeypatch
+):
+    work = tmp_path / "work"
+    shutil.copytree(swept[0], work)
+    only = {"grid": ({HYPOTHESES: (2,)},), "baseline": {HYPOTHESES: 2}, "export": "tflite-float32"}
+    sweep = Sweep(with_sweep(dataclasses.replace(config, work_dir=str(work)), **only))
+    (cell,) = sweep.cells
+    assert sweep.state(cell) == "to be exported"
+    monkeypatch.setattr(loop, "_fit", refuse)
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("tfkd.pipeline.exports.export", fail)
+        assert sweep.run(said.append)["rows"]["k 2"]["export"] is None
+    assert "  has no export: differs from Keras" in said
+    row = sweep.run(said.append)["rows"]["k 2"]
+    assert sweep.state(cell) == "done"
+    (file,) = work.glob("sweep/exports/*/*.tflite")
+    assert (row["export"]["form"], row["export"]["bytes"]) == (
+        *("tflite-float32", file.stat().st_size),
+    )
+    assert row["export"]["wer"] == pytest.approx(row["wer"])
+    monkeypatch.setattr("tfkd.pipeline.exports.export", refuse)
+    monkeypatch.setattr("tfkd.pipeline.evaluations.evaluate", refuse)
+    assert sweep.run(said.append)["rows"]["k 2"] == row
+
+
+def fail(*arguments, **settings):
+    raise ExportError("differs from Keras")
 
 
 def test_a_page_of_a_sweep_has_its_table_and_its_figures(swept, tmp_path, capsys):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tfkd.reporting.figures import _front
+from tfkd.reporting.figures import _front, _label_heights, save_figures
 from tfkd.reporting.results import comparison, results_markdown, verdicts
+from tfkd.reporting.sweeps import sweep_markdown, sweep_sentences, sweep_table
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 
@@ -75,3 +76,43 @@ def test_results_of_the_first_versions_still_make_a_page():
 def test_the_front_holds_no_student_that_another_one_beats_in_both():
     points = [(1.0, 9.0), (2.0, 5.0), (2.5, 7.0), (3.0, 5.0), (4.0, 2.0)]
     assert _front(points) == [(1.0, 9.0), (2.0, 5.0), (4.0, 2.0)]
+
+
+@pytest.fixture
+def exported() -> dict:
+    """Results of a sweep in which one of three students has an export."""
+    results = json.loads((RECIPES / "digits-untranscribed.results.json").read_text())
+    results["config"]["sweep"]["export"] = "tflite-int8"
+    figures = {"wer": 0.0125, "wer_low": 0.01, "wer_high": 0.02, "bytes": 345_678, "rtf": 0.0321}
+    for name, row in results["rows"].items():
+        row["export"] = {"form": "tflite-int8", **figures} if name == "k 4" else None
+    return results
+
+
+def test_the_table_of_a_sweep_has_the_exports_beside_their_students(exported):
+    header, _, teacher, *rows = sweep_table(exported).splitlines()
+    assert header.endswith("export WER %  export size  export RTF")
+    ends = {row.split("  ")[0]: row.split()[-4:] for row in rows}
+    assert ends["k 4"] == ["1.25", "346", "kB", "0.0321"]
+    assert ends["truth"][1:] == teacher.split()[-3:] == ["-"] * 3
+
+
+def test_a_page_says_what_was_exported_and_what_is_missing(exported):
+    *_, what, missing = sweep_sentences(exported)
+    assert what.startswith("Students are exported as tflite-int8")
+    assert missing.endswith(": truth, k 4, generation 2.")
+    for row in exported["rows"].values():
+        row["export"] = exported["rows"]["k 4"]["export"]
+    assert "No export" not in sweep_markdown(exported, "Digits", {})
+
+
+def test_exports_have_a_figure_of_their_speed(exported, tmp_path):
+    pytest.importorskip("matplotlib")
+    names = save_figures(exported, tmp_path / "digits.md")
+    assert names["Word errors against speed of the exports"] == "digits.speed.svg"
+    assert (tmp_path / "digits.speed.svg").exists()
+
+
+def test_labels_of_about_one_cost_are_set_apart():
+    costs, rates = {"a": 1.0, "b": 1.1, "c": 9.0}, {"a": 5.0, "b": 5.1, "c": 5.2}
+    assert _label_heights(costs, rates, gap=1.0) == {"a": 5.0, "b": 6.0, "c": 5.2}

@@ -59,11 +59,13 @@ def sweep(options: argparse.Namespace) -> None:
     if options.dry_run:
         from tfkd.reporting.tables import table
 
+        sizes = sweep.parameters()
         rows = [
-            [cell.row, str(cell.seed), sweep.state(cell), str(sweep.folder(cell))]
+            [cell.row, f"{sizes[cell.row]:,}" if sizes[cell.row] else "-", str(cell.seed),
+             sweep.state(cell), str(sweep.folder(cell))]
             for cell in sweep.cells
-        ]
-        say(table(["student", "seed", "state", "folder"], rows))
+        ]  # fmt: skip
+        say(table(["student", "parameters", "seed", "state", "folder"], rows))
         return
     from tfkd.reporting.sweeps import sweep_report
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tfkd.config.bounds import number
 from tfkd.config.decoding import DecodingConfig
-from tfkd.config.export import ExportConfig
+from tfkd.config.export import ExportConfig, ExportFormat
 from tfkd.config.labelling import LabelConfig
 from tfkd.config.model import ModelConfig
 from tfkd.config.preparation import PrepareConfig, TokenizerConfig
@@ -52,20 +52,26 @@ class SweepConfig:
     """A grid of students, for `tfkd sweep`; see `tfkd.pipeline.sweep`.
 
     Attributes:
-      grid: mappings of settings (`student.…`, `labels.…`, `transcript_share`, `generation` or
-        `variant`) to the values to try, in every combination; one table compares the students of
-        all mappings.
+      grid: mappings of settings (`student`, `student.…`, `labels.…`, `transcript_share`,
+        `generation` or `variant`) to the values to try, in every combination; one table compares
+        the students of all mappings.
+      students: whole students, such as those of several families, by the name that `student` takes
+        in the grid. Each is a system, or the path of its YAML file, relative to the config.
       variants: settings that change together, such as those of a model's size, by name.
       baseline: settings of the student with which the others of its variant are compared.
       seeds: each student is trained once with each seed.
+      export: form in which each student is also exported, with the settings of `export`, and
+        measured; null exports none.
     """
 
     grid: tuple[dict[str, tuple[Any, ...]], ...] = ()
+    students: dict[str, SystemConfig] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     baseline: dict[str, Any] = field(
         default_factory=lambda: {"student.training.objective.kind": "truth"}
     )
     seeds: tuple[int, ...] = number((0,), at_least=0)
+    export: ExportFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,8 @@ class RunConfig:
       work_dir: folder of all results.
       data_dir: folder of the corpora.
       teacher: a system to train, or an existing teacher: the folder of a run, or any other teacher
-        of `tfkd label`. A system may be the path of a YAML file, relative to the config.
+        of `tfkd label`. A system may be the path of a YAML file, relative to the config: one that
+        describes a system, or a run config with a system of the same role.
       baselines: students that learn from transcripts instead of labels: "transcribed" from those
         that the teacher learned from, "all" also from those of the untranscribed corpora.
       generations: how often a teacher labels and a student learns; from the second on, the teacher
@@ -104,10 +111,11 @@ class RunConfig:
 
     @property
     def systems(self) -> dict[str, SystemConfig]:
-        """The systems that are trained, by role."""
+        """The systems that are trained, by where they stand in the config."""
         named = {
             "teacher": self.teacher,
             "student": self.student,
             "next_teacher": self.next_teacher,
+            **{f"sweep.students.{name}": each for name, each in self.sweep.students.items()},
         }
         return {role: each for role, each in named.items() if isinstance(each, SystemConfig)}

@@ -43,7 +43,8 @@ T = TypeVar("T")
 def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> RunConfig:
     """Reads a run config and applies `key.path=value` overrides, whose values are YAML.
 
-    Where a role names a YAML file, relative to the config, that file describes the system.
+    Where a role or one of `sweep.students` names a YAML file, relative to the config, that file
+    describes the system; of a run config it is the system of the same role.
 
     >>> load_run_config("configs/digits.yaml", ["labels.num_hypotheses=2"]).labels.num_hypotheses
     2
@@ -97,10 +98,22 @@ def _read_config(path: str | Path) -> dict[str, Any]:
     """Reads a config, with the files that describe its systems put in their places."""
     content = read_yaml(path)
     for role in _ROLES:
-        value = content.get(role)
-        if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-            content[role] = read_yaml(Path(path).parent / value)
+        if role in content:
+            content[role] = _read_system(content[role], role, path)
+    sweep = content.get("sweep")
+    students = sweep.get("students") if isinstance(sweep, dict) else None
+    if isinstance(students, dict):
+        for name, value in students.items():
+            students[name] = _read_system(value, "student", path)
     return content
+
+
+def _read_system(value: Any, role: str, config: str | Path) -> Any:
+    """Reads the file that describes a system, if `value` is the path of one."""
+    if not (isinstance(value, str) and value.endswith((".yaml", ".yml"))):
+        return value
+    content = read_yaml(Path(config).parent / value)
+    return content.get(role) if _is_run(content) else content
 
 
 def _is_run(content: dict[str, Any]) -> bool:
@@ -143,6 +156,8 @@ def _changed_settings(config: Any) -> dict[str, Any]:
 def _changed_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_changed_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _changed_value(item) for key, item in value.items()}
     return _changed_settings(value) if dataclasses.is_dataclass(value) else value
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tfkd.config import RunConfig, SweepConfig, config_digest, with_overrides
+from tfkd.config import RunConfig, SweepConfig, SystemConfig, config_digest, with_overrides
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.objectives import make_objective
 from tfkd.pipeline.job import distilled, undistilled, with_objective
 
-_GENERATION, _VARIANT = "generation", "variant"
+_GENERATION, _STUDENT, _VARIANT = "generation", "student", "variant"
 _SEED = "student.training.seed"
 _SECTIONS = ("student", "labels", "transcript_share")
 # Short names of settings in tables; others are shortened to an ending that is unique.
@@ -88,9 +88,9 @@ def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
 
 
 def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:
-    """The baseline of the same variant."""
-    variant = {key: value for key, value in settings.items() if key == _VARIANT}
-    return {**variant, **sweep.baseline}
+    """The baseline of the same student and variant."""
+    model = {key: value for key, value in settings.items() if key in (_STUDENT, _VARIANT)}
+    return {**model, **sweep.baseline}
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,15 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
             f"sweep.grid: there is no {_GENERATION} {generation}, only {config.generations}",
             remedy="raise generations",
         )
-    distilling = dataclasses.replace(config, student=distilled(config.student))
+    whole = _whole_student(config, settings)
+    distilling = dataclasses.replace(config, student=distilled(whole))
     resolved = with_overrides(distilling, [*_changes(settings, config.sweep.variants)])
     training, held = resolved.student.training, resolved.labels.num_hypotheses
     objective = make_objective(training)
     if not objective.needs_hypotheses:
         student = resolved.student
         if not objective.reads_hypotheses:  # Labels have no effect, so they make no difference.
-            student = with_objective(student, config.student.training.objective)
+            student = with_objective(student, whole.training.objective)
             resolved = dataclasses.replace(resolved, labels=config.labels)
         resolved = dataclasses.replace(resolved, transcript_share=config.transcript_share)
         resolved = dataclasses.replace(resolved, student=undistilled(student))
@@ -135,6 +136,17 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
         remedy = "raise labels.num_hypotheses"
         raise ConfigError(f"sweep.grid: {row}: the labels hold {held} hypotheses", remedy=remedy)
     return _Student(row, dict(settings), resolved, generation)
+
+
+def _whole_student(config: RunConfig, settings: Settings) -> SystemConfig:
+    """The student that the other settings change: one of `sweep.students`, or the job's own."""
+    if _STUDENT not in settings:
+        return config.student
+    students, name = config.sweep.students, settings[_STUDENT]
+    if name not in students:
+        remedy = did_you_mean(str(name), students) or "name its file in sweep.students"
+        raise ConfigError(f"sweep.grid: there is no student {name!r}", remedy=remedy)
+    return students[name]
 
 
 def _changes(settings: Settings, variants: Mapping[str, Settings]) -> Iterator[str]:
@@ -145,11 +157,11 @@ def _changes(settings: Settings, variants: Mapping[str, Settings]) -> Iterator[s
                 remedy = did_you_mean(str(value), variants) or "describe it in sweep.variants"
                 raise ConfigError(f"sweep.grid: there is no variant {value!r}", remedy=remedy)
             yield from _changes(variants[value], {})
-        elif key != _GENERATION:
+        elif key not in (_GENERATION, _STUDENT):
             if key.partition(".")[0] not in _SECTIONS or key == _SEED:
                 remedy = (
-                    "use settings of student and labels, transcript_share, generation, variant, "
-                    "and sweep.seeds"
+                    "use student, settings of student and labels, transcript_share, generation, "
+                    "variant, and sweep.seeds"
                 )
                 raise ConfigError(f"sweep.grid: {key} cannot be varied", remedy=remedy)
             yield f"{key}={json.dumps(value)}"
@@ -174,7 +186,7 @@ def _row_name(settings: Settings, names: Mapping[str, str]) -> str:
 
 
 def _words(name: str, value: Any) -> str:
-    """A setting in the name of a row; kinds and variants need no name of the setting."""
-    if name in ("kind", _VARIANT):
+    """A setting in the name of a row; kinds, students and variants need no name of the setting."""
+    if name in ("kind", _STUDENT, _VARIANT):
         return str(value)
     return f"{name} {value if isinstance(value, str) else json.dumps(value)}"

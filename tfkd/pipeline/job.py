@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfkd import objectives
-from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, config_digest, to_dict
-from tfkd.decoding.defaults import resolved
+from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, to_dict
 from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.interface import Teacher
 from tfkd.distillation.label_quality import label_quality
@@ -19,8 +18,7 @@ from tfkd.distillation.labelling import label
 from tfkd.distillation.teachers import load_teacher
 from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import check_transcripts
-from tfkd.evaluation.models import model_identity
-from tfkd.exporting.export import REPORT, export
+from tfkd.exporting.export import REPORT
 from tfkd.metrics import difference_of_counts
 from tfkd.pipeline.corpora import (
     TEST,
@@ -32,11 +30,12 @@ from tfkd.pipeline.corpora import (
     prepared_stores,
 )
 from tfkd.pipeline.evaluations import Evaluations
+from tfkd.pipeline.exports import export_once
 from tfkd.pipeline.stages import RESULTS, Stage, run_stages, stage_seconds
 from tfkd.records import Store, open_verified
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object, read_json_rows
-from tfkd.storage.markers import COMPLETE, IDENTITY
+from tfkd.storage.markers import COMPLETE
 from tfkd.text import Tokenizer
 from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, train
@@ -238,19 +237,8 @@ class Job:
         return min(names, key=lambda name: best_validation(self.work / name))
 
     def _export(self) -> None:
-        run = load_run(self.work / self.exported)
-        out = self.work / "export"
-        config = config_digest(self.config.export, resolved(run.system.decoding, run.system))
-        identity = {"student": run.sha256, "config": config}
-        marker = out / IDENTITY
-        earlier = read_json_object(marker, {"files": dict}) if marker.exists() else {}
-        files = earlier.pop("files", {})
-        is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
-        if is_ours and all(_is_unchanged(out / path, sha) for path, sha in files.items()):
-            return
-        reports = export(run, out, self.config.export, self.store(VALID))
-        files = {report.path: model_identity(out / report.path) for report in reports}
-        write_json(marker, {**identity, "files": files})
+        student, out = self.work / self.exported, self.work / "export"
+        export_once(student, out, self.config.export, self.store(VALID))
 
     def _evaluate(self) -> None:
         path = self.work / RESULTS
@@ -379,7 +367,3 @@ def best_validation(run: Path) -> float:
 
 def _suffix(generation: int) -> str:
     return "" if generation == 1 else f"-{generation}"
-
-
-def _is_unchanged(export: Path, identity: str) -> bool:
-    return export.exists() and model_identity(export) == identity

@@ -6,29 +6,37 @@ the same work folder, share the work: a lock on each folder keeps two from train
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfkd.config import RunConfig, config_digest, to_dict
+from tfkd.config import ModelConfig, RunConfig, config_digest, to_dict
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
 from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
-from tfkd.errors import BusyError
+from tfkd.errors import BusyError, ExportError
+from tfkd.exporting.export import REPORT
+from tfkd.exporting.forms import FORMS
+from tfkd.layers.model_size import count_parameters
 from tfkd.metrics import difference_of_counts, rate_with_interval
+from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import make_objective
-from tfkd.pipeline.corpora import TEST, TRAIN
+from tfkd.pipeline.corpora import TEST, TRAIN, VALID
 from tfkd.pipeline.evaluations import Evaluations
+from tfkd.pipeline.exports import export_once
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation
 from tfkd.pipeline.stages import RESULTS, run_stages
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.storage.markers import COMPLETE
+from tfkd.text import vocab_size_of
 from tfkd.training.callbacks import HISTORY
 
 FOLDER = "sweep"
@@ -43,12 +51,24 @@ class Sweep:
         self.cells = cells_of(config)
 
     def state(self, cell: Cell) -> str:
-        """Describes a student for --dry-run: "done", "N epochs done" or "to do"."""
-        folder = self.folder(cell)
-        if (folder / COMPLETE).exists():
-            return "done"
-        epochs = len(_history(folder))
+        """Describes a student: "done", "to be exported", "N epochs done" or "to do"."""
+        if self._is_trained(cell):
+            is_due = self.config.sweep.export and not self._exported([cell])
+            return "to be exported" if is_due else "done"
+        epochs = len(_history(self.folder(cell)))
         return f"{epochs} epochs done" if epochs else "to do"
+
+    def _is_trained(self, cell: Cell) -> bool:
+        return (self.folder(cell) / COMPLETE).exists()
+
+    def parameters(self) -> dict[str, int | None]:
+        """Counts the weights of each student by its row; None if only training tells the number.
+
+        That is so where the size of the vocabulary is not given.
+        """
+        students = {cell.row: cell.config.student for cell in self.cells}
+        sizes = {row: vocab_size_of(each.tokenizer) for row, each in students.items()}
+        return {row: size and _parameters(students[row].model, size) for row, size in sizes.items()}
 
     @property
     def results(self) -> Path:
@@ -82,6 +102,9 @@ class Sweep:
             announce(f"[{number}/{len(self.cells)}] {cell.row}, seed {cell.seed}")
             try:
                 self._train(cell)
+                self._export(cell)
+            except ExportError as error:
+                announce(f"  has no export: {error}")
             except BusyError:
                 announce("  is being trained by another process")
             # Keras keeps state of every model, which would fill the memory.
@@ -92,7 +115,7 @@ class Sweep:
 
     def _write_results(self) -> dict[str, Any]:
         """Evaluates the students that are finished so far and writes results.json."""
-        results = self._results([cell for cell in self.cells if self.state(cell) == "done"])
+        results = self._results([cell for cell in self.cells if self._is_trained(cell)])
         write_json(self.results, results)
         return results
 
@@ -104,6 +127,30 @@ class Sweep:
             truth = self.job.truth_of(labels)
             student, learned = as_baseline(student, truth, learned), truth
         self.job.train(student, learned, self.folder(cell))
+
+    def _export(self, cell: Cell) -> None:
+        """Exports a student in the form that the sweep names, if it names one."""
+        if self.config.sweep.export:
+            settings = dataclasses.replace(self.config.export, formats=(self.config.sweep.export,))
+            export_once(self.folder(cell), self._exports(cell), settings, self.job.store(VALID))
+
+    def _exports(self, cell: Cell) -> Path:
+        """Folder of the export of a student."""
+        return self.work / FOLDER / "exports" / cell.name
+
+    def _exported(self, cells: Iterable[Cell]) -> dict[str, Path]:
+        """The exports that there are of some students, by their names in results."""
+        if not self.config.sweep.export:
+            return {}
+        form = FORMS[self.config.sweep.export]
+        files = {
+            _export_name(cell, form.name): self._exports(cell) / form.file_name for cell in cells
+        }
+        return {
+            name: file
+            for name, file in files.items()
+            if file.exists() and file.with_name(REPORT).exists()
+        }
 
     def _labels(self, cell: Cell) -> str:
         """Folder of the labels that a student learns from."""
@@ -125,21 +172,19 @@ class Sweep:
         known = read_json_object(path) if path.exists() else {}
         store = self.job.store(TEST)
         evaluations = Evaluations(store, self.work, folder / "transcripts", known)
-        models = {**self.job.given_teacher(), **{c.name: self.folder(c) for c in done}}
+        students = {cell.name: self.folder(cell) for cell in done}
+        models = {**self.job.given_teacher(), **students, **self._exported(done)}
         systems = {name: evaluations.of(name, model) for name, model in models.items()}
         write_json(path, {**known, **systems})
         rows: dict[str, list[Cell]] = {}
         for cell in done:
             rows.setdefault(cell.row, []).append(cell)
-        counts = {
-            row: np.sum([evaluations.counts(c.name) for c in cells], axis=0)
-            for row, cells in rows.items()
-        }
+        counts = {name: evaluations.counts(name) for name in systems}
         return {
             "teacher": systems.get("teacher"),
             "baselines": sorted({cell.baseline for cell in self.cells if cell.baseline}),
             "rows": {
-                row: self._row(cells, systems, counts[row], counts.get(cells[0].baseline))
+                row: self._row(cells, systems, counts, rows.get(cells[0].baseline))
                 for row, cells in rows.items()
             },
             "unfinished": [cell.name for cell in self.cells if cell not in done],
@@ -153,31 +198,33 @@ class Sweep:
         self,
         cells: list[Cell],
         systems: Mapping[str, dict[str, Any]],
-        counts: np.ndarray,
-        baseline: np.ndarray | None,
+        counts: Mapping[str, np.ndarray],
+        baseline: list[Cell] | None,
     ) -> dict[str, Any]:
-        """Summarises the seeds of one student.
+        """Summarises the seeds of one student; the difference to the baseline is of the mean WER.
 
-        The interval and the difference are of the mean WER; the bootstrap draws utterances, not
-        seeds.
+        Args:
+          cells: the student with each seed.
+          systems: figures of students and exports, by name.
+          counts: their word errors, int64 [U, 4] each.
+          baseline: the student that it is compared with, with each seed.
         """
-        seeds = [self._seed_result(cell, systems[cell.name]) for cell in cells]
-        rates = [seed["wer"] for seed in seeds]
-        _, low, high = rate_with_interval(counts)
+        names = [cell.name for cell in cells]
         row = {
             "settings": cells[0].settings,
             "baseline": cells[0].baseline,
             "labels": self._labels(cells[0]),
-            "wer": float(np.mean(rates)),
-            "wer_low": low,
-            "wer_high": high,
-            "wer_deviation": float(np.std(rates, ddof=1)) if len(rates) > 1 else None,
-            "rtf": float(np.mean([seed["rtf"] for seed in seeds])),
-            **{key: seeds[0][key] for key in ("parameters", "bytes")},
-            "seeds": seeds,
+            **_summary(names, systems, counts),
+            "seeds": [self._seed_result(cell, systems[cell.name]) for cell in cells],
         }
+        if form := self.config.sweep.export:
+            exports = [_export_name(cell, form) for cell in cells]
+            is_whole = all(name in systems for name in exports)
+            summary = _summary(exports, systems, counts) if is_whole else None
+            row["export"] = summary and {"form": form, **summary}
         if baseline is not None:
-            row["difference"] = difference_of_counts(counts, baseline)._asdict()
+            rivals = _summed([cell.name for cell in baseline], counts)
+            row["difference"] = difference_of_counts(_summed(names, counts), rivals)._asdict()
         return row
 
     def _seed_result(self, cell: Cell, system: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,6 +238,39 @@ class Sweep:
             "validation_curve": curve,
             "planned_epochs": read_yaml(self.folder(cell) / CONFIG)["training"]["epochs"],
         }
+
+
+@cache
+def _parameters(model: ModelConfig, vocab_size: int) -> int:
+    return count_parameters(lambda: Recogniser(model, vocab_size))
+
+
+def _summary(
+    names: Sequence[str],
+    systems: Mapping[str, dict[str, Any]],
+    counts: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """Means over the seeds; the interval is of the mean WER, by drawing utterances, not seeds."""
+    seeds = [systems[name] for name in names]
+    rates = [seed["wer"] for seed in seeds]
+    _, low, high = rate_with_interval(_summed(names, counts))
+    return {
+        "wer": float(np.mean(rates)),
+        "wer_low": low,
+        "wer_high": high,
+        "wer_deviation": float(np.std(rates, ddof=1)) if len(rates) > 1 else None,
+        "rtf": float(np.mean([seed["rtf"] for seed in seeds])),
+        **{key: seeds[0][key] for key in ("parameters", "bytes")},
+    }
+
+
+def _summed(names: Iterable[str], counts: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.sum([counts[name] for name in names], axis=0)
+
+
+def _export_name(cell: Cell, form: str) -> str:
+    """Name of an export in results."""
+    return f"{cell.name} {form}"
 
 
 def _history(run: Path) -> list[dict[str, float]]:

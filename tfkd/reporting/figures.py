@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 _FORMATS = ("svg", "png")
 _PARETO = "Word errors against size"
+_SPEED = "Word errors against speed of the exports"
 _CURVES = "Validation WER while the students learn"
+# Labels of systems whose costs differ by less than this factor would overlap.
+_LABEL_WIDTH = 1.5
 
 
 def save_figures(results: Mapping[str, Any], page: Path) -> dict[str, str]:
@@ -35,6 +38,8 @@ def save_figures(results: Mapping[str, Any], page: Path) -> dict[str, str]:
     # Equal results give equal files.
     matplotlib.rcParams["svg.hashsalt"] = "tfkd"
     drawn = {_PARETO: ("pareto", pareto(results)), _CURVES: ("curves", curves(results))}
+    if any(row.get("export") for row in results["rows"].values()):
+        drawn[_SPEED] = ("speed", speed(results))
     names = {}
     for what, (name, figure) in drawn.items():
         for form in _FORMATS:
@@ -47,22 +52,42 @@ def save_figures(results: Mapping[str, Any], page: Path) -> dict[str, str]:
 
 def pareto(results: Mapping[str, Any]) -> Figure:
     """Draws WER over size: each student with its interval, the teacher, and the best by size."""
-    figure, axes = _canvas("size of the weights file, MB", "word error rate, %")
     teacher = {"teacher": results["teacher"]} if results["teacher"] else {}
-    rows = {**results["rows"], **teacher}
-    for name, row in rows.items():
+    systems = {**results["rows"], **teacher}
+    sizes = {name: row["bytes"] / 1e6 for name, row in systems.items()}
+    return _errors_against("size of the weights file, MB", sizes, systems, results)
+
+
+def speed(results: Mapping[str, Any]) -> Figure:
+    """Draws WER over real-time factor: each export with its interval, and the best by speed."""
+    rows = results["rows"].items()
+    exports = {name: row["export"] for name, row in rows if row.get("export")}
+    factors = {name: export["rtf"] for name, export in exports.items()}
+    label = "real-time factor of the export: seconds of computing per second of audio"
+    return _errors_against(label, factors, exports, results)
+
+
+def _errors_against(
+    x_label: str,
+    costs: Mapping[str, float],
+    systems: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Any],
+) -> Figure:
+    """Draws WER over a cost of each system, and a line through those that no other one beats."""
+    figure, axes = _canvas(x_label, "word error rate, %")
+    for name, row in systems.items():
         wer, low, high = (100 * row[key] for key in ("wer", "wer_low", "wer_high"))
-        axes.errorbar(row["bytes"] / 1e6, wer, [[max(0, wer - low)], [max(0, high - wer)]],
+        axes.errorbar(costs[name], wer, [[max(0, wer - low)], [max(0, high - wer)]],
                       fmt="o", color=_colour(name, results), capsize=3, linewidth=1)  # fmt: skip
-    front = _front([(row["bytes"] / 1e6, 100 * row["wer"]) for row in rows.values()])
+    rates = {name: 100 * row["wer"] for name, row in systems.items()}
+    front = _front([(costs[name], rate) for name, rate in rates.items()])
     axes.step(*zip(*front), where="post", color="0.6", linewidth=1, zorder=0)
-    highest = 100 * max(row["wer_high"] for row in rows.values())
+    highest = 100 * max(row["wer_high"] for row in systems.values())
     axes.set_ylim(0, 1.1 * highest)
-    for name, height in _label_heights(rows, gap=0.045 * highest).items():
-        row, colour = rows[name], _colour(name, results)
+    for name, height in _label_heights(costs, rates, gap=0.045 * highest).items():
         label = f"{name} (baseline)" if name in results["baselines"] else name
-        megabytes = row["bytes"] / 1e6
-        axes.text(1.08 * megabytes, height, label, fontsize=8, color=colour, va="center")
+        colour = _colour(name, results)
+        axes.text(1.08 * costs[name], height, label, fontsize=8, color=colour, va="center")
     axes.set_xscale("log")
     _write_out(axes.xaxis)
     axes.margins(x=0.3)
@@ -75,13 +100,18 @@ def _colour(name: str, results: Mapping[str, Any]) -> str:
     return "tab:red" if name in results["baselines"] else "tab:blue"
 
 
-def _label_heights(rows: Mapping[str, Mapping[str, Any]], gap: float) -> dict[str, float]:
-    """Returns heights of labels, in % WER, so that those of students of one size do not overlap."""
+def _label_heights(
+    costs: Mapping[str, float], rates: Mapping[str, float], gap: float
+) -> dict[str, float]:
+    """Returns heights of labels, in % WER, so that those of about one cost do not overlap."""
     heights: dict[str, float] = {}
-    last: dict[int, float] = {}
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["wer"]):
-        size = row["bytes"]
-        heights[name] = last[size] = max(100 * row["wer"], last.get(size, -gap) + gap)
+    for name in sorted(rates, key=rates.__getitem__):
+        beside = [
+            height
+            for other, height in heights.items()
+            if 1 / _LABEL_WIDTH < costs[other] / costs[name] < _LABEL_WIDTH
+        ]
+        heights[name] = max([rates[name], *(height + gap for height in beside)])
     return heights
 
 

@@ -15,9 +15,15 @@ from tfkd.reporting.tables import human_bytes, table
 
 
 def sweep_table(results: Mapping[str, Any]) -> str:
-    """Formats one row for each student, best first; figures are means over its seeds."""
+    """Formats one row for each student, best first; figures are means over its seeds.
+
+    Where students were exported, the last columns are of their exports; see `sweep_sentences`.
+    """
     header = ["student", "seeds", "WER %", "spread", "95 % interval", "against baseline", "p",
               "parameters", "ratio", "size", "RTF"]  # fmt: skip
+    has_exports = bool(_export_form(results))
+    if has_exports:
+        header += ["export WER %", "export size", "export RTF"]
     teacher = results["teacher"]
     ranked = sorted(results["rows"].items(), key=lambda item: item[1]["wer"])
     largest = max(
@@ -38,6 +44,7 @@ def sweep_table(results: Mapping[str, Any]) -> str:
             f"{largest / row['parameters']:.1f}x",
             human_bytes(row["bytes"]),
             f"{row['rtf']:.4f}",
+            *(_of_export(row.get("export")) if has_exports else []),
         ]
 
     first = [line("teacher", teacher, "1", "-", "-", "-")] if teacher else []
@@ -46,6 +53,17 @@ def sweep_table(results: Mapping[str, Any]) -> str:
         for name, row in ranked
     ]
     return table(header, [*first, *rows])
+
+
+def _of_export(export: Mapping[str, Any] | None) -> list[str]:
+    if not export:
+        return ["-"] * 3
+    return [f"{100 * export['wer']:.2f}", human_bytes(export["bytes"]), f"{export['rtf']:.4f}"]
+
+
+def _export_form(results: Mapping[str, Any]) -> str | None:
+    """The form in which a sweep exports its students; earlier versions exported none."""
+    return results["config"]["sweep"].get("export")
 
 
 def _spread(row: Mapping[str, Any]) -> str:
@@ -73,8 +91,25 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
             one, other = f"the best student on labels ({name})", f"its baseline ({baseline})"
             yield comparison(one, other, rates, rivals[name]["difference"])
     yield from label_sentences(results["labels"])
+    yield from _export_sentences(results)
     if results["unfinished"]:
         yield f"Not finished yet: {', '.join(results['unfinished'])}."
+
+
+def _export_sentences(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yields sentences about the exports of a sweep: what they are, and which are missing."""
+    form = _export_form(results)
+    if not form:
+        return
+    rows = results["rows"]
+    missing = [name for name, row in rows.items() if not row["export"]]
+    yield (
+        f"Students are exported as {form}; each export gave what Keras gives, within the limits "
+        "of the config. RTF: seconds of computing per second of audio, Keras and SavedModel in "
+        "batches, .tflite one by one on a thread."
+    )
+    if missing:
+        yield f"No export yet, or one that differs from Keras: {', '.join(missing)}."
 
 
 def sweep_report(results: Mapping[str, Any]) -> str:
