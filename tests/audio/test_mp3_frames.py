@@ -80,6 +80,15 @@ def test_a_header_of_fraunhofer_gives_the_length():
     assert refusal(b"".join([bytes(empty), *frames[1:-9]])).reason == "truncated_audio"
 
 
+def test_a_header_that_a_killed_writer_left_without_a_length_is_passed_over():
+    data = bytearray(mp3(seconds=2))
+    at = data.index(b"Xing") + 8
+    data[at : at + 4] = bytes(4)
+    recording = decode_recording(bytes(data), name="clip.mp3")
+    assert 0 <= recording.waveform.size - 2 * RATE_HZ <= 1152 + 1152
+    assert "declares no frames" in recording.remarks[0]
+
+
 def test_damage_between_frames_is_found():
     frames = frames_of(mp3())
     for place in (1, 20, len(frames) - 6):

@@ -95,6 +95,20 @@ def test_a_stream_after_the_end_of_another_is_refused(ogg, subtype):
     assert "more audio than its header declares" in str(refusal(ogg + other))
 
 
+def test_a_last_page_that_does_not_say_where_it_ends_is_refused(ogg):
+    *pages, last = pages_of(ogg)
+    unsaid = b"".join([*pages, sealed(last, granule=2**64 - 1)])
+    assert "does not say where its audio ends" in str(refusal(unsaid))
+
+
+def test_of_streams_side_by_side_none_is_lost_in_silence(ogg):
+    """A recorder of several speakers gives each a stream; decoders read the first alone."""
+    pages = pages_of(ogg)
+    others = [sealed(page[:14] + b"abcd" + page[18:]) for page in pages]
+    both = b"".join(page for pair in zip(pages, others, strict=True) for page in pair)
+    assert "holds 2 streams of audio side by side (write each" in str(refusal(both))
+
+
 def test_bytes_between_pages_are_damage(ogg):
     pages = pages_of(ogg)
     assert "begins no Ogg page" in str(refusal(b"".join([*pages[:3], b"12345678", *pages[3:]])))

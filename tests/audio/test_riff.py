@@ -171,6 +171,14 @@ def test_a_file_whose_samples_are_none_is_refused():
     assert "no samples" in str(refusal(empty + b"LIST" + struct.pack("<I", 4) + b"INFO"))
 
 
+def test_two_formats_that_differ_are_refused():
+    """Decoders take one or the other, and so play it faster or slower."""
+    data = wav()
+    other = data[12:24] + (8000).to_bytes(4, "little") + data[28:36]
+    assert "two formats that differ" in str(refusal(data[:36] + other + data[36:]))
+    assert read(data[:36] + data[12:36] + data[36:]).waveform.size == len(SAMPLES)
+
+
 def test_big_endian_riff_is_read():
     data = bytearray(wav(tone(RATE_HZ)))
     data[:4] = b"RIFX"

@@ -78,6 +78,18 @@ def test_a_byte_may_be_missing_at_the_end(kind):
     assert recording.waveform.size in (RATE_HZ - 1, RATE_HZ)
 
 
+def test_a_byte_that_is_missing_of_packed_audio_takes_a_packet_with_it():
+    data = encoded(SAMPLES, RATE_HZ, "CAF", "ALAC_16")
+    assert decode_recording(data, name="clip").waveform.size == len(SAMPLES)
+    assert refusal(data[:-30]).reason == "truncated_audio"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tag_after_the_samples_is_not_read_as_samples(kind):
+    data = encoded(SAMPLES, RATE_HZ, kind, "PCM_16") + b"TAG" + bytes(range(125))
+    assert decode_recording(data, name="clip").waveform.size == len(SAMPLES)
+
+
 @pytest.mark.parametrize("declared", [0, 1 << 30, 2_000_000_000])
 def test_sphere_of_a_length_that_its_writer_did_not_know_is_read(declared):
     data = encoded(SAMPLES, RATE_HZ, "NIST", "PCM_16")

@@ -106,9 +106,13 @@ def examine_mp3(file: BinaryIO, name: str) -> Container | None:
         return Container(skip=start, end=stream.end, num_samples=count, remarks=rest_remarks)
     if header is None:
         return replace(_with_length(data, start, frame, stream), remarks=rest_remarks)
-    lacking = _compare(name, header.frames, stream.count - 1)
+    is_unfinished = header.frames == 0 and stream.count > 1  # Its writer fills it in at the end.
+    if is_unfinished:
+        lacking = (f"its header declares no frames, {stream.count - 1} follow",)
+    else:
+        lacking = _compare(name, header.frames, stream.count - 1)
     remarks = lacking or rest_remarks
-    if not header.is_read:
+    if is_unfinished or not header.is_read:
         rest = _Stream(start + frame.num_bytes, stream.end, stream.count - 1)
         return replace(_with_length(data, rest.start, frame, rest), remarks=remarks)
     may_lack = frame.num_samples if lacking else 0

@@ -20,11 +20,12 @@ from typing import BinaryIO
 from tfkd.audio.containers.flac_frames import examine_flac
 from tfkd.audio.containers.tags import is_filling
 from tfkd.audio.containers.view import Container
-from tfkd.audio.unusable import damaged, joined, truncated
+from tfkd.audio.unusable import UNDECODABLE, UnusableAudio, damaged, joined, truncated
 
 _HEADER_BYTES = 27
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _FLAC_MAPPING, _FLAC_MAPPING_BYTES = b"\x7fFLAC", 9
+_AUDIO_HEADS = (b"\x01vorbis", b"OpusHead", _FLAC_MAPPING, b"Speex   ")
 _NO_GRANULE = (1 << 64) - 1
 # zlib's CRC-32 is Ogg's with the bits of every byte, and of the result, in reverse order.
 _REVERSED = bytes(int(f"{octet:08b}"[::-1], 2) for octet in range(256))
@@ -44,6 +45,11 @@ class _Page:
     lacing: bytes
     body: bytes
 
+    @property
+    def ends_packets(self) -> bool:
+        """Whether a packet ends in this page."""
+        return any(length < 255 for length in self.lacing)
+
     def packet_starts(self) -> Iterator[bytes]:
         """The first two bytes of each packet that begins in this page and of those that it ends."""
         position, begins = 0, not self.flags & _CONTINUED
@@ -59,7 +65,8 @@ def examine_ogg(file: BinaryIO, name: str) -> Container | None:
 
     Raises:
       UnusableAudio: undecodable_audio, if a page is damaged, missing or out of order, or another
-        stream follows; truncated_audio, if the last page is incomplete or does not end the stream.
+        stream follows or lies beside it; truncated_audio, if the last page is incomplete or does
+        not end the stream.
     """
     file.seek(0)
     if file.read(4) != b"OggS":
@@ -76,6 +83,9 @@ def examine_ogg(file: BinaryIO, name: str) -> Container | None:
             _check_opus_lengths(own, name)
         if not own[-1].flags & _LAST:
             raise truncated(name, "no page ends the stream: its end is missing")
+        if own[-1].granule == _NO_GRANULE and own[-1].ends_packets:
+            raise damaged(name, "the last page does not say where its audio ends")
+    _check_one_is_audio(pages, name)
     if pages[0].body.startswith(_FLAC_MAPPING):
         return _native_flac([page for page in pages if page.stream == pages[0].stream], name)
     return Container(end=end)
@@ -161,6 +171,19 @@ def _check_granules(pages: Sequence[_Page], name: str) -> None:
     for earlier, later in itertools.pairwise(granules):
         if later < earlier:
             raise damaged(name, f"the audio ends at sample {earlier}, then at {later}")
+
+
+def _check_one_is_audio(pages: Sequence[_Page], name: str) -> None:
+    """Refuses several streams of audio side by side, of which decoders read the first."""
+    heads = [page.body for page in pages if page.flags & _FIRST]
+    count = sum(head.startswith(_AUDIO_HEADS) for head in heads)
+    if count > 1:
+        raise UnusableAudio(
+            UNDECODABLE,
+            f"holds {count} streams of audio side by side",
+            path=name,
+            remedy="write each into a file of its own: ffmpeg -i X -map 0:a:0 -c copy Y",
+        )
 
 
 def _check_opus_lengths(pages: Sequence[_Page], name: str) -> None:

@@ -17,7 +17,7 @@ from tfkd.audio.containers.lengths import Extent, extent
 from tfkd.audio.containers.mp3_frames import examine_mp3
 from tfkd.audio.containers.tags import is_filling
 from tfkd.audio.containers.view import Container, FileView, PcmLayout
-from tfkd.audio.unusable import truncated
+from tfkd.audio.unusable import damaged, truncated
 
 _PCM, _FLOAT, _MP3, _EXTENSIBLE = 1, 3, 0x55, 0xFFFE
 # The tail of the GUID of WAVE_FORMAT_EXTENSIBLE, after the two bytes that hold the format.
@@ -86,7 +86,8 @@ def examine_riff(file: BinaryIO, name: str) -> Container | None:
     """Finds the samples of a WAV file; None if it is not WAV.
 
     Raises:
-      UnusableAudio: if the file ends before its samples do, or goes on after them.
+      UnusableAudio: if the file ends before its samples do, goes on after them, or describes them
+        twice in different ways.
     """
     layout = _layout(file)
     if layout is None:
@@ -95,7 +96,9 @@ def examine_riff(file: BinaryIO, name: str) -> Container | None:
     for chunk in _chunks(file, layout):
         if chunk.letters == b"fmt ":
             file.seek(chunk.start)
-            format_chunk = file.read(min(chunk.size, _MAX_FORMAT_BYTES))
+            earlier, format_chunk = format_chunk, file.read(min(chunk.size, _MAX_FORMAT_BYTES))
+            if earlier not in (b"", format_chunk):
+                raise damaged(name, "it holds two formats that differ")
         elif chunk.letters == b"ds64":
             file.seek(chunk.start + 8)
             long_size = int.from_bytes(file.read(8), "little")

@@ -69,14 +69,14 @@ def examine_caf(file: BinaryIO, name: str) -> Container | None:
     file.seek(0)
     if file.read(4) != b"caff":
         return None
-    bytes_per_second = 0.0
+    bytes_per_second, is_packed = 0.0, False
     for letters, start, size in _caf_chunks(file, 8):
         if letters == b"desc":
             file.seek(start)
             fields = file.read(32)
             if len(fields) == 32:
                 rate_hz, _, _, packet, frames, _, _ = struct.unpack(">d4s5I", fields)
-                bytes_per_second = rate_hz * packet / max(1, frames)
+                bytes_per_second, is_packed = rate_hz * packet / max(1, frames), packet == 0
         elif letters == b"data":
             offset = start + _CAF_EDITS_BYTES
             found = extent(
@@ -88,6 +88,9 @@ def examine_caf(file: BinaryIO, name: str) -> Container | None:
                 is_no_audio=lambda place: _is_caf_chain(file, place),
                 magic=b"caff\0\1\0\0",
             )
+            if is_packed and size - _CAF_EDITS_BYTES > found.num_bytes:
+                # A byte that is missing takes a packet of thousands of samples with it.
+                raise truncated(name, found.remark or "its last packet is incomplete")
             file.seek(0)
             head = bytearray(file.read(offset))
             head[start - 8 : start] = struct.pack(">q", found.num_bytes + _CAF_EDITS_BYTES)
@@ -153,7 +156,7 @@ def examine_sphere(file: BinaryIO, name: str) -> Container | None:
         magic=b"NIST_1A\n",
     )
     if not found.remarks:
-        return Container()
+        return Container(end=size + found.num_bytes)  # libsndfile reads tags as samples.
     file.seek(0)
     held = str(found.num_bytes // max(1, num_bytes * channels)).encode()
     text = re.sub(rb"sample_count -i \d+", b"sample_count -i " + held, file.read(size), count=1)
