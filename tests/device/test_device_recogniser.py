@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 import wave
@@ -13,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfkd.device import recogniser as device
-from tfkd.device import recogniser as recogniser_module
+from tfkd.device import isolation
+from tfkd.device.interpreter import RUNTIMES
 from tfkd.device.metadata import DeviceMetadata, append_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.errors import AudioError, CheckpointError, TfkdError
+from tfkd.storage import known_files
+from tfkd.storage.files import sha256
 
 GRAPH = b"\x1c\x00\x00\x00TFL3" + bytes(range(256))
 METADATA = DeviceMetadata(
@@ -84,12 +89,14 @@ def tiny_graph(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-@pytest.fixture(params=device.RUNTIMES)
-def recogniser(request, tiny_graph: bytes, tmp_path: Path) -> DeviceRecogniser:
-    pytest.importorskip(f"{request.param}.interpreter")
-    path = tmp_path / "tiny.tflite"
+@pytest.fixture(scope="module", params=itertools.product(RUNTIMES, [True, False]))
+def recogniser(request, tiny_graph: bytes, tmp_path_factory) -> DeviceRecogniser:
+    """Each runtime, in this process and in a child."""
+    runtime, trusted = request.param
+    pytest.importorskip(f"{runtime}.interpreter")
+    path = tmp_path_factory.mktemp("model") / "tiny.tflite"
     path.write_bytes(append_metadata(tiny_graph, METADATA))
-    return DeviceRecogniser(path, runtime=request.param)
+    return DeviceRecogniser(path, runtime=runtime, trusted=trusted)
 
 
 def write_wav(path: Path, waveform: np.ndarray, rate_hz: int) -> Path:
@@ -248,7 +255,8 @@ def test_transcribing_a_wav_needs_numpy_and_a_runtime_alone(recogniser, tmp_path
     said = run_python(
         "import sys; sys.modules.update(dict.fromkeys(sys.argv[4:]))  # None: cannot be imported\n"
         "from tfkd.device.recogniser import DeviceRecogniser\n"
-        "print(DeviceRecogniser(sys.argv[1], runtime=sys.argv[2]).transcribe_file(sys.argv[3]))",
+        "recogniser = DeviceRecogniser(sys.argv[1], runtime=sys.argv[2], trusted=True)\n"
+        "print(recogniser.transcribe_file(sys.argv[3]))",
         str(recogniser.path),
         recogniser.runtime,
         str(wav),
@@ -331,8 +339,8 @@ def run_with(recogniser: DeviceRecogniser, code: str) -> str:
         "from tfkd.device import DeviceRecogniser\n"
         "from tfkd.errors import TfkdError\n"
         "def load(**settings):\n"
-        "    return DeviceRecogniser(sys.argv[1], runtime=sys.argv[2], trusted=True, **settings)\n"
-        + code,
+        "    settings = {'trusted': True} | settings\n"
+        "    return DeviceRecogniser(sys.argv[1], runtime=sys.argv[2], **settings)\n" + code,
         str(recogniser.path),
         recogniser.runtime,
     )
@@ -356,7 +364,7 @@ def test_threads_may_share_a_recogniser(recogniser):
 
 def test_a_fork_of_several_threads_is_told_to_load_its_own(recogniser):
     code = (
-        "recogniser = load(num_threads={threads})\n"
+        "recogniser = load(num_threads={threads}, trusted={trusted})\n"
         "if os.fork() == 0:\n"
         "    try:\n"
         "        print(recogniser.transcribe_waveform(np.ones(1000, np.float32))[0].text)\n"
@@ -366,8 +374,12 @@ def test_a_fork_of_several_threads_is_told_to_load_its_own(recogniser):
         "    os._exit(0)\n"
         "os.wait()"
     )
-    assert "load it in each process" in run_with(recogniser, code.format(threads=2))
-    assert run_with(recogniser, code.format(threads=1)) == "turn\n"
+    said = {
+        (threads, trusted): run_with(recogniser, code.format(threads=threads, trusted=trusted))
+        for threads, trusted in [(1, True), (2, True), (2, False)]
+    }
+    assert "load it in each process" in said.pop((2, True))
+    assert set(said.values()) == {"turn\n"}
 
 
 def test_no_thread_is_refused_by_its_name(model_file):
@@ -408,17 +420,136 @@ def test_a_strange_graph_never_takes_its_caller_down(strange, tmp_path):
     assert refused >= 4
 
 
-def test_a_file_is_tried_once(tiny_graph, tmp_path, monkeypatch):
-    tried = []
-    monkeypatch.setattr(recogniser_module, "try_in_child", lambda path, *_: tried.append(path))
+# A runtime whose model says the number of its process, and dies, sleeps or fails by the number of
+# samples that it hears. Its name is given as `runtime`.
+ACTOR = """
+import os, signal, time
+import numpy as np
+
+class Interpreter:
+    def __init__(self, model_path, num_threads):
+        if "dies" in model_path:
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    def get_signature_list(self):
+        outputs = ["token_ids", "num_tokens", "log_prob", "score"]
+        return {"serving_default": {"inputs": ["waveform"], "outputs": outputs}}
+
+    def get_signature_runner(self, name):
+        return recognise
+
+def recognise(waveform):
+    print("This goes nowhere.", flush=True)
+    samples = waveform.size
+    if samples == 1001:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if samples == 1002:
+        time.sleep(60)
+    if samples == 1003:
+        raise RuntimeError("no such operator")
+    if samples == 1004:
+        raise MemoryError
+    token = 99 if samples == 1005 else 6
+    return {
+        "token_ids": np.full([1, 1, 1], token, np.float32 if samples == 1006 else np.int32),
+        "num_tokens": np.ones([1, 1], np.int32),
+        "log_prob": np.full([1, 1], os.getpid(), np.float32),
+        "score": np.full([1, 1], samples, np.float32),
+    }
+"""
+
+
+@pytest.fixture
+def actor(tmp_path, monkeypatch) -> Path:
+    """A .tflite that this machine did not export, for the runtime "actor"."""
+    package = tmp_path / "runtimes" / "actor"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "interpreter.py").write_text(ACTOR)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    path = tmp_path / "model.tflite"
+    path.write_bytes(append_metadata(GRAPH, METADATA))
+    return path
+
+
+def process_of(recogniser: DeviceRecogniser, samples: int = 1000) -> int:
+    (best,) = recogniser.transcribe_waveform(np.zeros(samples))
+    assert best.score == samples
+    return int(best.log_prob)
+
+
+def test_a_file_from_elsewhere_runs_in_another_process(actor, monkeypatch, tmp_path):
+    foreign = DeviceRecogniser(actor, runtime="actor")
+    process = process_of(foreign)
+    assert process == process_of(foreign) != os.getpid()
+    assert process_of(DeviceRecogniser(actor, runtime="actor", trusted=True)) == os.getpid()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path, copy = tmp_path / "a.tflite", tmp_path / "b.tflite"
-    for each in (path, copy):
-        each.write_bytes(append_metadata(tiny_graph, METADATA))
-    for each in (path, path, copy):
-        DeviceRecogniser(each)
-    assert tried == [path]
-    DeviceRecogniser(path, trusted=True)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
-    DeviceRecogniser(path)
-    assert tried == [path, path]
+    known_files.remember(sha256(actor))
+    assert process_of(DeviceRecogniser(actor, runtime="actor")) == os.getpid()
+    del foreign
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_a_model_that_crashes_when_it_is_loaded_is_refused(actor, tmp_path):
+    path = actor.rename(tmp_path / "dies.tflite")
+    with pytest.raises(CheckpointError, match=r"dies.tflite: the model crashes \(Segmentation"):
+        DeviceRecogniser(path, runtime="actor")
+
+
+def test_a_model_that_crashes_later_costs_one_utterance(actor, tmp_path):
+    recogniser = DeviceRecogniser(actor, runtime="actor")
+    before = process_of(recogniser)
+    bad = write_wav(tmp_path / "bad.wav", np.full(1001, 0.1), rate_hz=16000)
+    with pytest.raises(CheckpointError) as raised:
+        recogniser.transcribe_file(bad)
+    assert str(raised.value).startswith(f"{actor}: utterance {bad}: the model crashes (Segm")
+    assert "tfkd export" in str(raised.value)
+    assert process_of(recogniser) not in (before, os.getpid())
+
+
+def test_a_model_that_does_not_end_is_given_up(actor, monkeypatch):
+    recogniser = DeviceRecogniser(actor, runtime="actor")
+    monkeypatch.setattr(isolation, "MIN_SECONDS", 0.3)
+    monkeypatch.setattr(isolation, "SECONDS_PER_SECOND_OF_AUDIO", 0)
+    with pytest.raises(CheckpointError, match="does not end within"):
+        recogniser.transcribe_waveform(np.zeros(1002))
+
+
+def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_call(actor):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    recogniser = DeviceRecogniser(actor, runtime="actor")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            recogniser.transcribe_waveform(np.zeros(1002))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    process_of(recogniser, samples=1000)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (1003, "cannot run the model: no such operator"),
+        (1005, "gives a wrong token: token id 99 is outside"),
+        (1006, "gives float32 as token_ids"),
+    ],
+)
+def test_what_is_no_hypothesis_is_named(actor, trusted, samples, message):
+    recogniser = DeviceRecogniser(actor, runtime="actor", trusted=trusted)
+    process = process_of(recogniser)
+    with pytest.raises(CheckpointError, match=f"{actor}: {message}.*\\(.*export"):
+        recogniser.transcribe_waveform(np.zeros(samples))
+    assert process_of(recogniser) == process
+
+
+def test_a_model_without_enough_memory_is_named(actor):
+    recogniser = DeviceRecogniser(actor, runtime="actor")
+    with pytest.raises(CheckpointError, match="more than 4 GiB of memory"):
+        recogniser.transcribe_waveform(np.zeros(1004))

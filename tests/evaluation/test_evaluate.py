@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfkd import cli
 from tfkd.data.preparation import prepare
-from tfkd.device.recogniser import DeviceHypothesis
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import CheckpointError, ConfigError, TfkdError
 from tfkd.evaluation.evaluate import Evaluation, Transcript, evaluate
 from tfkd.evaluation.models import open_model
@@ -175,6 +175,20 @@ def test_an_utterance_that_is_too_long_is_named_and_the_others_are_scored(prepar
     assert longest in record.getMessage()
     with pytest.raises(TfkdError, match="every utterance with a transcript is longer"):
         evaluate(saying({}, max_samples=1), store)
+
+
+def test_a_model_that_crashes_names_its_utterance(prepared):
+    store = prepared["test"]
+    longest = max(sizes_of(store), key=sizes_of(store).__getitem__)
+
+    def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:
+        if num_samples[0] == sizes_of(store)[longest]:
+            raise CheckpointError("the model crashes", path="model.tflite", remedy="copy it again")
+        return [[]]
+
+    named = rf"^model.tflite: utterance {longest}: the model crashes \(copy it again\)"
+    with pytest.raises(CheckpointError, match=named):
+        evaluate(saying({}, batch_size=1, decode=decode), store)
 
 
 def test_words_where_nothing_was_said_are_insertions(tmp_path, speak, prepare_config):

@@ -21,8 +21,9 @@ from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
 from tfkd.decoding.runs import MODEL, Run, save_model
+from tfkd.device.interpreter import RUNTIMES
 from tfkd.device.metadata import read_metadata
-from tfkd.device.recogniser import RUNTIMES, DeviceRecogniser
+from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.errors import CheckpointError, ExportError
 from tfkd.exporting.export import export
 from tfkd.exporting.forms import FORMS, form_of

@@ -15,7 +15,7 @@ import soundfile
 from tfkd.config import ExportConfig
 from tfkd.data.preparation import prepare
 from tfkd.decoding.runs import Run
-from tfkd.device.recogniser import DeviceHypothesis
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import ExportError
 from tfkd.exporting.forms import FORMS
 from tfkd.exporting.graph import decode_with, decoder_for

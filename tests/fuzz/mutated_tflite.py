@@ -1,7 +1,7 @@
-"""Mutated .tflite files, tried and run as those from elsewhere are.
+"""Mutated .tflite files, run as those from elsewhere are.
 
 Half of them have a graph that was mutated and a digest that was computed anew: nothing but the
-trial in another process stands between such a graph and its caller.
+border of another process stands between such a graph and its caller.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from mutation import mutate
 
-from tfkd.device import trial
+from tfkd.device import isolation
 from tfkd.device.metadata import append_metadata, parse_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
 
@@ -25,7 +25,7 @@ _WORDS = [b"TFL3", b"serving_default", b"waveform", bytes(8), b"\xff" * 8, b"\x0
 _ODD_NUMBERS = (0, 1, -1, 2**31 - 1, 2**31, 2**63, 10**30, 3, 7, 16000)
 _LENGTHS = (0.03, 0.3, 1.7)
 # A graph that never ends is to be given up before the watchdog takes the case for asleep.
-trial._TIMEOUT_SECONDS = 20
+isolation.MIN_SECONDS = 20
 
 
 @functools.cache
@@ -40,7 +40,7 @@ def _graph() -> bytes:
 
 
 def case(generator: np.random.Generator, scratch: Path) -> None:
-    """What `tfkd transcribe` does with a file, and with recordings that the trial has not heard."""
+    """What `tfkd transcribe` does with a file and three recordings."""
     os.environ["XDG_CACHE_HOME"] = str(scratch / "cache")
     path = scratch / "model.tflite"
     path.write_bytes(_mutated(generator))

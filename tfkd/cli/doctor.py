@@ -99,7 +99,7 @@ def _version_of(module: str, package: str | None = None) -> Callable[[], str]:
 
 
 def _runtime() -> str:
-    from tfkd.device.recogniser import RUNTIMES, find_runtime
+    from tfkd.device.interpreter import RUNTIMES, find_runtime
 
     name, _ = find_runtime(RUNTIMES)
     return f"{name} {version(name.replace('_', '-'))}"

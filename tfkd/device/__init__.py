@@ -1,7 +1,8 @@
 """Runs an exported recogniser on a device, with numpy and a TFLite runtime, without TensorFlow."""
 
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import DeviceMetadata, read_metadata
-from tfkd.device.recogniser import DeviceHypothesis, DeviceRecogniser, Transcription
+from tfkd.device.recogniser import DeviceRecogniser, Transcription
 
 __all__ = [
     "DeviceHypothesis",

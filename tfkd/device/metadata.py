@@ -103,11 +103,6 @@ def read_metadata(path: str | Path) -> DeviceMetadata:
     >>> tfkd.device.read_metadata("work/export/model-float32.tflite").sample_rate_hz
     8000
     """
-    return read_description(path)[0]
-
-
-def read_description(path: str | Path) -> tuple[DeviceMetadata, str]:
-    """Like `read_metadata`, with the verified sha256 of the graph."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
@@ -118,14 +113,14 @@ def read_description(path: str | Path) -> tuple[DeviceMetadata, str]:
                 content = _content(archive, path)
                 graph_size = _graph_size(archive)
             metadata = _of_this_format(content, path)
-            graph_sha256 = _check_graph(file, graph_size, content.get("tflite_sha256"), path)
+            _check_graph(file, graph_size, content.get("tflite_sha256"), path)
     except OSError as error:
         raise CheckpointError(f"cannot read: {error.strerror or error}", path=path) from error
     except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError) as error:
         raise foreign(path, "is a TFLite model without tfkd's metadata, or cut short") from error
     except ValueError as error:
         raise foreign(path, f"holds metadata that {error}") from error
-    return metadata, graph_sha256
+    return metadata
 
 
 def foreign(path: Path, reason: str) -> CheckpointError:
@@ -201,7 +196,7 @@ def _has_type(value: Any, annotation: str) -> bool:
     return type(value).__name__ == annotation
 
 
-def _check_graph(file: io.BufferedReader, size: int, expected: Any, path: Path) -> str:
+def _check_graph(file: io.BufferedReader, size: int, expected: Any, path: Path) -> None:
     file.seek(0)
     digest = hashlib.sha256()
     while size > 0 and (block := file.read(min(size, 1 << 20))):
@@ -213,4 +208,3 @@ def _check_graph(file: io.BufferedReader, size: int, expected: Any, path: Path) 
             path=path,
             remedy="copy or export it again",
         )
-    return digest.hexdigest()

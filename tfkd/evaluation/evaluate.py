@@ -13,7 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfkd.data.audio_batches import audio_batches
-from tfkd.errors import TfkdError
+from tfkd.errors import CheckpointError, TfkdError
 from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
 from tfkd.records import Store
@@ -113,6 +113,7 @@ def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Trans
       The figures, and the transcripts of the scored utterances.
     Raises:
       TfkdError: if no utterance has a transcript, or all are too long.
+      CheckpointError: if the model fails or crashes; it names the utterance.
 
     >>> store = tfkd.open_store("work/data/test")
     >>> model = tfkd.open_model("work/export/model-float32.tflite")
@@ -186,7 +187,14 @@ def _warm_up(recogniser: OpenForm, batches: tf.data.Dataset) -> None:
 
 
 def _best_texts(recogniser: OpenForm, batch: Batch) -> list[str]:
-    rows = recogniser.decode(batch["waveform"], batch["num_samples"])
+    try:
+        rows = recogniser.decode(batch["waveform"], batch["num_samples"])
+    except CheckpointError as error:
+        first, *others = batch["utterance_id"]
+        named = first.decode() + (f" or one of {len(others)} others" if others else "")
+        raise CheckpointError(
+            error.message, path=error.path, utterance_id=named, remedy=error.remedy
+        ) from error
     return [hypotheses[0].text if hypotheses else "" for hypotheses in rows]
 
 

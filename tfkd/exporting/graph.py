@@ -13,8 +13,8 @@ from tfkd.config import ExportConfig
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.results import Decoded, unbatch
 from tfkd.decoding.runs import Run
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import DeviceMetadata
-from tfkd.device.recogniser import DeviceHypothesis
 from tfkd.exporting.interface import Decode
 
 # `DeviceRecogniser` pads shorter waveforms to this duration.

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
-from tfkd.device.recogniser import DeviceHypothesis
+from tfkd.device.hypothesis import DeviceHypothesis
 
 # (waveform [B, N] float32, num_samples [B] int32) -> the hypotheses of each, best first.
 Decode = Callable[[np.ndarray, np.ndarray], Sequence[Sequence[DeviceHypothesis]]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfkd.config import ExportConfig
-from tfkd.device.recogniser import DeviceHypothesis
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import ExportError
 from tfkd.exporting.interface import Decode, Form, OpenForm
 from tfkd.exporting.parity_samples import Sample, ask

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfkd.config import ExportConfig
 from tfkd.data.audio_batches import audio_batches, spread_over_lengths
-from tfkd.device.recogniser import DeviceHypothesis
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import ExportError
 from tfkd.exporting.graph import MIN_SECONDS
 from tfkd.exporting.interface import Decode

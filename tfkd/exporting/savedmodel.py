@@ -13,8 +13,8 @@ import tensorflow as tf
 from tfkd.beam_search import BeamResult
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import METADATA_NAME, DeviceMetadata, parse_metadata
-from tfkd.device.recogniser import DeviceHypothesis
 from tfkd.errors import CheckpointError, ExportError
 from tfkd.exporting.graph import decoder_for, metadata_of, outputs_of, tracked
 from tfkd.exporting.interface import OpenForm

@@ -20,8 +20,9 @@ import tensorflow as tf
 
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
+from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import append_metadata
-from tfkd.device.recogniser import DeviceHypothesis, DeviceRecogniser
+from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.errors import ExportError
 from tfkd.exporting.graph import decoder_for, metadata_of, outputs_of, tracked
 from tfkd.exporting.interface import OpenForm

@@ -1,4 +1,4 @@
-"""Remembers which files this user's tfkd has written, or has tried in a child process.
+"""Remembers which files this user's tfkd has exported.
 
 A digest inside a file shows that the file is undamaged, but not its origin: anybody can compute
 one. So the digests of known files are kept in the user's cache, which files from elsewhere cannot
@@ -11,11 +11,11 @@ import contextlib
 import os
 from pathlib import Path
 
-_CACHE = Path("tfkd", "known_files")
+_CACHE = Path("tfkd", "exported_files")
 
 
 def remember(digest: str) -> None:
-    """Records the sha256 of a file; does nothing if the cache cannot be written."""
+    """Records the sha256 of an export; does nothing if the cache cannot be written."""
     with contextlib.suppress(OSError, RuntimeError):
         _folder().mkdir(parents=True, exist_ok=True)
         (_folder() / digest).touch()
