@@ -21,7 +21,7 @@ import soundfile
 from tfkd.audio.flac import decode_flac
 from tfkd.config import from_dict, to_dict
 from tfkd.data.audio_batches import audio_batches
-from tfkd.decoding.decoder import Decoder, decode_dataset
+from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.runs import load_run
 from tfkd.evaluation.evaluate import evaluate
 from tfkd.evaluation.models import open_model
@@ -59,7 +59,7 @@ def assert_as_expected(found):
 
 
 def test_a_run_says_what_it_said(run, valid):
-    decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
+    decoder = run.decoder()
     batches = list(audio_batches(valid, 6))
     found = sorted(decode_dataset(decoder, batches), key=lambda each: each.utterance_id)
     assert_as_expected(found)

@@ -21,7 +21,7 @@ from conftest import EXPORT, LABELS, PREPARE, RATE_HZ, SYSTEM, say, write_corpus
 from tfkd.config import SystemConfig, from_dict
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.preparation import prepare
-from tfkd.decoding.decoder import Decoder, decode_dataset
+from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.runs import Run
 from tfkd.distillation.labelling import label
 from tfkd.exporting.export import export
@@ -52,9 +52,8 @@ def speak(path: Path, text: str, seed: int) -> Path:
 
 def expected(run: Run, valid: Store) -> list[dict]:
     """A row for each utterance, by its id."""
-    decoder = Decoder(run.model, run.tokenizer, run.system.decoding)
     rows = []
-    for each in decode_dataset(decoder, list(audio_batches(valid, 6))):
+    for each in decode_dataset(run.decoder(), list(audio_batches(valid, 6))):
         count = each.result.num_tokens[0]
         rows.append(
             {
