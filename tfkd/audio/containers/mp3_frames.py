@@ -107,6 +107,7 @@ def examine_mp3(file: BinaryIO, name: str) -> Container | None:
     if header is None:
         return replace(_with_length(data, start, frame, stream), remarks=rest_remarks)
     is_unfinished = header.frames == 0 and stream.count > 1  # Its writer fills it in at the end.
+    lacking: tuple[str, ...]
     if is_unfinished:
         lacking = (f"its header declares no frames, {stream.count - 1} follow",)
     else:
