@@ -25,6 +25,7 @@ def test_here_nothing_is_missing(capsys):
     cli.main(["doctor", "--json"])
     findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
     assert findings["TensorFlow"]["found"].endswith("CPU")
+    assert {"apache-beam", "matplotlib", "tokenizers"} <= findings.keys()
     assert not [name for name, each in findings.items() if each["needed_for"] and not each["found"]]
 
 

@@ -70,7 +70,11 @@ def diagnose() -> Iterator[Finding]:
         remedy = "pip install tfkd"
         yield _tried(package, "all but transcribe", remedy, _version_of(module, package))
     yield _tried("tensorflow-io kernels", "", "Python 3.11 with TensorFlow 2.16", _tensorflow_io)
-    for package, extra in (("apache-beam", "beam"), ("matplotlib", "report")):
+    for package, extra in (
+        ("apache-beam", "beam"),
+        ("matplotlib", "report"),
+        ("tokenizers", "whisper"),
+    ):
         yield _tried(package, "", f"pip install 'tfkd[{extra}]'", _installed(package))
 
 
