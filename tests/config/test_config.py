@@ -57,6 +57,7 @@ def refusal(kind, values):
         from_dict(kind, values)
     message = str(caught.value)
     assert "\n" not in message
+    assert caught.value.remedy
     return message
 
 
@@ -241,8 +242,9 @@ def test_overrides_reach_any_depth_and_are_read_as_yaml(tmp_path):
     ],
 )
 def test_an_override_that_cannot_be_applied_is_refused(tmp_path, override, expected):
-    with pytest.raises(ConfigError, match=expected.replace("[", r"\[")):
+    with pytest.raises(ConfigError, match=expected.replace("[", r"\[")) as caught:
         load_run_config(written(tmp_path, "work_dir: w"), [override])
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize("key", ["decoding.max_tokens", "training.learning_rate"])
@@ -261,6 +263,7 @@ def test_a_file_that_is_no_config(tmp_path, text, expected):
     with pytest.raises(ConfigError, match=expected) as caught:
         load_run_config(path)
     assert "\n" not in str(caught.value)
+    assert caught.value.remedy
 
 
 def test_an_empty_file_gives_the_defaults(tmp_path):

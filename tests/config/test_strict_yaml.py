@@ -50,7 +50,7 @@ def test_plain_yaml_and_aliases_are_read(text, value):
         ("a: !!int ''", "not valid YAML"),
         ("units: 1:30:00", "line 1: '1:30:00' would be a number to the base of 60"),
         ("a: 1\nb: -1:30.5", "line 2: '-1:30.5' would be a number to the base of 60"),
-        ("a: 0256", "'0256' would be octal: leave out the leading zero"),
+        ("a: 0256", "'0256' would be octal .leave out the leading zero"),
         ("a: [1, -0_10]", "'-0_10' would be octal"),
         ("a: !!timestamp x", "no setting's value"),
         ("a: !!bool x", "not valid YAML"),
@@ -64,6 +64,7 @@ def test_what_is_ambiguous_or_endless_is_refused(text, message):
     with pytest.raises(ConfigError, match=message) as raised:
         parse_yaml(text)
     str(raised.value).encode()
+    assert raised.value.remedy
 
 
 def test_a_file_that_is_far_too_large_is_not_parsed(tmp_path):

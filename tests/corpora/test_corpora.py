@@ -27,6 +27,8 @@ def write_jsonl(directory: Path, *rows: dict) -> Path:
 
 
 def reasons(corpus: Corpus) -> list[tuple[str, str]]:
+    """The id and the reason of each rejection, which must all carry a remedy in parentheses."""
+    assert all(rejection.detail.endswith(")") for rejection in corpus[1])
     return [(rejection.utterance_id, rejection.reason) for rejection in corpus[1]]
 
 

@@ -325,6 +325,21 @@ def test_a_row_of_other_length_is_rejected(tmp_path):
     utterances, (rejection,) = read_corpus(path)
     assert len(utterances) == 1
     assert rejection.source.endswith("t.csv:3")
+    assert rejection.detail.startswith("2 cells where the first line has 3 (")
+
+
+def test_a_quote_that_is_not_closed_takes_no_lines_with_it(tmp_path):
+    path = write(tmp_path / "m.csv", "audio,text", "a.wav,one", 'b.wav,"two', "c.wav,three")
+    with pytest.raises(ManifestError, match=r"m.csv: line 3: .*close its quotes"):
+        read_corpus(path)
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.tsv"])
+def test_separators_of_lines_within_a_cell_end_no_row(tmp_path, name):
+    parted = "," if name.endswith("csv") else "\t"
+    rows = (f"a.wav{parted}one\u2028two", f"b.wav{parted}three\x85")
+    utterances, _ = read_corpus(write(tmp_path / name, f"audio{parted}text", *rows))
+    assert [each.text for each in utterances] == ["one\u2028two", "three\x85"]
 
 
 def test_a_table_without_audio_names_its_columns(tmp_path):

@@ -43,9 +43,15 @@ def check_labelling(
     """
     validate(labels.decoding(teacher.decoding), path=path, at="labels")
     if labels.fusion.ctc_weight and not teacher.model.ctc:
-        raise ConfigError("labels.fusion.ctc_weight: needs model.ctc: true", path=path)
+        raise ConfigError(
+            "labels.fusion.ctc_weight: needs model.ctc: true",
+            path=path,
+            remedy="set it to 0, or train a teacher with CTC",
+        )
     if labels.top_m and isinstance(teacher.model.decoder, NoDecoderConfig):
-        raise ConfigError("labels.top_m: needs a teacher with a decoder", path=path)
+        raise ConfigError(
+            "labels.top_m: needs a teacher with a decoder", path=path, remedy="set it to 0"
+        )
 
 
 def input_workers(url: str) -> list[str]:
@@ -68,7 +74,11 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
     """
 
     def refuse(key: str, why: str) -> NoReturn:
-        raise ConfigError(f"{at}.{key}: {why}" if at else f"{key}: {why}", path=path)
+        raise ConfigError(
+            f"{at}.{key}: {why}" if at else f"{key}: {why}",
+            path=path,
+            remedy="change it, or the setting that it depends on",
+        )
 
     for key, fault in faults(config):
         refuse(key, fault)

@@ -168,7 +168,9 @@ def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at:
       ConfigError: for an unknown key (with the nearest valid one) or a value of another type.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{at or 'config'}: expected a mapping, got {values!r}", path=path)
+        raise ConfigError(
+            f"{at or 'config'}: expected a mapping, got {values!r}", path=path, remedy=_MAPPING
+        )
     hints = typing.get_type_hints(kind)
     arguments = {}
     for key, value in _with_moved_settings(kind, values).items():
@@ -180,6 +182,15 @@ def from_dict(kind: type[T], values: Any, *, path: str | Path | None = None, at:
     validate(config, path=path, at=at)
     return config
 
+
+# Remedies for values of another type.
+_MAPPING = "give its settings below it, as key: value"
+_KINDS = {
+    bool: "write true or false",
+    int: "give a whole number",
+    float: "give a number",
+    str: "give a text, in quotes if it looks like something else",
+}
 
 # Settings that stood beside a section of their class before they moved into it.
 _MOVED: dict[type, dict[str, str]] = {ObjectiveConfig: {"drop_unfinished": "filters"}}
@@ -246,11 +257,16 @@ def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) ->
                 node[parent] = {}
             node = node[parent]
             if not isinstance(node, dict):
-                raise ConfigError(f"--set {override!r}: {parent!r} is not a section")
+                raise ConfigError(
+                    f"--set {override!r}: {parent!r} is not a section",
+                    remedy=f"name a setting, which has {parent!r} as its last word",
+                )
         try:
             node[leaf] = parse_yaml(value)
         except ConfigError as error:
-            raise ConfigError(f"--set {override!r}: {error.message}") from error
+            raise ConfigError(
+                f"--set {override!r}: {error.message}", remedy=error.remedy
+            ) from error
     return content
 
 
@@ -271,13 +287,19 @@ def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
         return _convert(chosen, value, path=path, at=at)
     if origin is Literal:
         if value not in choices:
-            raise ConfigError(f"{at}: {value!r} is none of {', '.join(choices)}", path=path)
+            raise ConfigError(
+                f"{at}: {value!r} is none of {', '.join(choices)}",
+                path=path,
+                remedy=did_you_mean(str(value), choices) or "choose one of them",
+            )
         return value
     if hint is Any:
         return value
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"{at}: expected a mapping, got {value!r}", path=path)
+            raise ConfigError(
+                f"{at}: expected a mapping, got {value!r}", path=path, remedy=_MAPPING
+            )
         return {
             str(key): _convert(choices[1], item, path=path, at=f"{at}.{key}")
             for key, item in value.items()
@@ -286,7 +308,9 @@ def _convert(hint: Any, value: Any, *, path: str | Path | None, at: str) -> Any:
         if choices[0] is str and isinstance(value, str):
             value = [value]  # One name stands for a list of it.
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{at}: expected a list, got {value!r}", path=path)
+            raise ConfigError(
+                f"{at}: expected a list, got {value!r}", path=path, remedy="write it as [a, b]"
+            )
         return tuple(_convert(choices[0], item, path=path, at=at) for item in value)
     return _scalar(hint, value, path=path, at=at)
 
@@ -303,7 +327,9 @@ def _class_of_kind(classes: list[type], value: Any, *, path: str | Path | None, 
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in by_kind:
         why = f"{at}.kind: {kind!r} is none of {', '.join(by_kind)}"
-        raise ConfigError(why, path=path, remedy=did_you_mean(str(kind), by_kind))
+        raise ConfigError(
+            why, path=path, remedy=did_you_mean(str(kind), by_kind) or "choose one of them"
+        )
     return by_kind[kind]
 
 
@@ -314,12 +340,16 @@ def _scalar(hint: type, value: Any, *, path: str | Path | None, at: str) -> Any:
         try:
             value = float(value)
         except (ValueError, OverflowError) as error:
-            raise ConfigError(f"{at}: {value!r} is not a number", path=path) from error
+            raise ConfigError(
+                f"{at}: {value!r} is not a number", path=path, remedy=_KINDS[float]
+            ) from error
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{at}: expected {hint.__name__}, got {value!r}", path=path)
+        raise ConfigError(
+            f"{at}: expected {hint.__name__}, got {value!r}", path=path, remedy=_KINDS.get(hint)
+        )
     if isinstance(value, float) and not math.isfinite(value):
         # A limit cannot catch it: no comparison with NaN holds.
-        raise ConfigError(f"{at}: {value} is not a finite number", path=path)
+        raise ConfigError(f"{at}: {value} is not a finite number", path=path, remedy=_KINDS[float])
     if isinstance(value, (int, float)) and abs(value) > _LARGEST:
-        raise ConfigError(f"{at}: {value} is too large", path=path)
+        raise ConfigError(f"{at}: {value} is too large", path=path, remedy="give a smaller number")
     return value

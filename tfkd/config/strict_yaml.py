@@ -40,15 +40,21 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             f"cannot read the config: {error}", path=path, remedy="check its path and permissions"
         ) from error
     if len(data) > _MAX_BYTES:
-        raise ConfigError(f"is no config: it has more than {_MAX_BYTES} bytes", path=path)
+        raise ConfigError(
+            f"is no config: it has more than {_MAX_BYTES} bytes",
+            path=path,
+            remedy="name a YAML file of settings",
+        )
     try:
         content = parse_yaml(text)
     except ConfigError as error:
-        raise ConfigError(error.message, path=path) from error
+        raise ConfigError(error.message, path=path, remedy=error.remedy) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError("a config is a mapping of keys to values", path=path)
+        raise ConfigError(
+            "a config is a mapping of keys to values", path=path, remedy="write it as key: value"
+        )
     return content
 
 
@@ -68,7 +74,9 @@ def parse_yaml(text: str) -> Any:
     except ConfigError:
         raise
     except Exception as error:  # PyYAML raises whatever a bad date, number or tag happens to break.
-        raise ConfigError(f"not valid YAML: {error}") from error
+        raise ConfigError(
+            f"not valid YAML: {error}", remedy="correct it, or quote what is text"
+        ) from error
 
 
 class _ShallowLoader(yaml.SafeLoader):
@@ -79,7 +87,9 @@ class _ShallowLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise ConfigError("not valid YAML: nested too deeply")
+            raise ConfigError(
+                "not valid YAML: nested too deeply", remedy="name a YAML file of settings"
+            )
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -100,7 +110,10 @@ def _count_values(node: yaml.Node, counts: dict[yaml.Node, int]) -> int:
         counts[node] = _MAX_VALUES
         counts[node] = 1 + sum(_count_values(child, counts) for child in _children(node))
         if counts[node] > _MAX_VALUES:
-            raise ConfigError(f"stands for more than {_MAX_VALUES} values, or for itself")
+            raise ConfigError(
+                f"stands for more than {_MAX_VALUES} values, or for itself",
+                remedy="write values out instead of aliases",
+            )
     return counts[node]
 
 
@@ -117,23 +130,29 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _check_scalar(node: yaml.ScalarNode) -> None:
+    at = f"line {node.start_mark.line + 1}"
     if node.tag.rpartition(":")[2] not in _SCALARS:
-        raise ConfigError(f"line {node.start_mark.line + 1}: {node.value!r} is no setting's value")
+        raise ConfigError(f"{at}: {node.value!r} is no setting's value", remedy="quote it as text")
     if node.tag in _NUMBERS and (other := _other_reading(node.value)):
-        raise ConfigError(f"line {node.start_mark.line + 1}: {node.value!r} {other}")
+        what, remedy = other
+        raise ConfigError(f"{at}: {node.value!r} {what}", remedy=remedy)
     # Python prints no integer of thousands of digits, so no message could name it.
     if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
-        raise ConfigError(f"line {node.start_mark.line + 1}: a number of {len(node.value)} digits")
+        raise ConfigError(
+            f"{at}: a number of {len(node.value)} digits", remedy="give a smaller number"
+        )
     if _UNWRITABLE.search(node.value):
-        raise ConfigError(f"{node.value!r} holds a character that cannot be written")
+        raise ConfigError(
+            f"{at}: {node.value!r} holds a character that cannot be written", remedy="leave it out"
+        )
 
 
-def _other_reading(number: str) -> str | None:
-    """Describes how YAML 1.1 reads a number that people read differently; None for others."""
+def _other_reading(number: str) -> tuple[str, str] | None:
+    """How YAML 1.1 reads a number that people read differently, and a remedy; None for others."""
     if ":" in number:
-        return "would be a number to the base of 60: write out seconds, or quote it as text"
+        return "would be a number to the base of 60", "write out seconds, or quote it as text"
     if _OCTAL.fullmatch(number):
-        return "would be octal: leave out the leading zero, or quote it as text"
+        return "would be octal", "leave out the leading zero, or quote it as text"
     return None
 
 
@@ -144,5 +163,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if isinstance(key, yaml.ScalarNode):
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise ConfigError(f"line {line}: the key {key.value!r} is given twice")
+                raise ConfigError(
+                    f"line {line}: the key {key.value!r} is given twice", remedy="leave out one"
+                )
             seen.add(key.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,21 @@ def read_jsonl(path: Path) -> Corpus:
             raise ManifestError(
                 "a folder is no manifest", path=path.parent, remedy="name its .jsonl file"
             )
-    return read_rows(path, _documents(path) or lines_of(path))
+    return read_rows(path, _documents(path) or lines_of(path), _object)
 
 
-def read_rows(path: Path, lines: Iterator[Line] | list[Line]) -> Corpus:
-    """Reads lines that each hold one object, and logs the fields that were ignored."""
+def read_rows(
+    path: Path, lines: Iterable[Line], fields_of: Callable[[Line], dict[str, Any]]
+) -> Corpus:
+    """Reads lines that each describe an utterance, and logs the fields that were ignored.
+
+    Args:
+      fields_of: reads the names and values of a line; raises ManifestError if it cannot.
+    """
     count = FieldCount()
 
     def parse(line: Line) -> Utterance:
-        fields = _object(line)
-        return utterance_of(_plain(fields), path.parent, count)
+        return utterance_of(_plain(fields_of(line)), path.parent, count)
 
     corpus = collect(lines, parse, root=path.parent)
     count.warn(path)

@@ -98,7 +98,7 @@ def read_kaldi(path: Path) -> Corpus:
     known |= {each.utterance_id for each in rejections}
     for key, (line, _) in texts.rows.items():
         if key not in known and key not in texts.faults:
-            detail = "it has a text, but no audio is listed for it"
+            detail = f"it has a text, but no audio (add it to {_driving(path)})"
             rejections.append(line.rejection("missing_file", detail, key))
     rejections += [fault for key, fault in texts.faults.items() if key not in known]
     return utterances, rejections
@@ -112,10 +112,14 @@ def _driving(path: Path) -> str:
 def _recording(recordings: _Table, recording_id: str) -> str:
     fault = recordings.faults.get(recording_id)
     if fault is not None:
-        raise ManifestError(f"recording {recording_id} of wav.scp: {fault.detail}")
+        raise ManifestError(
+            f"recording {recording_id} of wav.scp: {fault.detail}", remedy="correct wav.scp"
+        )
     name = recordings.value(recording_id)
     if name is None:
-        raise ManifestError(f"recording {recording_id} is not in wav.scp")
+        raise ManifestError(
+            f"recording {recording_id} is not in wav.scp", remedy="add it, or correct its name"
+        )
     return name
 
 
@@ -130,7 +134,7 @@ def _table(path: Path) -> _Table:
             table.faults[fault.utterance_id] = fault
             continue
         if table.value(key) not in (None, value):
-            detail = f"{path.name} says two things of {key}"
+            detail = f"{path.name} says two things of {key} (leave out one)"
             table.faults[key] = line.rejection("duplicate_id", detail, key)
         table.rows.setdefault(key, (line, value))
     return table

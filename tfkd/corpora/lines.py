@@ -67,8 +67,8 @@ class Line:
 
     def bad(self, error: ManifestError, utterance_id: str | None = None) -> Rejection:
         """The rejection of this line as one that cannot be parsed, with its id if it is known."""
-        advice = f" ({error.remedy})" if error.remedy else ""
-        return self.rejection("bad_line", f"{error.message}{advice}", utterance_id)
+        remedy = error.remedy or "correct the line"
+        return self.rejection("bad_line", f"{error.message} ({remedy})", utterance_id)
 
 
 def lines_of(path: Path) -> Iterator[Line]:
@@ -142,7 +142,7 @@ def collect(
         if isinstance(item, Utterance):
             utterance_id = item.utterance_id or made[_place(item)]
             if utterance_id in utterances:
-                detail = f"the id {utterance_id} was used before"
+                detail = f"the id {utterance_id} was used before (give each utterance its own)"
                 item = line.rejection("duplicate_id", detail, utterance_id)
             else:
                 utterances[utterance_id] = replace(item, utterance_id=utterance_id)

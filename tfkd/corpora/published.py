@@ -37,7 +37,11 @@ def transcript_files(tree: Path) -> Iterator[Path]:
     """
 
     def refuse(error: OSError) -> NoReturn:
-        raise ManifestError(f"cannot be read: {error.strerror}", path=error.filename) from error
+        raise ManifestError(
+            f"cannot be read: {error.strerror}",
+            path=error.filename,
+            remedy="check its permissions",
+        ) from error
 
     seen = {os.path.realpath(tree)}
     for folder, folders, names in os.walk(tree, onerror=refuse, followlinks=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import functools
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ from tfkd.corpora.jsonl import read_rows
 from tfkd.corpora.lines import Line, content_of, lines_of
 from tfkd.corpora.utterances import Corpus
 from tfkd.errors import ManifestError
+from tfkd.storage.json_files import parse_json
 
 _MAX_BYTES = 1 << 30
 _DELIMITERS = "\t,;|"
@@ -30,7 +33,8 @@ def read_table(path: Path) -> Corpus:
             path=path,
             remedy=f"call it one of {', '.join(AUDIO)}",
         )
-    return read_rows(path, _rows(path))
+    header, rows = _rows(path)
+    return read_rows(path, rows, functools.partial(_fields, header))
 
 
 def has_columns(path: Path, besides: str | None = None) -> bool:
@@ -61,35 +65,46 @@ def _cells(line: str, delimiter: str) -> list[str]:
         return []
 
 
-def _rows(path: Path) -> list[Line]:
+def _rows(path: Path) -> tuple[list[str], list[Line]]:
+    """Returns the header, and a line for each row, which holds the cells as a JSON array."""
     content = content_of(path, _MAX_BYTES)
     if content is None:
         raise ManifestError(f"is larger than {_MAX_BYTES} bytes", path=path, remedy="cut it")
     text = content.decode("utf-8-sig", errors="surrogateescape")
     delimiter = _delimiter(text.partition("\n")[0].rstrip("\r"))
+    # Not str.splitlines: transcripts may hold other separators of lines.
+    lines = io.StringIO(text, newline="")
     # Transcripts hold single quotes of both kinds; only CSV gives them a meaning.
-    lines = text.splitlines(keepends=True)
     if delimiter in "\t|":
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(lines, delimiter=delimiter)
-    header = next(reader, [])
-    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
-        raise ManifestError(f"two columns are called {twice[0]!r}", path=path)
-    rows = []
+        # Otherwise a quote that is not closed takes the lines after it into its cell.
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows, end = [], 0
     try:
-        for row in reader:
-            if row:
-                rows.append(Line(path, reader.line_num, _json(header, row)))
+        header = next(reader, [])
+        for cells in reader:
+            if cells:
+                rows.append(Line(path, reader.line_num, json.dumps(cells).encode()))
+            end = reader.line_num
     except csv.Error as error:
-        raise ManifestError(f"line {reader.line_num}: {error}", path=path) from error
-    return rows
+        raise ManifestError(
+            f"line {end + 1}: {error}",
+            path=path,
+            remedy="close its quotes, and double those within a cell",
+        ) from error
+    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+        raise ManifestError(
+            f"two columns are called {twice[0]!r}", path=path, remedy="rename or remove one"
+        )
+    return header, rows
 
 
-def _json(header: list[str], row: list[str]) -> bytes:
-    """Writes the row as a JSON object, or as something else if cells are missing or left over."""
-    if len(row) != len(header):
-        return f"{len(row)} cells where the first line has {len(header)}".encode()
-    return json.dumps(
-        {key: cell for key, cell in zip(header, row, strict=True) if cell != ""}
-    ).encode()
+def _fields(header: list[str], line: Line) -> dict[str, str]:
+    cells = parse_json(line.content)
+    if len(cells) != len(header):
+        raise ManifestError(
+            f"{len(cells)} cells where the first line has {len(header)}",
+            remedy="quote cells that hold what parts them",
+        )
+    return {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
