@@ -51,6 +51,22 @@ def test_a_command_that_only_decodes_is_its_file(text, channel):
             "ffmpeg -i x.m4a -ar 16000 -f wav - |",
             (("ffmpeg", "-nostdin", "-i", "{}", "-ar", "16000", "-f", "wav", "-"),),
         ),
+        # As utils/perturb_data_dir_volume.sh, Babel's recipe and hand-written lists have it.
+        (
+            "flac -c -d -s x.flac | sox --vol 1.3 -t wav - -t wav - |",
+            (
+                ("flac", "-c", "-d", "-s", "{}"),
+                ("sox", "--vol", "1.3", "-t", "wav", "-", "-t", "wav", "-"),
+            ),
+        ),
+        (
+            "sox x.wav -r 8000 -t wav - downsample|",
+            (("sox", "{}", "-r", "8000", "-t", "wav", "-", "downsample"),),
+        ),
+        (
+            "sox x.wav -c1 -r16k -b16 -t wav - |",
+            (("sox", "{}", "-c", "1", "-r", "16k", "-b", "16", "-t", "wav", "-"),),
+        ),
     ],
 )
 def test_a_command_that_changes_the_audio_must_be_run(text, stages):

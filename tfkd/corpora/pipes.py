@@ -134,13 +134,16 @@ _SPH2PIPE = _Options({"-p": 0, "-f": 1, "-c": 1}, {"-u": 0, "-a": 0, "-t": 1, "-
 _SOX_PLAIN = {"-q": 0, "-R": 0, "-D": 0, "-S": 0, "-V": 0, "-V0": 0, "-V1": 0, "-V2": 0, "-G": 0}
 _SOX_FORMAT = {"-t": 1, "-e": 1, "-b": 1, "--type": 1, "--encoding": 1, "--bits": 1}
 _SOX_FORMAT |= {"-s": 0, "-2": 0, "--no-dither": 0}
-_SOX = _Options(_SOX_PLAIN | _SOX_FORMAT, {"-r": 1, "--rate": 1, "-c": 1, "--channels": 1, "-v": 1})
+_SOX_CHANGES = {"-r": 1, "--rate": 1, "-c": 1, "--channels": 1}
+_SOX_CHANGES |= dict.fromkeys(("-v", "--vol", "--volume"), 1)
+_SOX = _Options(_SOX_PLAIN | _SOX_FORMAT, _SOX_CHANGES)
 # Effects that read and write no file.
 _SOX_EFFECTS = {"rate", "remix", "channels", "gain", "norm", "vol", "speed", "tempo", "pitch"}
 _SOX_EFFECTS |= {"trim", "pad", "dither", "highpass", "lowpass", "sinc", "reverse", "fade"}
+_SOX_EFFECTS |= {"downsample"}
 _FFMPEG = _Options(
     {"-v": 1, "-loglevel": 1, "-hide_banner": 0, "-nostdin": 0, "-nostats": 0, "-y": 0, "-vn": 0}
-    | {"-f": 1, "-acodec": 1, "-c:a": 1, "-codec:a": 1, "-i": 1, "-threads": 1},
+    | {"-f": 1, "-acodec": 1, "-c:a": 1, "-codec:a": 1, "-ab": 1, "-i": 1, "-threads": 1},
     {"-ar": 1, "-ac": 1, "-ss": 1, "-t": 1, "-to": 1, "-map_channel": 1},
 )
 
@@ -199,8 +202,7 @@ def _read_flac(program: str, words: list[str]) -> _Use:
 
 def _read_sph2pipe(program: str, words: list[str]) -> _Use:
     # Values may be written to their options: -c1, -fwav.
-    apart = [part for word in words for part in _apart(word)]
-    use, values = _simple(program, apart, _SPH2PIPE)
+    use, values = _simple(program, _apart(words, "fct"), _SPH2PIPE)
     channel = values.get("-c")
     if channel is not None:
         if channel not in ("1", "2"):
@@ -211,12 +213,15 @@ def _read_sph2pipe(program: str, words: list[str]) -> _Use:
     return use
 
 
-def _apart(word: str) -> tuple[str, ...]:
-    return (word[:2], word[2:]) if re.match(r"-[fct].", word) else (word,)
+def _apart(words: Sequence[str], letters: str) -> list[str]:
+    """Separates the values of one-letter options: -c1 becomes -c and 1."""
+    joined = re.compile(f"(-[{letters}])(.+)")
+    matches = [(word, joined.fullmatch(word)) for word in words]
+    return [part for word, match in matches for part in (match.groups() if match else [word])]
 
 
 def _read_sox(program: str, words: list[str]) -> _Use:
-    use, rest, files = _Use([program]), list(words), 0
+    use, rest, files = _Use([program]), _apart(words, "rcbet"), 0
     while rest and files < 2:
         word = rest.pop(0)
         if word.startswith("-") and word != "-":
