@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfkd.distillation.label_quality import label_quality
+from tfkd.distillation.label_quality import errors_of_best, label_quality
 
 
 def test_labels_are_measured_by_the_best_and_by_the_nearest_hypothesis(labels):
@@ -25,3 +25,12 @@ def test_labels_are_measured_by_the_best_and_by_the_nearest_hypothesis(labels):
 def test_labels_without_any_transcript_are_not_measured(labels):
     assert label_quality(labels, {}) is None
     assert label_quality(labels, {"elsewhere": "ba"}) is None
+
+
+def test_errors_of_the_best_hypotheses_are_in_the_order_of_the_references(labels):
+    """An utterance without labels lacks each of its words."""
+    first, second, *_ = labels.records()
+    right, wrong = first.hypotheses[0].text, f"{second.hypotheses[0].text} never"
+    references = {second.utterance_id: wrong, "elsewhere": "ba di", first.utterance_id: right}
+    errors = errors_of_best(labels, references)[:, :3].sum(axis=1)
+    assert errors.tolist() == [1, 2, 0]

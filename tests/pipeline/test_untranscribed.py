@@ -13,7 +13,7 @@ from tfkd.decoding.runs import load_run
 from tfkd.errors import ManifestError
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
-from tfkd.pipeline.job import Job, Learned, as_baseline
+from tfkd.pipeline.job import Job, Learned, as_baseline, published
 from tfkd.records import open_store
 from tfkd.reporting.results import results_report
 
@@ -180,6 +180,15 @@ def test_all_but_the_teacher_take_its_units_if_their_settings_are_equal(
                            (same, teacher.directory)):  # fmt: skip
         job.train(system, Learned((prepared["train"],)), folder)
     assert [units and units.pieces for units in taken] == [teacher.tokenizer.pieces, None, None]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "name"),
+    [("whisper:/home/me/whisper-base", "whisper:whisper-base"), ("/home/me/teacher", "teacher")],
+)
+def test_results_name_no_folder_of_the_machine(run_config, teacher, name):
+    own = published(dataclasses.replace(run_config, teacher=teacher))
+    assert (own["teacher"], own["work_dir"], own["data_dir"]) == (name, "", "")
 
 
 @pytest.mark.slow

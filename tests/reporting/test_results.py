@@ -60,6 +60,18 @@ def test_a_sentence_for_each_rival_with_the_baseline_before_the_teacher():
     assert "have 5.00 % WER, the best of each list of hypotheses 2.00 %" in fourth
 
 
+def test_a_teacher_of_another_kind_is_compared_by_its_labels_of_the_test_set():
+    results = {
+        "systems": {"student-seq_kd": {"wer": 0.11}},
+        "student": "student-seq_kd",
+        "differences": {"teacher": {"wer": 0.06, "low": 0.01, "high": 0.1, "p_value": 0.01}},
+        "labels": {"labels": None, "labels-test": {"utterances": 9, "wer": 0.05, "oracle_wer": 0}},
+    }
+    first, second = verdicts(results)
+    assert "does worse than the teacher: 11.00 against 5.00 %" in first
+    assert second.startswith("The labels of 9 utterances of the test set (labels-test) have 5.00 %")
+
+
 def test_results_of_the_first_versions_still_make_a_page():
     """Written before runs compared the student with more than one system."""
     results = {

@@ -10,6 +10,9 @@ import numpy as np
 from tfkd.metrics import count_word_errors, rate_with_interval
 from tfkd.records import PseudoLabelRecord, Store
 
+# The labels of the test set, in the work folder and in results.
+TEST_LABELS = "labels-test"
+
 
 @dataclass(frozen=True)
 class LabelQuality:
@@ -53,3 +56,17 @@ def label_quality(labels: Store, references: Mapping[str, str]) -> LabelQuality 
     wer, low, high = rate_with_interval(np.array(best))
     oracle, oracle_low, oracle_high = rate_with_interval(np.array(nearest))
     return LabelQuality(len(best), wer, low, high, oracle, oracle_low, oracle_high)
+
+
+def errors_of_best(labels: Store, references: Mapping[str, str]) -> np.ndarray:
+    """Counts the word errors of the teacher's best hypotheses, int64 [U, 4].
+
+    Args:
+      references: transcripts by utterance id; one that `labels` lacks is compared with no word.
+    Returns:
+      The counts of `tfkd.metrics.count_word_errors`, in the order of the references.
+    """
+    records = (each for each in labels.records() if isinstance(each, PseudoLabelRecord))
+    best = {each.utterance_id: each.hypotheses[0].text for each in records}
+    hypotheses = [best.get(utterance_id, "") for utterance_id in references]
+    return count_word_errors(list(references.values()), hypotheses)

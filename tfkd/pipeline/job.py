@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from tfkd import objectives
 from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, to_dict
 from tfkd.decoding.runs import MODEL, load_run
-from tfkd.distillation.interface import Teacher
-from tfkd.distillation.label_quality import label_quality
+from tfkd.distillation.interface import WHISPER_PREFIX, Teacher
+from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
 from tfkd.distillation.labelling import label
-from tfkd.distillation.teachers import load_teacher
+from tfkd.distillation.teachers import is_run, load_teacher
 from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.exporting.export import REPORT
@@ -41,7 +41,6 @@ from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, train
 
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
-_TEST_LABELS = "labels-test"
 
 
 class Learned(NamedTuple):
@@ -262,20 +261,25 @@ class Job:
         student = self.exported
         others = [name for name in ("teacher", BASELINE, BASELINE_ALL) if name in systems]
         counts = {name: evaluations.counts(name) for name in (student, *others)}
+        names = [self.labels(number) for number in range(1, self.config.generations + 1)]
+        labels = self.label_qualities(names)
+        if labels.get(TEST_LABELS):
+            references = transcripts_of(self.store(TEST))
+            counts["teacher"] = errors_of_best(self.store(TEST_LABELS), references)
         differences = {
-            name: difference_of_counts(counts[student], counts[name])._asdict() for name in others
+            name: difference_of_counts(counts[student], errors)._asdict()
+            for name, errors in counts.items()
+            if name != student
         }
         return {
             "systems": systems,
             "student": student,
             "differences": differences,
             "training_data": self.training_data(),
-            "labels": self.label_qualities(
-                [self.labels(number) for number in range(1, self.config.generations + 1)]
-            ),
+            "labels": labels,
             "parity": self._parity(),
             "stage_seconds": stage_seconds(self.work),
-            "config": {**to_dict(self.config), "work_dir": "", "data_dir": ""},
+            "config": published(self.config),
             **provenance(),
         }
 
@@ -308,9 +312,8 @@ class Job:
         found = {name: label_quality(self.store(name), hidden) for name in names}
         if not self.given_teacher():
             test = self.store(TEST)
-            label(self.teacher(1), test, self.work / _TEST_LABELS, self.config.labels)
-            texts = {row["utterance_id"]: row["text"] for row in test.index if row.get("text")}
-            found[_TEST_LABELS] = label_quality(self.store(_TEST_LABELS), texts)
+            label(self.teacher(1), test, self.work / TEST_LABELS, self.config.labels)
+            found[TEST_LABELS] = label_quality(self.store(TEST_LABELS), transcripts_of(test))
         return {name: each and asdict(each) for name, each in found.items()}
 
 
@@ -357,6 +360,21 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
 def transcribed_rows(store: Store) -> list[dict[str, Any]]:
     """The index rows of the utterances with a transcript, which may say that nothing is said."""
     return [row for row in store.index if row.get("text") is not None]
+
+
+def transcripts_of(store: Store) -> dict[str, str]:
+    """The transcripts of a store by utterance id, in the order of the ids."""
+    texts = {row["utterance_id"]: row["text"] for row in transcribed_rows(store)}
+    return dict(sorted(texts.items()))
+
+
+def published(config: RunConfig) -> dict[str, Any]:
+    """The config as results hold it, without the folders of this machine."""
+    own = {**to_dict(config), "work_dir": "", "data_dir": ""}
+    if isinstance(config.teacher, str):
+        prefix = "" if is_run(config.teacher) else WHISPER_PREFIX
+        own["teacher"] = f"{prefix}{Path(config.teacher.removeprefix(prefix)).name}"
+    return own
 
 
 def best_validation(run: Path) -> float:

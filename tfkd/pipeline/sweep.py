@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfkd.config import ModelConfig, RunConfig, config_digest, to_dict
+from tfkd.config import ModelConfig, RunConfig, config_digest
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
 from tfkd.distillation.labelling import label
@@ -31,7 +31,7 @@ from tfkd.pipeline.corpora import TEST, TRAIN, VALID
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once
 from tfkd.pipeline.grid import Cell, cells_of
-from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation
+from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation, published
 from tfkd.pipeline.stages import RESULTS, run_stages
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
@@ -190,7 +190,7 @@ class Sweep:
             "unfinished": [cell.name for cell in self.cells if cell not in done],
             "training_data": self.job.training_data(),
             "labels": self.job.label_qualities(sorted({self._labels(cell) for cell in done})),
-            "config": {**to_dict(self.config), "work_dir": "", "data_dir": ""},
+            "config": published(self.config),
             **provenance(),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tfkd.distillation.label_quality import TEST_LABELS
 from tfkd.reporting.tables import human_bytes, table
 
 # What the systems of a run are, in words. A number at the end counts generations.
@@ -69,17 +70,21 @@ def results_report(results: Mapping[str, Any]) -> str:
 
 def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences: how much audio was transcribed, what won, how good the labels were."""
-    systems, differences = results["systems"], _differences(results)
+    differences, labels = _differences(results), results.get("labels") or {}
     name = results.get("student", "student-seq_kd")
+    rate_of = {each: system["wer"] for each, system in results["systems"].items()}
+    # A teacher that is not a run of tfkd is measured by its labels of the test set.
+    if on_test := labels.get(TEST_LABELS):
+        rate_of["teacher"] = on_test["wer"]
     if data := results.get("training_data"):
         yield transcribed_sentence(data)
     # The baselines come first: whether labels help is what everybody asks.
     for other in sorted(differences, key="teacher".__eq__):
-        rates = systems[name]["wer"], systems[other]["wer"]
+        rates = rate_of[name], rate_of[other]
         yield comparison(
             f"the student on pseudo labels ({name})", _WORDS[other], rates, differences[other]
         )
-    yield from label_sentences(results.get("labels") or {})
+    yield from label_sentences(labels)
 
 
 def transcribed_sentence(data: Mapping[str, Any]) -> str:
@@ -121,13 +126,15 @@ def _capital(words: str) -> str:
 
 
 def label_sentences(labels: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
-    """Yields a sentence for each store: its label errors on audio whose transcript was removed."""
+    """Yields a sentence for each store: its label errors by transcripts that the teacher lacked."""
     for name, quality in labels.items():
         if quality is not None:
+            is_test = name == TEST_LABELS
+            which = "of the test set" if is_test else "whose transcript was set aside"
             yield (
-                f"The labels of {quality['utterances']} utterances whose transcript was set aside "
-                f"({name}) have {100 * quality['wer']:.2f} % WER, the best of each list of "
-                f"hypotheses {100 * quality['oracle_wer']:.2f} %."
+                f"The labels of {quality['utterances']} utterances {which} ({name}) have "
+                f"{100 * quality['wer']:.2f} % WER, the best of each list of hypotheses "
+                f"{100 * quality['oracle_wer']:.2f} %."
             )
 
 
