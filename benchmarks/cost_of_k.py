@@ -113,7 +113,7 @@ def _timed(steps: dict, rounds: int) -> dict:
         str(k): {
             "median_cpu_seconds": statistics.median(cpu for cpu, _ in own),
             "median_wall_seconds": statistics.median(wall for _, wall in own),
-            "ratio": statistics.median(a[0] / b[0] for a, b in zip(own, first)),
+            "ratio": statistics.median(a[0] / b[0] for a, b in zip(own, first, strict=True)),
             "runs": [{"cpu_seconds": cpu, "wall_seconds": wall} for cpu, wall in own],
         }
         for k, own in runs.items()

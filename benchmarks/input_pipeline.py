@@ -76,7 +76,7 @@ def _rows(results: dict) -> list[list[str]]:
          f"{100 * training['waiting_share']:.1f}", f"{100 * training['cpu_share']:.1f}",
          f"{training['rss_mb']:.0f}"]
         for name, case in results.items()
-        for epoch, (alone, training) in enumerate(zip(case["alone"], case["training"]))
+        for epoch, (alone, training) in enumerate(zip(case["alone"], case["training"], strict=True))
     ]  # fmt: skip
 
 

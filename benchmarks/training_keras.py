@@ -36,7 +36,7 @@ class KerasRecogniser(keras.Model):
         self.output_layer = keras.layers.Dense(vocabulary)
 
     def call(self, features: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
-        for joins, layer, norm in zip(self.sizes.joins, self.layers_, self.norms):
+        for joins, layer, norm in zip(self.sizes.joins, self.layers_, self.norms, strict=True):
             for _ in range(joins):
                 features = join_pairs(features)
             features = norm(layer(features))

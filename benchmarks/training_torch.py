@@ -33,7 +33,7 @@ class TorchRecogniser(nn.Module):
         self.output = nn.Linear(sizes.decoder_units + width, vocabulary)
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        for joins, layer, norm in zip(self.sizes.joins, self.layers, self.norms):
+        for joins, layer, norm in zip(self.sizes.joins, self.layers, self.norms, strict=True):
             for _ in range(joins):
                 frames = join_pairs(frames)
             frames = norm(layer(frames)[0])

@@ -223,5 +223,5 @@ def covering_width(vocabulary: int, max_tokens: int) -> int:
 
 def found(result: BeamResult, row: int) -> list[Ids]:
     """The sequences of one utterance, best first."""
-    both = zip(result.token_ids[row], result.num_tokens[row])
+    both = zip(result.token_ids[row], result.num_tokens[row], strict=True)
     return [tuple(ids[:count].tolist()) for ids, count in both if count]

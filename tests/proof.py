@@ -46,8 +46,10 @@ class Proof:
     def report(self, test: str, **figures: object) -> None:
         """Keeps the figures of a test that passed, and the time since the one before."""
         before, self._last_report = self._last_report, _clocks_seconds()
-        times = [round((b - a) / 60, 2) for a, b in zip(before, self._last_report)]
-        self.figures[test] = figures | dict(zip(_TIMES, times)) | {"date": provenance()["date"]}
+        times = [round((b - a) / 60, 2) for a, b in zip(before, self._last_report, strict=True)]
+        self.figures[test] = (
+            figures | dict(zip(_TIMES, times, strict=True)) | {"date": provenance()["date"]}
+        )
 
     def write(self) -> None:
         """Writes the figures, with what they depend on.

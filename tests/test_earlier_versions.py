@@ -51,7 +51,7 @@ def valid(tmp_path_factory):
 
 def assert_as_expected(found):
     assert [each.utterance_id for each in found] == list(TEXTS)
-    for each, row in zip(found, EXPECTED):
+    for each, row in zip(found, EXPECTED, strict=True):
         assert each.best_text == row["text"]
         count = each.result.num_tokens[0]
         assert each.result.token_ids[0, :count].tolist() == row["token_ids"]
@@ -109,5 +109,5 @@ def test_a_command_transcribes_and_says_nothing_else(valid, tmp_path):
     command = [sys.executable, "-m", "tfkd", "transcribe", HERE / "model-float32.tflite"]
     done = subprocess.run([*command, *recordings], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    lines = [f"{path}\t{text}" for path, text in zip(recordings, TEXTS.values())]
+    lines = [f"{path}\t{text}" for path, text in zip(recordings, TEXTS.values(), strict=True)]
     assert done.stdout.splitlines() == lines

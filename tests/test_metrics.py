@@ -177,7 +177,7 @@ def test_misuse_is_refused(references, hypotheses, samples, message):
 
 @given(PAIRS)
 def test_totals_agree_with_jiwer(pairs):
-    references, hypotheses = map(list, zip(*pairs))
+    references, hypotheses = map(list, zip(*pairs, strict=True))
     result = score(references, hypotheses, samples=10)
     expected = jiwer.process_words(references, hypotheses)
     assert result.wer == pytest.approx(expected.wer)

@@ -63,7 +63,7 @@ def test_no_frame_may_be_missing(has_length):
     starts = frame_starts(data)
     assert len(starts) == -(-len(SAMPLES) // 4096)
     ends = [*starts[1:], len(data)]
-    for start, end in zip(starts[:-1], ends[:-1]):
+    for start, end in zip(starts[:-1], ends[:-1], strict=True):
         error = refusal(data[:start] + data[end:])
         assert "missing" in str(error) or "follow" in str(error)
     if has_length:

@@ -123,12 +123,14 @@ def test_controls_and_scorers_equal_exhaustive_search(seed, controls, weights, l
         k=k,
         max_tokens=4,
         controls=controls,
-        scorer_tables=list(zip(weights, others)),
+        scorer_tables=list(zip(weights, others, strict=True)),
         token_limits=limits,
         pad_id=pad_id,
     )
     for row, table in enumerate(tables):
-        scorers = [Weighted(w, next_of(other[row])) for w, other in zip(weights, others)]
+        scorers = [
+            Weighted(w, next_of(other[row])) for w, other in zip(weights, others, strict=True)
+        ]
         limit = min(limits[row], 4) if limits else 4
         expected = exhaustive(next_of(table), limit, controls, scorers, log_coverage)
         assert_same(result, row, expected)
@@ -163,12 +165,14 @@ def test_a_width_that_covers_little_finds_what_a_plain_beam_finds(
         k=width,
         max_tokens=max_tokens,
         controls=controls,
-        scorer_tables=list(zip(weights, others)),
+        scorer_tables=list(zip(weights, others, strict=True)),
         token_limits=limits,
         pad_id=pad_id,
     )
     for row, table in enumerate(tables):
-        scorers = [Weighted(w, next_of(other[row])) for w, other in zip(weights, others)]
+        scorers = [
+            Weighted(w, next_of(other[row])) for w, other in zip(weights, others, strict=True)
+        ]
         limit = min(limits[row], max_tokens) if limits else max_tokens
         expected = plain_beam(next_of(table), limit, controls, scorers, log_coverage, width=width)
         assert_same(result, row, expected[:width])
@@ -193,7 +197,7 @@ def test_any_width_is_self_consistent(controls, width):
     result = run(slice(None))
     shuffled = np.random.default_rng(1).permutation(60)
     for other, rows in [(run(shuffled), shuffled), *((run([row]), [row]) for row in (3, 4))]:
-        for got, expected in zip(other, result):
+        for got, expected in zip(other, result, strict=True):
             np.testing.assert_array_equal(got, expected[rows])
     for row, table in enumerate(tables):
         sequences = found(result, row)
@@ -319,7 +323,10 @@ def test_padding_of_a_shorter_neighbour_forbids_no_token(pad_id, size):
     for row, limit in enumerate(limits):
         expected = plain_beam(next_of(tables[row]), limit, controls, width=3)
         assert [candidate.ids for candidate in expected[:3]] == found(result, row)
-        padding = [ids[count:] for ids, count in zip(result.token_ids[row], result.num_tokens[row])]
+        padding = [
+            ids[count:]
+            for ids, count in zip(result.token_ids[row], result.num_tokens[row], strict=True)
+        ]
         assert (np.concatenate(padding) == pad_id).all()
 
 
@@ -329,7 +336,7 @@ def test_limits_may_be_of_any_integer_type():
     expected = search(tables, token_limits=[1, 3, 5], **settings)
     for dtype in (tf.int64, tf.uint8):
         got = search(tables, token_limits=tf.constant([1, 3, 5], dtype), **settings)
-        for one, other in zip(got, expected):
+        for one, other in zip(got, expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
 

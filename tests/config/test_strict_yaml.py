@@ -11,10 +11,12 @@ from tfkd.errors import ConfigError
 LEVELS = "bcdefghijklmnop"
 BEFORE = "abcdefghijklmno"
 BOMB = "[&a [1], " + ", ".join(
-    f"&{name} [{', '.join([f'*{before}'] * 9)}]" for name, before in zip(LEVELS, BEFORE)
+    f"&{name} [{', '.join([f'*{before}'] * 9)}]"
+    for name, before in zip(LEVELS, BEFORE, strict=True)
 )
 MERGES = "[&a {k: 1}, " + ", ".join(
-    f"&{name} {{<<: [{', '.join([f'*{before}'] * 9)}]}}" for name, before in zip(LEVELS, BEFORE)
+    f"&{name} {{<<: [{', '.join([f'*{before}'] * 9)}]}}"
+    for name, before in zip(LEVELS, BEFORE, strict=True)
 )
 
 

@@ -294,7 +294,7 @@ def test_one_bad_line_is_counted_once(tmp_path):
         text=[f"{name} one two" for name in ids],
         segments=[
             f"{name} r1 {start} {0.5 if number < 3 else start + 1}"
-            for number, (name, start) in enumerate(zip(ids, starts))
+            for number, (name, start) in enumerate(zip(ids, starts, strict=True))
         ],
     )
     utterances, _ = corpus = read_corpus(directory)
@@ -359,7 +359,7 @@ def test_sides_of_a_call_are_channels_where_they_share_a_file(tmp_path, is_share
     names = ["call.wav", "call.wav"] if is_shared else ["a.wav", "b.wav"]
     directory = kaldi(
         tmp_path,
-        wav_scp=[f"call-{side} {name}" for side, name in zip("AB", names)],
+        wav_scp=[f"call-{side} {name}" for side, name in zip("AB", names, strict=True)],
         reco2file_and_channel=["call-A call A", "call-B call B"],
     )
     found = [each.channel for each in read_corpus(directory)[0]]

@@ -204,7 +204,7 @@ def test_utterances_are_heard_where_they_were_planned():
         assert waveform.shape == (scene.num_samples,)
         assert waveform.dtype == np.float32
         is_pause = np.ones(waveform.size, bool)
-        for place, start in zip(scene.places, scene.starts):
+        for place, start in zip(scene.places, scene.starts, strict=True):
             span = slice(start, start + LENGTHS[place])
             np.testing.assert_array_equal(waveform[span], utterance(place))
             is_pause[span] = False

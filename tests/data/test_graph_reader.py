@@ -91,7 +91,9 @@ def test_every_value_of_every_hypothesis(labels):
 def test_another_rate_keeps_the_pitch(prepared):
     store = prepared["train"]
     for found, record in zip(
-        read_store_in_graph(store.directory, sample_rate_hz=16000).take(4), store.records()
+        read_store_in_graph(store.directory, sample_rate_hz=16000).take(4),
+        store.records(),
+        strict=True,
     ):
         assert found["sample_rate_hz"] == 16000
         assert abs(int(found["num_samples"]) - 2 * record.num_samples) <= 2

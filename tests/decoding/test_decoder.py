@@ -151,7 +151,7 @@ def test_a_static_batch_size_gives_the_same():
     _, _, batch, expected = decoded("lstm", "location")
     static = Counted(random_recogniser("lstm", "location"), length_penalty=0.6, batch_size=1)
     for row in range(2):
-        for got, value in zip(static(batch.row(row)), expected):
+        for got, value in zip(static(batch.row(row)), expected, strict=True):
             np.testing.assert_allclose(got[0], value[row], atol=1e-4)
 
 
@@ -187,7 +187,7 @@ def test_the_frame_of_a_token_is_where_attention_was_greatest():
         for place in range(1, count + 1):
             _, state, _ = by_steps(model, batch, result.token_ids[0, k, :place])
             sums.append(state.attention_sum[0].numpy())
-        alignments = [after - before for before, after in zip(sums, sums[1:])]
+        alignments = [after - before for before, after in itertools.pairwise(sums)]
         found_frames = result.frames[0, k, :count]
         np.testing.assert_array_equal(found_frames, [a.argmax() for a in alignments])
     assert len(np.unique(together.frames)) > 2

@@ -73,7 +73,7 @@ def test_a_language_model_adds_its_weighted_log_prob_and_no_more(recogniser, lm)
     expected = fused.log_prob + LM_WEIGHT * lm_log_probs(lm, fused.token_ids)
     np.testing.assert_allclose(fused.score, expected, atol=1e-4)
     assert (np.diff(fused.score[:, :2]) <= 0).all()
-    assert any((a != b).any() for a, b in zip(plain.token_ids, fused.token_ids))
+    assert any((a != b).any() for a, b in zip(plain.token_ids, fused.token_ids, strict=True))
     inputs = {**random_batch(SECONDS).inputs(), "token_ids": tf.constant(fused.token_ids)}
     log_probs = tf.nn.log_softmax(recogniser(inputs).logits)
     of_tokens = tf.gather(log_probs, fused.token_ids, batch_dims=3).numpy()
@@ -98,7 +98,7 @@ def test_ctc_adds_the_weighted_log_prob_of_its_loss(recogniser):
 
 @pytest.mark.slow
 def test_a_model_without_weight_changes_nothing(recogniser, lm):
-    for one, other in zip(decode(recogniser), decode(recogniser, lm=lm)):
+    for one, other in zip(decode(recogniser), decode(recogniser, lm=lm), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

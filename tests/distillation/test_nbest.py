@@ -195,8 +195,10 @@ def test_files_of_other_forms_are_named(tmp_path, content, message):
 
 
 def scored(*log_probs: float, utterance_id: str, **others: float) -> dict:
-    texts = ["a", "b", "c", "d"]
-    hypotheses = [{"text": t, "log_prob": p, **others} for t, p in zip(texts, log_probs)]
+    texts = "abcd"[: len(log_probs)]
+    hypotheses = [
+        {"text": t, "log_prob": p, **others} for t, p in zip(texts, log_probs, strict=True)
+    ]
     return line(*hypotheses, utterance_id=utterance_id)
 
 

@@ -68,7 +68,7 @@ def test_a_line_holds_all_but_the_audio(nbest, labels):
     records = list(labels.records())
     rows = rows_of(nbest)
     assert [row["utterance_id"] for row in rows] == [record.utterance_id for record in records]
-    for row, record in zip(rows, records):
+    for row, record in zip(rows, records, strict=True):
         assert set(row) == {"utterance_id", "num_samples", "sample_rate_hz", "text", "hypotheses"}
         for name in ("num_samples", "sample_rate_hz", "text"):
             assert row[name] == getattr(record.utterance, name)

@@ -25,7 +25,7 @@ GRID = {
     "length_penalty": ["0", "0.5"],
 }
 COMBINATIONS = [
-    tuple(f"{key}={value}" for key, value in zip(GRID, values))
+    tuple(f"{key}={value}" for key, value in zip(GRID, values, strict=True))
     for values in itertools.product(*GRID.values())
 ]
 

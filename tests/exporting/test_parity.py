@@ -150,7 +150,7 @@ def swapped(row: Row) -> Row:
         return row
     first, second, *rest = row
     values = [(each.text, each.token_ids) for each in (second, first)]
-    changed = zip((first, second), values)
+    changed = zip((first, second), values, strict=True)
     return [*(dataclasses.replace(e, text=t, token_ids=ids) for e, (t, ids) in changed), *rest]
 
 
@@ -182,7 +182,7 @@ def test_a_quantised_form_that_is_silent_on_noise_alone_is_refused(
 
     def deaf_to_noise(waveform: np.ndarray, num_samples: np.ndarray) -> list[Row]:
         rows = form.decode(waveform, num_samples)
-        return [list(row) if n in real else [] for row, n in zip(rows, num_samples)]
+        return [list(row) if n in real else [] for row, n in zip(rows, num_samples, strict=True)]
 
     made = [s for s in samples if s.is_real or s.waveform.size not in real]
     with pytest.raises(ExportError, match="says 0 words on noise and altered speech, Keras"):

@@ -8,6 +8,7 @@ and hands it to the library. What a case does depends on the seed and its number
 from __future__ import annotations
 
 import importlib
+import itertools
 import multiprocessing
 import os
 import resource
@@ -62,7 +63,7 @@ def run_cases(target: str, count: int, seed: int) -> Outcome:
     """
     parts = min(os.cpu_count() or 1, 1 + count // _WORTH_A_PROCESS)
     bounds = [count * part // parts for part in range(parts + 1)]
-    shares = [range(first, end) for first, end in zip(bounds, bounds[1:]) if first < end]
+    shares = [range(first, end) for first, end in itertools.pairwise(bounds) if first < end]
     outcome = Outcome()
     with ThreadPoolExecutor(parts) as pool:
         for each in pool.map(lambda share: _watch(target, seed, share), shares):

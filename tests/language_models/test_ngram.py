@@ -59,7 +59,7 @@ def spoken(model: NgramModel, *sequences) -> np.ndarray:
     """Log-probs [N, U + 1, V] of each next token, after sos and after each of U tokens."""
     scorer = model.scorer(1.0, len(sequences))
     state, said = scorer.initial_state, []
-    for tokens in zip(*[(SOS_ID, *sequence) for sequence in sequences]):
+    for tokens in zip(*[(SOS_ID, *sequence) for sequence in sequences], strict=True):
         log_probs, state = scorer.step_fn(tf.constant(tokens), state)
         said.append(log_probs.numpy())
     return np.stack(said, 1)
@@ -120,7 +120,7 @@ def test_every_sequence_equals_the_library(tmp_path_factory, seed, order, has_un
     (oracle,) = arpa.load(io.StringIO(text))
     names = unit_names(TOKENIZER)
     sequences = rng.integers(SPACE, C + 1, (30, 5)).tolist()
-    for ids, said in zip(sequences, spoken(model, *sequences)):
+    for ids, said in zip(sequences, spoken(model, *sequences), strict=True):
         words = [names[token] for token in ids]
         for step, token in enumerate((*ids, EOS_ID)):
             expected = oracle.log_p(("<s>", *words[:step], names[token])) * NATURAL
@@ -340,7 +340,9 @@ def test_the_step_converts_to_a_saved_model_and_to_builtin_tflite_operators(tmp_
     contexts = tf.zeros([3], tf.int32)
     ids = tf.constant([SOS_ID, A, C])
     expected = model.step(ids, contexts)
-    for one, other in zip(tf.saved_model.load(tmp_path / "saved").step(ids, contexts), expected):
+    for one, other in zip(
+        tf.saved_model.load(tmp_path / "saved").step(ids, contexts), expected, strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved"))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -115,7 +115,7 @@ def test_compiled_by_xla_it_gives_the_same(kind):
     def run():
         return layer(query, sums, layer.memory(encoded, lengths))
 
-    for got, expected in zip(tf.function(run, jit_compile=True)(), run()):
+    for got, expected in zip(tf.function(run, jit_compile=True)(), run(), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -166,7 +166,7 @@ def test_every_weight_learns(kind):
         context, _ = layer(query, sums, memory)
         total = tf.reduce_sum(context * draw(2, ENCODED, seed=2))
     for weight, gradient in zip(
-        layer.trainable_variables, tape.gradient(total, layer.trainable_variables)
+        layer.trainable_variables, tape.gradient(total, layer.trainable_variables), strict=True
     ):
         assert np.abs(gradient).max() > 1e-5, weight.name
 

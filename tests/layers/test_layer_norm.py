@@ -37,7 +37,7 @@ def test_outputs_and_gradients_are_those_of_keras(scale: float) -> None:
             outputs = layer(values)
         sources = [values, *layer.trainable_variables]
         found.append([outputs, *tape.gradient(outputs, sources, upstream)])
-    for expected, ours in zip(*found):
+    for expected, ours in zip(*found, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max())
 
 

@@ -67,7 +67,9 @@ def test_the_gradients_of_factors_are_differences(cell):
         value = loss()
     factors = [v for v in layer.trainable_variables if v.name.endswith(("_left", "_right"))]
     assert len(factors) == 8
-    for variable, gradient in zip(factors, tape.gradient(value, [v.value for v in factors])):
+    for variable, gradient in zip(
+        factors, tape.gradient(value, [v.value for v in factors]), strict=True
+    ):
         before = variable.numpy()
         for place in [(0, 0), (before.shape[0] - 1, before.shape[1] - 1)]:
             ends = []

@@ -136,5 +136,7 @@ def test_a_file_that_was_compressed_again_is_read(tmp_path):
     ):
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    for got, expected in zip(read_model(packed, Recogniser).get_weights(), model.get_weights()):
+    for got, expected in zip(
+        read_model(packed, Recogniser).get_weights(), model.get_weights(), strict=True
+    ):
         assert (got == expected).all()

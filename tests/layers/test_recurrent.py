@@ -76,7 +76,9 @@ def test_outputs_and_gradients_are_those_of_keras(cell, units, features):
     np.testing.assert_allclose(gradients[0], expected_gradients[0], atol=1e-5)
     of_weights = as_keras(cell, gradients[1:])
     assert len(of_weights) == len(expected_gradients) - 1 == 6
-    for name, ours_, theirs_ in zip(theirs.weights, of_weights, expected_gradients[1:]):
+    for name, ours_, theirs_ in zip(
+        theirs.weights, of_weights, expected_gradients[1:], strict=True
+    ):
         assert np.abs(theirs_).max() > 1e-2, name.path
         np.testing.assert_allclose(ours_, theirs_, atol=2e-5, err_msg=name.path)
 
@@ -144,7 +146,7 @@ def test_a_graph_with_unknown_shapes_gives_the_same(cell):
             lambda x, n=lengths: ours(x, n), ours, inputs, 1.0
         )
         np.testing.assert_allclose(outputs, eager, atol=1e-6)
-        for got, expected in zip(gradients, eager_gradients):
+        for got, expected in zip(gradients, eager_gradients, strict=True):
             np.testing.assert_allclose(got, expected, atol=1e-5)
     assert traced.experimental_get_tracing_count() == 1
 

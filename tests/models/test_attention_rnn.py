@@ -92,7 +92,7 @@ def assert_that_gradients_agree(layer):
     got = gradients(lambda: layer(token_ids, encoded, tf.constant(LENGTHS)))
     expected = gradients(lambda: step_by_step(layer, token_ids, encoded, LENGTHS)[0])
     names = ["encoded", *(variable.path for variable in layer.trainable_variables)]
-    for name, ours, theirs in zip(names, got, expected):
+    for name, ours, theirs in zip(names, got, expected, strict=True):
         assert np.abs(theirs).max() > 1e-3, name
         scale = np.abs(theirs).max()
         np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-5, err_msg=name)
@@ -208,6 +208,7 @@ def test_gradients_are_those_of_unrolled_steps(cell, kind):
         ["encoded", *(w.path for w in layer.trainable_variables)],
         gradients(forced),
         gradients(unrolled),
+        strict=True,
     ):
         got, expected = tf.convert_to_tensor(got), tf.convert_to_tensor(expected)
         assert np.abs(expected).max() > 1e-3, name

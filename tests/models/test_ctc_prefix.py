@@ -39,7 +39,7 @@ def outputs(logits: np.ndarray) -> dict[tuple[int, ...], float]:
     for alignment in itertools.product([PAD_ID, A, B], repeat=len(logits)):
         collapsed = tuple(token for token, _ in itertools.groupby(alignment) if token != PAD_ID)
         found.setdefault(collapsed, []).append(
-            sum(frame[token] for frame, token in zip(log_probs, alignment))
+            sum(frame[token] for frame, token in zip(log_probs, alignment, strict=True))
         )
     return {output: log_sum(each) for output, each in found.items()}
 
@@ -52,7 +52,7 @@ def prefix_log_prob(by_output: dict[tuple[int, ...], float], prefix: tuple[int, 
 def read(scorer, prefixes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """Log-probs [N, V] after sos and after each further token of equally long prefixes [N]."""
     state, said = scorer.initial_state, []
-    for tokens in zip(*[(SOS_ID, *prefix) for prefix in prefixes]):
+    for tokens in zip(*[(SOS_ID, *prefix) for prefix in prefixes], strict=True):
         log_probs, state = scorer.step_fn(tf.constant(tokens), state)
         said.append(log_probs.numpy())
     return said
@@ -84,7 +84,7 @@ def test_the_sum_over_a_hypothesis_is_what_the_loss_says():
     hypothesis = (A, A, B, A, B, B, B, A)
     scorer = ctc_prefix_scorer(logits, tf.constant([57]), 1.0)
     said = read(scorer, [hypothesis])
-    total = sum(s[0, t] for s, t in zip(said, (*hypothesis, EOS_ID)))
+    total = sum(s[0, t] for s, t in zip(said, (*hypothesis, EOS_ID), strict=True))
     targets = tf.constant([[[*hypothesis, EOS_ID]]])
     loss = ctc(logits, tf.constant([57]), targets, tf.ones([1, 1]))
     np.testing.assert_allclose(total, -len(hypothesis) * loss, rtol=1e-5)
@@ -157,7 +157,7 @@ def test_a_trained_models_head_scores_what_teacher_forcing_says():
     for place in range(2):
         state, total = scorer.initial_state, 0.0
         ids = batch.token_ids[:, place]
-        for previous, token in zip([np.full(len(ids), SOS_ID), *ids.T], ids.T):
+        for previous, token in zip([np.full(len(ids), SOS_ID), *ids.T], ids.T, strict=True):
             log_probs, state = scorer.step_fn(tf.constant(previous, tf.int32), state)
             own = tf.gather(log_probs, token, batch_dims=1).numpy()
             total += np.where(token == PAD_ID, 0, own)
@@ -180,7 +180,7 @@ def test_doubling_gives_what_the_scan_over_frames_gives(frames):
     rng = np.random.default_rng(frames)
     values = [tf.constant(-np.abs(rng.normal(size=(3, frames)) * 9), tf.float32) for _ in range(3)]
     values[0] = tf.where(rng.uniform(size=(3, frames)) < 0.3, -1e10, values[0])
-    for got, expected in zip(_forward_by_doubling(*values), _forward(*values)):
+    for got, expected in zip(_forward_by_doubling(*values), _forward(*values), strict=True):
         got, expected = got.numpy(), expected.numpy()
         np.testing.assert_array_equal(got < -1e8, expected < -1e8)
         np.testing.assert_allclose(got[got > -1e8], expected[got > -1e8], atol=1e-4)

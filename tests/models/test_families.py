@@ -124,7 +124,9 @@ def test_every_weight_learns(name):
         if output.ctc_logits is not None:
             loss += tf.reduce_sum(tf.square(output.ctc_logits))
     weights = [variable.value for variable in model.trainable_variables]
-    for weight, gradient in zip(model.trainable_variables, tape.gradient(loss, weights)):
+    for weight, gradient in zip(
+        model.trainable_variables, tape.gradient(loss, weights), strict=True
+    ):
         gradient = tf.convert_to_tensor(gradient).numpy()
         assert np.isfinite(gradient).all(), weight.path
         assert np.abs(gradient).max() > 0, weight.path

@@ -104,7 +104,7 @@ def test_a_keras_file_gives_equal_outputs(index, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, Recogniser)
     assert loaded.config == model.config
-    for ours, theirs in zip(loaded.weights, model.weights):
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert_same_outputs(call(loaded, batch), forward(batch), atol=1e-4)
 
@@ -173,7 +173,7 @@ def test_every_weight_learns(combination):
         if output.ctc_logits is not None:
             loss += tf.reduce_sum(tf.square(output.ctc_logits))
     gradients = tape.gradient(loss, model.trainable_variables)
-    for weight, gradient in zip(model.trainable_variables, gradients):
+    for weight, gradient in zip(model.trainable_variables, gradients, strict=True):
         assert gradient is not None, weight.path
         gradient = tf.convert_to_tensor(gradient).numpy()
         assert np.isfinite(gradient).all(), weight.path

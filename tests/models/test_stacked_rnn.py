@@ -54,7 +54,7 @@ def test_one_layer_is_the_fast_decoder(cell):
         (theirs.bias, ours.cells[0].bias),
         (theirs.output_kernel, ours.output_kernel),
         (theirs.output_bias, ours.output_bias),
-        *zip(theirs.attention.trainable_variables, ours.attention.trainable_variables),
+        *zip(theirs.attention.trainable_variables, ours.attention.trainable_variables, strict=True),
     ]
     if cell == "gru":
         pairs.append((theirs.recurrent_bias, ours.cells[0].recurrent_bias))
@@ -72,7 +72,7 @@ def test_one_layer_is_the_fast_decoder(cell):
             variable.value for variable in layer.attention.trainable_variables)]  # fmt: skip
         return [logits, *tape.gradient(total, watched)]
 
-    for got, expected in zip(logits_and_gradients(ours), logits_and_gradients(theirs)):
+    for got, expected in zip(logits_and_gradients(ours), logits_and_gradients(theirs), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-3)
 
 
@@ -84,7 +84,7 @@ def test_many_filters_are_read_through_their_product():
     wide = type(layer)(AttentionConfig("location", 5, 8, 3))
     wide.build(ENCODED, 6)
     randomise(wide.trainable_variables)
-    for variable, value in zip((wide.filters, wide.filter_kernel), kernel):
+    for variable, value in zip((wide.filters, wide.filter_kernel), kernel, strict=True):
         variable.assign(value)
     earlier = tf.constant(rng.uniform(size=(3, 7)), tf.float32)
     query = tf.constant(rng.normal(size=(3, 6)), tf.float32)

@@ -115,7 +115,7 @@ def test_both_layouts_hold_the_same_model(tmp_path, audio, files):
 def test_half_precision_is_read_as_float32(whisper, tmp_path, dtype, tolerance):
     weights = {name: values.astype(dtype) for name, values in folders.tensors().items()}
     half = load_whisper(folders.write_huggingface(tmp_path / "half", weights))
-    for whole, found in zip(whisper.model.weights, half.model.weights):
+    for whole, found in zip(whisper.model.weights, half.model.weights, strict=True):
         assert found.dtype == "float32"
         np.testing.assert_allclose(found, whole, atol=tolerance)
 
@@ -123,7 +123,7 @@ def test_half_precision_is_read_as_float32(whisper, tmp_path, dtype, tolerance):
 def test_int8_rows_are_read_by_their_scale(tmp_path):
     whole = load_whisper(folders.write_ctranslate2(tmp_path / "whole"))
     rounded = load_whisper(folders.write_ctranslate2(tmp_path / "int8", dtype="int8"))
-    for exact, found in zip(whole.model.weights, rounded.model.weights):
+    for exact, found in zip(whole.model.weights, rounded.model.weights, strict=True):
         step = np.abs(exact).max() / 127
         np.testing.assert_allclose(found, exact, atol=step / 2 + 1e-7)
 
@@ -193,7 +193,9 @@ def test_the_k_best_are_those_of_brute_force(whisper, audio):
         expected = sorted(possible, key=lambda ids: -scores[ids])[:8]
         ids = [
             tuple(ids[:n].tolist())
-            for ids, n in zip(result.token_ids[row].numpy(), result.num_tokens[row].numpy())
+            for ids, n in zip(
+                result.token_ids[row].numpy(), result.num_tokens[row].numpy(), strict=True
+            )
         ]
         assert ids == expected
         np.testing.assert_allclose(
@@ -244,7 +246,7 @@ def test_the_language_is_detected_where_none_is_named(whisper, audio):
     start = whisper.tokens.start_id
     logits = whisper.model({"waveform": audio[0], "token_ids": np.array([[start]] * 2)}).numpy()
     languages = sorted(whisper.tokens.languages.values())
-    for prompt, row in zip(prompts, logits[:, 0]):
+    for prompt, row in zip(prompts, logits[:, 0], strict=True):
         best = languages[int(np.argmax(row[languages]))]
         ids = whisper.tokens.special
         assert prompt.tolist() == [start, best, ids["<|transcribe|>"], ids["<|notimestamps|>"]]

@@ -48,7 +48,7 @@ class Both:
         batch = np.stack([np.pad(each, (0, longest - len(each))) for each in waveforms])
         num_samples = np.array([len(each) for each in waveforms], np.int32)
         result = self.search(width).decode(batch, num_samples)
-        return [self._said(*row) for row in zip(*map(np.asarray, result[:3]))]
+        return [self._said(*row) for row in zip(*map(np.asarray, result[:3]), strict=True)]
 
     def _said(self, token_ids: np.ndarray, num_tokens: np.ndarray, log_prob: np.ndarray) -> Said:
         """By probability: what was cut off is ranked among what ended, as they do it."""
@@ -117,14 +117,16 @@ def check_parity(both: Both, waveforms: list[np.ndarray]) -> None:
     encoded = both.encode(waveforms)
     ours = {width: both.ours(waveforms, width) for width in (1, WIDTH)}
     for width in ours:
-        for own, other in zip(ours[width], both.theirs(encoded, width, 1)):
+        for own, other in zip(ours[width], both.theirs(encoded, width, 1), strict=True):
             assert own.token_ids[0] == other.token_ids[0]
             assert own.log_probs[0] == near(other.log_probs[0])
-    for waveform, own, other in zip(waveforms, ours[WIDTH], both.theirs(encoded, WIDTH, WIDTH)):
+    for waveform, own, other in zip(
+        waveforms, ours[WIDTH], both.theirs(encoded, WIDTH, WIDTH), strict=True
+    ):
         expected = teacher_forced(both, waveform, other.token_ids)
-        for log_prob, sum_of_tokens in zip(other.log_probs, expected):
+        for log_prob, sum_of_tokens in zip(other.log_probs, expected, strict=True):
             assert log_prob == near(sum_of_tokens)
-        for mine, his in zip(own.log_probs, other.log_probs):
+        for mine, his in zip(own.log_probs, other.log_probs, strict=True):
             assert mine >= his - 1e-3 - 3e-4 * abs(his)
 
 

@@ -24,7 +24,7 @@ def joined(*parts: dict, places: int = 3, tokenizer=TOKENIZER) -> dict[str, floa
     """The texts that count of the joined parts, with their weights, in order."""
     found = join_targets(parts, sequence_signature(places), tokenizer)
     texts = {}
-    for ids, weight in zip(found["token_ids"], found["weights"]):
+    for ids, weight in zip(found["token_ids"], found["weights"], strict=True):
         sequence = ids[ids != PAD_ID].tolist()
         if weight:
             assert sequence[-1] == EOS_ID

@@ -29,7 +29,7 @@ def numpy_cross_entropy(logits, token_ids, weights, label_smoothing=0.0):
     """The definition, token by token in float64."""
     total = of_weights = 0.0
     for b, k in np.ndindex(weights.shape):
-        for logit, token in zip(logits[b, k].astype(np.float64), token_ids[b, k]):
+        for logit, token in zip(logits[b, k].astype(np.float64), token_ids[b, k], strict=True):
             if token == PAD_ID:
                 continue
             emitted = [v for v in range(len(logit)) if v not in NEVER]

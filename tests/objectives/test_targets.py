@@ -47,7 +47,9 @@ def learned(record, objective: Objective) -> tuple[tuple[tuple[int, ...], float]
     targets = objective.targets(record, TOKENIZER)
     if isinstance(targets, Dropped):
         return targets
-    rows = zip(targets.arrays["token_ids"].tolist(), targets.arrays["weights"].tolist())
+    rows = zip(
+        targets.arrays["token_ids"].tolist(), targets.arrays["weights"].tolist(), strict=True
+    )
     # Zero is the id of padding.
     return tuple((tuple(filter(None, ids)), weight) for ids, weight in rows if weight)
 

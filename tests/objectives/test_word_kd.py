@@ -175,7 +175,9 @@ def test_posteriors_are_what_teacher_forcing_gives(teacher, prepared, soft_label
             inputs = {"waveform": batch["waveform"], "num_samples": batch["num_samples"]}
             logits = teacher.model({**inputs, "token_ids": token_ids}).logits
             log_probs = tf.nn.log_softmax(logits)[0, 0].numpy()
-            for step, (ids, values) in enumerate(zip(each.top_token_ids, each.top_log_probs)):
+            for step, (ids, values) in enumerate(
+                zip(each.top_token_ids, each.top_log_probs, strict=True)
+            ):
                 assert list(ids) == np.argsort(-log_probs[step], kind="stable")[:3].tolist()
                 expected = np.maximum(log_probs[step][list(ids)], -100)
                 np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-3)

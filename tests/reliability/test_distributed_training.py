@@ -230,7 +230,7 @@ def test_two_devices_of_a_machine_train_as_one(trainers, reference, system, proo
 def test_devices_draw_masks_of_their_own_and_are_profiled(trainers, system):
     found = trainers.draw_and_profile()
     # Each draw is another one: of a device, and of a call.
-    for draws in zip(*found["draws"]):
+    for draws in zip(*found["draws"], strict=True):
         masks = [json.dumps(device) for devices in draws for device in devices]
         assert len(set(masks)) == len(masks) == 4
     # A checkpoint holds the state of one device, so it must be that of all.

@@ -47,7 +47,7 @@ def rows_of(batches: list[dict]):
 
 def assert_equal(first: list[dict], second: list[dict]) -> None:
     assert len(first) == len(second)
-    for once, again in zip(first, second):
+    for once, again in zip(first, second, strict=True):
         for name in once:
             np.testing.assert_array_equal(once[name], again[name])
 

@@ -58,7 +58,7 @@ def samples_of(store: Store) -> dict[str, np.ndarray]:
 
 def assert_equal(first: list[dict], second: list[dict]) -> None:
     assert len(first) == len(second)
-    for once, again in zip(first, second):
+    for once, again in zip(first, second, strict=True):
         assert once.keys() == again.keys()
         for name in once:
             np.testing.assert_array_equal(once[name], again[name])
@@ -224,7 +224,7 @@ def test_hypotheses_take_k_places_the_rest_is_padding(labels):
         assert row["token_ids"].shape[0] == row["weights"].shape[0] == 3
         np.testing.assert_array_equal(row["weights"], targets[name]["weights"])
         assert not row["weights"][2:].any()
-        for ids, expected in zip(row["token_ids"], targets[name]["token_ids"]):
+        for ids, expected in zip(row["token_ids"], targets[name]["token_ids"], strict=True):
             np.testing.assert_array_equal(ids[: len(expected)], expected)
             assert (ids[len(expected) :] == PAD_ID).all()
         assert (row["token_ids"][2:] == PAD_ID).all()
@@ -243,7 +243,7 @@ def test_utterances_are_played_at_the_speed_that_was_drawn(prepared):
     training = epochs_of(prepared["train"], PERTURBED)
     used = set()
     for epoch in range(2):
-        drawn = dict(zip(names, draw_speed(names, PERTURBED.speed_factors, epoch)))
+        drawn = dict(zip(names, draw_speed(names, PERTURBED.speed_factors, epoch), strict=True))
         for name, row in rows_of(training.batches(epoch)):
             factor = PERTURBED.speed_factors[drawn[name]]
             played = SpeedChange(factor, expected[name].size)(expected[name])

@@ -56,7 +56,7 @@ def restored_epochs(directory: Path) -> int:
     progress = restore_checkpoint(directory, model)
     set_state(expected, 100.0 * progress.epochs)
     assert progress == progress_of(progress.epochs)
-    for found, wanted in zip(state_of(model), state_of(expected)):
+    for found, wanted in zip(state_of(model), state_of(expected), strict=True):
         np.testing.assert_array_equal(found, wanted)
     return progress.epochs
 
@@ -138,7 +138,7 @@ def test_training_starts_anew_where_all_are_damaged(directory, damage: Callable)
     model = compiled()
     before = [np.array(v) for v in model.variables]
     assert restore_checkpoint(directory, model) == Progress()
-    for found, wanted in zip(model.variables, before):
+    for found, wanted in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -179,7 +179,7 @@ def test_an_unfinished_epoch_is_newer_than_its_beginning(directory, batches):
     restored = compiled()
     progress = restore_checkpoint(directory, restored)
     assert (progress.epochs, progress.batches) == (3, batches)
-    for found, wanted in zip(state_of(restored), state_of(model)):
+    for found, wanted in zip(state_of(restored), state_of(model), strict=True):
         np.testing.assert_array_equal(found, wanted)
     set_state(model, 400.0)
     save_checkpoint(directory, model, progress_of(4))

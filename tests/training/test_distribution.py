@@ -45,7 +45,11 @@ def test_the_shares_of_a_batch_are_its_rows(rows, replicas):
         assert "utterance_id" not in share
         assert len({len(rows) for rows in share.values()}) == 1
         for waveform, samples, ids, weights in zip(
-            share["waveform"], share["num_samples"], share["token_ids"], share["weights"]
+            share["waveform"],
+            share["num_samples"],
+            share["token_ids"],
+            share["weights"],
+            strict=True,
         ):
             # All of a row stays together, whether it counts or stands in.
             assert set(waveform) == {samples}

@@ -41,7 +41,7 @@ def content_of(epochs: TrainingEpochs, epoch: int, first: int = 0) -> list[dict]
 
 def assert_equal(first: list[dict], second: list[dict]) -> None:
     assert len(first) == len(second) > 0
-    for once, again in zip(first, second):
+    for once, again in zip(first, second, strict=True):
         assert once.keys() == again.keys()
         for name in once:
             np.testing.assert_array_equal(once[name], again[name])
@@ -143,7 +143,7 @@ def test_a_worker_serves_several_trainings_and_forgets_the_oldest(prepared, work
     remote = [
         TrainingEpochs(prepared["train"], TOKENIZER, served(worker.url, each)) for each in trainings
     ]
-    for each, training in zip(remote, trainings):
+    for each, training in zip(remote, trainings, strict=True):
         local = TrainingEpochs(prepared["train"], TOKENIZER, training)
         assert_equal(content_of(each, 0), content_of(local, 0))
     assert len(given) == sum(each.num_batches for each in remote)

@@ -118,7 +118,7 @@ def test_batches_frame_every_sentence_once():
     sentences = Sentences(((5,), (6, 7, 8), (5, 5), (8, 4, 6, 7)), 0)
     found = []
     for inputs, targets in sentence_batches(sentences, tokenizer(), 2, seed=1):
-        for row, target in zip(inputs.numpy(), targets.numpy()):
+        for row, target in zip(inputs.numpy(), targets.numpy(), strict=True):
             length = int((target != 0).sum())
             assert row[0] == SOS_ID
             assert target[length - 1] == EOS_ID

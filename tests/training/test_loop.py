@@ -390,7 +390,7 @@ def test_an_epoch_resumes_in_its_middle_and_its_means_are_those_of_an_unbroken_o
     train(system, prepared["train"], prepared["valid"], tmp_path / "broken")
     unbroken, broken = (history_of(tmp_path / name) for name in ("unbroken", "broken"))
     assert len(unbroken) == len(broken) == 2
-    for expected, found in zip(unbroken, broken):
+    for expected, found in zip(unbroken, broken, strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
     model = Recogniser(system.model, load_run(tmp_path / "broken").tokenizer.vocab_size)
     compile_for(model, system.training, 1)

@@ -43,7 +43,7 @@ def test_it_is_that_of_keras(clip, xla):
     found = trained(Adam(schedule(), **options), jit_compile=xla)
     expected = trained(keras.optimizers.Adam(schedule(), **options))
     assert len(found) == len(expected)
-    for mine, theirs in zip(found, expected):
+    for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=1e-7)
 
 

@@ -65,7 +65,7 @@ def test_loss_and_gradients_are_near_those_of_float32(cell, attention, reduction
     unit = 2.0 ** -SIGNIFICANT_BITS[precision]
     assert found_loss != loss  # or it was computed in float32
     assert found_loss == pytest.approx(loss, rel=4 * unit)
-    difference = tf.linalg.global_norm([a - b for a, b in zip(found, gradients)])
+    difference = tf.linalg.global_norm([a - b for a, b in zip(found, gradients, strict=True)])
     assert float(difference / tf.linalg.global_norm(gradients)) < 8 * unit
 
 
@@ -140,7 +140,7 @@ def test_gradients_of_many_frames_are_near_those_of_float32(cell, precision):
             outputs = layer._run(values, Order.forward(values), weights[0])
         return tape.gradient(outputs, weights[0])
 
-    for found, expected in zip(gradients(dtype), gradients(tf.float32)):
+    for found, expected in zip(gradients(dtype), gradients(tf.float32), strict=True):
         difference = np.abs(tf.cast(found, tf.float32) - expected).max()
         assert difference / np.abs(expected).max() < 4 * 2.0 ** -SIGNIFICANT_BITS[precision]
 
@@ -215,7 +215,7 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_is_halved():
     assert np.isfinite(losses["loss"])
     assert float(model.optimizer.dynamic_scale.numpy()) == 2.0**39
     assert int(model.optimizer.iterations.numpy()) == 0
-    for found, expected in zip(model.get_weights(), before):
+    for found, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

@@ -121,7 +121,9 @@ def test_a_profile_writes_one_trace(model, tmp_path):
 
 def test_a_report_names_all_parts():
     profile = Profile()
-    profile.seconds = dict(zip(profile.seconds, [2.0, 1.0, 4.0, 1.0, 1.5, 0.25, 0.25, 0.0]))
+    profile.seconds = dict(
+        zip(profile.seconds, [2.0, 1.0, 4.0, 1.0, 1.5, 0.25, 0.25, 0.0], strict=True)
+    )
     profile.wall_seconds, profile.steps, profile.utterances = 10.0, 12, 48
     profile.samples, profile.padded_samples = 40 * RATE_HZ, 4 * RATE_HZ
     report = profile_report(profile, RATE_HZ)

@@ -42,7 +42,7 @@ def no_history(shape: tuple[int | tf.Tensor, int], max_tokens: int) -> Step:
 
 def append(history: Step, step: tf.Tensor, noted: Step) -> Step:
     """Writes the choices of one step into the arrays of `history`."""
-    return Step(*(array.write(step, value) for array, value in zip(history, noted)))
+    return Step(*(array.write(step, value) for array, value in zip(history, noted, strict=True)))
 
 
 def read_back(history: Step, steps: tf.Tensor, hypotheses: Hypotheses, eos_id: int) -> Sequences:
@@ -75,7 +75,9 @@ def read_back(history: Step, steps: tf.Tensor, hypotheses: Hypotheses, eos_id: i
             tf.where(is_end, hypotheses.end_log_prob, at(past.log_prob, place)),
             at(past.frame, before),
         )
-        written = Sequences(*(array.write(step, value) for array, value in zip(outputs, values)))
+        written = Sequences(
+            *(array.write(step, value) for array, value in zip(outputs, values, strict=True))
+        )
         return step - 1, before, written
 
     loop = (steps - 1, hypotheses.place, outputs)

@@ -118,7 +118,7 @@ def freeze(is_frozen: tf.Tensor, before: Alive, after: Alive) -> Alive:
 
 def concat(first: Hypotheses, second: Hypotheses) -> Hypotheses:
     """Concatenates two sets along the rank."""
-    return Hypotheses(*(tf.concat(pair, 1) for pair in zip(first, second)))
+    return Hypotheses(*(tf.concat(pair, 1) for pair in zip(first, second, strict=True)))
 
 
 def best(hypotheses: Hypotheses, count: int) -> Hypotheses:

@@ -259,7 +259,7 @@ class _Search:
             )
         ranking = tempered(log_probs, self.controls.temperature)
         states = [state]
-        for scorer, own in zip(self.scorers, alive.states[1:]):
+        for scorer, own in zip(self.scorers, alive.states[1:], strict=True):
             own_log_probs, own = self._step(scorer.step_fn, last, own)
             ranking += scorer.weight * own_log_probs
             states.append(own)
@@ -313,7 +313,7 @@ def _check_state(before: Any, after: Any) -> None:
         tf.nest.assert_same_structure(before, after)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{advice}: the structures differ") from error
-    for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after)):
+    for old, new in zip(tf.nest.flatten(before), tf.nest.flatten(after), strict=True):
         if isinstance(old, tf.TensorArray) and isinstance(new, tf.TensorArray):
             continue
         if not tf.is_tensor(new):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ def _bars(values: np.ndarray, edges: np.ndarray, x_of, is_refused: np.ndarray):
         # A bar of one hypothesis among thousands must still be visible.
         return round(max(2.0, count * scale), 1) if count else 0.0
 
-    for number, (left, right) in enumerate(zip(edges, edges[1:])):
+    for number, (left, right) in enumerate(itertools.pairwise(edges)):
         if kept[number] + refused[number]:
             yield Bar(
                 x_of(left) + 0.5,
@@ -296,6 +297,6 @@ def _envelope(utterance: UtteranceRecord, height: float) -> str:
     peaks = np.array([column.max() for column in columns])
     peaks *= 0.48 * height / max(float(peaks.max()), 1e-4)
     xs = 5 + (np.arange(len(peaks)) + 0.5) / len(peaks) * (ALIGNMENT_WIDTH - _NAME_WIDTH)
-    upper = [f"{x:.1f},{height / 2 - peak:.1f}" for x, peak in zip(xs, peaks)]
-    lower = [f"{x:.1f},{height / 2 + peak:.1f}" for x, peak in zip(xs, peaks)]
+    upper = [f"{x:.1f},{height / 2 - peak:.1f}" for x, peak in zip(xs, peaks, strict=True)]
+    lower = [f"{x:.1f},{height / 2 + peak:.1f}" for x, peak in zip(xs, peaks, strict=True)]
     return f"M{' '.join(upper)} {' '.join(reversed(lower))}Z"

@@ -134,7 +134,7 @@ def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]
 def _windows(waveform: np.ndarray, num_samples: np.ndarray) -> list[Window]:
     """Cuts waveform [B, N] into windows, in order; long utterances are cut where they are quiet."""
     windows = []
-    for row, (samples, length) in enumerate(zip(waveform, num_samples)):
+    for row, (samples, length) in enumerate(zip(waveform, num_samples, strict=True)):
         own = samples[:length]
         bounds = [0, *cut_points(own, SAMPLE_RATE_HZ, WINDOW_SAMPLES), length]
         windows += [Window(row, own[begin:end]) for begin, end in pairwise(bounds)]
@@ -178,7 +178,7 @@ def _joined(
     windows: Sequence[Window], found: Sequence[list[Transcript]], count: int
 ) -> Iterator[list[Transcript]]:
     """Yields the `count` best transcripts of each utterance, joined from those of its windows."""
-    own_windows = groupby(zip(windows, found), key=lambda pair: pair[0].utterance)
+    own_windows = groupby(zip(windows, found, strict=True), key=lambda pair: pair[0].utterance)
     for _, pairs in own_windows:
         # Scores of windows add up, so the best of the whole are made of the best of each window.
         first, *others = [transcripts for _, transcripts in pairs]

@@ -84,7 +84,7 @@ class RecurrentLanguageModel(keras.Model):
         """Reads token_ids [N] int32; returns log_probs [N, V] of the next and the new state."""
         outputs = self.embedding(token_ids)
         states = []
-        for layer, before in zip(self.recurrent, state):
+        for layer, before in zip(self.recurrent, state, strict=True):
             states.append(LayerState(*layer.step(outputs, *before)))
             outputs = states[-1].hidden
         return self._log_probs(outputs), tuple(states)

@@ -160,7 +160,7 @@ def _grouped(of_group: Callable[..., tf.Tensor], groups: int, *arguments: tf.Ten
         return of_group(*arguments)
     sizes = (dimensions(arguments[0])[0] + tf.range(groups)) // groups
     made: list[tf.Tensor] = []
-    for group in zip(*(tf.split(each, sizes, num=groups) for each in arguments)):
+    for group in zip(*(tf.split(each, sizes, num=groups) for each in arguments), strict=True):
         with tf.control_dependencies(made[-1:]):
             made.append(of_group(*group))
     return tf.concat(made, 0)

@@ -139,7 +139,7 @@ def _forward(
         earlier = tf.cast(attention_sum, hidden.dtype)
         context, alignment, located = attend(hidden, earlier, memory, energies_of)
         values = (hidden, context, gates, state, alignment, located)
-        tape = [array.write(t, value) for array, value in zip(tape, values)]
+        tape = [array.write(t, value) for array, value in zip(tape, values, strict=True)]
         alignment = tf.cast(alignment, tf.float32)
         attention_sum += tf.reshape(alignment, tf.shape(attention_sum))
         return t + 1, hidden, state, context, attention_sum, tape
@@ -253,7 +253,7 @@ def _backward(
         d_hidden += d_hidden_out + tf.matmul(attention_gradients.query, to_hidden)[:, :units]
         d_gates, d_state, d_before = four_gate_backward(cells.at(t), d_hidden, d_state)
         values = (tf.concat([d_gates, spare], -1), d_context, *attention_gradients[:2])
-        gradients = [array.write(t, value) for array, value in zip(gradients, values)]
+        gradients = [array.write(t, value) for array, value in zip(gradients, values, strict=True)]
         d_context, d_hidden = tf.split(
             tf.matmul(d_gates, to_inputs)[:, :inputs], [encoded_units, units], -1
         )

@@ -331,7 +331,7 @@ class BidirectionalRNN(keras.layers.Layer):
         """Maps inputs [B, T, F] and lengths [B] to [B, T, 2H], zero beyond each length."""
         outputs: list[tf.Tensor] = []
         for weights, order in zip(
-            self.directions, (Order.forward(inputs), Order.backward(inputs, lengths))
+            self.directions, (Order.forward(inputs), Order.backward(inputs, lengths)), strict=True
         ):
             # Run one direction after the other, so that memory holds the projections of one.
             with tf.control_dependencies(outputs):

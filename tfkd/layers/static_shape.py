@@ -11,4 +11,4 @@ def dimensions(tensor: tf.Tensor) -> list[int | tf.Tensor]:
     if shape.is_fully_defined():
         return shape.as_list()
     sizes = tf.unstack(tf.shape(tensor))
-    return [size if known is None else known for known, size in zip(shape, sizes)]
+    return [size if known is None else known for known, size in zip(shape, sizes, strict=True)]

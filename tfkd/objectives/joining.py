@@ -47,7 +47,9 @@ def join_targets(parts: Sequence[Arrays], signature: Signature, tokenizer: Token
         places = [_place(part[WEIGHTS], rank) for part in parts]
         row = _row(parts, places, signature, separator)
         if rank in places:
-            weights[rank] = _geometric_mean([p[WEIGHTS][n] for p, n in zip(parts, places)])
+            weights[rank] = _geometric_mean(
+                [p[WEIGHTS][n] for p, n in zip(parts, places, strict=True)]
+            )
         else:
             row = {name: values[:0] for name, values in row.items()}
         rows.append(row)
@@ -71,7 +73,7 @@ def _row(
     row = {}
     for name in (name for name, field in signature.items() if None in field.shape):
         pieces: list[np.ndarray] = []
-        for part, place in zip(parts, places):
+        for part, place in zip(parts, places, strict=True):
             num_tokens = np.count_nonzero(part[TOKEN_IDS][place] != PAD_ID)
             tokens = part[name][place, :num_tokens]
             if num_tokens > 1:

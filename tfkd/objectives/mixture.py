@@ -83,7 +83,7 @@ class Mixture(Objective):
             return Dropped(record.utterance_id, faults, of_hypotheses)
         given = [
             _weighted(each.arrays, share / total) if isinstance(each, Targets) else {}
-            for (share, _), each in zip(self.parts, results)
+            for (share, _), each in zip(self.parts, results, strict=True)
         ]
         return Targets(self._joined(given), of_hypotheses)
 
@@ -101,7 +101,7 @@ class Mixture(Objective):
     def _given(self, results: list[Targets | Dropped]) -> list[tuple[float, Targets]]:
         return [
             (share, each)
-            for (share, _), each in zip(self.parts, results)
+            for (share, _), each in zip(self.parts, results, strict=True)
             if isinstance(each, Targets)
         ]
 
@@ -114,7 +114,7 @@ class Mixture(Objective):
             name: np.concatenate(
                 [
                     field._replace(shape=(count, *field.shape[1:])).fill(arrays.get(name), length)
-                    for count, arrays in zip(places, given)
+                    for count, arrays in zip(places, given, strict=True)
                 ]
             )
             for name, field in signature.items()

@@ -223,7 +223,7 @@ def most_tokens(signature: Signature, utterances: Iterable[Arrays]) -> int:
         size
         for arrays in utterances
         for name, array in arrays.items()
-        for size, expected in zip(array.shape, signature[name].shape)
+        for size, expected in zip(array.shape, signature[name].shape, strict=True)
         if expected is None
     )
 
@@ -238,5 +238,7 @@ def widest(signatures: Sequence[Signature]) -> Signature:
 
 
 def _wider(one: Field, other: Field) -> Field:
-    sizes = [None if None in pair else max(pair) for pair in zip(one.shape, other.shape)]  # type: ignore[type-var]
-    return one._replace(shape=tuple(sizes))
+    pairs = zip(one.shape, other.shape, strict=True)
+    return one._replace(
+        shape=tuple(None if a is None or b is None else max(a, b) for a, b in pairs)
+    )

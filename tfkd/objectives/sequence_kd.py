@@ -117,7 +117,7 @@ class SequenceKD(Objective):
         if not first:
             return [], faults
         weights = self._weights([hypothesis for hypothesis, _ in first], record.utterance_id)
-        chosen = [Chosen(*each, weight) for each, weight in zip(first, weights)]
+        chosen = [Chosen(*each, weight) for each, weight in zip(first, weights, strict=True)]
         return sorted(chosen, key=lambda each: -each.weight), faults
 
     def _usable(

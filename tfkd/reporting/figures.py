@@ -81,7 +81,7 @@ def _errors_against(
                       fmt="o", color=_colour(name, results), capsize=3, linewidth=1)  # fmt: skip
     rates = {name: 100 * row["wer"] for name, row in systems.items()}
     front = _front([(costs[name], rate) for name, rate in rates.items()])
-    axes.step(*zip(*front), where="post", color="0.6", linewidth=1, zorder=0)
+    axes.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
     highest = 100 * max(row["wer_high"] for row in systems.values())
     axes.set_ylim(0, 1.1 * highest)
     for name, height in _label_heights(costs, rates, gap=0.045 * highest).items():

@@ -19,7 +19,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(row: Sequence[str]) -> str:
         first, *others = (
             cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         return "  ".join([first, *others]).rstrip()
 
@@ -60,7 +60,7 @@ def _hypotheses_table(hypotheses: Sequence[Mapping[str, Any]]) -> str:
     header = ["rank", "score", "log_prob", "tokens", "finish", "coverage"]
     texts = ["text", "----", *(each["text"] for each in hypotheses)]
     lines = table(header, numbers).splitlines()
-    return "\n".join(f"{line}  {text}".rstrip() for line, text in zip(lines, texts))
+    return "\n".join(f"{line}  {text}".rstrip() for line, text in zip(lines, texts, strict=True))
 
 
 def _number(value: float | None) -> str:

@@ -125,7 +125,7 @@ class TrainingEpochs:
         self._num_samples = np.array(num_samples_of(sources))
         is_used = [
             [row["utterance_id"] not in dropped for row in source.store.index]
-            for source, dropped in zip(sources, without)
+            for source, dropped in zip(sources, without, strict=True)
         ]
         # Distinct keys let an utterance in several stores get a speed of its own from each.
         self._keys = [
@@ -180,7 +180,7 @@ class TrainingEpochs:
           Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32, and
           the fields of `signature`, each with a batch axis in front.
         """
-        dtypes, shapes = zip(*self.fields.values())
+        dtypes, shapes = zip(*self.fields.values(), strict=True)
         found, at_once = self.loader(epoch), _PARALLEL_BATCHES
         if self._service is not None:
             found = self._service.loader(epoch, dtypes, found)
@@ -195,7 +195,7 @@ class TrainingEpochs:
 
         def load_tensors(number: tf.Tensor) -> dict[str, tf.Tensor]:
             arrays = tf.numpy_function(load, [number], dtypes)
-            return dict(zip(self.fields, map(tf.ensure_shape, arrays, shapes)))
+            return dict(zip(self.fields, map(tf.ensure_shape, arrays, shapes), strict=True))
 
         numbers = tf.data.Dataset.range(first, self.num_batches)
         dataset = numbers.map(load_tensors, num_parallel_calls=at_once, deterministic=True)
@@ -280,7 +280,7 @@ class TrainingEpochs:
     ) -> tuple[np.ndarray, ...]:
         num_samples = [scene.num_samples for scene in scenes]
         waveform = np.zeros((len(scenes), max(num_samples)), np.float32)
-        for row, scene in zip(waveform, scenes):
+        for row, scene in zip(waveform, scenes, strict=True):
             row[: scene.num_samples] = augmenter.waveform(
                 scene, lambda number: self._played(self._places[number], speeds)
             )
@@ -389,5 +389,5 @@ def _factors_of(sources: Sequence[Source], counts: Sequence[int]) -> list[np.flo
     """The factor that gives each source its share of the loss, whatever its size."""
     return [
         np.float32(1 if source.share is None else source.share * sum(counts) / count)
-        for source, count in zip(sources, counts)
+        for source, count in zip(sources, counts, strict=True)
     ]

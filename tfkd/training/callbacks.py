@@ -167,9 +167,11 @@ class KeepProgress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # `fit` has just reset the metrics; restore those of the unfinished epoch.
-        for variable, value in zip(self.model.metrics_variables, self.metrics_so_far):
-            variable.assign(value)
-        self.metrics_so_far = []
+        if self.metrics_so_far:
+            unfinished = zip(self.model.metrics_variables, self.metrics_so_far, strict=True)
+            for variable, value in unfinished:
+                variable.assign(value)
+            self.metrics_so_far = []
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.progress.batches += 1

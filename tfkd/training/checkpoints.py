@@ -130,7 +130,7 @@ def _assign(path: Path, model: keras.Model) -> None:
             path=path.parent,
             remedy="choose another folder for this training",
         )
-    for variable, value in zip(variables, values):
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 

@@ -179,7 +179,7 @@ class Replicas:
         flat = np.concatenate([np.asarray(v).reshape(-1).astype(np.float64) for v in variables])
         sizes = [int(np.prod(v.shape)) for v in variables]
         parts = np.split(self.from_chief(flat), np.cumsum(sizes)[:-1])
-        for variable, part in zip(variables, parts):
+        for variable, part in zip(variables, parts, strict=True):
             variable.assign(part.reshape(variable.shape))
 
     @contextlib.contextmanager

@@ -117,7 +117,7 @@ def _by_path(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
         if (match := _NUMBERED.fullmatch(part)) and match[2] == "0"
     }
     found: dict[str, keras.Variable] = {}
-    for parts, variable in zip(paths, variables):
+    for parts, variable in zip(paths, variables, strict=True):
         path = "/".join(
             match[1]
             if (match := _NUMBERED.fullmatch(part)) and (*parts[:place], match[1]) not in stacks

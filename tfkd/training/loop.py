@@ -314,7 +314,7 @@ def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> Non
     """Writes the run's config and tokenizer, and the utterances that give no target."""
     save_description(job.out, job.system, tokenizer)
     rows: list[dict[str, Any]] = []
-    for source, found in zip(job.sources, surveys):
+    for source, found in zip(job.sources, surveys, strict=True):
         # Several stores may hold the same id.
         place = {"store": str(source.store.directory)} if len(surveys) > 1 else {}
         rows += [{**each.row(), **place} for each in found.dropped]

@@ -70,7 +70,7 @@ def sources_of(
             truth if len(stores) > 1 and store.kind == UTTERANCES else objective,
             share,
         )
-        for store, share in zip(stores, parts)
+        for store, share in zip(stores, parts, strict=True)
     ]
 
 

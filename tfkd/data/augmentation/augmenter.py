@@ -87,7 +87,7 @@ class Augmenter:
             return self._without_speech(scene.num_samples, generator, speech)
         waveform = np.zeros(scene.num_samples, np.float32)
         is_speech = np.zeros(scene.num_samples, bool)
-        for place, start in zip(scene.places, scene.starts):
+        for place, start in zip(scene.places, scene.starts, strict=True):
             spoken = utterance(place)
             waveform[start : start + spoken.size] = spoken
             is_speech[start : start + spoken.size] = True

@@ -99,7 +99,7 @@ class AttentionDecoder(AttendingDecoder):
         context, recurrent = map(as_tensors, (self.context_kernel, self.recurrent_kernel))
         reductions: tuple[tf.Tensor, ...] = ()
         if self.config.rank:
-            reductions, (context, recurrent) = zip(context, recurrent)
+            reductions, (context, recurrent) = zip(context, recurrent, strict=True)
         if self.config.cell == "gru":
             token_gates, context, recurrent = self._as_four_gates(token_gates, context, recurrent)
         with tf.control_dependencies([encoded]):
@@ -150,7 +150,9 @@ class AttentionDecoder(AttendingDecoder):
         """Maps token_ids [N] int32 and the state to logits [N, V] and the next state."""
         before = [state.context, state.hidden]
         if memory.reductions:
-            before = [tf.matmul(each, left) for each, left in zip(before, memory.reductions)]
+            before = [
+                tf.matmul(each, left) for each, left in zip(before, memory.reductions, strict=True)
+            ]
         inputs = tf.matmul(tf.concat(before, -1), memory.gate_kernel)
         inputs += tf.gather(memory.token_gates, token_ids)
         hidden, cell, _ = four_gate_step(self.config.cell, inputs, state.hidden, state.cell)
@@ -187,4 +189,4 @@ def _whole_gate_kernel(memory: DecoderMemory) -> tf.Tensor:
         return memory.gate_kernel
     sizes = [left.shape[-1] for left in memory.reductions]
     rights = tf.split(memory.gate_kernel, sizes)
-    return tf.concat([tf.matmul(*pair) for pair in zip(memory.reductions, rights)], 0)
+    return tf.concat([tf.matmul(*pair) for pair in zip(memory.reductions, rights, strict=True)], 0)

@@ -108,7 +108,7 @@ class ConvolutionalDecoder(AttendingDecoder):
         embedded = self._embedded(token_ids, state.step)
         x, kept = embedded, []
         alignment = tf.zeros([])
-        for number, (block, earlier) in enumerate(zip(self.blocks, state.inputs)):
+        for number, (block, earlier) in enumerate(zip(self.blocks, state.inputs, strict=True)):
             seen = tf.expand_dims(layer_norm(self.norms[number], x), 1)
             window = tf.concat([earlier, seen], 1)  # [N, width, units]
             kept.append(window[:, 1:])

@@ -152,7 +152,9 @@ class StackedDecoder(AttendingDecoder):
         if self.config.input_feeding:
             inputs = tf.concat([inputs, state.context], -1)
         hiddens, cells = [], []
-        for layer, factors, hidden, cell in zip(self.cells, kept, state.hidden, state.cell):
+        for layer, factors, hidden, cell in zip(
+            self.cells, kept, state.hidden, state.cell, strict=True
+        ):
             # `__call__` would cast to the precision of training; a search computes in float32.
             hidden, cell = layer.call(inputs, hidden, cell)
             inputs = hidden * tf.cast(factors, hidden.dtype)

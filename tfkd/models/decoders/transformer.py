@@ -120,7 +120,7 @@ class TransformerDecoder(AttendingDecoder):
         pairs = [block.cross.keys_and_values(encoded) for block in self.blocks]
         is_inside = tf.range(dimensions(encoded)[1]) < tf.expand_dims(encoded_lengths, 1)
         bias = tf.expand_dims(tf.expand_dims(mask_bias(is_inside), 1), 1)
-        keys, values = zip(*pairs)
+        keys, values = zip(*pairs, strict=True)
         return TransformerMemory(keys, values, bias)
 
     def initial_state(self, encoded: tf.Tensor, max_tokens: int | tf.Tensor) -> TransformerState:
@@ -201,7 +201,7 @@ class TransformerDecoder(AttendingDecoder):
 
         x = self._embedded(token_ids, positions)
         x = self.dropout.call(x, training=training)
-        for block, keys, values in zip(self.blocks, memory.keys, memory.values):
+        for block, keys, values in zip(self.blocks, memory.keys, memory.values, strict=True):
             seen = block.norm("itself", x)
             x = added(x, block.itself.attend(seen, *block.itself.keys_and_values(seen), past)[0])
             asked = tf.reshape(block.norm("cross", x), [batch, -1, units])

@@ -53,8 +53,9 @@ class ConvolutionalEncoder(HalvingEncoder):
         """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B]."""
         x, lengths = self.halved(features, lengths)
         x += tf.cast(sinusoids(tf.range(dimensions(x)[1]), self.config.units), x.dtype)
-        for block, norm in zip(self.blocks, self.norms):
+        *norms, last_norm = self.norms
+        for block, norm in zip(self.blocks, norms, strict=True):
             # Set padding to zero, so that the result does not depend on the length of the batch.
             seen = zero_beyond(layer_norm(norm, x), lengths)
             x += self.dropout.call(block.call(seen), training=training)
-        return zero_beyond(layer_norm(self.norms[-1], x), lengths), lengths
+        return zero_beyond(layer_norm(last_norm, x), lengths), lengths

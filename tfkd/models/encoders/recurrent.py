@@ -82,7 +82,7 @@ class Encoder(keras.layers.Layer):
         """Maps features [B, T, F] and lengths [B] to encoded [B, S, D] and its lengths [B]."""
         for conv in self.convs:
             features, lengths = conv(features, lengths)
-        for i, (layer, norm) in enumerate(zip(self.recurrent, self.norms)):
+        for i, (layer, norm) in enumerate(zip(self.recurrent, self.norms, strict=True)):
             for _ in range(self._joins_before(i)):
                 features, lengths = join_pairs(features, lengths)
             # Without normalisation, small initial outputs shrink from layer to layer, and training

@@ -152,7 +152,7 @@ def _renamed(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         else:
             side, number, inner = in_layer.groups()
             names = _JOINED.get(inner) or (_LAYERS[inner],)
-            for own, own_values in zip(names, np.split(values, len(names))):
+            for own, own_values in zip(names, np.split(values, len(names)), strict=True):
                 yield f"{side}.layers.{number}.{own}.{_PARTS[part]}", own_values
 
 

@@ -165,7 +165,7 @@ class WhisperDecoder(keras.layers.Layer):
         hidden = tf.gather(self.embedding, token_ids) + self.positions[:steps]
         later = 1.0 - tf.linalg.band_part(tf.ones([steps, steps]), -1, 0)
         own = []
-        for layer, memory in zip(self.layers, across):
+        for layer, memory in zip(self.layers, across, strict=True):
             queries, keys, values = layer.project(hidden)
             scores = tf.matmul(queries, keys, transpose_b=True) - 1e9 * later
             attended = tf.matmul(tf.nn.softmax(scores), values)

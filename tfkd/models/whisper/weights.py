@@ -138,7 +138,8 @@ def _fill_joined(layer: Projection, tensors: Tensors, at: str, parts: Sequence[s
     """Projections q, k, v or out of an attention, side by side in one kernel."""
     kernels = [tensors.take(f"{at}.{part}_proj.weight") for part in parts]
     biases = [
-        _bias(tensors, f"{at}.{part}_proj", len(kernel)) for part, kernel in zip(parts, kernels)
+        _bias(tensors, f"{at}.{part}_proj", len(kernel))
+        for part, kernel in zip(parts, kernels, strict=True)
     ]
     tensors.assign(layer.kernel, np.concatenate(kernels).T, f"{at}.{parts[0]}_proj")
     tensors.assign(layer.bias, np.concatenate(biases), f"{at}.{parts[0]}_proj")

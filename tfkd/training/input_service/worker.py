@@ -112,7 +112,8 @@ class _Handlers:
             )
         found = sources_of([stores[sha256] for sha256 in job.stores], job.training)
         sources = [
-            dataclasses.replace(source, share=share) for source, share in zip(found, job.shares)
+            dataclasses.replace(source, share=share)
+            for source, share in zip(found, job.shares, strict=True)
         ]
         return TrainingEpochs(sources, job.tokenizer(), job.training, job.without)
 
