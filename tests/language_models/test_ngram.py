@@ -288,6 +288,7 @@ def test_an_order_that_no_search_can_join_is_refused(tmp_path):
         (("-0.05\t<s> a b\n", ""), "announces {1: 5, 2: 3, 3: 1} n-grams by order, but holds"),
         (("-0.6\ta b", "-0.6\ta"), "line 16: '-0.6\\ta\\t-0.25': '-0.25' is no unigram"),
         (("-0.6\ta b", "-0.6\ta b b"), "line 16: '-0.6\\ta b b\\t-0.25': wrong number of fields"),
+        (("-0.6\ta b", "-0.6\ta" + " b" * 20_000), "line 16: '-0.6\\ta b b b"),
         (("-0.7\ta", "0.7\ta"), "line 10: '0.7\\ta\\t-0.3': not a logarithm of a probability"),
         (("-0.9\tb", "-0.9\ta"), "'-0.9\\ta\\t-0.2' occurs twice"),
         (("-0.9\tb\t-0.2", "nan\tb\t-0.2"), "not a logarithm of a probability"),
@@ -309,6 +310,8 @@ def test_a_faulty_file_is_refused_with_its_line(tmp_path, change, message):
         load_ngram_model(path, TOKENIZER)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+    assert caught.value.remedy
+    assert len(str(caught.value)) < 500
 
 
 def test_a_damaged_compressed_file_is_refused(tmp_path):

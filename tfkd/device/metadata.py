@@ -115,7 +115,11 @@ def read_metadata(path: str | Path) -> DeviceMetadata:
             metadata = _of_this_format(content, path)
             _check_graph(file, graph_size, content.get("tflite_sha256"), path)
     except OSError as error:
-        raise CheckpointError(f"cannot read: {error.strerror or error}", path=path) from error
+        raise CheckpointError(
+            f"cannot read: {error.strerror or error}",
+            path=path,
+            remedy="check its path and permissions",
+        ) from error
     except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError) as error:
         raise foreign(path, "is a TFLite model without tfkd's metadata, or cut short") from error
     except ValueError as error:

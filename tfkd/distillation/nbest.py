@@ -84,11 +84,17 @@ class NBestList:
                     if utterance_id in offsets:
                         raise ValueError(f"utterance {utterance_id!r} is given twice")
                 except ValueError as fault:
-                    raise ManifestError(printable(f"line {number}: {fault}"), path=path) from fault
+                    raise ManifestError(
+                        printable(f"line {number}: {fault}"), path=path, remedy="correct the line"
+                    ) from fault
                 offsets[utterance_id] = offset if hypotheses else None
                 doubts.see(hypotheses)
         except OSError as error:
-            raise ManifestError(f"cannot read: {error.strerror or error}", path=path) from error
+            raise ManifestError(
+                f"cannot read: {error.strerror or error}",
+                path=path,
+                remedy="check its path and permissions",
+            ) from error
         doubts.warn(path)
         return cls(path, digest, extra_characters, tags, offsets)
 

@@ -34,6 +34,9 @@ _MOST_OTHER_LINES = 10_000
 
 _GZIP = b"\x1f\x8b"
 _UNPACK = "unpack it: .arpa and .arpa.gz are read"
+_CORRECT = "correct the line, or write the model again"
+# Characters of a line in an error.
+_SHOWN = 80
 _WRITE_TEXT = "give the ARPA file that it was made from"
 # The first bytes of files that are taken for ARPA files -> what they are, and what to do.
 _OTHER_FORMATS = {
@@ -125,7 +128,9 @@ def _lines_of(file: BinaryIO | io.BufferedIOBase, path: Path, most_ngrams: int) 
 
 
 def _far_too_large(what: str, path: Path) -> LanguageModelError:
-    return LanguageModelError(f"is no ARPA file that can be read: {what}", path=path)
+    return LanguageModelError(
+        f"is no ARPA file that can be read: {what}", path=path, remedy="give a smaller ARPA file"
+    )
 
 
 def _read(lines: Lines, path: Path, most_ngrams: int) -> ArpaModel:
@@ -191,12 +196,16 @@ def _read_entries(
             order = int(header[1])
             if order not in counts:
                 raise LanguageModelError(
-                    f"line {number}: {order}-grams are not in \\data\\", path=path
+                    f"line {number}: {order}-grams are not in \\data\\",
+                    path=path,
+                    remedy="count them there",
                 )
             continue
         ngram, entry = _read_entry(line, order, f"line {number}", path)
         if fault := _fault(ngram, entries):
-            raise LanguageModelError(f"line {number}: {line!r}{fault}", path=path)
+            raise LanguageModelError(
+                f"line {number}: {line[:_SHOWN]!r}{fault}", path=path, remedy=_CORRECT
+            )
         entries[ngram] = entry
         found[order] += 1
         if found[order] > counts[order]:
@@ -222,7 +231,9 @@ def _read_entry(line: str, order: int, at: str, path: Path) -> tuple[tuple[str, 
         if not log10 <= 0 or not math.isfinite(backoff10):
             raise ValueError("not a logarithm of a probability")
     except ValueError as error:
-        raise LanguageModelError(f"{at}: {line!r}: {error}", path=path) from error
+        raise LanguageModelError(
+            f"{at}: {line[:_SHOWN]!r}: {error}", path=path, remedy=_CORRECT
+        ) from error
     return tuple(fields[1 : order + 1]), Entry(log10 * _NATURAL, backoff10 * _NATURAL)
 
 
