@@ -128,8 +128,11 @@ def remove_unfinished(directory: Path) -> None:
 
 def sha256(path: str | Path) -> str:
     """Computes the hex digest of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:  # hashlib.file_digest is not in Python 3.10, which devices have.
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sha256_of_text(text: str) -> str:
