@@ -25,7 +25,7 @@ _WORDS = [b"TFL3", b"serving_default", b"waveform", bytes(8), b"\xff" * 8, b"\x0
 _ODD_NUMBERS = (0, 1, -1, 2**31 - 1, 2**31, 2**63, 10**30, 3, 7, 16000)
 _LENGTHS = (0.03, 0.3, 1.7)
 # A graph that never ends is to be given up before the watchdog takes the case for asleep.
-isolation.MIN_SECONDS = 20
+isolation.MIN_SECONDS, isolation.SECONDS_PER_SECOND_OF_AUDIO = 20, 0
 
 
 @functools.cache
