@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import socket
 import subprocess
@@ -92,7 +93,7 @@ def test_another_rate_keeps_the_pitch(prepared):
     store = prepared["train"]
     for found, record in zip(
         read_store_in_graph(store.directory, sample_rate_hz=16000).take(4),
-        store.records(),
+        itertools.islice(store.records(), 4),
         strict=True,
     ):
         assert found["sample_rate_hz"] == 16000

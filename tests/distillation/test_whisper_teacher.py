@@ -111,7 +111,7 @@ def test_long_utterances_are_heard_in_windows(whisper, whole):
     ways = sorted(
         itertools.product(*parts), key=lambda way: -sum(hypothesis.log_prob for hypothesis in way)
     )
-    for found, way in zip(labelled[row], ways, strict=True):
+    for found, way in zip(labelled[row], ways[: len(labelled[row])], strict=True):
         assert found.token_ids == tuple(i for hypothesis in way for i in hypothesis.token_ids)
         assert found.log_prob == pytest.approx(sum(h.log_prob for h in way), abs=1e-4)
         assert found.text == " ".join(h.text for h in way if h.text)

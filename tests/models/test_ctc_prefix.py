@@ -157,7 +157,7 @@ def test_a_trained_models_head_scores_what_teacher_forcing_says():
     for place in range(2):
         state, total = scorer.initial_state, 0.0
         ids = batch.token_ids[:, place]
-        for previous, token in zip([np.full(len(ids), SOS_ID), *ids.T], ids.T, strict=True):
+        for previous, token in zip([np.full(len(ids), SOS_ID), *ids.T[:-1]], ids.T, strict=True):
             log_probs, state = scorer.step_fn(tf.constant(previous, tf.int32), state)
             own = tf.gather(log_probs, token, batch_dims=1).numpy()
             total += np.where(token == PAD_ID, 0, own)

@@ -41,8 +41,9 @@ def one_channel(
         remark = f"its channels cancel each other, and channel {loudest} alone is read"
         return np.ascontiguousarray(frames[:, loudest]), (remark,)
     if correlation < _ALIKE:
+        shown = round(correlation, 2) + 0  # Adding 0 takes the sign of a zero away.
         remark = (
-            f"its channels differ (correlation {correlation:.2f}), and their mean is read; if each "
+            f"its channels differ (correlation {shown:.2f}), and their mean is read; if each "
             "holds a speaker of its own, name one with `channel` in the manifest"
         )
         return mean, (remark,)
