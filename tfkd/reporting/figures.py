@@ -87,7 +87,10 @@ def _errors_against(
     for name, height in _label_heights(costs, rates, gap=0.045 * highest).items():
         label = f"{name} (baseline)" if name in results["baselines"] else name
         colour = _colour(name, results)
-        axes.text(1.08 * costs[name], height, label, fontsize=8, color=colour, va="center")
+        axes.annotate(
+            label, (costs[name], height), xytext=(8, 0), textcoords="offset points",
+            fontsize=8, color=colour, va="center",
+        )  # fmt: skip
     axes.set_xscale("log")
     _write_out(axes.xaxis)
     axes.margins(x=0.3)
