@@ -29,7 +29,8 @@ lint: $(VENV)/dev.stamp
 # The tests of `make test` that kill, damage and fuzz, with their full counts: 45 minutes on two
 # cores that had other work to do.
 reliability: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest tests/reliability tests/fuzz --full docs/reliability/results.json
+	$(BIN)/python -m pytest tests/reliability tests/fuzz --timeout 0 \
+		--full docs/reliability/results.json
 
 # One other Python that is on this machine reads what the main combination wrote: within 2 minutes,
 # or it is left out.

@@ -54,6 +54,7 @@ setup(
             "ctranslate2>=4.6,<5",  # a second opinion on Whisper's search
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "pytest-timeout>=2.3",
             "hypothesis>=6.100",
             "miniaudio>=1.60,<2",  # a second opinion on audio
             "arpa>=0.1.0b4,<0.2",  # a second opinion on n-gram models

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -42,6 +43,24 @@ class TfkdError(Exception):
         )
         advice = f" ({self.remedy})" if self.remedy else ""
         return " ".join(f"{where}{self.message}{advice}".split())
+
+
+@contextlib.contextmanager
+def advising(remedy: str) -> Iterator[None]:
+    """Gives the errors of a block a remedy, where they have none of their own.
+
+    It decorates a function, too, all errors of which have one remedy.
+
+    >>> with advising("copy the folder again"):
+    ...     raise CheckpointError("is damaged", path="whisper")
+    Traceback (most recent call last):
+    tfkd.errors.CheckpointError: whisper: is damaged (copy the folder again)
+    """
+    try:
+        yield
+    except TfkdError as error:
+        error.remedy = error.remedy or remedy
+        raise
 
 
 class ConfigError(TfkdError):

@@ -26,11 +26,11 @@ WIDTH = "labels.beam_width"
 
 @pytest.fixture(scope="module")
 def settings(tiny_corpus, tiny_settings, teacher, tmp_path_factory) -> dict:
-    """A run config whose teacher is trained already and whose students learn for two epochs."""
+    """A run config whose teacher is trained already and whose students learn for one epoch."""
     student = {
         **tiny_settings,
         "model": {**tiny_settings["model"], "ctc": False},
-        "training": {**tiny_settings["training"], "epochs": 2, "ctc_weight": 0},
+        "training": {**tiny_settings["training"], "epochs": 1, "ctc_weight": 0},
     }
     return {
         "data_dir": str(tiny_corpus),
@@ -202,7 +202,7 @@ def test_a_sweep_measures_every_student_and_compares_it_with_the_baseline(swept)
         assert 0 < row["difference"]["p_value"] <= 1
         curves = [seed["validation_curve"] for seed in row["seeds"]]
         # The baseline has 11 transcripts, the others these and 24 labels: as many steps.
-        assert {len(curve) for curve in curves} == {6 if name == "truth" else 2}
+        assert {len(curve) for curve in curves} == {3 if name == "truth" else 1}
         assert f"\n{name}  " in printed
     assert results["rows"]["k 1, beam 2"]["labels"].startswith("sweep/labels-")
     data = results["training_data"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
+from tfkd.errors import advising
 from tfkd.exporting.forms import FORMS
 from tfkd.exporting.graph import decode_with, decoder_for
 from tfkd.exporting.interface import Decode, Form
@@ -28,6 +29,10 @@ from tfkd.storage.known_files import remember
 from tfkd.storage.locks import locked
 
 REPORT = "parity.json"
+
+# What to do where the check says no more than what is wrong.
+_EXACT_DIFFERS = "report it with the run: float32 must say what Keras says"
+_DRIFTS = "leave the form out of export.formats, or train the model longer"
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def _export_one(
     keras: Decode,
 ) -> Exported:
     """Writes one form to a temporary folder, checks it, and then moves it to its final place."""
-    with _scratch(out) as scratch:
+    with _scratch(out) as scratch, advising(_EXACT_DIFFERS if form.is_exact else _DRIFTS):
         temporary = scratch / form.file_name
         form.write(run, temporary, config)
         parity = check(form, form.open(temporary), samples, config, keras)

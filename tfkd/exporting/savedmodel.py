@@ -15,7 +15,7 @@ from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import METADATA_NAME, DeviceMetadata, parse_metadata
-from tfkd.errors import CheckpointError, ExportError
+from tfkd.errors import CheckpointError, ExportError, advising
 from tfkd.exporting.graph import decoder_for, metadata_of, outputs_of, tracked
 from tfkd.exporting.interface import OpenForm
 from tfkd.storage.files import directory_bytes, write_json
@@ -26,6 +26,7 @@ SIGNATURE = "serving_default"
 _GRAPH = "saved_model.pb"
 _OUTPUTS = {"text", "token_ids", "num_tokens", "log_prob", "score"}
 _BATCH_SIZE = 16
+_REMEDY = "copy the whole folder again, or make it with `tfkd export`"
 
 
 def write_savedmodel(run: Run, directory: Path, config: ExportConfig) -> None:
@@ -63,6 +64,7 @@ def is_savedmodel(path: Path) -> bool:
     return (path / _GRAPH).is_file()
 
 
+@advising(_REMEDY)
 def load_savedmodel(path: str | Path):
     """Loads the serving function of an exported SavedModel: (waveform, num_samples) to a dict.
 
@@ -87,6 +89,7 @@ def _check_signature(inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, 
         raise ValueError(f"it does not give {', '.join(sorted(missing))}")
 
 
+@advising(_REMEDY)
 def open_savedmodel(directory: Path) -> OpenForm:
     """Opens a SavedModel that tfkd exported.
 
@@ -97,6 +100,7 @@ def open_savedmodel(directory: Path) -> OpenForm:
     metadata = _read_metadata(directory)
     serve = load_savedmodel(directory)
 
+    @advising(_REMEDY)
     def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:
         try:
             found = serve(waveform=tf.constant(waveform), num_samples=tf.constant(num_samples))

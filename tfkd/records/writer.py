@@ -33,7 +33,7 @@ from tfkd.records.store import (
 )
 from tfkd.records.tfds import DATASET_INFO, FEATURES, dataset_info_json, features_json
 from tfkd.records.tfrecord import frame
-from tfkd.storage.files import atomic_write, reading, sha256, sync, write_json
+from tfkd.storage.files import atomic_write, not_written, reading, sha256, sync, write_json
 from tfkd.storage.locks import locked
 from tfkd.storage.markers import COMPLETE
 from tfkd.storage.sealed_json import seal_of, write_sealed
@@ -336,7 +336,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RecordError(f"cannot write: {error.strerror or error}", path=path) from error
+        raise not_written(error, path) from error
 
 
 def _sha256(path: Path) -> str:

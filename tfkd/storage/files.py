@@ -51,10 +51,19 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise RecordError(f"cannot write: {error.strerror or error}", path=path) from error
+        raise not_written(error, path) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def not_written(error: OSError, path: str | Path) -> RecordError:
+    """Makes the error of a file that the system does not let be written."""
+    return RecordError(
+        f"cannot write: {error.strerror or error}",
+        path=path,
+        remedy="check the space and the permissions there",
+    )
 
 
 def check_writable(path: str | Path) -> None:
@@ -69,9 +78,11 @@ def check_writable(path: str | Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise RecordError(f"cannot write: {error.strerror or error}", path=path) from error
+        raise not_written(error, path) from error
     if path.is_dir():
-        raise RecordError("cannot write: it is a folder", path=path)
+        raise RecordError(
+            "cannot write: it is a folder", path=path, remedy="give the path of a file"
+        )
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import keras
 
-from tfkd.errors import CheckpointError, TfkdError
+from tfkd.errors import CheckpointError, TfkdError, advising
 from tfkd.storage.files import atomic_write
 
 # The name of the model in the folder of a run or of a language model.
@@ -32,6 +32,7 @@ def write_model(model: keras.Model, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@advising("copy the file again, or write it anew")
 def read_model(path: Path, kind: type[Model]) -> Model:
     """Reads a `.keras` file.
 

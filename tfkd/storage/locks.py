@@ -40,5 +40,9 @@ def locked(directory: str | Path) -> Iterator[None]:
                 remedy="wait until it ends, or choose another --out folder",
             ) from error
         except OSError as error:
-            raise RecordError(f"cannot lock: {error.strerror or error}", path=path) from error
+            raise RecordError(
+                f"cannot lock: {error.strerror or error}",
+                path=path,
+                remedy="check the permissions there, or choose a disk that can lock files",
+            ) from error
         yield

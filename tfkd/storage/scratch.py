@@ -30,7 +30,10 @@ def scratch_folder() -> Iterator[Path]:
         try:
             outer = Path(tempfile.mkdtemp(prefix=_PREFIX))
         except OSError as error:
-            raise RecordError(f"cannot make a temporary folder: {error.strerror}") from error
+            raise RecordError(
+                f"cannot make a temporary folder: {error.strerror}",
+                remedy="set TMPDIR to a folder with space that can be written",
+            ) from error
         held.callback(shutil.rmtree, outer, ignore_errors=True)
         held.enter_context(locked(outer))
         content = outer / _CONTENT

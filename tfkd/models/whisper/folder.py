@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models
 
-from tfkd.errors import CheckpointError
+from tfkd.errors import CheckpointError, advising
 from tfkd.models.frontend.whisper_mel import NUM_FRAMES, WINDOW_SECONDS
 from tfkd.models.whisper import ctranslate2, huggingface
 from tfkd.models.whisper.huggingface import read_json
@@ -60,6 +60,7 @@ class WhisperFolder:
     identity: str
 
 
+@advising("copy the whole folder again, or take another Whisper")
 def load_whisper(directory: str | Path) -> WhisperFolder:
     """Reads a Whisper of any size, English-only or multilingual.
 

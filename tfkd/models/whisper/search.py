@@ -128,7 +128,10 @@ def check_search(
     prompt = tokens.prompt_after_start(options.language or tokens.default_language, options.task)
     room = model.sizes.max_positions - len(prompt) - 1 - tokens.is_multilingual
     if config.max_tokens > room:
-        raise ConfigError(f"max_tokens: {config.max_tokens} is above {room}, this Whisper's limit")
+        raise ConfigError(
+            f"max_tokens: {config.max_tokens} is above {room}, this Whisper's limit",
+            remedy="leave it out, or lower it",
+        )
 
 
 def _bias(ids, model: Whisper) -> np.ndarray:

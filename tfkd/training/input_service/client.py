@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 import numpy as np
@@ -62,7 +62,8 @@ class InputService:
         """Sends the workers the description of a training.
 
         Raises:
-          ConfigError: if a worker refuses, for example because it lacks a store.
+          ConfigError: if a worker does not answer, or refuses, for example because it lacks a
+            store.
         """
         for worker in self._workers:
             worker.open(job.serialise())
@@ -91,7 +92,7 @@ class _Worker:
         self._address = address
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._open = self._channel.unary_unary(f"/{SERVICE}/{OPEN}")
-        self._batch = self._channel.unary_stream(f"/{SERVICE}/{BATCH}")
+        self._batch = self._channel.unary_unary(f"/{SERVICE}/{BATCH}")
         self._job = b""
         self._rests_until = 0.0
 
@@ -106,6 +107,8 @@ class _Worker:
 
     def open(self, job: bytes) -> None:
         self._job = job
+        # After failed attempts gRPC refuses calls for a while, even if the worker is there again.
+        self.check()
         try:
             self._open(job, timeout=_OPEN_SECONDS)
         except grpc.RpcError as error:
@@ -119,7 +122,7 @@ class _Worker:
             return None
         request = batch_request(key_of(self._job), epoch, number)
         try:
-            return parsed_arrays(self._messages(request), dtypes)
+            return parsed_arrays(self._message(request), dtypes)
         except (grpc.RpcError, ConfigError) as error:
             reason = error.details() if isinstance(error, grpc.RpcError) else str(error)
             self._rests_until = time.monotonic() + _REST_SECONDS
@@ -130,12 +133,12 @@ class _Worker:
             )
             return None
 
-    def _messages(self, request: bytes) -> Iterator[bytes]:
+    def _message(self, request: bytes) -> bytes:
         try:
-            yield from self._batch(request, timeout=_BATCH_SECONDS)
+            return self._batch(request, timeout=_BATCH_SECONDS)
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.NOT_FOUND:
                 raise
-            # The worker was restarted, or has served other trainings since.
-            self.open(self._job)
-            yield from self._batch(request, timeout=_BATCH_SECONDS)
+        # The worker was restarted, or has served other trainings since.
+        self.open(self._job)
+        return self._batch(request, timeout=_BATCH_SECONDS)

@@ -120,15 +120,20 @@ def parse_batch_request(content: bytes) -> tuple[str, int, int]:
     return str(values["job"]), int(values["epoch"]), int(values["number"])
 
 
-def serialised_arrays(arrays: Iterable[np.ndarray]) -> Iterable[bytes]:
-    """Yields a message for each array."""
-    for array in arrays:
-        yield tf.io.serialize_tensor(array).numpy()
+def serialised_arrays(arrays: Iterable[np.ndarray]) -> bytes:
+    """Serialises the arrays of a batch in one message.
+
+    It is no stream, because a call for a stream may wait for ever, beyond its deadline, when the
+    worker is stopped while it sends.
+    """
+    values = [tf.io.serialize_tensor(array).numpy() for array in arrays]
+    return tf.train.BytesList(value=values).SerializeToString()
 
 
-def parsed_arrays(messages: Iterable[bytes], dtypes: Sequence[tf.DType]) -> tuple[np.ndarray, ...]:
+def parsed_arrays(message: bytes, dtypes: Sequence[tf.DType]) -> tuple[np.ndarray, ...]:
     """Reads the arrays of `serialised_arrays`, whose types must be `dtypes`."""
+    values = tf.train.BytesList.FromString(message).value
     return tuple(
-        tf.io.parse_tensor(message, dtype).numpy()
-        for message, dtype in zip(messages, dtypes, strict=True)
+        tf.io.parse_tensor(value, dtype).numpy()
+        for value, dtype in zip(values, dtypes, strict=True)
     )

@@ -57,7 +57,7 @@ def serve(data: Sequence[str | Path], address: str) -> tuple[grpc.Server, int]:
     )
     methods = {
         OPEN: grpc.unary_unary_rpc_method_handler(handlers.open),
-        BATCH: grpc.unary_stream_rpc_method_handler(handlers.batch),
+        BATCH: grpc.unary_unary_rpc_method_handler(handlers.batch),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     try:
@@ -86,20 +86,19 @@ class _Handlers:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         return b""
 
-    def batch(self, request: bytes, context: grpc.ServicerContext) -> Iterable[bytes]:
-        """Yields the arrays of one batch."""
+    def batch(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        """Makes one batch."""
         key, epoch, number = parse_batch_request(request)
         epochs = self._jobs.find(key)
         if epochs is None:
             context.abort(grpc.StatusCode.NOT_FOUND, "this worker does not know the training")
-            return
+            return b""  # abort has raised
         load = self._plans.get(f"{key} {epoch}", lambda: epochs.loader(epoch))
         try:
-            arrays = load(number)
+            return serialised_arrays(load(number))
         except TfkdError as error:
             context.abort(grpc.StatusCode.DATA_LOSS, str(error))
-            return
-        yield from serialised_arrays(arrays)
+        return b""
 
     def _epochs_of(self, job: Job) -> TrainingEpochs:
         stores = self._stores()
