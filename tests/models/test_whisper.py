@@ -380,6 +380,7 @@ def test_damaged_folders_are_one_line(tmp_path, damage, message):
     with pytest.raises(CheckpointError, match=message) as raised:
         load_whisper(folder)
     assert "\n" not in str(raised.value)
+    assert raised.value.remedy
 
 
 def test_damaged_binaries_are_one_line(tmp_path):
