@@ -33,6 +33,6 @@ def make_environment(python: str, folder: Path, *requirements: str) -> Path:
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
         pip = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, ROOT, "pytest", *requirements], check=True)
+        subprocess.run([*pip, ROOT, "pytest", "pytest-timeout", *requirements], check=True)
         stamp.write_text(wanted, encoding="utf-8")
     return interpreter

@@ -99,8 +99,8 @@ def test_the_scripts_lead_from_real_audio_to_a_device(digits, tiny_settings, tmp
     script("training/train_student.py", config, labels, valid, student)
     assert "100%" in script("export/export_savedmodel.py", student, out, valid)
     # So little training leaves choices so near to each other that rounding to 16 bits changes some.
-    exact = script("export/export_tflite.py", student, out, valid, "tflite-float32")
-    assert "model-float32.tflite" in exact
+    exported = script("export/export_tflite.py", student, out, valid, "tflite-float32")
+    assert "model-float32.tflite" in exported
     recording = json.loads((digits / "valid.jsonl").read_text().splitlines()[0])["audio"]
     printed = script("export/transcribe_tflite.py", out / "model-float32.tflite", recording)
     assert printed.startswith(recording)

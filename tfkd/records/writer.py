@@ -33,7 +33,7 @@ from tfkd.records.store import (
 )
 from tfkd.records.tfds import DATASET_INFO, FEATURES, dataset_info_json, features_json
 from tfkd.records.tfrecord import frame
-from tfkd.storage.files import atomic_write, not_written, reading, sha256, sync, write_json
+from tfkd.storage.files import atomic_write, reading, sha256, sync, write_json, writing
 from tfkd.storage.locks import locked
 from tfkd.storage.markers import COMPLETE
 from tfkd.storage.sealed_json import seal_of, write_sealed
@@ -139,7 +139,7 @@ class StoreWriter:
 
         From then on the store may differ from what an earlier run has completed.
         """
-        with _writing(self.directory / COMPLETE):
+        with writing(self.directory / COMPLETE):
             (self.directory / COMPLETE).unlink(missing_ok=True)
 
     def write_shard(
@@ -252,7 +252,7 @@ class StoreWriter:
             raise RecordError("holds what is no store", path=self.directory, remedy=OTHER_FOLDER)
         else:
             self.plan.write(path)
-        with _writing(shards):
+        with writing(shards):
             shards.mkdir(exist_ok=True)
             sync(self.directory)
 
@@ -286,7 +286,7 @@ class StoreWriter:
         ]
         for leftovers in [*ours, (self.directory / SHARDS).glob(f".{self.plan.kind}-*.tmp")]:
             for leftover in leftovers:
-                with _writing(leftover):
+                with writing(leftover):
                     leftover.unlink(missing_ok=True)
 
 
@@ -328,15 +328,6 @@ def _shard_row(path: Path, sidecar: Sidecar) -> dict[str, Any]:
         "rejected": len(sidecar.rejections),
         "sidecar_sha256": _sha256(sidecar_path(path)),
     }
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Raises an OSError of the block as a RecordError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise not_written(error, path) from error
 
 
 def _sha256(path: Path) -> str:

@@ -39,31 +39,21 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        raise not_written(error, path) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+            ) as file:
+                temporary = Path(file.name)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-def not_written(error: OSError, path: str | Path) -> RecordError:
-    """Makes the error of a file that the system does not let be written."""
-    return RecordError(
-        f"cannot write: {error.strerror or error}",
-        path=path,
-        remedy="check the space and the permissions there",
-    )
 
 
 def check_writable(path: str | Path) -> None:
@@ -73,12 +63,10 @@ def check_writable(path: str | Path) -> None:
       RecordError: if its folder cannot be made, or nothing can be written there.
     """
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
-    except OSError as error:
-        raise not_written(error, path) from error
     if path.is_dir():
         raise RecordError(
             "cannot write: it is a folder", path=path, remedy="give the path of a file"
@@ -191,6 +179,19 @@ def directory_bytes(path: str | Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Raises an OSError of the block as a RecordError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"cannot write: {error.strerror or error}",
+            path=path,
+            remedy="check the space and the permissions there",
+        ) from error
 
 
 @contextlib.contextmanager
