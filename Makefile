@@ -1,5 +1,6 @@
 # Two commands do everything on a machine with Python 3.11 and PyPI: `make demo` and `make test`.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# A command that does not run is none: those of pyenv exist for versions that are not chosen.
+PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Tests run in so many processes, a file in one of them.

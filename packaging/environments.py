@@ -13,14 +13,29 @@ VARIABLES = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def find_python(name: str) -> str | None:
-    """Returns the path of an interpreter, or None if this machine has none that runs.
+    """Returns the path of an interpreter, such as `python3.13`, or None if this machine has none.
 
-    A command of that name is not enough: those of pyenv exist for versions that are not chosen.
+    It is on the path, or among the versions of pyenv, chosen or not: for those that are not chosen,
+    pyenv has a command on the path that does not run.
     """
-    found = shutil.which(name)
-    if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
+    return next((each for each in (shutil.which(name), _of_pyenv(name)) if _runs(each)), None)
+
+
+def _of_pyenv(name: str) -> str | None:
+    if shutil.which("pyenv") is None:
         return None
-    return found
+    version = name.removeprefix("python")
+    latest = subprocess.run(["pyenv", "latest", version], capture_output=True, text=True)
+    prefix = ["pyenv", "prefix", latest.stdout.strip() or version]
+    folder = subprocess.run(prefix, capture_output=True, text=True).stdout.strip()
+    return shutil.which(name, path=os.path.join(folder, "bin")) if folder else None
+
+
+def _runs(python: str | None) -> bool:
+    return (
+        python is not None
+        and not subprocess.run([python, "-c", ""], capture_output=True).returncode
+    )
 
 
 def make_environment(python: str, folder: Path, *requirements: str) -> Path:

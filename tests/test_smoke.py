@@ -49,3 +49,16 @@ def test_an_environment_that_cannot_be_made_is_left_out_with_its_reason(tmp_path
     assert done.returncode == 0
     assert "no network" in done.stdout
     assert done.stdout.endswith(f"smoke: left out, because pip could not install tfkd for {name}\n")
+
+
+def test_a_python_of_pyenv_is_found_though_it_is_not_chosen(tmp_path):
+    name, version = (
+        ("python3.12", "3.12.1") if sys.version_info[:2] == (3, 13) else ("python3.13", "3.13.0")
+    )
+    commands, versions = tmp_path / "commands", tmp_path / "versions" / version / "bin"
+    commands.mkdir()
+    versions.mkdir(parents=True)
+    write_command(commands, name, "exit 127")
+    write_command(commands, "pyenv", f"[ $1 = latest ] && echo {version} || echo {versions.parent}")
+    write_command(versions, name, '[ "$1" = -c ] && exit; echo it is asked; exit 1')
+    assert "it is asked" in smoke(commands).stdout
