@@ -486,3 +486,41 @@ def test_a_name_that_no_file_can_have_is_one_that_is_missing(tmp_path):
     write(tmp_path / "1-2.trans.txt", f"{name} ONE")
     ((utterance,), _) = read_corpus(tmp_path, "librispeech")
     assert utterance.audio == tmp_path / f"{name}.flac"
+
+
+# --- recordings without a manifest
+
+
+def recordings(folder: Path, *names: str) -> Path:
+    for name in names:
+        write(folder / name, "RIFF")
+    return folder
+
+
+def test_a_folder_of_recordings_is_a_corpus_without_transcripts(tmp_path):
+    names = ("b/1.WAV", "a/1.flac", "a/2.m4a", "3.opus", "._3.opus", ".trash/4.wav", "cover.png")
+    utterances, rejections = read_corpus(recordings(tmp_path, *names))
+    assert [(each.utterance_id, str(each.audio.relative_to(tmp_path))) for each in utterances] == [
+        *(("3", "3.opus"), ("a/1", "a/1.flac"), ("2", "a/2.m4a"), ("b/1", "b/1.WAV")),
+    ]
+    assert not rejections
+    assert {each.text for each in utterances} == {None}
+
+
+def test_texts_beside_recordings_are_named_for_they_are_not_read(tmp_path, caplog):
+    read_corpus(recordings(tmp_path, "a/1.wav", "a/1.txt", "a/2.wav", "a/2.TextGrid", "notes.txt"))
+    assert "2 files such as a/1.txt were not read as transcripts" in caplog.text
+
+
+def test_a_folder_with_a_manifest_beside_its_audio_is_not_taken_for_audio_alone(tmp_path):
+    folder = recordings(tmp_path, "audio/1.wav", "train.jsonl")
+    with pytest.raises(ManifestError, match=r"holds train.jsonl beside audio \(name the manifest"):
+        read_corpus(folder)
+    assert len(read_corpus(folder, "recordings")[0]) == 1
+    assert len(read_corpus(folder / "audio")[0]) == 1
+
+
+def test_a_recording_whose_name_cannot_be_printed_is_rejected(tmp_path):
+    corpus = read_corpus(recordings(tmp_path, "1.wav", "bad\n/2.wav"))
+    assert [each.utterance_id for each in corpus[0]] == ["1"]
+    assert reasons(corpus) == [("2.wav:1", "bad_line")]

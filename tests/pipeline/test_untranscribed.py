@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tfkd.config import AugmentationConfig, RunConfig, SystemConfig, TokenizerConfig, from_dict
 from tfkd.decoding.runs import load_run
-from tfkd.errors import ManifestError
+from tfkd.errors import ManifestError, TfkdError
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job, Learned, as_baseline, published
+from tfkd.pipeline.stages import run_stages
 from tfkd.records import open_store
 from tfkd.reporting.results import results_report
 
@@ -48,6 +50,13 @@ def true_texts(corpus: Path, *splits: str) -> dict[str, str]:
     return {row["utterance_id"]: row["text"] for row in rows}
 
 
+def write_rows(folder: Path, rows: list[dict], audio: Path) -> None:
+    """Writes a manifest whose recordings lie in another folder."""
+    folder.mkdir(parents=True)
+    lines = (json.dumps({**row, "audio": str(audio / row["audio"])}) + "\n" for row in rows)
+    (folder / "pool.jsonl").write_text("".join(lines))
+
+
 def test_the_store_holds_all_audio_and_only_the_transcripts_of_the_share(run_config, tiny_corpus):
     config = with_corpora(run_config, transcribed_share=0.25, untranscribed=("test.jsonl",))
     work = Path(config.work_dir)
@@ -68,11 +77,8 @@ def test_the_store_holds_all_audio_and_only_the_transcripts_of_the_share(run_con
 def test_no_byte_of_a_hidden_transcript_reaches_what_students_read(run_config, tiny_corpus):
     """Every text is replaced by a word that could be found anywhere in the store."""
     corpus = Path(run_config.work_dir) / "corpus"
-    corpus.mkdir(parents=True)
     rows = [json.loads(line) for line in (tiny_corpus / "test.jsonl").read_text().splitlines()]
-    for row in rows:
-        row |= {"audio": str(tiny_corpus / row["audio"]), "text": "sibboleth"}
-    (corpus / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(corpus, [{**row, "text": "sibboleth"} for row in rows], tiny_corpus)
     config = with_corpora(run_config, untranscribed=(str(corpus / "pool.jsonl"),))
     work = Path(config.work_dir)
     prepare_corpora(config, work)
@@ -88,6 +94,42 @@ def test_the_baseline_on_all_transcripts_has_a_store_of_its_own(run_config, tiny
     found = texts_of(Path(config.work_dir) / "data" / "train-all")
     assert found.items() <= true_texts(tiny_corpus, "train").items()
     assert len(found) == 24
+
+
+def test_what_is_held_out_is_not_learned_from_and_depends_on_the_ids_alone(run_config, tiny_corpus):
+    config = with_corpora(run_config, valid=None, test=None, held_out_share=0.2)
+    prepare = dataclasses.replace(config.prepare, max_rejected_share=0.1)
+    config = dataclasses.replace(config, baselines=("transcribed", "all"), prepare=prepare)
+    data = Path(config.work_dir) / "data"
+    prepare_corpora(config, data.parent)
+    parts = [texts_of(data / name) for name in ("valid", "test", "train")]
+    assert [len(part) for part in parts] == [5, 5, 14]
+    everything = {name: text for part in parts for name, text in part.items()}
+    truth = true_texts(tiny_corpus, "train")
+    assert everything == {name: truth[name] for name in truth if name != "train-lost"}
+    assert texts_of(data / "train-all") == parts[2]
+    backwards = data.parent / "backwards"
+    rows = (tiny_corpus / "train.jsonl").read_text().splitlines()
+    write_rows(backwards, [json.loads(row) for row in reversed(rows)], tiny_corpus)
+    other = with_corpora(config, train=(str(backwards / "pool.jsonl"),))
+    prepare_corpora(other, backwards)
+    assert texts_of(backwards / "data" / "valid") == parts[0]
+
+
+def test_transcripts_are_held_out_where_a_part_of_the_audio_has_some(run_config):
+    held_out = {"valid": None, "test": None, "held_out_share": 0.2, "transcribed_share": 0.4}
+    config = with_corpora(run_config, **held_out)
+    prepare_corpora(config, Path(config.work_dir))
+    parts = [texts_of(Path(config.work_dir) / "data" / name) for name in ("valid", "test", "train")]
+    assert [(len(part), sum(map(bool, part.values()))) for part in parts] == [
+        *((2, 2), (2, 2), (20, 5)),  # what is lost was chosen, too
+    ]
+
+
+def test_a_share_that_holds_out_nothing_is_refused(run_config):
+    config = with_corpora(run_config, test=None, held_out_share=0.01)
+    with pytest.raises(ManifestError, match="25 utterances is none to hold out .*held_out_share"):
+        prepare_corpora(config, Path(config.work_dir))
 
 
 def test_an_id_that_two_corpora_use_is_refused(run_config):
@@ -165,6 +207,65 @@ def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_conf
     assert Job(config).teacher(1).identity == teacher.sha256
 
 
+def without_texts(corpus: Path, folder: Path) -> Path:
+    """Copies the recordings of a corpus, and nothing else."""
+    folder.mkdir()
+    for recording in corpus.glob("*.*a*"):
+        if recording.suffix in (".wav", ".flac"):
+            shutil.copy(recording, folder)
+    return folder
+
+
+def test_where_nobody_wrote_down_anything_what_the_teacher_says_is_the_reference(
+    run_config, teacher, tiny_corpus, tmp_path, monkeypatch
+):
+    """A folder of recordings and a teacher: no file holds a transcript."""
+    measured = {}
+
+    def train(system, stores, valid, folder, **_):
+        measured[folder.name] = texts_of(valid.directory)
+
+    monkeypatch.setattr(module, "train", train)
+    given = dataclasses.replace(run_config, teacher=str(teacher.directory))
+    held_out = {"valid": None, "test": None, "held_out_share": 0.2}
+    config = with_corpora(given, train=(), untranscribed=(".",), **held_out)
+    folder = without_texts(tiny_corpus, tmp_path / "recordings")
+    job = Job(dataclasses.replace(config, data_dir=str(folder)))
+    run_stages(job.stages()[:3], job.work, lambda line: None)
+    assert not job.is_test_transcribed
+    for name, labels in (("valid", "labels-valid"), ("test", "labels-test")):
+        own = texts_of(job.work / "data" / name)
+        assert len(own) == 7
+        assert set(own.values()) == {None}
+        said = {
+            each.utterance_id: each.hypotheses[0].text
+            for each in open_store(job.work / labels).records()
+        }
+        assert texts_of(job.evaluated(f"data/{name}").directory) == said
+        assert said.keys() == own.keys()
+    assert measured["student-seq_kd"] == texts_of(job.work / "data" / "valid-by-teacher")
+
+
+def test_without_transcripts_the_want_of_a_baseline_is_told_before_labels_are_made(
+    run_config, teacher, tiny_corpus, tmp_path
+):
+    folder = without_texts(tiny_corpus, tmp_path / "recordings")
+    given = dataclasses.replace(run_config, teacher=str(teacher.directory))
+    config = with_corpora(given, train=(str(folder),))
+    with pytest.raises(TfkdError, match="name it under corpora.untranscribed, with train: "):
+        Job(config).run(lambda line: None)
+    assert not (Path(config.work_dir) / "labels").exists()
+
+
+def test_a_teacher_that_is_to_be_trained_needs_transcripts_to_stop_by(
+    run_config, tiny_corpus, tmp_path
+):
+    folder = without_texts(tiny_corpus, tmp_path / "recordings")
+    config = with_corpora(run_config, valid=str(folder))
+    with pytest.raises(TfkdError, match="valid: no utterance has a transcript"):
+        Job(config).run(lambda line: None)
+
+
 def test_all_but_the_teacher_take_its_units_if_their_settings_are_equal(
     run_config, teacher, prepared, monkeypatch
 ):
@@ -222,3 +323,12 @@ def test_two_generations_learn_from_a_teacher_that_there_is_without_any_transcri
     assert labelled_by == load_run(work / "student-seq_kd").sha256
     page = results_report(results)
     assert "0 of 24 utterances to learn from have a transcript" in page
+
+
+def test_a_page_says_that_nobody_has_transcribed_the_test_set():
+    kept = Path(__file__).parents[2] / "docs" / "recipes" / "barista-whisper.results.json"
+    results = json.loads(kept.read_text())
+    assert "Nobody has transcribed" not in results_report(results)
+    assert "an error is what differs from the teacher's best hypothesis (labels-test)" in (
+        results_report({**results, "is_test_transcribed": False})
+    )

@@ -117,7 +117,7 @@ def _check_inputs(config: RunConfig) -> None:
     splits = {"train": corpora.train, "untranscribed": corpora.untranscribed,
               "valid": (corpora.valid,), "test": (corpora.test,)}  # fmt: skip
     for split, names in splits.items():
-        for name in names:
+        for name in filter(None, names):
             source = Path(config.data_dir) / name
             if not source.exists():
                 raise ConfigError(

@@ -32,8 +32,12 @@ class CorporaConfig:
 
     Attributes:
       train: one or several corpora with transcripts; an empty list if the teacher exists already.
-      valid: corpus with transcripts, for early stopping.
-      test: corpus with transcripts, for evaluation.
+      valid: corpus for early stopping; null holds out a part of the training audio instead. If
+        nobody has transcribed it, it is measured against what an existing teacher says.
+      test: corpus for evaluation, likewise.
+      held_out_share: share of the training audio that is held out for each of `valid` and `test`
+        that is null: of the utterances with transcripts or, if there are none, of all. The choice
+        depends on the ids alone.
       untranscribed: one or several corpora that the teacher labels and the student learns from. If
         they have transcripts, only the baseline "all" learns them; labels are measured by them.
       transcribed_share: share of the transcripts of `train` that are used; the other utterances
@@ -41,8 +45,9 @@ class CorporaConfig:
     """
 
     train: tuple[str, ...] = ("train.jsonl",)
-    valid: str = "valid.jsonl"
-    test: str = "test.jsonl"
+    valid: str | None = "valid.jsonl"
+    test: str | None = "test.jsonl"
+    held_out_share: float = number(0.05, above=0, below=0.5)
     untranscribed: tuple[str, ...] = ()
     transcribed_share: float = number(1.0, above=0, at_most=1)
 

@@ -17,6 +17,7 @@ from tfkd.corpora.published import (
     read_ljspeech,
     transcript_files,
 )
+from tfkd.corpora.recordings import has_recordings, read_recordings
 from tfkd.corpora.tables import has_columns, read_table
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
@@ -24,7 +25,10 @@ from tfkd.errors import ManifestError
 __all__ = ["FORMATS", "Corpus", "Rejection", "Utterance", "read_corpus"]
 
 _NAME = "name a manifest (.jsonl), TSV or corpus folder, or give its format"
-FORMATS = ("auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table")
+FORMATS = (
+    "auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table", "recordings"
+)  # fmt: skip
+_MANIFESTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 
 
 def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
@@ -43,6 +47,7 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
       commonvoice: TSV with the columns path and sentence, beside the folder clips.
       ljspeech: metadata.csv (id|text|normalised text) beside the folder wavs.
       table: CSV or TSV whose first line names columns as the fields of jsonl.
+      recordings: folder of audio files, in folders of their own or not, without any transcript.
 
     Paths are relative to the manifest or, if nothing is there, to the working folder. Manifests may
     be packed by gzip.
@@ -91,11 +96,21 @@ def _detect_format(path: Path) -> str:
         return "table" if has_columns(path / "metadata.csv") else "ljspeech"
     if next(transcript_files(path), None) is not None:
         return "librispeech"
-    raise ManifestError(
-        "cannot tell the format of this corpus",
-        path=path,
-        remedy=_NAME,
-    )
+    if has_recordings(path):
+        _refuse_manifests(path)
+        return "recordings"
+    raise ManifestError("cannot tell the format of this corpus", path=path, remedy=_NAME)
+
+
+def _refuse_manifests(folder: Path) -> None:
+    """Raises ManifestError for a folder whose audio may have transcripts in a file beside it."""
+    names = sorted(each.name for each in folder.iterdir() if each.suffix.lower() in _MANIFESTS)
+    if names:
+        raise ManifestError(
+            f"holds {', '.join(names[:3])} beside audio",
+            path=folder,
+            remedy="name the manifest, or name a folder that holds audio alone",
+        )
 
 
 def _format_of_content(path: Path) -> str:
@@ -123,4 +138,5 @@ _READERS: dict[str, Callable[[Path], Corpus]] = {
     "commonvoice": read_commonvoice,
     "ljspeech": read_ljspeech,
     "table": read_table,
+    "recordings": read_recordings,
 }

@@ -1,9 +1,9 @@
-"""Joins several corpora, and removes a share of their transcripts."""
+"""Joins several corpora, parts them, and removes a share of their transcripts."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
@@ -56,3 +56,33 @@ def without_transcripts(corpus: Corpus, kept_share: float = 0.0) -> Corpus:
         return each if each.utterance_id in kept else dataclasses.replace(each, text=None)
 
     return [hidden(each) for each in utterances], rejections
+
+
+def held_out_ids(corpus: Corpus, share: float, parts: int) -> list[set[str]]:
+    """Chooses the utterances of some parts to hold out, each with a share of the corpus.
+
+    They are of those with a transcript or, if there are none, of all. Which they are depends on the
+    ids alone: neither on their order nor on the machine, nor on whose transcripts were removed.
+
+    Raises:
+      ManifestError: if the share is less than one utterance.
+    """
+    utterances, _ = corpus
+    transcribed = [each.utterance_id for each in utterances if each.text is not None]
+    ids = transcribed or [each.utterance_id for each in utterances]
+    count = round(share * len(ids))
+    if parts and not count:
+        raise ManifestError(
+            f"a share of {share:g} of {len(ids)} utterances is none to hold out",
+            remedy="name corpora.valid and corpora.test, or raise corpora.held_out_share",
+        )
+    ordered = sorted(ids, key=lambda name: sha256_of_text(f"held out: {name}"))
+    return [set(ordered[part * count : (part + 1) * count]) for part in range(parts)]
+
+
+def parted(corpus: Corpus, utterance_ids: Collection[str]) -> tuple[Corpus, Corpus]:
+    """Parts a corpus into the utterances with some ids, and the rest with all rejections."""
+    utterances, rejections = corpus
+    part = [each for each in utterances if each.utterance_id in utterance_ids]
+    rest = [each for each in utterances if each.utterance_id not in utterance_ids]
+    return (part, []), (rest, rejections)

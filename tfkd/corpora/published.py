@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from tfkd.corpora.lines import (
     Line,
@@ -16,6 +15,7 @@ from tfkd.corpora.lines import (
     first_word,
     lines_of,
 )
+from tfkd.corpora.trees import files_in
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
 
@@ -30,26 +30,8 @@ def read_librispeech(path: Path) -> Corpus:
 
 
 def transcript_files(tree: Path) -> Iterator[Path]:
-    """Finds the files of transcripts in a tree of LibriSpeech, linked folders included.
-
-    Raises:
-      ManifestError: if a folder cannot be read.
-    """
-
-    def refuse(error: OSError) -> NoReturn:
-        raise ManifestError(
-            f"cannot be read: {error.strerror}",
-            path=error.filename,
-            remedy="check its permissions",
-        ) from error
-
-    seen = {os.path.realpath(tree)}
-    for folder, folders, names in os.walk(tree, onerror=refuse, followlinks=True):
-        places = {os.path.realpath(os.path.join(folder, name)): name for name in folders}
-        # A link may lead to where the walk has been, or back to where it lies.
-        folders[:] = [name for place, name in places.items() if place not in seen]
-        seen |= places.keys()
-        yield from (Path(folder, name) for name in names if name.endswith(_TRANSCRIPTS))
+    """Finds the files of transcripts in a tree of LibriSpeech."""
+    return files_in(tree, _TRANSCRIPTS)
 
 
 def _librispeech_utterance(line: Line) -> Utterance:

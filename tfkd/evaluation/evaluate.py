@@ -21,6 +21,7 @@ from tfkd.records import Store
 Batch = dict[str, np.ndarray]
 
 _NAMED_UTTERANCES = 3
+_GIVE_TRANSCRIPTS = "give data with transcripts to measure error rates"
 _LOG = logging.getLogger("tfkd")
 
 
@@ -90,13 +91,13 @@ class _Decoded:
     compute_seconds: float = 0.0
 
 
-def check_transcripts(store: Store) -> None:
-    """Raises TfkdError if no utterance has a transcript to compare with."""
+def check_transcripts(store: Store, remedy: str = _GIVE_TRANSCRIPTS) -> None:
+    """Raises TfkdError with a remedy if no utterance has a transcript."""
     if all(row.get("text") is None for row in store.index):
         raise TfkdError(
             "no utterance has a transcript",
             path=store.directory,
-            remedy="give data with transcripts to measure error rates",
+            remedy=remedy,
         )
 
 

@@ -5,12 +5,13 @@ Hidden transcripts are known but not learned from: they measure how good the pse
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 from tfkd.config import PrepareConfig, RunConfig
 from tfkd.corpora import Corpus, read_corpus
-from tfkd.corpora.joining import join_corpora, without_transcripts
+from tfkd.corpora.joining import held_out_ids, join_corpora, parted, without_transcripts
 from tfkd.data.preparation import prepare, prepare_corpus
 from tfkd.storage.files import write_text
 from tfkd.storage.json_files import read_json_lines
@@ -28,7 +29,9 @@ def prepared_stores(config: RunConfig) -> tuple[str, ...]:
 def prepare_corpora(config: RunConfig, work: Path) -> None:
     """Prepares every corpus of a run.
 
-    - `data/train` holds all training audio, with the transcripts that the job may learn from;
+    - `data/valid` and `data/test` hold what the config names, or what is held out of the training
+      audio instead;
+    - `data/train` holds all other training audio, with the transcripts that the job may learn from;
     - `data/hidden.jsonl` holds its other transcripts, which only measure the labels;
     - `data/train-all` holds the same audio with every transcript, for the baseline "all".
 
@@ -36,11 +39,23 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
       ManifestError: if a corpus cannot be read, two corpora share an id, or too large a share of
         one is unusable.
     """
-    root = Path(config.data_dir)
-    prepare(root / config.corpora.valid, work / VALID, config.prepare)
-    prepare(root / config.corpora.test, work / TEST, config.prepare)
+    root, names = Path(config.data_dir), config.corpora
+    given = {VALID: names.valid, TEST: names.test}
+    for store, name in given.items():
+        if name is not None:
+            prepare(root / name, work / store, config.prepare)
     every_transcript, usable = _training_corpora(config)
+    missing = [store for store, name in given.items() if name is None]
+    chosen = held_out_ids(usable, names.held_out_share, len(missing))
+    held_out = {}
+    for store, ids in zip(missing, chosen, strict=True):
+        held_out[store], usable = parted(usable, ids)
+        _, every_transcript = parted(every_transcript, ids)
     prepare_corpus(usable, root, work / TRAIN, config.prepare)
+    # What is unusable of so few has nothing to say about the corpus: the rest is held to the limit.
+    unlimited = dataclasses.replace(config.prepare, max_rejected_share=1.0)
+    for store, part in held_out.items():
+        prepare_corpus(part, root, work / store, unlimited)
     _write_hidden(every_transcript, usable, work / _HIDDEN, config.prepare)
     if "all" in config.baselines:
         prepare_corpus(every_transcript, root, work / TRAIN_ALL, config.prepare)

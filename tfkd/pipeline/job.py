@@ -15,6 +15,7 @@ from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.interface import WHISPER_PREFIX, Teacher
 from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
 from tfkd.distillation.labelling import label
+from tfkd.distillation.references import write_references
 from tfkd.distillation.teachers import is_run, load_teacher
 from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import check_transcripts
@@ -41,6 +42,8 @@ from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, train
 
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
+VALID_LABELS, _BY_TEACHER = "labels-valid", "-by-teacher"
+_NO_BASELINE = "name it under corpora.untranscribed, with train: [], for want of a baseline"
 
 
 class Learned(NamedTuple):
@@ -136,6 +139,16 @@ class Job:
         """Opens a store of the work folder and verifies its checksums."""
         return open_verified(self.work / name)
 
+    def evaluated(self, name: str) -> Store:
+        """The store to evaluate on of `VALID` or `TEST`.
+
+        Where nobody has transcribed the audio, what the teacher says counts as its transcripts.
+        """
+        return self.store(name if self._is_transcribed(name) else f"{name}{_BY_TEACHER}")
+
+    def _is_transcribed(self, name: str) -> bool:
+        return bool(transcribed_rows(self.store(name)))
+
     def truth_of(self, name: str) -> Learned:
         """A store of the work folder, to be learned by its transcripts."""
         return Learned((self.store(name),))
@@ -189,7 +202,7 @@ class Job:
         """Trains one system into a run folder, or goes on where it was killed."""
         stores, shares = learned
         tokenizer = self._teachers_units(system, folder)
-        train(system, stores, self.store(VALID), folder, shares=shares, tokenizer=tokenizer)
+        train(system, stores, self.evaluated(VALID), folder, shares=shares, tokenizer=tokenizer)
 
     def _teachers_units(self, system: SystemConfig, folder: Path) -> Tokenizer | None:
         """The first teacher's tokenizer, for all others with its tokenizer settings.
@@ -221,13 +234,26 @@ class Job:
 
         def action() -> None:
             teacher = self.teacher(generation)
+            if generation == 1:
+                self._write_references(teacher)
             label(teacher, self.store(TRAIN), self.work / out, self.config.labels)
 
         return Stage(name, (out,), (f"{out}/{COMPLETE}",), action)
 
+    def _write_references(self, teacher: Teacher) -> None:
+        """Lets the first teacher say what is said where it is measured and nobody wrote it down."""
+        for name, labels in ((VALID, VALID_LABELS), (TEST, TEST_LABELS)):
+            if not self._is_transcribed(name):
+                label(teacher, self.store(name), self.work / labels, self.config.labels)
+                write_references(self.store(labels), self.work / f"{name}{_BY_TEACHER}")
+
     def _prepare(self) -> None:
         prepare_corpora(self.config, self.work)
-        check_transcripts(self.store(TEST))
+        if isinstance(self.config.teacher, SystemConfig):
+            # Only a teacher that exists can say what is said.
+            check_transcripts(self.store(VALID))
+        elif BASELINE in (stage.name for stage in self.stages()):
+            check_transcripts(self.store(TRAIN), _NO_BASELINE)
 
     @cached_property
     def exported(self) -> str:
@@ -237,13 +263,13 @@ class Job:
 
     def _export(self) -> None:
         student, out = self.work / self.exported, self.work / "export"
-        export_once(student, out, self.config.export, self.store(VALID))
+        export_once(student, out, self.config.export, self.evaluated(VALID))
 
     def _evaluate(self) -> None:
         path = self.work / RESULTS
         earlier = read_json_object(path, {"systems": dict})["systems"] if path.exists() else {}
         transcripts = self.work / "transcripts"
-        evaluations = Evaluations(self.store(TEST), self.work, transcripts, earlier)
+        evaluations = Evaluations(self.evaluated(TEST), self.work, transcripts, earlier)
         systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
         # A rerun that changed nothing keeps the results and their date.
         if systems != earlier:
@@ -276,6 +302,7 @@ class Job:
             "student": student,
             "differences": differences,
             "training_data": self.training_data(),
+            "is_test_transcribed": self.is_test_transcribed,
             "labels": labels,
             "parity": self._parity(),
             "stage_seconds": stage_seconds(self.work),
@@ -290,6 +317,11 @@ class Job:
         """The first teacher, if it is a run of tfkd, so that its speed and size can be measured."""
         folder = Path(self.teacher_spec(1))
         return {"teacher": folder} if (folder / MODEL).exists() else {}
+
+    @property
+    def is_test_transcribed(self) -> bool:
+        """Whether the test set has transcripts of its own; see `evaluated`."""
+        return self._is_transcribed(TEST)
 
     def training_data(self) -> dict[str, Any]:
         """Counts the training audio and its transcribed part, in utterances and hours."""

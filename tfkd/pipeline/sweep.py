@@ -132,7 +132,7 @@ class Sweep:
         """Exports a student in the form that the sweep names, if it names one."""
         if self.config.sweep.export:
             settings = dataclasses.replace(self.config.export, formats=(self.config.sweep.export,))
-            export_once(self.folder(cell), self._exports(cell), settings, self.job.store(VALID))
+            export_once(self.folder(cell), self._exports(cell), settings, self.job.evaluated(VALID))
 
     def _exports(self, cell: Cell) -> Path:
         """Folder of the export of a student."""
@@ -170,7 +170,7 @@ class Sweep:
         folder = self.work / FOLDER
         path = folder / "systems.json"
         known = read_json_object(path) if path.exists() else {}
-        store = self.job.store(TEST)
+        store = self.job.evaluated(TEST)
         evaluations = Evaluations(store, self.work, folder / "transcripts", known)
         students = {cell.name: self.folder(cell) for cell in done}
         models = {**self.job.given_teacher(), **students, **self._exported(done)}
@@ -189,6 +189,7 @@ class Sweep:
             },
             "unfinished": [cell.name for cell in self.cells if cell not in done],
             "training_data": self.job.training_data(),
+            "is_test_transcribed": self.job.is_test_transcribed,
             "labels": self.job.label_qualities(sorted({self._labels(cell) for cell in done})),
             "config": published(self.config),
             **provenance(),

@@ -78,6 +78,7 @@ def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
         rate_of["teacher"] = on_test["wer"]
     if data := results.get("training_data"):
         yield transcribed_sentence(data)
+    yield from reference_sentences(results)
     # The baselines come first: whether labels help is what everybody asks.
     for other in sorted(differences, key="teacher".__eq__):
         rates = rate_of[name], rate_of[other]
@@ -93,6 +94,16 @@ def transcribed_sentence(data: Mapping[str, Any]) -> str:
         f"{data['transcribed_utterances']} of {data['utterances']} utterances to learn from have a "
         f"transcript ({data['transcribed_hours']:.2f} of {data['hours']:.2f} h)."
     )
+
+
+def reference_sentences(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence if errors are not counted against what people wrote down."""
+    # Results of older versions do not say: their test sets had to have transcripts.
+    if not results.get("is_test_transcribed", True):
+        yield (
+            "Nobody has transcribed the test set: an error is what differs from the teacher's best "
+            f"hypothesis ({TEST_LABELS}), which has errors of its own."
+        )
 
 
 def comparison(

@@ -9,6 +9,7 @@ from tfkd.reporting.results import (
     comparison,
     label_sentences,
     provenance_line,
+    reference_sentences,
     transcribed_sentence,
 )
 from tfkd.reporting.tables import human_bytes, table
@@ -83,6 +84,7 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     rows = results["rows"]
     others = {name: row for name, row in rows.items() if name not in results["baselines"]}
     yield transcribed_sentence(results["training_data"])
+    yield from reference_sentences(results)
     for baseline in results["baselines"]:
         rivals = {n: row for n, row in others.items() if row["baseline"] == baseline}
         if rivals and baseline in rows:
