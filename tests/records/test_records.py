@@ -614,6 +614,9 @@ def test_random_access_finds_damage(store_directory: Path) -> None:
     path.write_bytes(frame(utterance("stranger").to_example_bytes()))
     with pytest.raises(RecordError, match=f"stranger: found where utterance {IDS[0]}"):
         access[0]
+    path.write_bytes(frame(b"no example"))
+    with pytest.raises(RecordError, match=f"{path}: .* is not a tf.train.Example .run the command"):
+        access[0]
     with pytest.raises(RecordError, match="holds 1 records, not 3"):
         RandomAccess(store)
     path.write_bytes(whole[: len(whole) // 2])
