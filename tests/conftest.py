@@ -11,11 +11,14 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import forks
 import numpy as np
 import pytest
 import soundfile
@@ -249,6 +252,25 @@ def exports(teacher, prepared, once) -> dict[str, Exported]:
     out = once("exports", lambda out: export(teacher, out, EXPORT, prepared["valid"]))
     reports = [Exported(**row) for row in json.loads((out / REPORT).read_text())]
     return {r.format: dataclasses.replace(r, path=str(out / r.path)) for r in reports}
+
+
+@pytest.fixture(scope="session")
+def fault_library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """faults.c, compiled; None where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return None
+    library = tmp_path_factory.mktemp("faults") / "faults.so"
+    source = Path(__file__).parent / "reliability" / "faults.c"
+    command = [compiler, "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.fixture(scope="session")
+def fork_server(fault_library: Path | None) -> None:
+    """Lets `forks.fork` work."""
+    forks.start_server(fault_library)
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ def test_jsonl_fields(tmp_path):
         ('{"audio": "\\ud800.wav"}', "no usable path"),
         ('{"audio": "../a.wav"}', "leaves the folder"),
         ('{"audio": "a.wav", "text": "\\udc80"}', "text '\\udc80' holds half of a character"),
-        ('{"audio": "a.wav", "id": ""}', "no usable id"),
+        ('{"audio": "a.wav", "id": ""}', "id is empty"),
         ('{"audio": "a.wav", "id": "a\\nb"}', "no usable id"),
         ('{"audio": "a.wav", "id": "\\udc80"}', "no usable id"),
         ('{"audio": "a.wav", "id": true}', "id is not a string"),

@@ -15,11 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from forks import Worker, fork_worker, write_messages_to
 
 from tfkd import records
 from tfkd.corpora import Rejection
@@ -612,6 +614,9 @@ def test_random_access_finds_damage(store_directory: Path) -> None:
     path.write_bytes(frame(utterance("stranger").to_example_bytes()))
     with pytest.raises(RecordError, match=f"stranger: found where utterance {IDS[0]}"):
         access[0]
+    path.write_bytes(frame(b"no example"))
+    with pytest.raises(RecordError, match=f"{path}: .* is not a tf.train.Example .run the command"):
+        access[0]
     with pytest.raises(RecordError, match="holds 1 records, not 3"):
         RandomAccess(store)
     path.write_bytes(whole[: len(whole) // 2])
@@ -918,17 +923,6 @@ def test_a_store_being_rewritten_is_not_complete(store_directory: Path) -> None:
 # Crashes
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Runs `work` in a forked child (TensorFlow is loaded already) and returns its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return pid
-
-
 def assert_rerun_is_identical(directory: Path, unbroken: Path) -> None:
     summary = fill(directory, plan_of())
     assert contents(directory) == contents(unbroken)
@@ -936,19 +930,31 @@ def assert_rerun_is_identical(directory: Path, unbroken: Path) -> None:
     open_store(directory).verify(deep=True)
 
 
+def fill_slowly(directory: Path, messages: Path, sender: Connection) -> None:
+    """Announces its start; the pauses alone last 0.14 s, however fast the disk is."""
+    write_messages_to(messages)
+    sender.send(1)
+    fill(directory, plan_of(), pause_seconds=0.02)
+
+
 @pytest.mark.slow
-def test_kill_9_at_random_moments(tmp_path: Path, unbroken: Path) -> None:
+def test_kill_9_at_random_moments(fork_server: None, tmp_path: Path, unbroken: Path) -> None:
     generator = random.Random(5)
     killed = 0
     for attempt in range(12):
         directory = tmp_path / str(attempt)
-        # The pauses alone outlast the longest wait, however fast the disk is.
-        pid = in_child(lambda directory=directory: fill(directory, plan_of(), pause_seconds=0.02))
-        time.sleep(generator.uniform(0.0, 0.12))
-        os.kill(pid, signal.SIGKILL)
-        killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        writer = fork_worker(fill_slowly, directory, messages=tmp_path / "messages.txt")
+        writer.kill_after(1, generator.uniform(0.0, 0.12))
+        killed += was_killed(writer)
         assert_rerun_is_identical(directory, unbroken)
     assert killed >= 6
+
+
+def was_killed(writer: Worker) -> bool:
+    """Whether SIGKILL ended the process; any other end than success is a failure."""
+    code = writer.wait()
+    assert code in (0, -signal.SIGKILL), writer.messages.read_text()
+    return code != 0
 
 
 class Operations:
@@ -982,19 +988,22 @@ class Operations:
         patch.setattr(Path, "replace", self.before(Path.replace))
 
 
+def fill_until(number: int, directory: Path, messages: Path, _: Connection) -> None:
+    """Is killed before the operation of that number, if there are so many."""
+    write_messages_to(messages)
+    kill = Operations(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    kill.install(pytest.MonkeyPatch())
+    fill(directory, plan_of())
+
+
 @pytest.mark.slow
-def test_kill_9_before_every_operation(tmp_path: Path, unbroken: Path) -> None:
+def test_kill_9_before_every_operation(fork_server: None, tmp_path: Path, unbroken: Path) -> None:
     for number in range(1, 500):
         directory = tmp_path / str(number)
-
-        def work(number: int = number, directory: Path = directory) -> None:
-            kill = Operations(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
-            kill.install(pytest.MonkeyPatch())
-            fill(directory, plan_of())
-
-        status = os.waitpid(in_child(work), 0)[1]
+        writer = fork_worker(fill_until, number, directory, messages=tmp_path / "messages.txt")
+        killed = was_killed(writer)
         assert_rerun_is_identical(directory, unbroken)
-        if not os.WIFSIGNALED(status):
+        if not killed:
             break
     assert 30 < number < 500
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import forks
 import pytest
 from labellers import Task
 
@@ -18,25 +15,6 @@ from tfkd.records import open_store
 
 # Many shards: each is a moment of its own to be killed in.
 SHARD_SIZE = 2
-
-
-@pytest.fixture(scope="session")
-def fault_library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """faults.c, compiled; None where there is no C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        return None
-    library = tmp_path_factory.mktemp("faults") / "faults.so"
-    source = Path(__file__).with_name("faults.c")
-    command = [compiler, "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"]
-    subprocess.run(command, check=True)
-    return library
-
-
-@pytest.fixture(scope="session")
-def fork_server(fault_library: Path | None) -> None:
-    """Lets `forks.fork` work."""
-    forks.start_server(fault_library)
 
 
 @pytest.fixture(scope="session")

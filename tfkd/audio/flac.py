@@ -29,7 +29,7 @@ def encode_flac(waveform: np.ndarray, sample_rate_hz: int) -> bytes:
     if waveform.ndim != 1:
         raise ValueError(f"cannot encode {waveform.shape}, only [num_samples]")
     if not waveform.size:
-        raise UnusableAudio("too_short", "no samples to encode")
+        raise UnusableAudio("too_short", "no samples to encode", remedy="leave the recording out")
     check_finite(waveform)
     samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
     buffer = io.BytesIO()

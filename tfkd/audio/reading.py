@@ -159,7 +159,7 @@ def _piped(command: Command, path: Path, span: Span, channel: int | None) -> Rec
 
 def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
     if not os.path.isfile(path):  # Path.is_file raises for names that no file can have.
-        raise UnusableAudio("missing_file", "no such file", path=path, remedy="check the manifest")
+        raise UnusableAudio("missing_file", "no such file", path=path, remedy="correct the path")
     try:
         with open(path, "rb") as file:
             status = os.stat(path)

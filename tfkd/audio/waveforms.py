@@ -32,21 +32,25 @@ def check_waveform(
     >>> check_waveform(np.zeros(8000), 8000, min_seconds=0.1, max_seconds=30.0)
     Traceback (most recent call last):
         ...
-    tfkd.audio.unusable.UnusableAudio: 1.000 s of audio, nothing but zeros
+    tfkd.audio.unusable.UnusableAudio: 1.000 s of audio, nothing but zeros (leave it out, ...
     """
     check_finite(waveform)
     seconds = waveform.size / sample_rate_hz
     if seconds < min_seconds:
         reason, limit = "too_short", f"shorter than min_seconds {min_seconds:g}"
+        remedy = "leave it out, or lower min_seconds"
     elif seconds > max_seconds:
         reason, limit = "too_long", f"longer than max_seconds {max_seconds:g}"
+        remedy = "split it, or raise max_seconds"
     elif not waveform.any():
         reason, limit = "silent", "nothing but zeros"
+        remedy = "leave it out, or choose a channel that holds speech"
     elif np.abs(waveform).max() <= _LEAST_STORED:
         reason, limit = "silent", "too quiet for 16 bits: it would be stored as zeros"
+        remedy = "amplify it: full scale is 1"
     else:
         return
-    raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}")
+    raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}", remedy=remedy)
 
 
 def check_finite(waveform: np.ndarray) -> None:

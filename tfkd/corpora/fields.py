@@ -235,7 +235,10 @@ def _audio(name: str, value: Any) -> str:
 def _id(name: str, value: Any) -> str:
     utterance_id = _string(name, value)
     if not utterance_id:
-        raise ManifestError("'' is no usable id")
+        raise ManifestError(
+            f"{name} is empty",
+            remedy="fill it in, or leave it out: then the file names the utterance",
+        )
     return utterance_id
 
 
@@ -244,7 +247,7 @@ def _string(name: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise ManifestError(f"{name} is not a string")
+        raise ManifestError(f"{name} is not a string", remedy="give one text in quotation marks")
     return value
 
 
@@ -252,7 +255,10 @@ def _text(name: str, value: Any) -> str:
     """Returns a string that UTF-8 can hold: JSON can escape half of a surrogate pair."""
     text = _string(name, value)
     if _SURROGATE.search(text):
-        raise ManifestError(f"{name} {text!r} holds half of a character")
+        raise ManifestError(
+            f"{name} {text!r} holds half of a character",
+            remedy="write the manifest again from its source, in UTF-8",
+        )
     return text
 
 
@@ -311,5 +317,7 @@ def _seconds(fields: Mapping[str, Any], names: Sequence[str]) -> float | None:
     given = [name for name in names if name in fields]
     values = {parse_seconds(name, fields[name]) for name in given}
     if len(values) > 1:
-        raise ManifestError(f"{' and '.join(given)} are both given")
+        raise ManifestError(
+            f"{' and '.join(given)} are both given, and differ", remedy="leave out all but one"
+        )
     return values.pop() if values else None

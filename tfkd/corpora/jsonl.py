@@ -11,7 +11,7 @@ from tfkd.corpora.fields import AUDIO, FieldCount, known_name, utterance_of
 from tfkd.corpora.lhotse import is_lhotse, simple_fields
 from tfkd.corpora.lines import Line, collect, content_of, lines_of
 from tfkd.corpora.utterances import Corpus, Utterance
-from tfkd.errors import ManifestError
+from tfkd.errors import ManifestError, advising
 from tfkd.storage.json_files import parse_json
 
 # Larger files are read by lines alone.
@@ -49,6 +49,7 @@ def read_rows(
     return corpus
 
 
+@advising("write one JSON object a line, each of its names once")
 def _object(line: Line) -> dict[str, Any]:
     try:
         fields = parse_json(line.text(), object_pairs_hook=_unique)

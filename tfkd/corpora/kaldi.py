@@ -177,7 +177,7 @@ def _warn_of(path: Path, speakers: _Table) -> None:
 
 def _source(name: str) -> Source:
     if not name:
-        raise ManifestError("no path after the id")
+        raise ManifestError("no path after the id", remedy="write `id path`, or remove the line")
     if _ARCHIVE.search(name):
         raise ManifestError(
             f"a place in an archive, not a file: {name}",
@@ -195,7 +195,10 @@ def _segment(text: str) -> _Segment:
     """Reads a line of `segments` after its id; an end of -1 is the end of the recording."""
     words = text.split()
     if len(words) not in (3, 4):
-        raise ManifestError("not `utterance recording start end` or, after these, a channel")
+        raise ManifestError(
+            f"{len(words)} words after the id",
+            remedy="write `utterance recording start end` and, if it needs one, a channel",
+        )
     recording_id, start_word, end_word, *channel_word = words
     start = parse_seconds("start", start_word)
     end = None if _is_minus_one(end_word) else parse_seconds("end", end_word)

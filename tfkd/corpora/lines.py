@@ -67,8 +67,7 @@ class Line:
 
     def bad(self, error: ManifestError, utterance_id: str | None = None) -> Rejection:
         """The rejection of this line as one that cannot be parsed, with its id if it is known."""
-        remedy = error.remedy or "correct the line"
-        return self.rejection("bad_line", f"{error.message} ({remedy})", utterance_id)
+        return self.rejection("bad_line", f"{error.message} ({error.remedy})", utterance_id)
 
 
 def lines_of(path: Path) -> Iterator[Line]:
@@ -216,13 +215,19 @@ def _seen_from(root: Path | None, path: Path) -> Path:
 def check_id(utterance_id: str) -> None:
     """Raises ManifestError for an id that could not be printed or stored."""
     if not utterance_id or _UNUSABLE.search(utterance_id):
-        raise ManifestError(f"{utterance_id!r} is no usable id")
+        raise ManifestError(
+            f"{utterance_id!r} is no usable id",
+            remedy="give one, without line ends and control characters",
+        )
 
 
 def audio_path(directory: Path, name: str) -> Path:
     """Returns the path of an audio file that a line names."""
     if not name or _UNUSABLE.search(name):
-        raise ManifestError(f"{name!r} is no usable path")
+        raise ManifestError(
+            f"{name!r} is no usable path",
+            remedy="name the audio file, without line ends and control characters",
+        )
     if name.startswith(_FILE_ADDRESS):
         return contained_path(directory, unquote(name.removeprefix(_FILE_ADDRESS)))
     if _ADDRESS.match(name):
@@ -281,7 +286,9 @@ def parse_seconds(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ManifestError(f"{name} {value!r} is not a number of seconds")
+        raise ManifestError(
+            f"{name} {value!r} is not a number of seconds", remedy="write it like 2.5, from 0 on"
+        )
     return seconds
 
 
@@ -293,11 +300,17 @@ def parse_channel(value: Any) -> int:
     if text.upper() in _SIDES:
         return _SIDES[text.upper()]
     if isinstance(value, bool) or not text.isascii() or not text.isdigit():
-        raise ManifestError(f"channel {value!r} is not a whole number from 0 on")
+        raise ManifestError(
+            f"channel {value!r} is not a whole number from 0 on",
+            remedy="count channels from 0, or call them A and B",
+        )
     return int(text[:9])
 
 
 def check_span(start: float | None, end: float | None) -> None:
     """Raises ManifestError for an utterance that ends, in seconds, before it starts."""
     if end is not None and end <= (start or 0.0):
-        raise ManifestError(f"the utterance ends at {end:g} s, before it starts")
+        raise ManifestError(
+            f"the utterance ends at {end:g} s, before it starts",
+            remedy="give a time after its start, not a duration",
+        )

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from tfkd.audio.commands import FILE, Command
-from tfkd.errors import ManifestError
+from tfkd.errors import ManifestError, advising
 
 _KNOWN = "cat, flac, sph2pipe, sox and ffmpeg"
-_CONVERT = "convert the audio to files and name those"
 _DISCARDED = re.compile(r"\s2>\s*/dev/null")
 # Words that a shell would expand, or that make it do more than run the programs.
 _SHELL = re.compile(r"[$`*?~\\]|^[;&<>()]+$")
@@ -44,6 +43,7 @@ class Source:
         return None if self.command is None else self.command.channel
 
 
+@advising("convert the audio to files and name those")
 def source_of(text: str) -> Source:
     """Parses what follows the id in a line of wav.scp.
 
@@ -57,13 +57,13 @@ def source_of(text: str) -> Source:
     """
     if not text.endswith("|"):
         if "|" in text:
-            raise ManifestError(f"a command that does not end with |: {text}", remedy=_CONVERT)
+            raise ManifestError(f"a command that does not end with |: {text}")
         return Source(text)
     stages = _stages(_DISCARDED.sub("", text[:-1]))
     uses = [_use(stages[0], is_first=True), *(_use(words, is_first=False) for words in stages[1:])]
     name = uses[0].file
     if name is None:
-        raise ManifestError(f"names no file: {text}", remedy=_CONVERT)
+        raise ManifestError(f"names no file: {text}")
     words = tuple(tuple(use.words) for use in uses)
     is_needed = len(uses) > 1 or uses[0].changes
     return Source(name, Command(words, is_needed, uses[0].channel))
@@ -79,7 +79,7 @@ def _stages(text: str) -> list[list[str]]:
         raise ManifestError(f"not the words of a command: {text} ({error})") from error
     for word in words:
         if _SHELL.search(word):
-            raise ManifestError(f"needs a shell for {word!r}: {text}", remedy=_CONVERT)
+            raise ManifestError(f"needs a shell for {word!r}: {text}")
     stages: list[list[str]] = [[]]
     for word in words:
         if word == "|":
@@ -87,7 +87,7 @@ def _stages(text: str) -> list[list[str]]:
         else:
             stages[-1].append(word)
     if not all(stages):
-        raise ManifestError(f"an empty command: {text}", remedy=_CONVERT)
+        raise ManifestError(f"an empty command: {text}")
     return stages
 
 
@@ -122,7 +122,7 @@ class _Options:
     def count(self, word: str, program: str) -> int:
         """Returns the number of words that follow an option."""
         if word not in self.plain and word not in self.other:
-            raise ManifestError(f"option {word} of {program} is not known", remedy=_CONVERT)
+            raise ManifestError(f"option {word} of {program} is not known")
         return {**self.plain, **self.other}[word]
 
 
@@ -151,13 +151,11 @@ _FFMPEG = _Options(
 def _use(words: Sequence[str], *, is_first: bool) -> _Use:
     program = PurePosixPath(words[0]).name
     if program not in _READERS:
-        raise ManifestError(
-            f"{words[0]} is none of the programs that are known here: {_KNOWN}", remedy=_CONVERT
-        )
+        raise ManifestError(f"{words[0]} is none of the programs that are known here: {_KNOWN}")
     use = _READERS[program](program, list(words[1:]))
     if is_first != (use.file not in (None, "-", "pipe:0", "pipe:")):
         what = "names no file" if is_first else "reads a file where it should read what came before"
-        raise ManifestError(f"{program} {what}", remedy=_CONVERT)
+        raise ManifestError(f"{program} {what}")
     return use
 
 
@@ -168,7 +166,7 @@ def _simple(program: str, words: list[str], options: _Options) -> tuple[_Use, di
         word = rest.pop(0)
         if not word.startswith("-") or word == "-":
             if use.file is not None:
-                raise ManifestError(f"{program} is given more than one file", remedy=_CONVERT)
+                raise ManifestError(f"{program} is given more than one file")
             use.file = word
             use.words.append(word if word == "-" else FILE)
             continue
@@ -178,7 +176,7 @@ def _simple(program: str, words: list[str], options: _Options) -> tuple[_Use, di
         values[word] = ""
         if count:
             if not rest:
-                raise ManifestError(f"option {word} of {program} has no value", remedy=_CONVERT)
+                raise ManifestError(f"option {word} of {program} has no value")
             values[word] = rest.pop(0)
             use.words.append(values[word])
     return use, values
@@ -196,7 +194,7 @@ def _read_flac(program: str, words: list[str]) -> _Use:
     ]
     use, values = _simple(program, spelt_out, _FLAC)
     if not {"-d", "--decode"} & values.keys() or not {"-c", "--stdout"} & values.keys():
-        raise ManifestError("flac does not decode to its output (-d -c)", remedy=_CONVERT)
+        raise ManifestError("flac does not decode to its output (-d -c)")
     return use
 
 
@@ -206,7 +204,7 @@ def _read_sph2pipe(program: str, words: list[str]) -> _Use:
     channel = values.get("-c")
     if channel is not None:
         if channel not in ("1", "2"):
-            raise ManifestError(f"channel {channel} of sph2pipe is not 1 or 2", remedy=_CONVERT)
+            raise ManifestError(f"channel {channel} of sph2pipe is not 1 or 2")
         use.channel = int(channel) - 1
     if values.get("-f", "wav") not in ("wav", "rif", "sph", "au", "aif"):
         raise ManifestError("sph2pipe writes audio without a header", remedy="add -f wav")
@@ -234,15 +232,15 @@ def _read_sox(program: str, words: list[str]) -> _Use:
             use.changes |= is_raw and files == 0
             continue
         if word.startswith("|"):
-            raise ManifestError("sox is asked to run another command", remedy=_CONVERT)
+            raise ManifestError("sox is asked to run another command")
         if files == 0:
             use.file = word
         elif word not in _STDOUT:
-            raise ManifestError(f"sox writes to {word}, not to its output", remedy=_CONVERT)
+            raise ManifestError(f"sox writes to {word}, not to its output")
         use.words.append(FILE if files == 0 and word != "-" else word)
         files += 1
     if files < 2:
-        raise ManifestError("sox is not told to write to its output (-)", remedy=_CONVERT)
+        raise ManifestError("sox is not told to write to its output (-)")
     use.words += rest
     _read_effects(use, rest)
     return use
@@ -254,7 +252,7 @@ def _read_effects(use: _Use, words: Sequence[str]) -> None:
     named = [word for word in words if word[:1].isalpha() and len(word) > 2]
     for word in named:
         if word not in _SOX_EFFECTS:
-            raise ManifestError(f"effect {word} of sox is not known", remedy=_CONVERT)
+            raise ManifestError(f"effect {word} of sox is not known")
     if len(words) == 2 and words[0] == "remix" and words[1].isdigit() and int(words[1]) > 0:
         use.channel = int(words[1]) - 1
     elif list(words) != ["channels", "1"] and list(words) != ["remix", "-"]:
@@ -263,10 +261,10 @@ def _read_effects(use: _Use, words: Sequence[str]) -> None:
 
 def _read_ffmpeg(program: str, words: list[str]) -> _Use:
     if words and words[-1] not in _STDOUT:
-        raise ManifestError("ffmpeg does not write to its output (-)", remedy=_CONVERT)
+        raise ManifestError("ffmpeg does not write to its output (-)")
     use, values = _simple(program, words[:-1], _FFMPEG)
     if use.file is not None:
-        raise ManifestError(f"ffmpeg writes to {use.file}, too", remedy=_CONVERT)
+        raise ManifestError(f"ffmpeg writes to {use.file}, too")
     if values.get("-f") not in _PCM_FORMATS:
         raise ManifestError("ffmpeg is not told to write WAV", remedy="add -f wav")
     use.file = values.get("-i")

@@ -17,7 +17,7 @@ from tfkd.corpora.lines import (
 )
 from tfkd.corpora.trees import files_in
 from tfkd.corpora.utterances import Corpus, Utterance
-from tfkd.errors import ManifestError
+from tfkd.errors import ManifestError, advising
 
 # Of LibriSpeech: how names of the files of transcripts end.
 _TRANSCRIPTS = ".trans.txt"
@@ -66,10 +66,13 @@ def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Uttera
     # Quotes have no meaning in these files: transcripts hold single ones.
     fields = line.text().split("\t")
     if len(fields) != len(header):
-        raise ManifestError(f"{len(fields)} fields where the first line has {len(header)}")
+        raise ManifestError(
+            f"{len(fields)} fields where the first line has {len(header)}",
+            remedy="part them by one tab each, as the first line does",
+        )
     row = dict(zip(header, fields, strict=True))
     if not row["path"]:
-        raise ManifestError("the path is empty")
+        raise ManifestError("the path is empty", remedy="name the clip, or remove the line")
     # The first releases left the suffix out.
     name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
     # An empty cell is one that nobody filled in.
@@ -89,12 +92,13 @@ def read_ljspeech(path: Path) -> Corpus:
     return collect(lines_of(table), functools.partial(_ljspeech_utterance, table.parent / "wavs"))
 
 
+@advising("write `id|text` or `id|text|normalised text`")
 def _ljspeech_utterance(wavs: Path, line: Line) -> Utterance:
     fields = line.text().split("|")
     if len(fields) not in (2, 3):
-        raise ManifestError("not `id|text` or `id|text|normalised text`")
+        raise ManifestError(f"{len(fields)} fields parted by |")
     if not fields[0]:
-        raise ManifestError("'' is no usable id")
+        raise ManifestError("the id is empty")
     # The third field has numbers and abbreviations in words.
     text = fields[2] if len(fields) == 3 and fields[2].strip() else fields[1]
     return Utterance(fields[0], audio_with_any_suffix(wavs, fields[0], ".wav"), text)

@@ -244,7 +244,7 @@ def _detail(error: UnusableAudio, utterance: Utterance, config: PrepareConfig) -
         return error.message + _TOO_LONG_ADVICE[config.too_long]
     if error.reason == "missing_file":
         return _NO_FILE.format(utterance.audio)
-    return f"{error.message} ({error.remedy})" if error.remedy else error.message
+    return f"{error.message} ({error.remedy})"
 
 
 def _missing(utterance: Utterance) -> Rejection | None:

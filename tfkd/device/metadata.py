@@ -78,7 +78,9 @@ def append_metadata(tflite_bytes: bytes, metadata: DeviceMetadata) -> bytes:
     """
     place, identifier = IDENTIFIER
     if tflite_bytes[place] != identifier:
-        raise CheckpointError("not a TFLite model")
+        raise CheckpointError(
+            "not a TFLite model", remedy="give the bytes that a converter of TFLite wrote"
+        )
     graph = tflite_bytes
     with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(graph)) as archive:
         graph = graph[: _graph_size(archive)]

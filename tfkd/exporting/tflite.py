@@ -23,7 +23,7 @@ from tfkd.decoding.runs import Run
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import append_metadata
 from tfkd.device.recogniser import DeviceRecogniser
-from tfkd.errors import ExportError
+from tfkd.errors import ExportError, advising
 from tfkd.exporting.graph import decoder_for, metadata_of, outputs_of, tracked
 from tfkd.exporting.interface import OpenForm
 
@@ -72,6 +72,7 @@ def write_tflite(form: str, run: Run, path: Path, config: ExportConfig) -> None:
         path.write_bytes(append_metadata(target.read_bytes(), metadata))
 
 
+@advising("leave the form out of export.formats, or report it with the run")
 def convert_in_child(source: Path, target: Path, form: str) -> None:
     """Converts a SavedModel to a .tflite in a child process.
 

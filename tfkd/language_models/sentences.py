@@ -84,4 +84,8 @@ def _texts(source: Path, tokenizer: Tokenizer) -> Iterator[str]:
         with open(source, encoding="utf-8") as lines:
             yield from filter(None, (normalise(line, extra_characters=extra) for line in lines))
     except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"cannot read the text: {error}", path=source) from error
+        raise TextError(
+            f"cannot read the text: {error}",
+            path=source,
+            remedy="give a store, or a file in UTF-8 with a sentence a line",
+        ) from error

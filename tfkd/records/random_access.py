@@ -6,7 +6,8 @@ from itertools import groupby
 from pathlib import Path
 
 from tfkd.errors import RecordError
-from tfkd.records.schema import RECORD_TYPES, Record
+from tfkd.records.schema import Record
+from tfkd.records.shards import record_of
 from tfkd.records.store import SHARDS, Store
 from tfkd.records.tfrecord import read_record_at, record_offsets
 from tfkd.storage.files import REDO
@@ -38,9 +39,7 @@ class RandomAccess:
 
     def __getitem__(self, place: int) -> Record:
         path, number, offset = self._places[place]
-        record = RECORD_TYPES[self.store.kind].from_example_bytes(
-            read_record_at(path, number, offset)
-        )
+        record = record_of(read_record_at(path, number, offset), self.store.kind, path)
         expected = self.store.index[place]["utterance_id"]
         if record.utterance_id != expected:
             raise RecordError(

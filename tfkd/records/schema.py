@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tfkd.errors import advising
 from tfkd.records import hypothesis, utterance
 from tfkd.records.fields import refuse
 from tfkd.records.hypothesis import (
@@ -18,6 +19,7 @@ from tfkd.records.hypothesis import (
 )
 from tfkd.records.tf_example import deserialise, serialise
 from tfkd.records.utterance import UtteranceRecord, utterance_faults, utterance_of
+from tfkd.storage.files import REDO
 
 UTTERANCES = "utterances"
 PSEUDO_LABELS = "pseudo_labels"
@@ -42,6 +44,7 @@ class PseudoLabelRecord:
         """Id of the utterance."""
         return self.utterance.utterance_id
 
+    @advising("leave the utterance out, or mend the teacher that labelled it")
     def to_example_bytes(self) -> bytes:
         """Serialises as a tf.train.Example; equal records give equal bytes.
 
@@ -53,6 +56,7 @@ class PseudoLabelRecord:
         return serialise(values, {**PSEUDO_LABEL_FEATURES, **LATER_FEATURES})
 
     @classmethod
+    @advising(REDO)
     def from_example_bytes(cls, data: bytes) -> PseudoLabelRecord:
         """Reads what `to_example_bytes` wrote; RecordError if it is anything else."""
         values = deserialise(data, PSEUDO_LABEL_FEATURES, LATER_FEATURES)

@@ -89,6 +89,7 @@ def inspect_shard(
             f"is rejected in shard {number}, but is not planned there",
             path=path,
             utterance_id=utterance_id,
+            remedy="reject it in its own shard; give StoreWriter.complete what was never planned",
         )
     expected = [utterance_id for utterance_id in planned if utterance_id not in rejected]
     entries = tuple(
@@ -107,15 +108,9 @@ def ordered_records(path: Path, kind: str, expected_ids: Iterable[str]) -> Itera
     Raises:
       RecordError: if the file is damaged, or a record is missing, superfluous or of another kind.
     """
-    record_type = RECORD_TYPES[kind]
     wanted = iter(expected_ids)
     for payload in read_records(path):
-        try:
-            record = record_type.from_example_bytes(payload)
-        except RecordError as error:
-            raise RecordError(
-                error.message, path=path, utterance_id=error.utterance_id, remedy=REDO
-            ) from error
+        record = record_of(payload, kind, path)
         expected = next(wanted, None)
         if record.utterance_id != expected:
             after = f"utterance {expected}" if expected is not None else "the end of the shard"
@@ -131,6 +126,20 @@ def ordered_records(path: Path, kind: str, expected_ids: Iterable[str]) -> Itera
         raise RecordError(
             "is missing at the end of the shard", path=path, utterance_id=missing, remedy=REDO
         )
+
+
+def record_of(payload: bytes, kind: str, path: Path) -> Record:
+    """Parses a record of the shard at `path`.
+
+    Raises:
+      RecordError: if it is damaged or of another kind.
+    """
+    try:
+        return RECORD_TYPES[kind].from_example_bytes(payload)
+    except RecordError as error:
+        raise RecordError(
+            error.message, path=path, utterance_id=error.utterance_id, remedy=error.remedy
+        ) from error
 
 
 def index_row(record: Record, shard_name: str) -> dict[str, Any]:

@@ -167,6 +167,7 @@ class Store:
                     f"was rejected: {rejection.reason}, {rejection.detail}",
                     path=self.directory,
                     utterance_id=utterance_id,
+                    remedy=f"the ids that the store holds are in {INDEX}",
                 )
         return RecordError(
             f"has no utterance {printable(utterance_id)!r}",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tfkd.errors import RecordError
+from tfkd.errors import RecordError, advising
 from tfkd.records import fields
 from tfkd.records.fields import INT64_MAX, Layout, encoding_faults, refuse
 from tfkd.records.tf_example import Values, deserialise, serialise
+from tfkd.storage.files import REDO
 
 _FLAC_HEADER_BYTES = 42  # marker 4, block header 4, STREAMINFO 34
 
@@ -38,6 +39,7 @@ class UtteranceRecord:
         """The record itself: records of labels have an `utterance`, too."""
         return self
 
+    @advising("leave the utterance out, or mend the program that made its record")
     def to_example_bytes(self) -> bytes:
         """Serialises as a tf.train.Example; equal records give equal bytes.
 
@@ -48,6 +50,7 @@ class UtteranceRecord:
         return serialise(LAYOUT.values([self]), LAYOUT.features | LAYOUT.later_features)
 
     @classmethod
+    @advising(REDO)
     def from_example_bytes(cls, data: bytes) -> UtteranceRecord:
         """Reads what `to_example_bytes` wrote.
 

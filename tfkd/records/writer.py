@@ -300,10 +300,15 @@ def _payloads(records: Iterable[Record], kind: str, path: Path) -> Iterator[byte
                     f"a {type(record).__name__} is not for a store of {kind}",
                     path=path,
                     utterance_id=record.utterance_id,
+                    remedy=f"give objects of {record_type.__name__}",
                 )
             yield record.to_example_bytes()
     except OSError as error:
-        raise RecordError(f"cannot make the records of it: {error}", path=path) from error
+        raise RecordError(
+            f"cannot make the records of it: {error}",
+            path=path,
+            remedy="mend that and run the command again: it goes on with this shard",
+        ) from error
 
 
 def _read_back(

@@ -162,7 +162,11 @@ def contained_path(directory: str | Path, name: str) -> Path:
       ManifestError: if a relative name leaves `directory`, or a name holds a NUL.
     """
     if "\0" in name:
-        raise ManifestError("a path holds a NUL character", path=directory)
+        raise ManifestError(
+            f"path {name!r} holds a NUL character",
+            path=directory,
+            remedy="write the name without it",
+        )
     if os.path.isabs(name):
         return Path(name)
     joined = Path(os.path.normpath(Path(directory) / name))

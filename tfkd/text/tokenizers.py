@@ -171,7 +171,9 @@ class SentencePieceTokenizer(_PieceTokenizer):
             self._processor = SentencePieceProcessor(model_proto=model_bytes)
             size = self._processor.vocab_size()
         except RuntimeError as error:
-            raise TextError("not a SentencePiece model") from error
+            raise TextError(
+                "not a SentencePiece model", remedy="give the bytes of its .model file"
+            ) from error
         model = self._processor
         special = (model.pad_id(), model.unk_id(), model.bos_id(), model.eos_id())
         if special != (PAD_ID, UNK_ID, SOS_ID, EOS_ID):
@@ -245,7 +247,9 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         reason: str = error.strerror or str(error)
         path = Path(error.filename or path)
         cause: Exception = error
-    except (ValueError, KeyError, TypeError, TextError) as error:
+    except TextError as error:
+        reason, cause = error.message, error
+    except (ValueError, KeyError, TypeError) as error:
         reason, cause = str(error), error
     raise CheckpointError(
         f"cannot read the tokenizer: {reason}",

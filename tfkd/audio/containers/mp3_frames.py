@@ -105,7 +105,7 @@ def examine_mp3(file: BinaryIO, name: str) -> Container | None:
         count = stream.count * frame.num_samples
         return Container(skip=start, end=stream.end, num_samples=count, remarks=rest_remarks)
     if header is None:
-        return replace(_with_length(data, start, frame, stream), remarks=rest_remarks)
+        return replace(_with_length(data, name, start, frame, stream), remarks=rest_remarks)
     is_unfinished = header.frames == 0 and stream.count > 1  # Its writer fills it in at the end.
     lacking: tuple[str, ...]
     if is_unfinished:
@@ -115,7 +115,7 @@ def examine_mp3(file: BinaryIO, name: str) -> Container | None:
     remarks = lacking or rest_remarks
     if is_unfinished or not header.is_read:
         rest = _Stream(start + frame.num_bytes, stream.end, stream.count - 1)
-        return replace(_with_length(data, rest.start, frame, rest), remarks=remarks)
+        return replace(_with_length(data, name, rest.start, frame, rest), remarks=remarks)
     may_lack = frame.num_samples if lacking else 0
     # Where the rest of the header is damaged, a decoder may guess the length.
     least = header.frames * frame.num_samples - header.silence - frame.num_samples - _DECODER_DELAY
@@ -230,7 +230,7 @@ def _compare(name: str, declared: int, found: int) -> tuple[str, ...]:
     raise joined(name, what)
 
 
-def _with_length(data: bytes, start: int, frame: _Frame, stream: _Stream) -> Container:
+def _with_length(data: bytes, name: str, start: int, frame: _Frame, stream: _Stream) -> Container:
     """Puts a header with the number of frames before the frames of a file without one.
 
     A decoder would guess the length from the bits of the first frame, and read no further.
@@ -246,4 +246,9 @@ def _with_length(data: bytes, start: int, frame: _Frame, stream: _Stream) -> Con
         if own is not None and own.num_bytes >= len(head):
             whole = bytes(head).ljust(own.num_bytes, b"\0")
             return Container(head=whole, skip=start, end=stream.end)
-    raise UnusableAudio(UNDECODABLE, "no frame has room for a length")
+    raise UnusableAudio(
+        UNDECODABLE,
+        "no frame has room for a length",
+        path=name,
+        remedy="decode it into a WAV or FLAC file",
+    )

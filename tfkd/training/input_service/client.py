@@ -113,7 +113,8 @@ class _Worker:
             self._open(job, timeout=_OPEN_SECONDS)
         except grpc.RpcError as error:
             raise ConfigError(
-                f"training.input_service: {self._address} refuses: {error.details()}"
+                f"training.input_service: {self._address} refuses: {error.details()}",
+                remedy="mend that there, or leave this worker out",
             ) from error
 
     def batch(self, epoch: int, number: int, dtypes: Sequence[tf.DType]) -> Arrays | None:

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[1]
 
 
 def start_server(preloaded_library: Path | None = None) -> None:
@@ -34,7 +34,8 @@ def start_server(preloaded_library: Path | None = None) -> None:
         "distillation.labelling",
         "training.loop",
     )
-    _SERVER.set_forkserver_preload([f"tfkd.{module}" for module in modules])
+    # pytest, because the files of tests that hold the work import it.
+    _SERVER.set_forkserver_preload(["pytest", *(f"tfkd.{module}" for module in modules)])
     changes = {"PYTHONPATH": os.pathsep.join([str(_ROOT), *sys.path])}
     if preloaded_library is not None:
         changes["LD_PRELOAD"] = str(preloaded_library)
