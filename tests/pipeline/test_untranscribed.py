@@ -217,7 +217,7 @@ def without_texts(corpus: Path, folder: Path) -> Path:
 
 
 def test_where_nobody_wrote_down_anything_what_the_teacher_says_is_the_reference(
-    run_config, teacher, tiny_corpus, tmp_path, monkeypatch
+    run_config, teacher, tiny_corpus, tmp_path, monkeypatch, caplog
 ):
     """A folder of recordings and a teacher: no file holds a transcript."""
     measured = {}
@@ -233,6 +233,7 @@ def test_where_nobody_wrote_down_anything_what_the_teacher_says_is_the_reference
     job = Job(dataclasses.replace(config, data_dir=str(folder)))
     run_stages(job.stages()[:3], job.work, lambda line: None)
     assert not job.is_test_transcribed
+    assert caplog.text.count("what the teacher says is its reference") == 2
     for name, labels in (("valid", "labels-valid"), ("test", "labels-test")):
         own = texts_of(job.work / "data" / name)
         assert len(own) == 7
@@ -252,7 +253,7 @@ def test_without_transcripts_the_want_of_a_baseline_is_told_before_labels_are_ma
     folder = without_texts(tiny_corpus, tmp_path / "recordings")
     given = dataclasses.replace(run_config, teacher=str(teacher.directory))
     config = with_corpora(given, train=(str(folder),))
-    with pytest.raises(TfkdError, match="name it under corpora.untranscribed, with train: "):
+    with pytest.raises(TfkdError, match=r"set corpora.train=\[\] and name the corpora under"):
         Job(config).run(lambda line: None)
     assert not (Path(config.work_dir) / "labels").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cached_property
@@ -42,8 +43,9 @@ from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, train
 
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
+_LOG = logging.getLogger("tfkd")
 VALID_LABELS, _BY_TEACHER = "labels-valid", "-by-teacher"
-_NO_BASELINE = "name it under corpora.untranscribed, with train: [], for want of a baseline"
+_NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
 
 
 class Learned(NamedTuple):
@@ -244,6 +246,10 @@ class Job:
         """Lets the first teacher say what is said where it is measured and nobody wrote it down."""
         for name, labels in ((VALID, VALID_LABELS), (TEST, TEST_LABELS)):
             if not self._is_transcribed(name):
+                _LOG.warning(
+                    "%s: nobody has transcribed it: what the teacher says is its reference",
+                    self.work / name,
+                )
                 label(teacher, self.store(name), self.work / labels, self.config.labels)
                 write_references(self.store(labels), self.work / f"{name}{_BY_TEACHER}")
 
