@@ -25,7 +25,7 @@ def check_waveform(
       max_seconds: the longest that is accepted.
     Raises:
       AudioError: (as `UnusableAudio`) not_finite (NaN or infinity), too_short, too_long, or silent
-        (every sample rounds to zero in 16 bits, which is how records hold them).
+        (every sample rounds to zero, or to one value, in 16 bits, which is how records hold them).
 
     >>> import numpy as np
     >>> from tfkd.audio.waveforms import check_waveform
@@ -44,6 +44,8 @@ def check_waveform(
         reason, limit = "silent", "nothing but zeros"
     elif np.abs(waveform).max() <= _LEAST_STORED:
         reason, limit = "silent", "too quiet for 16 bits: it would be stored as zeros"
+    elif np.ptp(waveform) <= 2 * _LEAST_STORED:
+        reason, limit = "silent", f"one value throughout, {waveform[0]:g}"
     else:
         return
     raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}")
