@@ -137,7 +137,7 @@ class _Doubts:
 
     Attributes:
       several: number of utterances whose texts have several log_probs.
-      ranked: number of utterances with several scores, or several log_probs where scores are missing.
+      ranked: number of utterances with several scores, or log_probs where scores are missing.
     """
 
     several: int = 0

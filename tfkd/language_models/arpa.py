@@ -84,10 +84,9 @@ def read_arpa(path: str | Path, *, most_ngrams: int) -> ArpaModel:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            with _unpacked(file) as text:
-                _refuse_other_formats(text, path)
-                return _read(_lines_of(text, path, most_ngrams), path, most_ngrams)
+        with open(path, "rb") as file, _unpacked(file) as text:
+            _refuse_other_formats(text, path)
+            return _read(_lines_of(text, path, most_ngrams), path, most_ngrams)
     except UnicodeDecodeError as error:
         raise LanguageModelError(
             f"is not UTF-8 text: {error}", path=path, remedy="convert it, or give the ARPA file"
