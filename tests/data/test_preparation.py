@@ -425,6 +425,16 @@ def test_characters_that_were_lost_in_another_encoding_are_counted(tmp_path, cap
     assert "1 of 2 transcripts hold U+FFFD" in caplog.text
 
 
+def test_an_error_in_a_temporary_store_names_the_data(tmp_path):
+    manifest = corpus(tmp_path, [{"audio": "a.wav"}], a=voice())
+    config = PrepareConfig(sample_rate_hz=RATE_HZ)
+    with (
+        pytest.raises(RecordError, match=r"^\S*m\.jsonl: has no utterance 'b'"),
+        utterance_store(manifest, config) as store,
+    ):
+        store.record("b")
+
+
 def test_a_constant_is_silent(tmp_path):
     manifest = corpus(tmp_path, [{"audio": "a.wav"}], a=np.full(RATE_HZ, 0.25))
     with pytest.raises(ManifestError, match=r"1 silent.*one value throughout"):

@@ -218,6 +218,12 @@ def scored(*log_probs: float, utterance_id: str, **others: float) -> dict:
         # Costs as scores.
         ([line({"text": "a", "score": 12.5}, {"text": "b", "score": 20})], "the least likely"),
         ([line({"text": "a", "score": 20}, {"text": "b", "score": 12.5})], None),
+        # Tokens that spell another form of the words than transcripts have.
+        (
+            [line({"text": "Se.", "token_ids": [5, 6, 3]})],
+            "1 hypotheses with token_ids are not norm",
+        ),
+        ([line({"text": "se", "token_ids": [5, 6, 3]})], None),
         # One odd utterance of three.
         ([scored(-9, -3, utterance_id="a")] + [scored(-1, -2, utterance_id=x) for x in "bc"], None),
         # The same text twice is one event.

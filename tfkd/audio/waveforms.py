@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from tfkd.audio.unusable import UnusableAudio
+from tfkd.errors import AudioError
 
 # Lossy codecs overshoot full scale a little; floats beyond this are samples that were never scaled.
 _UNSCALED_PEAK = 4.0
@@ -29,17 +30,20 @@ def check_waveform(
 
     >>> import numpy as np
     >>> from tfkd.audio.waveforms import check_waveform
-    >>> check_waveform(np.zeros(8000), 8000, min_seconds=0.1, max_seconds=30.0)
+    >>> check_waveform(np.zeros(400), 8000, min_seconds=0.1, max_seconds=30.0)
     Traceback (most recent call last):
         ...
-    tfkd.audio.unusable.UnusableAudio: 1.000 s of audio, nothing but zeros
+    tfkd.audio.unusable.UnusableAudio: 0.050 s of audio, shorter than min_seconds 0.1 (leave ...
     """
     check_finite(waveform)
     seconds = waveform.size / sample_rate_hz
+    remedy = "check how it was recorded, or leave it out"
     if seconds < min_seconds:
         reason, limit = "too_short", f"shorter than min_seconds {min_seconds:g}"
+        remedy = "leave it out, or lower prepare.min_seconds"
     elif seconds > max_seconds:
         reason, limit = "too_long", f"longer than max_seconds {max_seconds:g}"
+        remedy = "split the recording"
     elif not waveform.any():
         reason, limit = "silent", "nothing but zeros"
     elif np.abs(waveform).max() <= _LEAST_STORED:
@@ -48,7 +52,20 @@ def check_waveform(
         reason, limit = "silent", f"one value throughout, {waveform[0]:g}"
     else:
         return
-    raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}")
+    raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}", remedy=remedy)
+
+
+def check_layout(waveform: np.ndarray) -> None:
+    """Refuses arrays that are no floats in one dimension.
+
+    Raises:
+      AudioError: with what to do.
+    """
+    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+        raise AudioError(
+            f"the waveform is {waveform.dtype} {waveform.shape}, not float32 [samples]",
+            remedy="average the channels and scale to [-1, 1]",
+        )
 
 
 def check_finite(waveform: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from tfkd.records import Hypothesis, hypotheses_faults
 from tfkd.records.plan import printable
 from tfkd.storage.files import sha256
 from tfkd.storage.json_files import parse_json, unique_fields
-from tfkd.text import transcript_of
+from tfkd.text import normalise, transcript_of
 
 _LOG = logging.getLogger("tfkd")
 
@@ -72,7 +72,7 @@ class NBestList:
         """
         path = Path(path)
         offsets: dict[str, int | None] = {}
-        doubts = _Doubts()
+        doubts = _Doubts(extra_characters)
         try:
             _refuse_other_formats(path)
             digest = sha256(path)
@@ -136,14 +136,20 @@ class _Doubts:
     """Counts the utterances whose log_probs cannot be log-probabilities of texts, best first.
 
     Attributes:
+      extra_characters: kept by normalisation.
       several: number of utterances whose texts have several log_probs.
       ranked: number of utterances with several scores, or log_probs where scores are missing.
+      not_normalised: number of texts, spelt by tokens, that normalisation would change.
+      example: the last of them.
     """
 
+    extra_characters: str
     several: int = 0
     above_one: int = 0
     ranked: int = 0
     worst_first: int = 0
+    not_normalised: int = 0
+    example: str = ""
 
     def see(self, hypotheses: Hypotheses) -> None:
         log_probs: dict[object, float] = {}
@@ -161,6 +167,11 @@ class _Doubts:
         if len(values) > 1:
             self.ranked += 1
             self.worst_first += values[0] < min(values[1:])
+        for each in hypotheses:
+            said = normalise(each.text, extra_characters=self.extra_characters)
+            if each.token_ids and said != " ".join(each.text.split()):
+                self.not_normalised += 1
+                self.example = each.text
 
     def warn(self, path: Path) -> None:
         if self.above_one:
@@ -179,6 +190,14 @@ class _Doubts:
                 path,
                 self.worst_first,
                 self.ranked,
+            )
+        if self.not_normalised:
+            _LOG.warning(
+                "%s: the texts of %d hypotheses with token_ids are not normalised, such as %r, and "
+                "are compared with transcripts as they are: leave out token_ids, or normalise them",
+                path,
+                self.not_normalised,
+                self.example,
             )
 
 
