@@ -419,6 +419,28 @@ def test_empty_placeholder_and_tagged_texts_keep_their_audio(tmp_path, caplog):
     assert open_store(tmp_path / "kept").record("tag").utterance.text == "ba comma di"
 
 
+def test_characters_that_were_lost_in_another_encoding_are_counted(tmp_path, caplog):
+    rows = [{"id": name, "audio": "a.wav", "text": f"na{name}ve"} for name in ("\xef", "\ufffd")]
+    prepare(corpus(tmp_path, rows, a=voice()), tmp_path / "out", PrepareConfig())
+    assert "1 of 2 transcripts hold U+FFFD" in caplog.text
+
+
+def test_an_error_in_a_temporary_store_names_the_data(tmp_path):
+    manifest = corpus(tmp_path, [{"audio": "a.wav"}], a=voice())
+    config = PrepareConfig(sample_rate_hz=RATE_HZ)
+    with (
+        pytest.raises(RecordError, match=r"^\S*m\.jsonl: has no utterance 'b'"),
+        utterance_store(manifest, config) as store,
+    ):
+        store.record("b")
+
+
+def test_a_constant_is_silent(tmp_path):
+    manifest = corpus(tmp_path, [{"audio": "a.wav"}], a=np.full(RATE_HZ, 0.25))
+    with pytest.raises(ManifestError, match=r"1 silent.*one value throughout"):
+        prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
+
+
 def test_a_recording_of_a_placeholder_text_can_be_cut(tmp_path):
     rows = [{"id": "long", "audio": "long.wav", "text": "-"}]
     manifest = corpus(tmp_path, rows, long=voice(seconds=3.0))

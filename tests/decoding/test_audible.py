@@ -26,6 +26,7 @@ INAUDIBLE = {
     "infinite": np.where(np.arange(SAMPLES) == 3, -np.inf, speech()),
     "unscaled int16": 32768 * speech(),
     "zeros": np.zeros(SAMPLES),
+    "constant": np.full(SAMPLES, 0.5),
     "dither": np.where(np.arange(SAMPLES) % 2, 1, -1) / 32768,
 }
 

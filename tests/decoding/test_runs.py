@@ -48,6 +48,14 @@ def test_waveforms_of_any_length_are_decoded_together_as_alone(teacher, tiny_cor
     assert teacher.decode([]) == []
 
 
+@pytest.mark.parametrize(
+    "waveform", [np.zeros(800, np.int16), np.zeros((1, 800), np.float32), "order.wav"]
+)
+def test_what_is_no_waveform_is_refused(teacher, waveform):
+    with pytest.raises(AudioError, match=r"not float32 \[samples\] \(average the channels"):
+        teacher.decode([np.zeros(800, np.float32), waveform])
+
+
 def test_what_is_no_recording_is_named(teacher, tmp_path):
     with pytest.raises(AudioError, match="absent.wav"):
         teacher.transcribe(tmp_path / "absent.wav")

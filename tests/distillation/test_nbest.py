@@ -165,7 +165,10 @@ def test_a_malformed_line_is_named(tmp_path, bad, words):
 
 def test_ids_are_read_as_in_manifests(tmp_path):
     path = tmp_path / "nbest.jsonl"
-    rows = [{"utterance_id": 7, "hypotheses": ["x"]}, {"id": "b", "hypotheses": ["y"]}]
+    rows = [
+        {"utterance_id": 7, "hypotheses": ["x"]},
+        {"utterance_id": None, "id": "b", "hypotheses": ["y"]},
+    ]
     text = "\ufeff" + "".join(json.dumps(row) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
     assert read(path, "b", "7") == [(Hypothesis("y"),), (Hypothesis("x"),)]
@@ -212,6 +215,15 @@ def scored(*log_probs: float, utterance_id: str, **others: float) -> dict:
         ([scored(-0.7, -0.7, utterance_id="a"), scored(-1, -2, utterance_id="b")], None),
         # A score ranks; log_prob need not.
         ([scored(-9, -3, utterance_id="a", score=1.0)], None),
+        # Costs as scores.
+        ([line({"text": "a", "score": 12.5}, {"text": "b", "score": 20})], "the least likely"),
+        ([line({"text": "a", "score": 20}, {"text": "b", "score": 12.5})], None),
+        # Tokens that spell another form of the words than transcripts have.
+        (
+            [line({"text": "Se.", "token_ids": [5, 6, 3]})],
+            "1 hypotheses with token_ids are not norm",
+        ),
+        ([line({"text": "se", "token_ids": [5, 6, 3]})], None),
         # One odd utterance of three.
         ([scored(-9, -3, utterance_id="a")] + [scored(-1, -2, utterance_id=x) for x in "bc"], None),
         # The same text twice is one event.
@@ -223,6 +235,13 @@ def scored(*log_probs: float, utterance_id: str, **others: float) -> dict:
 def test_log_probs_that_cannot_be_any_are_warned_of(tmp_path, caplog, rows, said):
     NBestList.scan(written(tmp_path / "nbest.jsonl", *rows))
     assert (said in caplog.text) if said else not caplog.text
+
+
+def test_a_field_that_is_given_twice_is_refused(tmp_path):
+    path = tmp_path / "nbest.jsonl"
+    path.write_text('{"utterance_id": "a", "hypotheses": ["x"], "hypotheses": ["y"]}\n')
+    with pytest.raises(ManifestError, match="line 1: .*'hypotheses' is given twice"):
+        NBestList.scan(path)
 
 
 def test_bytes_that_are_not_text_are_named(tmp_path):

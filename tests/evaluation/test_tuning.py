@@ -14,9 +14,9 @@ from tfkd.errors import ConfigError
 from tfkd.evaluation import tuning
 from tfkd.evaluation.evaluate import evaluate
 from tfkd.evaluation.models import open_model
-from tfkd.evaluation.tuning import tune
+from tfkd.evaluation.tuning import Trial, tune
 from tfkd.language_models.ngram import unit_names
-from tfkd.metrics import ErrorRate
+from tfkd.metrics import ErrorRate, score
 from tfkd.records import open_store
 
 GRID = {
@@ -129,6 +129,23 @@ def test_the_command_writes_what_evaluate_and_label_read(teacher, prepared, arpa
     expected, _ = evaluate(open_model(teacher.directory, overrides_of(content)), prepared["valid"])
     for field in dataclasses.fields(ErrorRate):
         assert found[field.name] == getattr(expected, field.name)
+
+
+def test_the_command_says_of_how_many_the_wer_is(
+    teacher, tiny_corpus, tmp_path, monkeypatch, capsys
+):
+    rows = [json.loads(line) for line in (tiny_corpus / "valid.jsonl").read_text().splitlines()]
+    rows = [{**row, "audio": str(tiny_corpus / row["audio"])} for row in rows]
+    rows[0]["text"] = None
+    data = tmp_path / "half.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trial = Trial((), score(["ba"] * (len(rows) - 1), ["ba"] * (len(rows) - 1)))
+    monkeypatch.setattr(tuning, "tune", lambda *_: [trial])
+    cli.main(["tune-decoding", str(teacher.directory), "--data", str(data), "--parameter",
+              "beam_width=1", "--out", str(tmp_path / "best.yaml")])  # fmt: skip
+    assert "1 of 6 utterances have no transcript: WER is that of the other 5" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.slow

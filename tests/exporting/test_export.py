@@ -209,6 +209,7 @@ INAUDIBLE = {
     "one sample": lambda speech: speech[:1],
     "less than 50 ms": lambda speech: speech[:399],
     "zeros": lambda speech: 0 * speech,
+    "constant": lambda speech: 0 * speech + 0.25,
     "NaN": lambda speech: np.where(np.arange(speech.size) == 1234, np.nan, speech),
     "unscaled int16": lambda speech: 32768 * speech,
 }

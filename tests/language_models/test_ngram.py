@@ -220,6 +220,8 @@ def test_gzip_is_told_by_its_content_not_by_its_name(tmp_path):
         (bz2.compress(BY_HAND.encode()), "is a bzip2 file"),
         (lzma.compress(BY_HAND.encode()), "is an xz file"),
         (BY_HAND.encode("utf-16"), "is a UTF-16 file"),
+        (gzip.compress(BY_HAND.encode("utf-16")), "is a UTF-16 file"),
+        (gzip.compress(gzip.compress(BY_HAND.encode())), "is packed with gzip twice"),
     ],
 )
 def test_other_formats_are_named(tmp_path, start, name):
@@ -228,7 +230,7 @@ def test_other_formats_are_named(tmp_path, start, name):
         load_ngram_model(tmp_path / "lm.bin", TOKENIZER)
 
 
-@pytest.mark.parametrize("spelt", ["|", "<space>", "_"])
+@pytest.mark.parametrize("spelt", ["|", "<space>", "[SPACE]", "\u2423", "_"])
 def test_another_spelling_of_the_space_is_named(tmp_path, spelt):
     text = BY_HAND.replace("1=5", "1=6").replace("-0.7\ta", f"-0.5\t{spelt}\n-0.7\ta")
     path = written(tmp_path / "lm.arpa", text)
@@ -236,6 +238,12 @@ def test_another_spelling_of_the_space_is_named(tmp_path, spelt):
         load_ngram_model(path, TOKENIZER)
     both = text.replace("1=6", "1=7").replace("-0.7\ta", "-0.5\t\u2581\n-0.7\ta")
     load_ngram_model(written(path, both), TOKENIZER)
+
+
+def test_another_encoding_is_named(tmp_path):
+    (tmp_path / "lm.arpa").write_bytes(BY_HAND.replace("a", "\xe9").encode("latin-1"))
+    with pytest.raises(LanguageModelError, match=r"lm\.arpa: is not UTF-8 text: .*convert it"):
+        load_ngram_model(tmp_path / "lm.arpa", TOKENIZER)
 
 
 def test_a_model_without_sentence_ends_is_refused(tmp_path):

@@ -67,6 +67,8 @@ def tokenizer(request):
         ("caf\u00e9 CAFE\u0301", "caf\u00e9 caf\u00e9"),
         ("\uff21\uff22\uff23 \ufb01ne x\u00b2", "abc fine x2"),
         ("5\u2032 6\u2033 tall", "5 6 tall"),
+        ("1\xbd cups, 10\xb2 \xbd3 H\u2082O \u24603", "1 1 2 cups 10 2 1 2 3 h2o 1 3"),
+        ("don\x92t wo\x02rd ye\x00s\x7f a\x1fb\x85c", "don't word yes a b c"),
         ("\u0130stanbul Stra\u00dfe I\u0307zmir i\u0307n", "istanbul stra\u00dfe izmir in"),
         ("KADIK\u00d6Y kad\u0131k\u00f6y", "kadik\u00f6y kad\u0131k\u00f6y"),
         ("Wort\u00adteil hel\u200blo micro\u2060phone", "wortteil hello microphone"),

@@ -28,6 +28,10 @@ from tfkd.text import normalise, transcript_of, without_tags
         ("[laughter-i]'m [laughter-a][laughter-b]", "i'm a b"),
         ("[[noise]] yes <<cough>>", "yes"),
         ("don&#39;t &lt;noise&gt; stop &amp; go", "don't stop go"),
+        ("don&amp;#39;t stop &amp;amp; go", "don't stop go"),
+        ("［noise］ yes（laughter）【music】 ＜sil＞", "yes"),
+        ("!SIL yes %HESITATION no &=laughs", "yes no"),
+        ("100 % sure !important", "100 sure important"),
     ],
 )
 def test_tags_are_not_words(text, expected):
@@ -77,6 +81,14 @@ def test_brackets_of_the_vocabulary_are_left(kept):
         ("[noise] [unintelligible]", None),
         ("[noise] -", None),
         ("[]", None),
+        ("[redacted]", None),
+        ("[NULL]", None),
+        ("(null)", None),
+        ("#VALUE!", None),
+        ("[indistinct]", None),
+        ("<foreign lang='de'></foreign>", None),
+        ("!SIL", ""),
+        ("{BREATH} [vocalized-noise]", ""),
     ],
 )
 def test_what_a_transcript_without_words_means(text, expected):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from tfkd.audio.unusable import UnusableAudio
+from tfkd.errors import AudioError
 
 # Lossy codecs overshoot full scale a little; floats beyond this are samples that were never scaled.
 _UNSCALED_PEAK = 4.0
@@ -25,32 +26,48 @@ def check_waveform(
       max_seconds: the longest that is accepted.
     Raises:
       AudioError: (as `UnusableAudio`) not_finite (NaN or infinity), too_short, too_long, or silent
-        (every sample rounds to zero in 16 bits, which is how records hold them).
+        (every sample rounds to zero, or to one value, in 16 bits, which is how records hold them).
 
     >>> import numpy as np
     >>> from tfkd.audio.waveforms import check_waveform
-    >>> check_waveform(np.zeros(8000), 8000, min_seconds=0.1, max_seconds=30.0)
+    >>> check_waveform(np.zeros(400), 8000, min_seconds=0.1, max_seconds=30.0)
     Traceback (most recent call last):
         ...
-    tfkd.audio.unusable.UnusableAudio: 1.000 s of audio, nothing but zeros (leave it out, ...
+    tfkd.audio.unusable.UnusableAudio: 0.050 s of audio, shorter than min_seconds 0.1 (leave ...
     """
     check_finite(waveform)
     seconds = waveform.size / sample_rate_hz
+    remedy = "check how it was recorded, or leave it out"
     if seconds < min_seconds:
         reason, limit = "too_short", f"shorter than min_seconds {min_seconds:g}"
-        remedy = "leave it out, or lower min_seconds"
+        remedy = "leave it out, or lower prepare.min_seconds"
     elif seconds > max_seconds:
         reason, limit = "too_long", f"longer than max_seconds {max_seconds:g}"
-        remedy = "split it, or raise max_seconds"
+        remedy = "split it, or raise prepare.max_seconds"
     elif not waveform.any():
         reason, limit = "silent", "nothing but zeros"
         remedy = "leave it out, or choose a channel that holds speech"
     elif np.abs(waveform).max() <= _LEAST_STORED:
         reason, limit = "silent", "too quiet for 16 bits: it would be stored as zeros"
         remedy = "amplify it: full scale is 1"
+    elif np.ptp(waveform) <= 2 * _LEAST_STORED:
+        reason, limit = "silent", f"one value throughout, {waveform[0]:g}"
     else:
         return
     raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}", remedy=remedy)
+
+
+def check_layout(waveform: np.ndarray) -> None:
+    """Refuses arrays that are no floats in one dimension.
+
+    Raises:
+      AudioError: with what to do.
+    """
+    if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+        raise AudioError(
+            f"the waveform is {waveform.dtype} {waveform.shape}, not float32 [samples]",
+            remedy="average the channels and scale to [-1, 1]",
+        )
 
 
 def check_finite(waveform: np.ndarray) -> None:

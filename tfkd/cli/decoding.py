@@ -100,6 +100,7 @@ def tune_decoding(options: argparse.Namespace) -> None:
     run = load_run(options.run).with_decoding(overrides)
     with run.open_data(options.data) as store:
         trials = tune(run, store, grid)
+        total = len(store.index)
     rows = [
         [
             "  ".join(trial.overrides),
@@ -111,6 +112,10 @@ def tune_decoding(options: argparse.Namespace) -> None:
     chosen = apply_overrides({}, [*overrides, *trials[0].overrides])
     write_text(options.out, yaml.safe_dump(chosen, sort_keys=False))
     say(table(["settings", "WER %", "95 % interval"], rows))
+    scored = trials[0].rate.utterances
+    if scored < total:
+        say(f"{total - scored} of {total} utterances have no transcript: WER is that of the other "
+            f"{scored}")  # fmt: skip
     say(f"\nThe best settings are in {options.out}, for the option --decoding.")
 
 

@@ -12,7 +12,7 @@ from tfkd.corpora.lhotse import is_lhotse, simple_fields
 from tfkd.corpora.lines import Line, collect, content_of, lines_of
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError, advising
-from tfkd.storage.json_files import parse_json
+from tfkd.storage.json_files import parse_json, unique_fields
 
 # Larger files are read by lines alone.
 _MAX_DOCUMENT_BYTES = 1 << 28
@@ -52,20 +52,11 @@ def read_rows(
 @advising("write one JSON object a line, each of its names once")
 def _object(line: Line) -> dict[str, Any]:
     try:
-        fields = parse_json(line.text(), object_pairs_hook=_unique)
+        fields = parse_json(line.text(), object_pairs_hook=unique_fields)
     except ValueError as error:
         raise ManifestError(str(error)) from error
     if not isinstance(fields, dict):
         raise ManifestError("not a JSON object")
-    return fields
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, of which JSON would keep the last of two values."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
-        raise ValueError(f"{twice!r} is given twice")
     return fields
 
 
@@ -109,7 +100,7 @@ def _is_row(line: Line) -> bool:
 
 def _values(text: str) -> Iterator[Any]:
     """Yields the JSON values that follow each other in a text."""
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
+    decoder = json.JSONDecoder(object_pairs_hook=unique_fields)
     position = 0
     while rest := text[position:].lstrip() if position else text.lstrip():
         position = len(text) - len(rest)

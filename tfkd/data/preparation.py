@@ -25,7 +25,7 @@ from tfkd.corpora.pieces import Piece
 from tfkd.corpora.splitting import split_long
 from tfkd.data.continuation import plan_to_continue
 from tfkd.data.remarks import Remarks, warn_of_texts
-from tfkd.errors import ManifestError, RecordError
+from tfkd.errors import ManifestError, RecordError, TfkdError
 from tfkd.records import (
     UTTERANCES,
     Plan,
@@ -374,7 +374,12 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
         prepare_corpus(read_corpus(data), data, scratch, config, is_kept=False)
         store = open_verified(scratch)
         _warn_of(store.rejections, len(store.index), data)
-        yield store
+        try:
+            yield store
+        except TfkdError as error:
+            if error.path == scratch:  # Name what the user gave, not a folder that is gone.
+                error.path = data
+            raise
 
 
 def _warn_of(rejections: Sequence[Rejection], usable: int, source: str | Path) -> None:

@@ -16,6 +16,8 @@ REMARKS = "remarks.jsonl"
 _LOG = logging.getLogger("tfkd")
 _NAMED = 3
 _NAMED_TAGS = 8
+# Decoders write this in place of bytes that they cannot read.
+_LOST = "\ufffd"
 
 
 class Remarks:
@@ -58,13 +60,14 @@ class Remarks:
 def warn_of_texts(
     source: str | Path, utterances: Iterable[Utterance], extra_characters: str, tags: str
 ) -> None:
-    """Logs how many transcripts have tags that are removed, and how many are missing."""
+    """Logs how many transcripts have tags or lost characters, and how many are missing."""
     found: Counter[str] = Counter()
-    with_tags = without_text = total = 0
+    with_tags = with_losses = without_text = total = 0
     for utterance in utterances:
         transcript = transcript_of(utterance.text, extra_characters=extra_characters, tags=tags)
         found.update(transcript.tags)
         with_tags += bool(transcript.tags)
+        with_losses += _LOST in (utterance.text or "")
         without_text += transcript.text is None
         total += 1
     if with_tags:
@@ -73,6 +76,12 @@ def warn_of_texts(
             "the words in them)",
             *(source, with_tags, total),
             ", ".join(f"{tag} ({n} x)" for tag, n in found.most_common(_NAMED_TAGS)),
+        )
+    if with_losses:
+        _LOG.warning(
+            "%s: %d of %d transcripts hold U+FFFD, where a character was lost in another encoding: "
+            "write them again as UTF-8",
+            *(source, with_losses, total),
         )
     if 0 < without_text < total:
         _LOG.warning("%s: %d of %d utterances have no transcript", source, without_text, total)

@@ -11,14 +11,16 @@ from tfkd.beam_search.ranking import IMPOSSIBLE
 _MIN_SECONDS = 0.05
 # Waveforms lie in [-1, 1]. Larger samples are 16-bit integers that were not scaled.
 _MAX_AMPLITUDE = 8.0
-# Audio below this is digital silence in 16 bits, with at most one unit of dither.
-_MIN_AMPLITUDE = 2 / 32768
+# Samples that differ from the first by less are digital silence in 16 bits, with at most a unit of
+# dither.
+_MIN_CHANGE = 3 / 32768
 
 
 def is_audible(waveform: tf.Tensor, num_samples: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
     """Tells which utterances may hold speech.
 
-    Those with NaN, infinite or unscaled samples, digital silence alone, or less than 50 ms do not.
+    Those with NaN, infinite or unscaled samples, less than 50 ms, or digital silence alone, with or
+    without a constant offset, do not.
 
     Args:
       waveform: [B, N] float32.
@@ -30,7 +32,8 @@ def is_audible(waveform: tf.Tensor, num_samples: tf.Tensor, sample_rate_hz: int)
     beyond = tf.logical_not(tf.sequence_mask(num_samples, tf.shape(waveform)[1]))
     # The comparison is false for NaN; a maximum might ignore it.
     is_sane = tf.reduce_all((size <= _MAX_AMPLITUDE) | beyond, 1)
-    is_heard = tf.reduce_any((size >= _MIN_AMPLITUDE) & tf.logical_not(beyond), 1)
+    change = tf.abs(waveform - waveform[:, :1])
+    is_heard = tf.reduce_any((change >= _MIN_CHANGE) & tf.logical_not(beyond), 1)
     is_long = num_samples >= round(_MIN_SECONDS * sample_rate_hz)
     return is_sane & is_heard & is_long
 

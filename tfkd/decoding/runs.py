@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.audio.reading import read_audio
+from tfkd.audio.waveforms import check_layout
 from tfkd.config import (
     DecodingConfig,
     SystemConfig,
@@ -135,20 +136,25 @@ class Run:
           waveforms: float32 [N] in [-1, 1] each, at `sample_rate_hz`, of any lengths.
         Returns:
           The hypotheses of each, best first; an empty tuple where no speech was found.
+        Raises:
+          AudioError: if a waveform is not of floats, or not of shape [N].
 
         >>> run = tfkd.load_run("work/teacher")
         >>> silence = np.zeros(run.sample_rate_hz, np.float32)
         >>> run.decode([silence])
         [()]
         """
-        if not waveforms:
+        arrays = [np.asarray(waveform) for waveform in waveforms]
+        if not arrays:
             return []
-        lengths = np.array([len(waveform) for waveform in waveforms], np.int32)
-        padded = np.zeros((len(waveforms), lengths.max()), np.float32)
-        for row, waveform in zip(padded, waveforms, strict=True):
-            row[: len(waveform)] = waveform
+        for array in arrays:
+            check_layout(array)
+        lengths = np.array([array.size for array in arrays], np.int32)
+        padded = np.zeros((len(arrays), lengths.max()), np.float32)
+        for row, array in zip(padded, arrays, strict=True):
+            row[: array.size] = array
         result = self._own_decoder.decode(padded, lengths)
-        names = [b""] * len(waveforms)
+        names = [b""] * len(arrays)
         decoded = unbatch(result, self.tokenizer, names, [None] * len(names), lengths.tolist())
         return [hypotheses_of(each, self.model.frame_seconds) for each in decoded]
 

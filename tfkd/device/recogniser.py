@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.audio.reading import read_audio
+from tfkd.audio.waveforms import check_layout
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.interpreter import RUNTIMES, LoadedModel, find_runtime
 from tfkd.device.isolation import IsolatedModel
@@ -134,11 +135,7 @@ class DeviceRecogniser:
     def _checked(self, waveform: np.ndarray) -> np.ndarray:
         """The waveform as float32 [N], at least `min_samples` long."""
         waveform = np.asarray(waveform)
-        if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
-            raise AudioError(
-                f"the waveform is {waveform.dtype} {waveform.shape}, not float32 [samples]",
-                remedy="average the channels and scale to [-1, 1]",
-            )
+        check_layout(waveform)
         if waveform.size == 0:
             raise AudioError("the waveform is empty", remedy="pass at least one sample")
         if waveform.size > self.metadata.max_samples:

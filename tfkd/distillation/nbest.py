@@ -23,8 +23,8 @@ from tfkd.errors import ManifestError, did_you_mean
 from tfkd.records import Hypothesis, hypotheses_faults
 from tfkd.records.plan import printable
 from tfkd.storage.files import sha256
-from tfkd.storage.json_files import parse_json
-from tfkd.text import transcript_of
+from tfkd.storage.json_files import parse_json, unique_fields
+from tfkd.text import normalise, transcript_of
 
 _LOG = logging.getLogger("tfkd")
 
@@ -72,7 +72,7 @@ class NBestList:
         """
         path = Path(path)
         offsets: dict[str, int | None] = {}
-        doubts = _Doubts()
+        doubts = _Doubts(extra_characters)
         try:
             _refuse_other_formats(path)
             digest = sha256(path)
@@ -133,11 +133,23 @@ class NBestList:
 
 @dataclass
 class _Doubts:
-    """Counts the utterances whose log_probs cannot be log-probabilities of texts, best first."""
+    """Counts the utterances whose log_probs cannot be log-probabilities of texts, best first.
 
-    utterances: int = 0
+    Attributes:
+      extra_characters: kept by normalisation.
+      several: number of utterances whose texts have several log_probs.
+      ranked: number of utterances with several scores, or log_probs where scores are missing.
+      not_normalised: number of texts, spelt by tokens, that normalisation would change.
+      example: the last of them.
+    """
+
+    extra_characters: str
+    several: int = 0
     above_one: int = 0
+    ranked: int = 0
     worst_first: int = 0
+    not_normalised: int = 0
+    example: str = ""
 
     def see(self, hypotheses: Hypotheses) -> None:
         log_probs: dict[object, float] = {}
@@ -145,12 +157,21 @@ class _Doubts:
             if each.log_prob is not None:
                 known = log_probs.get((each.text, each.token_ids), -math.inf)
                 log_probs[each.text, each.token_ids] = max(known, each.log_prob)
-        if len(log_probs) < 2:
-            return
         values = list(log_probs.values())
-        self.utterances += 1
-        self.above_one += sum(map(math.exp, values)) > _MAX_TOTAL_PROBABILITY
-        self.worst_first += hypotheses[0].score is None and values[0] < min(values[1:])
+        if len(values) > 1:
+            self.several += 1
+            self.above_one += sum(map(math.exp, values)) > _MAX_TOTAL_PROBABILITY
+        scores = [each.score for each in hypotheses if each.score is not None]
+        if len(scores) == len(hypotheses):
+            values = scores
+        if len(values) > 1:
+            self.ranked += 1
+            self.worst_first += values[0] < min(values[1:])
+        for each in hypotheses:
+            said = normalise(each.text, extra_characters=self.extra_characters)
+            if each.token_ids and said != " ".join(each.text.split()):
+                self.not_normalised += 1
+                self.example = each.text
 
     def warn(self, path: Path) -> None:
         if self.above_one:
@@ -160,15 +181,23 @@ class _Doubts:
                 "base? Posterior weights would then be wrong; give such values as score",
                 path,
                 self.above_one,
-                self.utterances,
+                self.several,
             )
-        if 2 * self.worst_first > self.utterances:
+        if 2 * self.worst_first > self.ranked:
             _LOG.warning(
                 "%s: in %d of %d utterances the first hypothesis is the least likely: is the "
-                "list sorted worst first, or is log_prob a cost?",
+                "list sorted worst first, or is log_prob or score a cost?",
                 path,
                 self.worst_first,
-                self.utterances,
+                self.ranked,
+            )
+        if self.not_normalised:
+            _LOG.warning(
+                "%s: the texts of %d hypotheses with token_ids are not normalised, such as %r, and "
+                "are compared with transcripts as they are: leave out token_ids, or normalise them",
+                path,
+                self.not_normalised,
+                self.example,
             )
 
 
@@ -193,7 +222,9 @@ def _lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _parse(line: bytes, extra_characters: str, tags: str) -> tuple[str, Hypotheses]:
-    row = parse_json(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    row = parse_json(
+        line.decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=unique_fields
+    )
     utterance_id = _utterance_id(row)
     if not isinstance(row.get("hypotheses"), list):
         raise ValueError(f"has no list of hypotheses, only {', '.join(row)}")
@@ -212,7 +243,8 @@ def _parse(line: bytes, extra_characters: str, tags: str) -> tuple[str, Hypothes
 def _utterance_id(row: Any) -> str:
     """The id of a line; a whole number is read as in a manifest."""
     if isinstance(row, dict):
-        value = row.get("utterance_id", row.get("id"))
+        value = row.get("utterance_id")
+        value = row.get("id") if value is None else value
         if isinstance(value, str) or _is_whole_number(value):
             return str(value)
     raise ValueError("is not an object with an utterance_id")

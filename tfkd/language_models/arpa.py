@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, cast
 
 from tfkd.errors import LanguageModelError
 
@@ -46,6 +46,7 @@ _OTHER_FORMATS = {
     b"Qblmt": ("a quantised IRSTLM binary", _WRITE_TEXT),
     b"qARPA": ("a quantised IRSTLM file", _WRITE_TEXT),
     b"iARPA": ("an intermediate IRSTLM file", "write it as text: compile-lm --text=yes FILE OUT"),
+    _GZIP: ("packed with gzip twice", "unpack it once"),
     b"BZh": ("a bzip2 file", _UNPACK),
     b"\xfd7zXZ\x00": ("an xz file", _UNPACK),
     b"\x28\xb5\x2f\xfd": ("a zstd file", _UNPACK),
@@ -83,11 +84,14 @@ def read_arpa(path: str | Path, *, most_ngrams: int) -> ArpaModel:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            _refuse_other_formats(file, path)
-            with _unpacked(file) as text:
-                return _read(_lines_of(text, path, most_ngrams), path, most_ngrams)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        with open(path, "rb") as file, _unpacked(file) as text:
+            _refuse_other_formats(text, path)
+            return _read(_lines_of(text, path, most_ngrams), path, most_ngrams)
+    except UnicodeDecodeError as error:
+        raise LanguageModelError(
+            f"is not UTF-8 text: {error}", path=path, remedy="convert it, or give the ARPA file"
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
         raise LanguageModelError(
             f"cannot read the language model: {error}",
             path=path,
@@ -95,22 +99,20 @@ def read_arpa(path: str | Path, *, most_ngrams: int) -> ArpaModel:
         ) from error
 
 
-def _refuse_other_formats(file: BinaryIO, path: Path) -> None:
-    start = file.read(max(map(len, _OTHER_FORMATS)))
-    file.seek(0)
+def _refuse_other_formats(file: io.BufferedReader, path: Path) -> None:
+    start = file.peek(max(map(len, _OTHER_FORMATS)))
     for prefix, (name, remedy) in _OTHER_FORMATS.items():
         if start.startswith(prefix):
             raise LanguageModelError(f"is {name}, not an ARPA file", path=path, remedy=remedy)
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO | gzip.GzipFile | io.BufferedReader:
+def _unpacked(file: io.BufferedReader) -> io.BufferedReader:
     """Returns the file, or what a gzip file holds."""
-    is_packed = file.read(len(_GZIP)) == _GZIP
-    file.seek(0)
-    return io.BufferedReader(gzip.GzipFile(fileobj=file)) if is_packed else file
+    is_packed = file.peek(len(_GZIP)).startswith(_GZIP)
+    return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file))) if is_packed else file
 
 
-def _lines_of(file: BinaryIO | io.BufferedIOBase, path: Path, most_ngrams: int) -> Lines:
+def _lines_of(file: io.BufferedReader, path: Path, most_ngrams: int) -> Lines:
     """Yields number and content of the lines that are not blank, within the limits above."""
     num_bytes = 0
     for number in itertools.count(1):

@@ -24,8 +24,8 @@ from tfkd.text import EOS_ID, FIRST_PIECE_ID, SOS_ID, UNK_ID, Tokenizer
 _LOG = logging.getLogger("tfkd")
 
 _SPACE_MARK = "\u2581"
-# Other projects spell the space as one of these.
-_OTHER_SPACES = ("|", "<space>", "<SPACE>", "<sp>", "_")
+# Other projects spell the space as one of these, in small letters or capitals.
+_OTHER_SPACES = {"|", "<space>", "[space]", "<sp>", "<spc>", "_", "\u2423", "~", "#"}
 # Reading and packing are plain Python, which takes minutes for this many.
 _MOST_NGRAMS = 2_000_000
 # The value of a unit that the model does not list, where it has no <unk> either, as in KenLM.
@@ -153,7 +153,8 @@ def _check_spellings(arpa: ArpaModel, names: Sequence[str], path: str | Path) ->
             path=path,
             remedy="write it with sentence ends, as lmplz does",
         )
-    foreign = [each for each in _OTHER_SPACES if each not in units and (each,) in arpa.entries]
+    words = {ngram[0] for ngram in arpa.entries if len(ngram) == 1} - set(units)
+    foreign = sorted(word for word in words if word.lower() in _OTHER_SPACES)
     if _SPACE_MARK in unlisted and foreign:
         raise LanguageModelError(
             f"spells the space {foreign[0]!r}, not {_SPACE_MARK!r}",

@@ -45,6 +45,19 @@ def parse_json(
         raise ValueError(f"is not JSON: {error}") from error
 
 
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of its names and values, for `object_pairs_hook`.
+
+    Raises:
+      ValueError: if a name is given twice, of which JSON would keep the last value.
+    """
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f"{twice!r} is given twice")
+    return fields
+
+
 def read_json_object(
     path: str | Path,
     fields: Mapping[str, type] | None = None,

@@ -11,24 +11,30 @@ if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
     pass
 
 
-# Characters that stand for an apostrophe: quotes, modifier letters, accents.
+# Characters that stand for an apostrophe: quotes, modifier letters, accents. The last two are
+# quotes of Windows-1252 that were read as Latin-1.
 _APOSTROPHES = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u201b\u02b9\u02bb\u02bc\u2032\u00b4\u0060\u055a\ua78c", "'")
+    dict.fromkeys("\u2018\u2019\u201b\u02b9\u02bb\u02bc\u2032\u00b4\u0060\u055a\ua78c\x91\x92", "'")
 )
-# Invisible characters outside of category Cf, which Unicode calls default ignorable: they must not
-# separate or distinguish words.
+# Invisible characters outside of category Cf: control characters that are no white space, and what
+# Unicode calls default ignorable. They must not separate or distinguish words.
 _INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    "[\x00-\x08\x0e-\x1b\x7f\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
 )
+# Fractions, superscripts, subscripts and numbers in circles: NFKC would join them to digits beside.
+_SMALL_NUMBERS = "\xb2\xb3\xb9\xbc-\xbe\u2070-\u2089\u2150-\u215e\u2189\u2460-\u249b\u24ea-\u24ff"
+_BETWEEN_NUMBERS = re.compile(rf"(?<=\d)(?=[{_SMALL_NUMBERS}])|(?<=[{_SMALL_NUMBERS}])(?=\d)")
 _DOTTED_I = re.compile("i\u0307+")
 
 
 def normalise(text: str, *, extra_characters: str = "") -> str:
     """Normalises a transcript to the form that is trained on and scored.
 
-    Invisible characters (category Cf, such as the soft hyphen, joiners and BOM) are removed. Then
-    come Unicode NFKC, lower case, and ' for typographic apostrophes. Every character that is not a
-    letter (with the combining marks that follow it), a digit, or an apostrophe inside a word
+    Invisible characters (category Cf, such as the soft hyphen, joiners and BOM, and control
+    characters) are removed. A fraction or superscript is a number of its own: 1\u00bd is "1 1 2".
+    Then come Unicode NFKC, lower case, and ' for typographic apostrophes. Every character that is
+    not a letter (with the combining marks that follow it), a digit, or an apostrophe inside a word
     becomes a space. Runs of white space become one space. Normalised text does not change when it
     is normalised again.
 
@@ -45,7 +51,7 @@ def normalise(text: str, *, extra_characters: str = "") -> str:
     >>> normalise("Don\u2019t STOP: micro\u00adphone, \u0130zmir!")
     "don't stop microphone izmir"
     """
-    text = visible(text, extra_characters)
+    text = _BETWEEN_NUMBERS.sub(" ", visible(text, extra_characters))
     # Translate apostrophes before NFKC, which would decompose an accent that stands for one, and
     # again after it, because it may produce some. Apply NFKC again, because lower case may undo it.
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).lower()
@@ -60,7 +66,7 @@ def normalise(text: str, *, extra_characters: str = "") -> str:
 
 def visible(text: str, kept: str = "") -> str:
     """Removes invisible characters from a text, except for those in `kept`."""
-    if text.isascii():
+    if text.isascii() and text.isprintable():
         return text
     return "".join(
         character

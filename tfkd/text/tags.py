@@ -2,7 +2,8 @@
 
 References:
   Switchboard and Fisher (LDC): [noise], [laughter-yes], (( )). GigaSpeech: <COMMA>, <SIL>.
-  TED-LIUM: {BREATH}, <sil>, and(2). CMU Sphinx: ++UM++. Whisper: [MUSIC], (laughs).
+  TED-LIUM: {BREATH}, <sil>, and(2). CMU Sphinx: ++UM++. Whisper: [MUSIC], (laughs). Kaldi: !SIL.
+  Scoring (NIST): %HESITATION. TalkBank: &=laughs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable
 
 # Nested brackets are removed to this depth.
 _MAX_NESTING = 4
-_OPENING = re.compile(r"[\[{<(+*]")
+_OPENING = re.compile(r"[\[{<(+*!%&]")
+# Brackets of Chinese and Japanese, which are read as the ones above.
+_WIDE = dict(zip("［］｛｝＜＞〈〉《》（）【】", "[]{}<><><>()[]", strict=True))
 _SQUARE = re.compile(r"\[[^\[\]]*\]")
 _CURLY = re.compile(r"\{[^{}]*\}")
 # The third is how Whisper writes languages, times and ends.
@@ -25,37 +28,35 @@ _SAID_WHILE_LAUGHING = re.compile(r"\[laughter-([^\[\]]+)\](?=(\[)?)", re.IGNORE
 _VARIANT = re.compile(r"(?<=\w)\(\d+\)")
 _PLUSES = re.compile(r"\+\+[^+\s]{1,40}\+\+")
 _STARS = re.compile(r"\*([^*]{1,40})\*")
-# In round brackets and stars, which may also hold spoken words, only these are tags.
+_MARKED = re.compile(r"(?<!\S)(?:[!%]|&=)([^\W\d_]+)(?!\S)")
+# Nothing is said in these.
 _SOUNDS = {
-    "applause", "applauding", "beep", "blank_audio", "breath", "breathing", "breathes",
+    "applause", "applauding", "beep", "blank", "blank_audio", "breath", "breathing", "breathes",
     "clapping", "click", "clears_throat", "cheering", "chuckle", "chuckles", "clicking",
-    "cough", "coughing", "coughs", "crosstalk", "crying", "gasp", "gasps", "groans",
-    "hesitation", "hum", "humming", "inaudible", "indiscernible", "laugh", "laughing",
-    "laughs", "laughter", "lipsmack", "mumble", "mumbles", "music", "music_playing",
-    "noise", "background_noise", "background_music", "no_audio", "no_speech", "pause",
-    "pauses", "scoffs", "sigh", "sighing", "sighs", "silence", "silent", "singing",
-    "smack", "sneeze", "sniffing", "sniffs", "speaking_foreign_language", "static",
-    "speaking_in_foreign_language", "foreign_language",
-    "unclear", "unintelligible", "whispering", "whistling", "yawn",
+    "cough", "coughing", "coughs", "crying", "eps", "gasp", "gasps", "groans", "hum", "humming",
+    "lau", "laugh", "laughing", "laughs", "laughter", "lipsmack", "music", "music_playing",
+    "noise", "no_audio", "no_speech", "nospeech", "nsn", "pad", "pause", "pauses", "scoffs", "sigh",
+    "sighing", "sighs", "sil", "silence", "silent", "smack", "sneeze", "sniffing", "sniffs", "sp",
+    "static", "whistling", "yawn",
 }  # fmt: skip
-# In round brackets, these are sounds after any one word: (upbeat music).
+# Something may be said in these, but it is not written down.
+_UNWRITTEN = {
+    "crosstalk", "foreign_language", "hesitation", "inaudible", "indiscernible", "indistinct",
+    "mumble", "mumbles", "singing", "speaking_foreign_language",
+    "speaking_in_foreign_language", "unclear", "unintelligible", "whispering",
+}  # fmt: skip
+# These are sounds after any one word, too: (upbeat music).
 _LAST_OF_SOUNDS = {"music", "noise", "noises", "laughter", "applause", "sounds", "chatter"}
 _MOST_SOUND_WORDS = 2
-# Tags for words that were said but not written down.
-_UNWRITTEN = {
-    "unk", "unknown", "unintelligible", "inaudible", "unclear", "indiscernible",
-    "incomprehensible", "spn", "spoken_noise", "foreign", "foreign_language",
-    "speaking_foreign_language", "speaking_in_foreign_language", "other", "crosstalk",
-    "overlap", "xxx", "garbage",
-}  # fmt: skip
 
 
 def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
     """Removes the tags from a transcript.
 
     Removed are: [], {} and <> with their content; round brackets and stars that name a sound, such
-    as (laughter) and *coughs*; ++um++; and the number of a pronunciation, as in and(2). Uncertain
-    words in (( )) stay, and so does a word that was said while laughing, [laughter-yes].
+    as (laughter) and *coughs*; ++um++; !SIL and %HESITATION; and the number of a pronunciation, as
+    in and(2). Uncertain words in (( )) stay, and so does a word that was said while laughing,
+    [laughter-yes].
 
     Args:
       text: the transcript.
@@ -68,6 +69,7 @@ def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
     >>> " ".join(rest.split()), tags
     ('uh yeah and so', ('[noise]', '<COMMA>', '(laughter)'))
     """
+    text = "".join(each if each in kept else _WIDE.get(each, each) for each in text)
     if not _OPENING.search(text):
         return text, ()
     tags: list[str] = []
@@ -79,10 +81,10 @@ def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
         return " "
 
     def drop_sound(match: re.Match) -> str:
-        return drop(match) if _is_sound(match[1]) else match[0]
+        return drop(match) if _is_named(match[1]) else match[0]
 
     def open_doubt(match: re.Match) -> str:
-        is_said = match[1].strip() and not _is_sound(match[1])
+        is_said = match[1].strip() and not _is_named(match[1])
         return f" {match[1]} " if is_said else drop(match)
 
     if "[" not in kept:
@@ -99,18 +101,21 @@ def without_tags(text: str, kept: str = "") -> tuple[str, tuple[str, ...]]:
         text = _PLUSES.sub(drop, text)
     if "*" not in kept:
         text = _STARS.sub(drop_sound, text)
+    if not set("!%&") & set(kept):
+        text = _MARKED.sub(drop_sound, text)
     return text, tuple(tags)
 
 
-def is_unwritten(tag: str) -> bool:
-    """Whether a tag stands for words that were said but not written down.
+def is_sound(tag: str) -> bool:
+    """Whether a tag stands for a sound in which nothing is said.
 
-    >>> from tfkd.text.tags import is_unwritten
-    >>> is_unwritten("<unk>"), is_unwritten("(( ))"), is_unwritten("[noise]")
-    (True, True, False)
+    >>> from tfkd.text.tags import is_sound
+    >>> is_sound("[noise]"), is_sound("<unk>"), is_sound("[redacted]"), is_sound("(( ))")
+    (True, False, False, False)
     """
     name = _name(tag)
-    return name in _UNWRITTEN or not name
+    *others, last = name.split("_")
+    return name in _SOUNDS or (0 < len(others) < _MOST_SOUND_WORDS and last in _LAST_OF_SOUNDS)
 
 
 def _repeated(pattern: re.Pattern, drop: Callable[[re.Match], str], text: str) -> str:
@@ -120,10 +125,9 @@ def _repeated(pattern: re.Pattern, drop: Callable[[re.Match], str], text: str) -
     return text
 
 
-def _is_sound(words: str) -> bool:
-    name = _name(words)
-    *others, last = name.split("_")
-    return name in _SOUNDS or (0 < len(others) < _MOST_SOUND_WORDS and last in _LAST_OF_SOUNDS)
+def _is_named(words: str) -> bool:
+    """Whether words are a tag in brackets that may also hold spoken words."""
+    return is_sound(words) or _name(words) in _UNWRITTEN
 
 
 def _name(tag: str) -> str:

@@ -7,14 +7,17 @@ import re
 from dataclasses import dataclass
 
 from tfkd.text.normalisation import normalise, visible
-from tfkd.text.tags import is_unwritten, without_tags
+from tfkd.text.tags import is_sound, without_tags
 
 # What tables and scoring tools write where there is no transcript. Others, such as "null", which is
 # German for zero, may have been said.
 _PLACEHOLDERS = frozenset(
     {"nan", "NaN", "N/A", "n/a", "#N/A", "<NA>", "<na>", "NULL", "<null>", "<NULL>", "None", "\\N"}
+    | {"(null)", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#DIV/0!", "#NULL!"}
     | {"IGNORE_TIME_SEGMENT_IN_SCORING", "ignore_time_segment_in_scoring"}
 )
+# Subtitles from the web may be escaped twice: &amp;#39;.
+_MOST_ESCAPES = 3
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
 
 
@@ -38,7 +41,7 @@ def transcript_of(
 
     An empty transcript, or one of tags of sounds alone ([noise], <sil>), means that nothing is
     said. One of punctuation alone ("-", "_", "...") or of what tables write for nothing (NaN, N/A)
-    is a placeholder, and one of tags for unwritten words alone (<unk>, (( ))) leaves words out:
+    is a placeholder, and one of other tags alone (<unk>, (( )), [redacted]) may leave words out:
     neither is a transcript. Entities of HTML (&amp;, &#39;) become what they stand for.
 
     Args:
@@ -54,10 +57,11 @@ def transcript_of(
         return Transcript(None)
     if tags == "drop" and text.strip() in _PLACEHOLDERS:
         return Transcript(None, (text.strip(),))
-    text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    for _ in range(_MOST_ESCAPES):
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     said, found = without_tags(text, extra_characters) if tags == "drop" else (text, ())
     words = normalise(said, extra_characters=extra_characters)
     if words:
         return Transcript(words, found)
-    says_nothing = not visible(said).strip() and not any(map(is_unwritten, found))
+    says_nothing = not visible(said).strip() and all(map(is_sound, found))
     return Transcript("" if says_nothing else None, found)
