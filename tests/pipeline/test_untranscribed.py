@@ -258,12 +258,13 @@ def test_without_transcripts_the_want_of_a_baseline_is_told_before_labels_are_ma
     assert not (Path(config.work_dir) / "labels").exists()
 
 
-def test_a_teacher_that_is_to_be_trained_needs_transcripts_to_stop_by(
-    run_config, tiny_corpus, tmp_path
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_a_teacher_that_is_to_be_trained_needs_transcripts_to_be_measured_by(
+    run_config, tiny_corpus, tmp_path, part
 ):
     folder = without_texts(tiny_corpus, tmp_path / "recordings")
-    config = with_corpora(run_config, valid=str(folder))
-    with pytest.raises(TfkdError, match="valid: no utterance has a transcript"):
+    config = with_corpora(run_config, **{part: str(folder)})
+    with pytest.raises(TfkdError, match=f"{part}: no utterance has a transcript"):
         Job(config).run(lambda line: None)
 
 

@@ -42,8 +42,8 @@ from tfkd.text import Tokenizer
 from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, train
 
-BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 _LOG = logging.getLogger("tfkd")
+BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 VALID_LABELS, _BY_TEACHER = "labels-valid", "-by-teacher"
 _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
 
@@ -256,8 +256,9 @@ class Job:
     def _prepare(self) -> None:
         prepare_corpora(self.config, self.work)
         if isinstance(self.config.teacher, SystemConfig):
-            # Only a teacher that exists can say what is said.
+            # Only a teacher that exists already can say what is said.
             check_transcripts(self.store(VALID))
+            check_transcripts(self.store(TEST))
         elif BASELINE in (stage.name for stage in self.stages()):
             check_transcripts(self.store(TRAIN), _NO_BASELINE)
 
