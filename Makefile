@@ -1,4 +1,4 @@
-# Two commands do everything on a machine with Python 3.11 and PyPI: `make demo` and `make test`.
+# Two commands do everything on a machine with Python 3.11 to 3.13 and PyPI: `make demo` and `make test`.
 # A command that does not run is none: those of pyenv exist for versions that are not chosen.
 PYTHON ?= $(shell python3.11 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 VENV ?= .venv

@@ -10,9 +10,8 @@ from tfkd.decoding.runs import load_run
 from tfkd.exporting.export import export
 from tfkd.records import open_verified
 
-if __name__ == "__main__":  # the converter runs in a child process, which imports this file
-    run_dir, out, parity_dir, *forms = sys.argv[1:]
-    formats = forms or ["tflite-float32", "tflite-int8"]
-    settings = from_dict(ExportConfig, {"formats": formats, "beam_width": 4})
-    for report in export(load_run(run_dir), out, settings, open_verified(parity_dir)):
-        print(f"{report.path}: {report.bytes:,} bytes, same ids as Keras: {report.identical:.0%}")
+run_dir, out, parity_dir, *forms = sys.argv[1:]
+formats = forms or ["tflite-float32", "tflite-int8"]
+settings = from_dict(ExportConfig, {"formats": formats, "beam_width": 4})
+for report in export(load_run(run_dir), out, settings, open_verified(parity_dir)):
+    print(f"{report.path}: {report.bytes:,} bytes, same ids as Keras: {report.identical:.0%}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -405,6 +407,24 @@ def test_a_conversion_that_fails_in_its_child_is_one_line(tmp_path):
         convert_in_child(tmp_path / "none", tmp_path / "x.tflite", "tflite-float32")
     assert "does not exist" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_a_script_that_is_not_guarded_against_imports_may_convert(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "import tensorflow as tf\n"
+        "from tfkd.exporting.tflite import convert_in_child\n"
+        "print('once')\n"
+        "module = tf.Module()\n"
+        "module.twice = tf.function(lambda x: 2 * x, [tf.TensorSpec([1], tf.float32)])\n"
+        "tf.saved_model.save(module, 'saved', signatures=module.twice)\n"
+        "convert_in_child(Path('saved'), Path('x.tflite'), 'tflite-float32')\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+    assert (tmp_path / "x.tflite").stat().st_size > 0
 
 
 def test_the_table_has_a_row_for_every_form_of_the_settings():

@@ -7,9 +7,7 @@ allocate memory without end.
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
-import resource
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,8 +27,15 @@ from tfkd.exporting.interface import OpenForm
 
 _PREFIX = "tflite-"
 _SUFFIX = ".tflite"
-_CHILD_MEMORY_BYTES = 16 * 2**30
 _CHILD_SECONDS = 900
+# The folder of this tfkd comes first in sys.path, so that the child imports the same package.
+_ROOT = Path(__file__).parents[2]
+_CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tfkd.exporting.conversion import convert
+convert(*sys.argv[2:])
+"""
 
 
 def file_name(form: str) -> str:
@@ -79,39 +84,24 @@ def convert_in_child(source: Path, target: Path, form: str) -> None:
     Raises:
       ExportError: if the conversion fails, with the last error in the converter's log.
     """
-    context = multiprocessing.get_context("spawn")
     log = target.with_suffix(".log")
-    child = context.Process(target=_convert, args=(str(source), str(target), form, str(log)))
-    child.start()
-    child.join(_CHILD_SECONDS)
-    if child.is_alive():
-        child.kill()
-        child.join()
-        raise ExportError(f"{form}: the converter did not end in {_CHILD_SECONDS} s")
-    if child.exitcode or not target.exists():
-        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    # Not by multiprocessing, which would run a caller's script once more.
+    arguments = map(str, (_ROOT, source, target, _quantisation(form)))
+    command = [sys.executable, "-c", _CHILD, *arguments]
+    try:
+        with open(log, "wb") as file:
+            child = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, timeout=_CHILD_SECONDS
+            )
+    except subprocess.TimeoutExpired as error:
+        raise ExportError(f"{form}: the converter did not end in {_CHILD_SECONDS} s") from error
+    if child.returncode or not target.exists():
+        lines = log.read_text(errors="replace").split("\n")
         no_reason = "no error in the converter's log"
         reason = next((line for line in reversed(lines) if "rror" in line), no_reason)
         raise ExportError(
-            f"{form}: the converter ended with exit code {child.exitcode}: {reason[:500]}"
+            f"{form}: the converter ended with exit code {child.returncode}: {reason[:500]}"
         )
-
-
-def _convert(source: str, target: str, form: str, log: str) -> None:
-    """Runs the conversion in the child process; its output goes to `log`."""
-    resource.setrlimit(resource.RLIMIT_AS, (_CHILD_MEMORY_BYTES, _CHILD_MEMORY_BYTES))
-    with open(log, "wb") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-    converter = tf.lite.TFLiteConverter.from_saved_model(source)
-    # Built-in operators only: conversion fails if anything needs Flex or a custom operator.
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    quantisation = _quantisation(form)
-    if quantisation != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantisation == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    Path(target).write_bytes(converter.convert())
 
 
 def is_tflite(path: Path) -> bool:
