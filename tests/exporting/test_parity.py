@@ -112,6 +112,8 @@ def test_the_true_forms_pass(gate, name):
         (changed(log_prob=lambda x: x - 5), "log_prob"),
         (changed(log_prob=lambda x: x + 50), "no logarithms of probabilities"),
         (changed(score=lambda x: -x), "no logarithms of probabilities"),
+        (changed(coverage=lambda x: x + 0.5), "coverage"),
+        (changed(coverage=lambda x: None), "coverage"),
         (copies_of_the_first, "gives a hypothesis twice"),
         (worst_first, "does not give its best hypothesis first"),
         (lambda row: [], "hypotheses, not|of Keras' words"),
