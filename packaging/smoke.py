@@ -1,6 +1,7 @@
 """Reads under another Python what the main combination wrote, and transcribes there.
 
     make smoke
+    python packaging/smoke.py FOLDER  # with environments elsewhere than in work/smoke
 
 The newest other Python of this machine gets an environment with what `pip install .` gives it
 there, and runs `tests/test_earlier_versions.py`. A machine without one, without a network or with a
@@ -23,14 +24,15 @@ _SECONDS = 110
 _MAKING = "--make"
 
 
-def main() -> None:
+def main(environments: Path) -> None:
+    """Tries another Python, in an environment below `environments`."""
     deadline = time.monotonic() + _SECONDS
     own = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     others = {name: find_python(name) for name in PYTHONS if name != own}
     name = next((each for each in others if others[each]), None)
     if name is None:
         _leave_out(f"none of {', '.join(others)} is on this machine")
-    folder = ROOT / "work" / "smoke" / name
+    folder = environments / name
     made = _run([sys.executable, __file__, _MAKING, others[name], str(folder)], deadline)
     if made is None:
         _leave_out(f"pip did not install tfkd for {name} within {_SECONDS} s")
@@ -70,4 +72,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == [_MAKING]:
         make_environment(sys.argv[2], Path(sys.argv[3]))
     else:
-        main()
+        main(Path(sys.argv[1]) if sys.argv[1:] else ROOT / "work" / "smoke")

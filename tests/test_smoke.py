@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def smoke(path: Path, **variables: str) -> subprocess.CompletedProcess:
-    """Runs it where `path` is the only folder with commands."""
-    command = [sys.executable, ROOT / "packaging" / "smoke.py"]
+    """Runs it where `path` is the only folder with commands, and no environment was made before."""
+    command = [sys.executable, ROOT / "packaging" / "smoke.py", path / "environments"]
     environment = {**os.environ, "PATH": str(path), **variables}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
