@@ -117,7 +117,7 @@ def synthesise_corpus(out: Path, seed: int) -> None:
     sentences = split_sentences(np.random.default_rng(seed))
     rows: dict[str, list[str]] = {split: [] for split in UTTERANCES}
     plan = [(split, number) for split, count in UTTERANCES.items() for number in range(count)]
-    for split, number in tqdm(plan, unit="utterance"):
+    for split, number in tqdm(plan, unit="utterance", disable=None):
         # One generator an utterance: a rerun that skips files draws the same for the others.
         generator = np.random.default_rng([seed, list(UTTERANCES).index(split), number])
         text = sentences[split][number % len(sentences[split])]
