@@ -167,9 +167,10 @@ class _Doubts:
         if len(values) > 1:
             self.ranked += 1
             self.worst_first += values[0] < min(values[1:])
-        for each in hypotheses:
+        # The texts of the others were normalised when they were read.
+        for each in (each for each in hypotheses if each.token_ids):
             said = normalise(each.text, extra_characters=self.extra_characters)
-            if each.token_ids and said != " ".join(each.text.split()):
+            if said != " ".join(each.text.split()):
                 self.not_normalised += 1
                 self.example = each.text
 

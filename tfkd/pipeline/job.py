@@ -146,7 +146,8 @@ class Job:
 
         Where nobody has transcribed the audio, what the teacher says counts as its transcripts.
         """
-        return self.store(name if self._is_transcribed(name) else f"{name}{_BY_TEACHER}")
+        own = self.store(name)
+        return own if transcribed_rows(own) else self.store(f"{name}{_BY_TEACHER}")
 
     def _is_transcribed(self, name: str) -> bool:
         return bool(transcribed_rows(self.store(name)))
