@@ -84,7 +84,7 @@ def _measure(case: Case, options: argparse.Namespace) -> dict:
     import keras
 
     from tfkd.config import PrepareConfig, load_system_config
-    from tfkd.data.preparation import utterance_store
+    from tfkd.data.given_audio import utterance_store
     from tfkd.models.recogniser import Recogniser
     from tfkd.text import train_tokenizer
     from tfkd.training.batches import TrainingEpochs

@@ -17,7 +17,8 @@ from tfkd.audio.flac import decode_flac
 from tfkd.config import PrepareConfig, TextConfig
 from tfkd.corpora import read_corpus
 from tfkd.data import preparation as preparing
-from tfkd.data.preparation import prepare, utterance_store
+from tfkd.data.given_audio import utterance_store
+from tfkd.data.preparation import prepare
 from tfkd.errors import ManifestError, RecordError
 from tfkd.records import Store, UtteranceRecord, open_store
 

@@ -14,7 +14,9 @@ from tfkd.decoding.runs import load_run
 from tfkd.errors import ManifestError, TfkdError
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
-from tfkd.pipeline.job import Job, Learned, as_baseline, published
+from tfkd.pipeline.job import Job
+from tfkd.pipeline.learning import Learned, as_baseline
+from tfkd.pipeline.results import published
 from tfkd.pipeline.stages import run_stages
 from tfkd.records import open_store
 from tfkd.reporting.results import results_report

@@ -15,7 +15,7 @@ from proof import SEED, Proof
 from test_records import swap_contents
 
 from tfkd.config import PrepareConfig
-from tfkd.data.preparation import utterance_store
+from tfkd.data.given_audio import utterance_store
 from tfkd.errors import TfkdError
 from tfkd.records import masked_crc32c, open_store
 from tfkd.records.shards import sidecar_path

@@ -47,7 +47,7 @@ def _decode_run(options: argparse.Namespace) -> None:
 def _decode_whisper(options: argparse.Namespace) -> None:
     from tfkd.config import DecodingConfig, LabelConfig, with_overrides
     from tfkd.data.audio_batches import audio_batches
-    from tfkd.data.preparation import utterance_store
+    from tfkd.data.given_audio import utterance_store
     from tfkd.distillation.teachers import load_whisper_teacher
 
     plain = LabelConfig(beam_width=DecodingConfig().beam_width, num_hypotheses=1)
@@ -139,7 +139,7 @@ def _values(parameter: str) -> tuple[str, list[str]]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from tfkd.data.preparation import preparation_for, utterance_store
+    from tfkd.data.given_audio import preparation_for, utterance_store
     from tfkd.evaluation.evaluate import evaluate
     from tfkd.evaluation.models import open_model
     from tfkd.reporting.results import systems_table

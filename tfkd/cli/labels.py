@@ -21,7 +21,7 @@ def label(options: argparse.Namespace) -> None:
     _check_runner(options)
     config = _label_config(options)
     label = _labelling_on(options.runner, options.runner_option)
-    from tfkd.data.preparation import utterance_store
+    from tfkd.data.given_audio import utterance_store
     from tfkd.distillation.teachers import load_teacher
 
     teacher = load_teacher(options.run)
@@ -89,7 +89,7 @@ def labels_to_jsonl(options: argparse.Namespace) -> None:
 
 
 def jsonl_to_labels(options: argparse.Namespace) -> None:
-    from tfkd.data.preparation import store_of_any_rate
+    from tfkd.data.given_audio import store_of_any_rate
     from tfkd.distillation.nbest_conversion import jsonl_to_labels
 
     config = prepare_settings(options)

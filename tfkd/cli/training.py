@@ -126,7 +126,7 @@ def _begun_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[s
 
 def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig, load_prepare_config
-    from tfkd.data.preparation import utterance_store
+    from tfkd.data.given_audio import utterance_store
     from tfkd.reporting.tables import profile_report
     from tfkd.text import load_tokenizer
     from tfkd.training.loop import check_system, train

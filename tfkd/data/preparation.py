@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,31 +17,24 @@ from tfkd.audio.flac import encode_flac
 from tfkd.audio.reading import Recording, at_rate, read_recording
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.audio.waveforms import check_waveform
-from tfkd.config import PrepareConfig, TextConfig, config_digest
+from tfkd.config import PrepareConfig, config_digest
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
 from tfkd.corpora.splitting import split_long
 from tfkd.data.continuation import plan_to_continue
+from tfkd.data.rejections import MEND, check_rejected_share
 from tfkd.data.remarks import Remarks, warn_of_texts
-from tfkd.errors import ManifestError, RecordError, TfkdError
 from tfkd.records import (
     UTTERANCES,
     Plan,
-    Store,
     StoreSummary,
     StoreWriter,
     UtteranceRecord,
-    is_store,
-    open_verified,
 )
-from tfkd.records.store import REJECTED
 from tfkd.storage.files import sha256_of_text
-from tfkd.storage.scratch import scratch_folder
-from tfkd.text import extra_characters_of, transcript_of
+from tfkd.text import transcript_of
 
 _LOG = logging.getLogger("tfkd")
-_NAMED_REJECTIONS = 3
-_MEND = "mend them, or raise prepare.max_rejected_share (--max-rejected-share)"
 _MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
 # Durations in manifests may differ by this much, being rounded, or estimated for MP3.
 _LENGTH_SECONDS, _LENGTH_SHARE = 0.2, 0.05
@@ -105,7 +96,7 @@ def prepare_corpus(
       source: name of the corpus in errors.
       is_kept: whether the store remains after the command, so that errors may refer to it.
     """
-    listed, remedy = (out, _MEND) if is_kept else (None, _MEND_OR_PREPARE)
+    listed, remedy = (out, MEND) if is_kept else (None, _MEND_OR_PREPARE)
     utterances, rejections = _usable(corpus, config, _ALLOW if is_kept else _ALLOW_AND_PREPARE)
     total = len(utterances) + len(rejections)
     unusable = [*rejections, *filter(None, map(_missing, utterances))]
@@ -291,114 +282,3 @@ def _corpus_identity(utterances: Sequence[Utterance]) -> str:
             ]
         )
     return sha256_of_text(json.dumps(sorted(rows, key=lambda row: row[0])))
-
-
-def check_rejected_share(
-    rejections: Sequence[Rejection],
-    total: int,
-    config: PrepareConfig,
-    source: str | Path,
-    out: str | Path | None = None,
-    remedy: str = _MEND,
-) -> None:
-    """Raises an error if too large a share of a corpus, or all of it, is unusable.
-
-    Args:
-      rejections: the unusable utterances.
-      total: number of utterances of `source`, including the rejected ones.
-      config: its `max_rejected_share` is the limit.
-      source: name of the corpus in the error.
-      out: the store whose `rejected.jsonl` lists the rejections, if there is one.
-      remedy: advice in the error.
-    Raises:
-      ManifestError: if the share of rejections is above `config.max_rejected_share`.
-    """
-    if not total:
-        raise ManifestError(
-            "holds no utterances", path=source, remedy="check that this is the right file"
-        )
-    if len(rejections) < total and len(rejections) <= config.max_rejected_share * total:
-        return
-    listed = f"; all are in {Path(out) / REJECTED}" if out else ""
-    raise ManifestError(
-        f"{len(rejections)} of {total} utterances are unusable{_described(rejections)}{listed}",
-        path=source,
-        remedy=remedy,
-    )
-
-
-def _described(rejections: Sequence[Rejection]) -> str:
-    """Counts rejections by reason, with the first of them as examples."""
-    counts = Counter(rejection.reason for rejection in rejections).most_common()
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
-    examples = "; ".join(f"{r.utterance_id}: {r.detail}" for r in rejections[:_NAMED_REJECTIONS])
-    return f" ({reasons}), for example {examples}"
-
-
-def preparation_for(sample_rate_hz: int, pieces: Sequence[str]) -> PrepareConfig:
-    """Makes the settings that prepare a corpus for an existing recogniser.
-
-    Args:
-      sample_rate_hz: of the recogniser.
-      pieces: of its tokenizer; normalisation keeps their characters.
-    """
-    text = TextConfig(extra_characters=extra_characters_of(pieces))
-    return PrepareConfig(sample_rate_hz=sample_rate_hz, text=text)
-
-
-@contextlib.contextmanager
-def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
-    """Opens a store, or prepares a corpus as a temporary store, at the model's sample rate.
-
-    Args:
-      data: a store, or a corpus that `prepare` reads.
-      config: the sample rate, and the settings of preparation.
-    Raises:
-      ManifestError: if `data` is neither.
-      RecordError: if the store is damaged, incomplete, empty, or at another sample rate.
-    """
-    with store_of_any_rate(data, config) as store:
-        _check_rate(store, config.sample_rate_hz)
-        yield store
-
-
-@contextlib.contextmanager
-def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
-    """Like `utterance_store`, but a store may have another sample rate than `config`."""
-    if not Path(data).exists():
-        raise ManifestError("no such file or folder", path=data, remedy="correct the path")
-    if is_store(data):
-        yield open_verified(data)
-        return
-    with scratch_folder() as scratch:
-        prepare_corpus(read_corpus(data), data, scratch, config, is_kept=False)
-        store = open_verified(scratch)
-        _warn_of(store.rejections, len(store.index), data)
-        try:
-            yield store
-        except TfkdError as error:
-            if error.path == scratch:  # Name what the user gave, not a folder that is gone.
-                error.path = data
-            raise
-
-
-def _warn_of(rejections: Sequence[Rejection], usable: int, source: str | Path) -> None:
-    """Logs the rejections of a temporary store, whose `rejected.jsonl` will be removed."""
-    if rejections:
-        _LOG.warning(
-            "%s: %d of %d utterances are unusable%s",
-            source,
-            len(rejections),
-            usable + len(rejections),
-            _described(rejections),
-        )
-
-
-def _check_rate(store: Store, sample_rate_hz: int) -> None:
-    utterance = next(store.records()).utterance
-    if utterance.sample_rate_hz != sample_rate_hz:
-        raise RecordError(
-            f"is at {utterance.sample_rate_hz} Hz, the model needs {sample_rate_hz}",
-            path=store.directory,
-            remedy="prepare it with the model's sample rate",
-        )

@@ -23,7 +23,7 @@ from tfkd.config import (
 )
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.data.audio_batches import spread_over_lengths
-from tfkd.data.preparation import preparation_for, utterance_store
+from tfkd.data.given_audio import preparation_for, utterance_store
 from tfkd.data.subsets import write_subset
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved

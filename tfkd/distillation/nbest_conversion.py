@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tfkd.config import PrepareConfig, config_digest
 from tfkd.corpora import Rejection
-from tfkd.data.preparation import check_rejected_share
+from tfkd.data.rejections import check_rejected_share
 from tfkd.distillation.nbest import NBestList
 from tfkd.errors import ManifestError, did_you_mean
 from tfkd.records import (

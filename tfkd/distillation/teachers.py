@@ -18,7 +18,7 @@ from tfkd.config import (
     check_labelling,
     config_digest,
 )
-from tfkd.data.preparation import preparation_for
+from tfkd.data.given_audio import preparation_for
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.posteriors import TopPosteriors

@@ -13,7 +13,7 @@ from typing import Any
 from tfkd.config import RunConfig, SweepConfig, SystemConfig, config_digest, with_overrides
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.objectives import make_objective
-from tfkd.pipeline.job import distilled, undistilled, with_objective
+from tfkd.pipeline.learning import distilled, undistilled, with_objective
 
 _GENERATION, _STUDENT, _VARIANT = "generation", "student", "variant"
 _SEED = "student.training.seed"

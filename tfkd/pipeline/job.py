@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tfkd import objectives
-from tfkd.config import ObjectiveConfig, RunConfig, SystemConfig, to_dict
+from tfkd.config import RunConfig, SystemConfig
 from tfkd.decoding.runs import MODEL, load_run
-from tfkd.distillation.interface import WHISPER_PREFIX, Teacher
+from tfkd.distillation.interface import Teacher
 from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
 from tfkd.distillation.labelling import label
 from tfkd.distillation.references import write_references
-from tfkd.distillation.teachers import is_run, load_teacher
+from tfkd.distillation.teachers import load_teacher
 from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.exporting.export import REPORT
@@ -33,10 +32,13 @@ from tfkd.pipeline.corpora import (
 )
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once
+from tfkd.pipeline.learning import Learned, as_baseline, distilled, undistilled
+from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import RESULTS, Stage, run_stages, stage_seconds
 from tfkd.records import Store, open_verified
+from tfkd.records.transcripts import transcribed_rows, transcripts_of
 from tfkd.storage.files import write_json
-from tfkd.storage.json_files import read_json_lines, read_json_object, read_json_rows
+from tfkd.storage.json_files import read_json_object, read_json_rows
 from tfkd.storage.markers import COMPLETE
 from tfkd.text import Tokenizer
 from tfkd.training.callbacks import HISTORY
@@ -46,19 +48,6 @@ _LOG = logging.getLogger("tfkd")
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 VALID_LABELS, _BY_TEACHER = "labels-valid", "-by-teacher"
 _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
-
-
-class Learned(NamedTuple):
-    """The stores of one training, and what each counts in the loss; see `training.loop.train`."""
-
-    stores: tuple[Store, ...]
-    shares: tuple[float, ...] | None = None
-
-    @property
-    def epoch_size(self) -> int:
-        """Utterances of an epoch: of transcripts beside labels, those that there are."""
-        *transcripts, labels = self.stores
-        return sum(len(transcribed_rows(store)) for store in transcripts) + len(labels.index)
 
 
 class Job:
@@ -355,72 +344,6 @@ class Job:
             label(self.teacher(1), test, self.work / TEST_LABELS, self.config.labels)
             found[TEST_LABELS] = label_quality(self.store(TEST_LABELS), transcripts_of(test))
         return {name: each and asdict(each) for name, each in found.items()}
-
-
-def distilled(system: SystemConfig, default: ObjectiveConfig | None = None) -> SystemConfig:
-    """The config with an objective on pseudo labels, all else being equal.
-
-    Args:
-      default: the objective of a config that names none, being `truth`.
-    """
-    return with_objective(system, objectives.distilled(system.training.objective, default))
-
-
-def undistilled(student: SystemConfig) -> SystemConfig:
-    """The student's config with the objective `truth`; all else is equal."""
-    return with_objective(student, objectives.undistilled(student.training.objective))
-
-
-def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemConfig:
-    """The config with another objective; all else is equal."""
-    training = dataclasses.replace(system.training, objective=objective)
-    return dataclasses.replace(system, training=training)
-
-
-def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> SystemConfig:
-    """Gives a student with the objective `truth` as many optimizer steps as one on pseudo labels.
-
-    If only a part of the audio has transcripts, an epoch of the baseline has fewer steps; so it
-    gets proportionally more epochs, of patience and with clean audio as well.
-    """
-    factor = labels.epoch_size / max(1, sum(len(transcribed_rows(store)) for store in truth.stores))
-    training, augmentation = student.training, student.training.augmentation
-    if augmentation is not None:
-        clean_epochs = round(factor * augmentation.clean_epochs)
-        augmentation = dataclasses.replace(augmentation, clean_epochs=clean_epochs)
-    training = dataclasses.replace(
-        training,
-        epochs=round(factor * training.epochs),
-        patience=round(factor * training.patience),
-        augmentation=augmentation,
-    )
-    return dataclasses.replace(student, training=training)
-
-
-def transcribed_rows(store: Store) -> list[dict[str, Any]]:
-    """The index rows of the utterances with a transcript, which may say that nothing is said."""
-    return [row for row in store.index if row.get("text") is not None]
-
-
-def transcripts_of(store: Store) -> dict[str, str]:
-    """The transcripts of a store by utterance id, in the order of the ids."""
-    texts = {row["utterance_id"]: row["text"] for row in transcribed_rows(store)}
-    return dict(sorted(texts.items()))
-
-
-def published(config: RunConfig) -> dict[str, Any]:
-    """The config as results hold it, without the folders of this machine."""
-    own = {**to_dict(config), "work_dir": "", "data_dir": ""}
-    if isinstance(config.teacher, str):
-        prefix = "" if is_run(config.teacher) else WHISPER_PREFIX
-        own["teacher"] = f"{prefix}{Path(config.teacher.removeprefix(prefix)).name}"
-    return own
-
-
-def best_validation(run: Path) -> float:
-    """Reads the lowest WER, a share, that a training reached on the validation data."""
-    rows = read_json_lines(run / HISTORY, {"val_wer": float})
-    return min(row["val_wer"] for row in rows)
 
 
 def _suffix(generation: int) -> str:

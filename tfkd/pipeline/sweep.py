@@ -31,7 +31,9 @@ from tfkd.pipeline.corpora import TEST, TRAIN, VALID
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once
 from tfkd.pipeline.grid import Cell, cells_of
-from tfkd.pipeline.job import BASELINE, Job, as_baseline, best_validation, published
+from tfkd.pipeline.job import BASELINE, Job
+from tfkd.pipeline.learning import as_baseline
+from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import RESULTS, run_stages
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
