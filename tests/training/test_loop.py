@@ -194,6 +194,22 @@ def test_data_without_transcripts_is_refused(tmp_path, speak, prepare_config, pr
     assert not (tmp_path / "run").exists()
 
 
+def test_validation_data_without_some_transcripts_are_named(tmp_path, speak, prepare_config,
+                                                            prepared, tiny_system, monkeypatch,
+                                                            caplog):  # fmt: skip
+    rows = [{"audio": "a.wav", "text": "ba"}, {"audio": "b.wav"}, {"audio": "c.wav", "text": ""}]
+    for row in rows:
+        speak(tmp_path / row["audio"], "ba")
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
+    monkeypatch.setattr(training, "_fit", refuse)
+    with pytest.raises(AssertionError, match="must not be called"):
+        train(tiny_system, prepared["train"], open_store(tmp_path / "store"), tmp_path / "run")
+    assert "1 of 3 utterances have no transcript and count for nothing, the first being b" in (
+        caplog.text
+    )
+
+
 def test_a_run_keeps_utterances_to_check_its_exports_with(teacher, prepared):
     kept = open_store(teacher.directory / PARITY)
     kept.verify(deep=True)

@@ -308,6 +308,15 @@ def _check_references(valid_store: Store) -> None:
             path=valid_store.directory,
             remedy="give --valid a small set with transcripts: they decide when training stops",
         )
+    missing = [row["utterance_id"] for row in valid_store.index if row.get("text") is None]
+    if missing:
+        _LOG.warning(
+            "%s: %d of %d utterances have no transcript and count for nothing, the first being %s",
+            valid_store.directory,
+            len(missing),
+            len(valid_store.index),
+            missing[0],
+        )
 
 
 def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> None:
