@@ -61,8 +61,8 @@ def main() -> None:
 
 def _measure_all(options: argparse.Namespace, known: dict) -> None:
     """Adds the figures of each model to the known ones, and writes them after each."""
-    clips = _clips(options.store)
-    others = [waveform for waveform, _ in _clips(options.others)]
+    clips = clips_of(options.store)
+    others = [waveform for waveform, _ in clips_of(options.others)]
     for path in options.models:
         model = open_model(path, options.set)
         name = options.name or path.name
@@ -116,7 +116,8 @@ def _batch(waveforms: list[Waveform]) -> tuple[np.ndarray, np.ndarray]:
     return padded, num_samples
 
 
-def _clips(path: Path) -> list[Clip]:
+def clips_of(path: Path) -> list[Clip]:
+    """The waveforms of a store, each with its transcript."""
     return list(_spoken(open_store(path)))
 
 

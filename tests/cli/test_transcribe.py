@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
@@ -83,10 +85,38 @@ def test_json_holds_hypotheses_and_times(transcribe, tiny_corpus, keras_texts):
     done = transcribe("--json", path)
     (row,) = map(json.loads, done.stdout.splitlines())
     assert row["audio"] == str(path)
-    assert row["text"] == row["hypotheses"][0]["text"] == keras_texts["test-01"]
+    (segment,) = row["segments"]
+    assert row["text"] == segment["hypotheses"][0]["text"] == keras_texts["test-01"]
+    assert (segment["start_seconds"], segment["end_seconds"]) == (0, row["audio_seconds"])
     assert 0 < row["audio_seconds"] < 1
     assert row["compute_seconds"] > 0
-    assert row["hypotheses"][0]["score"] >= row["hypotheses"][-1]["score"]
+    assert segment["hypotheses"][0]["score"] >= segment["hypotheses"][-1]["score"]
+
+
+def test_a_recording_of_many_utterances_gives_the_texts_of_its_segments(
+    transcribe, teacher, export_config, tiny_corpus, tmp_path
+):
+    names = [f"test-0{number}.wav" for number in range(6)] * 4
+    parts = [soundfile.read(tiny_corpus / name, dtype="float32")[0] for name in names]
+    whole = np.concatenate(parts)
+    soundfile.write(tmp_path / "long.wav", whole, 8000)
+    done = transcribe("--json", tmp_path / "long.wav")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    decoder = decoder_for(teacher, export_config)
+    expected = []
+    for segment in row["segments"]:
+        begin, end = (round(segment[name] * 8000) for name in ("start_seconds", "end_seconds"))
+        assert end - begin <= teacher.usual_seconds * 8000
+        result = decoder.decode(whole[None, begin:end], np.array([end - begin], np.int32))
+        ids = result.token_ids[0, 0, : result.num_tokens[0, 0]]
+        expected.append(teacher.tokenizer.decode(ids.numpy().tolist()))
+    assert [segment["hypotheses"][0]["text"] for segment in row["segments"]] == expected
+    assert row["text"] == " ".join(filter(None, expected))
+    assert segment["end_seconds"] == row["audio_seconds"] > 8
+    refused = transcribe("--segment-seconds", "1000", tmp_path / "long.wav")
+    assert refused.returncode == 1
+    assert "the model takes at most" in refused.stderr
 
 
 def test_a_bad_recording_is_named_and_hides_no_other(

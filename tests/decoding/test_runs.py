@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from tfkd.decoding.results import word_spans
-from tfkd.decoding.runs import Run, run_files
+from tfkd.decoding.runs import Run, run_files, save_run
 from tfkd.errors import AudioError, TfkdError
 from tfkd.records import Hypothesis
 
@@ -17,13 +17,13 @@ def test_a_recording_becomes_words_in_its_order(teacher, tiny_corpus):
     seconds = soundfile.info(path).duration
     transcript = teacher.transcribe(path)
     assert transcript.text == " ".join(word.text for word in transcript.words)
-    assert transcript.text == transcript.hypotheses[0].text
+    assert transcript.text == transcript.segments[0].hypotheses[0].text
     times = [time for word in transcript.words for time in (word.start, word.end)]
     assert len(transcript.words) > 1
     assert times == sorted(times)
     assert times[0] >= 0
     assert times[-1] <= seconds + 0.1
-    best = transcript.hypotheses[0]
+    ((best, *_),) = (each.hypotheses for each in transcript.segments)
     # No space and no end is in a word, so words are likelier than the whole.
     product = np.prod([word.confidence for word in transcript.words])
     assert np.exp(best.log_prob) <= product * (1 + 1e-6)
@@ -35,6 +35,40 @@ def test_a_hypothesis_without_words_has_none(teacher, tiny_corpus, monkeypatch):
     nothing = Hypothesis("", (eos,), -0.1, token_log_probs=(-0.1,), token_seconds=(0.0,))
     monkeypatch.setattr(Run, "decode", lambda self, waveforms: [(nothing,)])
     assert teacher.transcribe(tiny_corpus / "test-01.wav").words == ()
+
+
+def test_a_long_recording_becomes_the_words_of_its_segments(teacher, tiny_corpus, tmp_path):
+    parts = [
+        soundfile.read(tiny_corpus / f"test-0{number}.wav", dtype="float32")[0]
+        for number in range(6)
+    ]
+    whole = np.concatenate([np.pad(part, 400) for part in parts])
+    soundfile.write(tmp_path / "long.wav", whole, 8000, subtype="FLOAT")
+    transcript = teacher.transcribe(tmp_path / "long.wav")
+    assert len(transcript.segments) > 3
+    ends = [0.0, *(each.end_seconds for each in transcript.segments)]
+    assert ends[:-1] == [each.start_seconds for each in transcript.segments]
+    assert ends[-1] == len(whole) / 8000
+    assert max(np.diff(ends)) <= teacher.usual_seconds
+    texts, starts = [], []
+    for begin, end, segment in zip(ends, ends[1:], transcript.segments, strict=False):
+        (found,) = teacher.decode([whole[round(begin * 8000) : round(end * 8000)]])
+        assert [each.token_ids for each in segment.hypotheses] == [each.token_ids for each in found]
+        texts.append(found[0].text)
+        starts += [
+            begin + found[0].token_seconds[first]
+            for _, first, _ in word_spans(found[0].token_ids, teacher.tokenizer.pieces)
+        ]
+    assert transcript.text == " ".join(texts)
+    assert [word.start for word in transcript.words] == starts
+    assert len(starts) > 6
+
+
+def test_a_run_knows_how_long_utterances_usually_are(teacher, prepared, tmp_path):
+    seconds = [row["num_samples"] / 8000 for row in prepared["valid"].index]
+    assert teacher.usual_seconds == pytest.approx(np.quantile(seconds, 0.95))
+    without = save_run(teacher.model, teacher.tokenizer, tmp_path / "run")
+    assert without.usual_seconds == np.inf
 
 
 def test_waveforms_of_any_length_are_decoded_together_as_alone(teacher, tiny_corpus):

@@ -29,6 +29,7 @@ METADATA = DeviceMetadata(
     sample_rate_hz=16000,
     min_samples=400,
     max_samples=32000,
+    usual_samples=16000,
     pieces=("", "", "", "", " tu", "rn", "é"),
     eos_id=3,
     pad_id=0,
@@ -170,6 +171,8 @@ def test_wrong_metadata_is_named(tmp_path, content, message):
         ("min_samples", 0),
         ("max_samples", 0),
         ("max_samples", 10**15),
+        ("usual_samples", 0),
+        ("usual_samples", 32001),
         ("parameters", 0),
         ("num_hypotheses", 5),
         ("beam_width", 10**6),
@@ -317,16 +320,61 @@ def test_a_file_is_resampled_and_timed(recogniser, tmp_path):
     path = write_wav(tmp_path / "a.wav", np.full(8000, 0.1), rate_hz=8000)
     result = recogniser.transcribe_file(path)
     assert result.text == "turn"
-    assert len(result.hypotheses) == 2
-    assert result.hypotheses[0].log_prob == 16000.0
+    (segment,) = result.segments
+    assert (segment.start_seconds, segment.end_seconds) == (0.0, 1.0)
+    assert len(segment.hypotheses) == 2
+    assert segment.hypotheses[0].log_prob == 16000.0
     assert result.audio_seconds == 1.0
     assert 0 < result.compute_seconds < 1
 
 
-def test_a_file_that_is_too_long_is_named(recogniser, tmp_path):
-    path = write_wav(tmp_path / "long.wav", np.full(40000, 0.1), rate_hz=16000)
-    with pytest.raises(AudioError, match="long.wav.*split the recording"):
-        recogniser.transcribe_file(path)
+def test_a_long_recording_is_cut_where_it_is_quietest(recogniser, tmp_path):
+    waveform = np.full(56000, 0.1)
+    for pause in (14000, 29000, 40000):
+        waveform[pause - 2400 : pause + 2400] = 0.0
+    result = recogniser.transcribe_file(write_wav(tmp_path / "long.wav", waveform, 16000))
+    bounds = [0.0, *(each.end_seconds for each in result.segments)]
+    assert bounds[:-1] == [each.start_seconds for each in result.segments]
+    np.testing.assert_allclose(
+        np.multiply(bounds, 16000), [0, 14000, 29000, 40000, 56000], atol=160
+    )
+    # The model says how many samples it was given.
+    given = [each.hypotheses[0].log_prob for each in result.segments]
+    np.testing.assert_allclose(given, np.diff(bounds) * 16000, rtol=1e-6)
+    assert sum(given) == 56000
+    assert result.text == "turn turn turn turn"
+    assert result.audio_seconds == 3.5
+    assert len(recogniser.transcribe(waveform, segment_seconds=2.0).segments) == 2
+
+
+def test_a_recording_little_longer_than_utterances_is_taken_whole(recogniser):
+    assert [
+        len(recogniser.transcribe(np.full(samples, 0.1)).segments) for samples in (20000, 20001)
+    ] == [1, 2]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 2.1, np.nan])
+def test_segments_that_the_model_does_not_take_are_refused(recogniser, seconds):
+    with pytest.raises(TfkdError, match=r"segments of .* \(the model takes at most 2 s"):
+        recogniser.transcribe(np.full(800, 0.1), segment_seconds=seconds)
+
+
+def test_a_faulty_sample_of_a_long_recording_is_found_before_any_work(recogniser, monkeypatch):
+    waveform = np.full(160000, 0.1)
+    waveform[-1] = np.nan
+    monkeypatch.setattr(recogniser, "transcribe_waveform", None)
+    with pytest.raises(AudioError, match="NaN"):
+        recogniser.transcribe(waveform)
+
+
+def test_files_of_earlier_versions_take_recordings_as_long_as_the_model_does(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(append_metadata(GRAPH, METADATA))
+    with zipfile.ZipFile(path) as archive:
+        content = json.loads(archive.read("tfkd.json"))
+    del content["usual_samples"]
+    earlier = with_content(GRAPH, tmp_path / "earlier.tflite", json.dumps(content))
+    assert read_metadata(earlier) == dataclasses.replace(METADATA, usual_samples=32000)
 
 
 # --- threads, forks, and files of unknown origin

@@ -60,7 +60,7 @@ def transcribe(options: argparse.Namespace) -> None:
     failures = 0
     for path in options.audio:
         try:
-            result = recogniser.transcribe_file(path)
+            result = recogniser.transcribe_file(path, options.segment_seconds)
         except TfkdError as error:
             # Continue with the other recordings.
             complain(error)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.audio.reading import read_audio
+from tfkd.audio.segments import Segment, recognise_segments, text_of
 from tfkd.audio.waveforms import check_layout
 from tfkd.config import (
     DecodingConfig,
@@ -30,7 +31,7 @@ from tfkd.decoding.defaults import resolved
 from tfkd.decoding.results import hypotheses_of, unbatch, word_spans
 from tfkd.errors import CheckpointError
 from tfkd.models.recogniser import Recogniser
-from tfkd.records import Hypothesis, Store
+from tfkd.records import Hypothesis, Store, open_store
 from tfkd.storage.files import sha256, write_text
 from tfkd.storage.keras_files import MODEL, read_model, write_model
 from tfkd.text import Tokenizer, load_tokenizer, tokenizer_files
@@ -39,6 +40,7 @@ CONFIG = "config.yaml"
 # The folder of the validation utterances with which exports are compared with Keras.
 PARITY = "parity"
 _PARITY_UTTERANCES = 50
+_USUAL_SHARE = 0.95
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,15 @@ class Transcript:
     """The recognised text of a recording.
 
     Attributes:
-      text: of the best hypothesis, "" if there is none.
-      words: of the best hypothesis, in order.
-      hypotheses: the k best, best first, with the fields of pseudo labels.
+      text: of the best hypotheses of all segments, "" if there is none.
+      words: of these hypotheses, in order.
+      segments: in order, each with the k best, which have the fields of pseudo labels; a recording
+        as short as an utterance is one segment.
     """
 
     text: str
     words: tuple[Word, ...]
-    hypotheses: tuple[Hypothesis, ...]
+    segments: tuple[Segment[Hypothesis], ...]
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,19 @@ class Run:
     def sample_rate_hz(self) -> int:
         """Sample rate of the waveforms that it takes, in Hz."""
         return self.system.model.frontend.sample_rate_hz
+
+    @functools.cached_property
+    def usual_seconds(self) -> float:
+        """Duration that 95 % of its validation utterances do not exceed.
+
+        It is infinite in a run that keeps none of them, such as one of `save_run`.
+        """
+        directory = self.directory / PARITY
+        if not directory.exists():
+            return math.inf
+        rows = open_store(directory).index
+        samples = np.quantile([row["num_samples"] for row in rows], _USUAL_SHARE)
+        return float(samples) / self.sample_rate_hz
 
     def with_decoding(self, overrides: Sequence[str]) -> Run:
         """Returns the same recogniser with other decoding settings.
@@ -161,6 +177,8 @@ class Run:
     def transcribe(self, path: str | Path) -> Transcript:
         """Reads an audio file, resamples it to `sample_rate_hz` and recognises it.
 
+        A recording that is longer than utterances is cut in its pauses, as on a device.
+
         Raises:
           AudioError: if the file cannot be decoded.
 
@@ -169,10 +187,11 @@ class Run:
         ['se']
         """
         waveform = read_audio(path, sample_rate_hz=self.sample_rate_hz)
-        (hypotheses,) = self.decode([waveform])
-        if not hypotheses:
-            return Transcript("", (), ())
-        return Transcript(hypotheses[0].text, tuple(self._words(hypotheses[0])), hypotheses)
+        segments = recognise_segments(
+            waveform, self.sample_rate_hz, self.usual_seconds, lambda part: self.decode([part])[0]
+        )
+        words = [word for segment in segments for word in self._words(segment)]
+        return Transcript(text_of(segments), tuple(words), segments)
 
     @contextlib.contextmanager
     def open_data(self, data: str | Path) -> Iterator[Store]:
@@ -193,8 +212,11 @@ class Run:
         """The decoder of `decode`, made once, because tracing it takes seconds."""
         return self.decoder()
 
-    def _words(self, hypothesis: Hypothesis) -> Iterator[Word]:
-        seconds = hypothesis.token_seconds
+    def _words(self, segment: Segment[Hypothesis]) -> Iterator[Word]:
+        if not segment.hypotheses:
+            return
+        hypothesis = segment.hypotheses[0]
+        seconds = [segment.start_seconds + each for each in hypothesis.token_seconds]
         spans = list(word_spans(hypothesis.token_ids, self.tokenizer.pieces))
         starts = [seconds[first] for _, first, _ in spans]
         followings = [*starts, math.inf][1:]

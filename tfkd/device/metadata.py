@@ -44,6 +44,8 @@ class DeviceMetadata:
       sample_rate_hz: sample rate of the waveform that the model takes.
       min_samples: length of the shortest waveform; shorter ones are padded with zeros.
       max_samples: length of the longest waveform.
+      usual_samples: length that most utterances of its validation data do not exceed; longer
+        recordings are cut into segments. Files of earlier versions have `max_samples`.
       pieces: text of each token id; "" for special tokens.
       eos_id: id that ends a hypothesis.
       pad_id: id that fills unused places of `token_ids`.
@@ -57,6 +59,7 @@ class DeviceMetadata:
     sample_rate_hz: int
     min_samples: int
     max_samples: int
+    usual_samples: int
     pieces: tuple[str, ...]
     eos_id: int
     pad_id: int
@@ -142,6 +145,7 @@ def parse_metadata(content: Any, path: Path) -> DeviceMetadata:
     """
     if not isinstance(content, Mapping):
         raise foreign(path, "holds metadata that is not an object")
+    content = {"usual_samples": content.get("max_samples"), **content}
     values: dict[str, Any] = {}
     for field in dataclasses.fields(DeviceMetadata):
         value = content.get(field.name)
@@ -164,6 +168,7 @@ def _ranges(metadata: DeviceMetadata) -> dict[str, range]:
         "max_samples": range(1, _MAX_SECONDS * rate_hz + 1),
         # Bounded, because shorter waveforms are padded to it, which takes memory.
         "min_samples": range(1, min(metadata.max_samples, _MAX_PADDED_SECONDS * rate_hz) + 1),
+        "usual_samples": range(1, metadata.max_samples + 1),
         "eos_id": range(vocabulary),
         "pad_id": range(vocabulary),
         "beam_width": range(1, _MAX_HYPOTHESES + 1),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.audio.reading import read_audio
+from tfkd.audio.segments import Segment, recognise_segments, text_of
 from tfkd.audio.waveforms import check_layout
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.interpreter import RUNTIMES, LoadedModel, find_runtime
@@ -26,15 +27,15 @@ class Transcription:
     """The recognised text of a recording.
 
     Attributes:
-      text: of the best hypothesis, "" if there is none.
-      hypotheses: best first.
+      text: of the best hypotheses of all segments, "" if there is none.
+      segments: in order; a recording as short as an utterance is one.
       audio_seconds: duration of the recording.
       compute_seconds: wall time of the recognition, without reading the file; divided by
         `audio_seconds` it is the real-time factor.
     """
 
     text: str
-    hypotheses: tuple[DeviceHypothesis, ...]
+    segments: tuple[Segment[DeviceHypothesis], ...]
     audio_seconds: float
     compute_seconds: float
 
@@ -90,7 +91,7 @@ class DeviceRecogniser:
             self._model.recognise(np.zeros(self.metadata.min_samples, np.float32))
 
     def transcribe_waveform(self, waveform: np.ndarray) -> list[DeviceHypothesis]:
-        """Recognises one utterance.
+        """Recognises one utterance, whole; `transcribe` cuts longer recordings.
 
         Args:
           waveform: float32 [N] in [-1, 1] at `metadata.sample_rate_hz`. Waveforms shorter than
@@ -102,52 +103,96 @@ class DeviceRecogniser:
           CheckpointError: if the interpreter fails or crashes.
           TfkdError: in a forked process, if `num_threads` is above 1 and the model was loaded here.
         """
-        checked = self._checked(waveform)
+        checked = self._padded(self._checked(waveform))
         with self._lock:
             return self._model.recognise(checked)
 
-    def transcribe_file(self, path: str | Path) -> Transcription:
-        """Reads an audio file, resamples it to the model's rate and recognises it.
+    def transcribe(
+        self, waveform: np.ndarray, segment_seconds: float | None = None
+    ) -> Transcription:
+        """Recognises a recording of any length, cut in its pauses if it is longer than utterances.
 
+        Args:
+          waveform: as `transcribe_waveform` takes it.
+          segment_seconds: the longest segment of a recording that is more than a quarter longer;
+            by default `metadata.usual_samples`.
         Raises:
-          AudioError: if the file cannot be decoded, or is too long.
-          CheckpointError: if the interpreter fails or crashes; it names both files.
+          AudioError: if the waveform is empty, not finite, or not of shape [N].
+          CheckpointError: if the interpreter fails or crashes.
+          TfkdError: if `segment_seconds` is not positive, or longer than the model takes.
+
+        >>> recogniser = tfkd.DeviceRecogniser("work/export/model-float32.tflite")
+        >>> silence = np.zeros(60 * recogniser.metadata.sample_rate_hz, np.float32)
+        >>> recogniser.transcribe(silence).text
+        ''
         """
         rate_hz = self.metadata.sample_rate_hz
-        max_seconds = self.metadata.max_samples / rate_hz
-        waveform = read_audio(path, sample_rate_hz=rate_hz, max_seconds=max_seconds)
+        usual_seconds = self._segment_seconds(segment_seconds)
+        whole = self._checked(waveform)
         start = time.perf_counter()
+        segments = recognise_segments(
+            whole, rate_hz, usual_seconds, lambda part: tuple(self.transcribe_waveform(part))
+        )
+        return Transcription(
+            text=text_of(segments),
+            segments=segments,
+            audio_seconds=whole.size / rate_hz,
+            compute_seconds=time.perf_counter() - start,
+        )
+
+    def transcribe_file(
+        self, path: str | Path, segment_seconds: float | None = None
+    ) -> Transcription:
+        """Reads an audio file, resamples it to the model's rate and recognises it.
+
+        Args:
+          segment_seconds: see `transcribe`.
+        Raises:
+          AudioError: if the file cannot be decoded.
+          CheckpointError: if the interpreter fails or crashes; it names both files.
+          TfkdError: if `segment_seconds` is not positive, or longer than the model takes.
+        """
+        waveform = read_audio(path, sample_rate_hz=self.metadata.sample_rate_hz)
         try:
-            hypotheses = tuple(self.transcribe_waveform(waveform))
+            return self.transcribe(waveform, segment_seconds)
         except AudioError as error:
             raise AudioError(error.message, path=path, remedy=error.remedy) from error
         except CheckpointError as error:
             raise CheckpointError(
                 error.message, path=error.path, utterance_id=str(path), remedy=error.remedy
             ) from error
-        return Transcription(
-            text=hypotheses[0].text if hypotheses else "",
-            hypotheses=hypotheses,
-            audio_seconds=waveform.size / rate_hz,
-            compute_seconds=time.perf_counter() - start,
-        )
+
+    def _segment_seconds(self, given: float | None) -> float:
+        rate_hz = self.metadata.sample_rate_hz
+        if given is None:
+            return self.metadata.usual_samples / rate_hz
+        if not 1 <= given * rate_hz <= self.metadata.max_samples:
+            longest = self.metadata.max_samples / rate_hz
+            raise TfkdError(
+                f"segments of {given:g} s",
+                remedy=f"the model takes at most {longest:g} s; export it with more, or give less",
+            )
+        return given
 
     def _checked(self, waveform: np.ndarray) -> np.ndarray:
-        """The waveform as float32 [N], at least `min_samples` long."""
+        """The waveform as float32 [N]."""
         waveform = np.asarray(waveform)
         check_layout(waveform)
         if waveform.size == 0:
             raise AudioError("the waveform is empty", remedy="pass at least one sample")
+        if not np.isfinite(waveform).all():
+            raise AudioError(
+                "the waveform holds NaN or infinite samples", remedy="check how it was recorded"
+            )
+        return waveform.astype(np.float32)
+
+    def _padded(self, waveform: np.ndarray) -> np.ndarray:
+        """The waveform, at least `min_samples` long."""
         if waveform.size > self.metadata.max_samples:
             seconds = self.metadata.max_samples / self.metadata.sample_rate_hz
             raise AudioError(
                 f"{waveform.size / self.metadata.sample_rate_hz:.2f} s is longer than the model "
                 f"takes ({seconds:.2f} s)",
-                remedy="split the recording",
+                remedy="let `transcribe` cut it in its pauses",
             )
-        if not np.isfinite(waveform).all():
-            raise AudioError(
-                "the waveform holds NaN or infinite samples", remedy="check how it was recorded"
-            )
-        missing = max(0, self.metadata.min_samples - waveform.size)
-        return np.pad(waveform.astype(np.float32), (0, missing))
+        return np.pad(waveform, (0, max(0, self.metadata.min_samples - waveform.size)))

@@ -95,10 +95,12 @@ def tracked(run: Run) -> tf.Module:
 def metadata_of(run: Run, config: ExportConfig, quantisation: str) -> DeviceMetadata:
     """Makes the metadata that is stored with a form."""
     rate_hz = run.sample_rate_hz
+    max_samples = round(config.max_seconds * rate_hz)
     return DeviceMetadata(
         sample_rate_hz=rate_hz,
         min_samples=round(MIN_SECONDS * rate_hz),
-        max_samples=round(config.max_seconds * rate_hz),
+        max_samples=max_samples,
+        usual_samples=max(1, round(min(run.usual_seconds * rate_hz, max_samples))),
         pieces=run.tokenizer.pieces,
         eos_id=run.tokenizer.eos_id,
         pad_id=run.tokenizer.pad_id,

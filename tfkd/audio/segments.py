@@ -1,0 +1,87 @@
+"""Cuts a recording into segments about as long as the utterances that a recogniser learned from.
+
+A recogniser that learned from short utterances loses most of a recording of many: on strings of
+digits, pieces of 30 s have thirty times the word errors of pieces of 4 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from tfkd.audio.activity import cut_points
+
+# What is only somewhat longer than the usual utterance is more often one than two.
+_LONGEST_WHOLE = 1.25
+
+
+class _Hypothesis(Protocol):
+    @property
+    def text(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=_Hypothesis)
+
+
+@dataclass(frozen=True)
+class Segment(Generic[Found]):
+    """The hypotheses of a part of a recording.
+
+    Attributes:
+      start_seconds, end_seconds: its place in the recording.
+      hypotheses: best first; none if no speech was found.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    hypotheses: tuple[Found, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of the best hypothesis, "" if there is none."""
+        return self.hypotheses[0].text if self.hypotheses else ""
+
+
+def recognise_segments(
+    waveform: np.ndarray,
+    rate_hz: int,
+    usual_seconds: float,
+    recognise: Callable[[np.ndarray], tuple[Found, ...]],
+) -> tuple[Segment[Found], ...]:
+    """Cuts a recording where it is quietest, and recognises each segment.
+
+    A recording of at most 1.25 times `usual_seconds` is one segment. Of a longer one, no segment is
+    longer than `usual_seconds`, and together they are all of it.
+
+    Args:
+      waveform: float32 [N].
+      rate_hz: samples in a second.
+      usual_seconds: what most utterances that the recogniser learned from do not exceed.
+      recognise: maps float32 [n] to hypotheses, best first.
+    Returns:
+      The segments in order.
+
+    >>> import numpy as np
+    >>> from tfkd.audio.segments import recognise_segments
+    >>> waveform = np.ones(1000, np.float32)
+    >>> waveform[640:760] = 0.0
+    >>> [each.end_seconds for each in recognise_segments(waveform, 100, 8.0, lambda part: ())]
+    [10.0]
+    >>> [each.end_seconds for each in recognise_segments(waveform, 100, 7.5, lambda part: ())]
+    [6.55, 10.0]
+    """
+    is_whole = len(waveform) <= _LONGEST_WHOLE * usual_seconds * rate_hz
+    cuts = [] if is_whole else cut_points(waveform, rate_hz, max(1, round(usual_seconds * rate_hz)))
+    return tuple(
+        Segment(begin / rate_hz, end / rate_hz, recognise(waveform[begin:end]))
+        for begin, end in pairwise([0, *cuts, len(waveform)])
+    )
+
+
+def text_of(segments: Sequence[Segment]) -> str:
+    """Joins the texts of the best hypotheses."""
+    return " ".join(segment.text for segment in segments if segment.text)
