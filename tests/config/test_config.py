@@ -192,6 +192,8 @@ def test_an_optional_value_may_be_null():
         (FilterConfig, {"min_coverage": 1.5}, "min_coverage: 1.5 is above 1"),
         (LanguageModelConfig, {"training": {"learning_rate": 0}}, "0.0 is not above 0"),
         (RunConfig, {"prepare": {"min_seconds": 30}}, "prepare.min_seconds: must be below"),
+        (RunConfig, {"prepare": {"piece_seconds": 31}}, "prepare.piece_seconds: cannot exceed"),
+        (RunConfig, {"prepare": {"piece_seconds": 0.3}}, "prepare.piece_seconds: a quarter, the"),
         (
             RunConfig,
             {"student": {"model": {"frontend": {"sample_rate_hz": 22050}}}},

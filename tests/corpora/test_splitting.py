@@ -113,6 +113,26 @@ def test_where_a_piece_lies_holds_in_a_segment_and_at_another_rate(lecture, tmp_
         np.testing.assert_allclose(samples[piece.utterance_id], again, atol=1 / 32768)
 
 
+@pytest.mark.parametrize(("piece_seconds", "is_cut"), [(1.5, True), (4.0, True), (5.0, False)])
+def test_pieces_may_be_shorter_than_the_longest_utterance(
+    speak, tmp_path, prepare_config, rate_hz, piece_seconds, is_cut
+):
+    """A recording of 5.9 s is cut if that is more than a quarter longer than a piece."""
+    speech, _ = soundfile.read(speak(tmp_path / "speech.wav", "ba di ko mu se"))
+    samples = np.resize(speech, round(5.9 * rate_hz))
+    soundfile.write(tmp_path / "talk.flac", samples, rate_hz)
+    config = replace(
+        prepare_config, max_seconds=30.0, too_long="split", piece_seconds=piece_seconds
+    )
+    rows = [{"audio": "talk.flac"}, {"utterance_id": "known", "audio": "talk.flac", "text": "ba"}]
+    store = prepared_from(rows, tmp_path, config)
+    lengths = {row["utterance_id"]: row["num_samples"] / rate_hz for row in store.index}
+    assert lengths.pop("known") == pytest.approx(5.9)
+    assert sum(lengths.values()) == pytest.approx(5.9)
+    assert (len(lengths) > 1) == is_cut
+    assert max(lengths.values()) <= (piece_seconds if is_cut else 5.9)
+
+
 def test_a_rerun_finds_the_same_pieces(lecture, tmp_path, config):
     first = prepared_from([{"audio": lecture[0].name}], tmp_path, config)
     marker = (first.directory / "complete.json").read_bytes()

@@ -14,13 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 
-from tfkd.config import LabelConfig, to_yaml
+from tfkd.config import AugmentationConfig, LabelConfig, to_yaml
 from tfkd.data.audio_batches import audio_batches
+from tfkd.data.given_audio import utterance_store
+from tfkd.data.preparation import prepare
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.distillation import labelling
 from tfkd.distillation.labelling import ShardLabeller, label, label_batches
+from tfkd.distillation.teachers import RunTeacher
 from tfkd.errors import RecordError
 from tfkd.records import PSEUDO_LABELS, Hypothesis, PseudoLabelRecord, Store, open_store
 from tfkd.storage.files import sha256
@@ -290,3 +294,49 @@ def refused_by(message, run, store: Store, labels: Store, config: LabelConfig, m
         label(run, store, labels.directory, config)
     assert "\n" not in str(raised.value)
     assert content_of(labels.directory) == before
+
+
+# --- audio that is longer than what the teacher knows
+
+
+@pytest.fixture
+def talk(speak, tmp_path, rate_hz) -> Path:
+    """A manifest of two recordings, one ten times as long as the teacher's utterances."""
+    speech, _ = soundfile.read(speak(tmp_path / "short.wav", "ba di"))
+    soundfile.write(tmp_path / "talk.wav", np.resize(speech, 6 * rate_hz), rate_hz)
+    manifest = tmp_path / "talk.jsonl"
+    manifest.write_text("".join(f'{{"audio": "{name}.wav"}}\n' for name in ("short", "talk")))
+    return manifest
+
+
+def test_audio_that_the_teacher_cannot_follow_is_named(
+    teacher, talk, prepare_config, label_config, tmp_path, caplog
+):
+    prepare(talk, tmp_path / "data", prepare_config)
+    label(teacher, open_store(tmp_path / "data"), tmp_path / "labels", label_config)
+    assert "1 of 2 utterances are much longer than the 0.6 s that the teacher knows" in caplog.text
+    assert "for example talk, so their labels may lack words" in caplog.text
+
+
+def test_audio_like_the_teachers_own_is_labelled_without_a_word(
+    teacher, prepared, label_config, tmp_path, caplog
+):
+    label(teacher, prepared["train"], tmp_path / "labels", label_config)
+    assert not [record for record in caplog.records if record.name == "tfkd"]
+
+
+def test_a_teacher_that_heard_joined_utterances_knows_longer_ones(teacher):
+    assert RunTeacher(teacher).usual_seconds == teacher.usual_seconds
+    heard = dataclasses.replace(teacher.system.training, augmentation=AugmentationConfig())
+    noisy = dataclasses.replace(teacher, system=dataclasses.replace(teacher.system, training=heard))
+    assert RunTeacher(noisy).usual_seconds == heard.augmentation.max_seconds == 30
+
+
+def test_a_corpus_for_a_teacher_is_cut_to_what_it_knows(teacher, talk):
+    config = RunTeacher(teacher).preparation
+    with utterance_store(talk, config) as store:
+        lengths = {row["utterance_id"]: row["num_samples"] / 8000 for row in store.index}
+    assert lengths.pop("short") == pytest.approx(teacher.usual_seconds, rel=1)
+    assert len(lengths) > 9
+    assert max(lengths.values()) <= teacher.usual_seconds
+    assert sum(lengths.values()) == pytest.approx(6.0)

@@ -1,7 +1,7 @@
 """Cuts a recording into segments about as long as the utterances that a recogniser learned from.
 
-A recogniser that learned from short utterances loses most of a recording of many: on strings of
-digits, pieces of 30 s have thirty times the word errors of pieces of 4 s.
+A recogniser that learned from short utterances loses most of the words of a recording of many
+(docs/recipes/long-recordings.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from tfkd.audio.activity import cut_points
 
 # What is only somewhat longer than the usual utterance is more often one than two.
-_LONGEST_WHOLE = 1.25
+LONGEST_WHOLE = 1.25
 
 
 class _Hypothesis(Protocol):
@@ -74,7 +74,7 @@ def recognise_segments(
     >>> [each.end_seconds for each in recognise_segments(waveform, 100, 7.5, lambda part: ())]
     [6.55, 10.0]
     """
-    is_whole = len(waveform) <= _LONGEST_WHOLE * usual_seconds * rate_hz
+    is_whole = len(waveform) <= LONGEST_WHOLE * usual_seconds * rate_hz
     cuts = [] if is_whole else cut_points(waveform, rate_hz, max(1, round(usual_seconds * rate_hz)))
     return tuple(
         Segment(begin / rate_hz, end / rate_hz, recognise(waveform[begin:end]))

@@ -137,6 +137,11 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("sample_rate_hz", f"FLAC, which keeps the audio, has no {rate_hz} Hz")
             if config.min_seconds >= config.max_seconds:
                 refuse("min_seconds", "must be below max_seconds")
+            if config.piece_seconds is not None:
+                if config.piece_seconds > config.max_seconds:
+                    refuse("piece_seconds", "cannot exceed max_seconds")
+                if config.piece_seconds < 4 * config.min_seconds:  # See `cut_points`.
+                    refuse("piece_seconds", "a quarter, the shortest piece, is below min_seconds")
         case NoiseConfig() | NonSpeechConfig():
             if config.share and not config.kinds:
                 refuse("kinds", "needs at least one kind of sound")

@@ -31,6 +31,9 @@ class PrepareConfig:
       min_seconds, max_seconds: shortest and longest utterance.
       too_long: what happens to audio above `max_seconds`: "reject" rejects it; "split" cuts
         recordings without text in their pauses, and rejects those with text.
+      piece_seconds: the longest piece of a recording that is cut; then all that are more than a
+        quarter longer are. As long as the utterances that the teacher knows; null for
+        `max_seconds`.
       max_rejected_share: if a larger share of the utterances is unusable, preparation fails.
       shard_size: number of utterances in a shard.
       tags: "drop" removes tags of sounds and marks, such as [noise] and <COMMA>, from transcripts;
@@ -43,6 +46,7 @@ class PrepareConfig:
     min_seconds: float = number(0.1, at_least=0)
     max_seconds: float = number(30.0, at_least=0.01)
     too_long: Literal["reject", "split"] = "reject"
+    piece_seconds: float | None = number(None, above=0, is_later=True)
     max_rejected_share: float = number(0.05, at_least=0, at_most=1)
     shard_size: int = number(512, at_least=1)
     text: TextConfig = field(default_factory=TextConfig)

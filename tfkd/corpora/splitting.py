@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tfkd.audio.activity import cut_points
 from tfkd.audio.reading import read_recording
+from tfkd.audio.segments import LONGEST_WHOLE
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.corpora import Utterance
 from tfkd.corpora.pieces import Piece
@@ -20,22 +21,33 @@ from tfkd.errors import ManifestError
 
 
 def split_long(
-    utterances: Sequence[Utterance], *, sample_rate_hz: int, max_seconds: float, workers: int
+    utterances: Sequence[Utterance],
+    *,
+    sample_rate_hz: int,
+    max_seconds: float,
+    piece_seconds: float | None = None,
+    workers: int,
 ) -> tuple[list[Utterance], list[Piece]]:
-    """Replaces utterances without text that are too long by pieces of at most `max_seconds`.
+    """Replaces utterances without text that are too long by pieces.
+
+    Too long is what exceeds `max_seconds`, or `piece_seconds` by more than a quarter.
 
     The pieces of `a` are `a-0001`, `a-0002`, ... Together they are all of `a`. Text would not know
     which piece it belongs to, so utterances with text stay as they are, and so does audio that
     cannot be read.
 
     Args:
-      sample_rate_hz: the rate that the pieces are read at later; they fit `max_seconds` there.
+      sample_rate_hz: the rate that the pieces are read at later; they fit their limit there.
+      max_seconds: the longest utterance.
+      piece_seconds: the longest piece; None for `max_seconds`.
     Raises:
       ManifestError: if another utterance has the id of a piece.
     """
 
     def split(utterance: Utterance) -> list[Piece]:
-        return [] if utterance.text is not None else _pieces(utterance, sample_rate_hz, max_seconds)
+        if utterance.text is not None:
+            return []
+        return _pieces(utterance, sample_rate_hz, max_seconds, piece_seconds)
 
     kept: list[Utterance] = []
     pieces: list[Piece] = []
@@ -50,7 +62,9 @@ def split_long(
     return kept, pieces
 
 
-def _pieces(utterance: Utterance, sample_rate_hz: int, max_seconds: float) -> list[Piece]:
+def _pieces(
+    utterance: Utterance, sample_rate_hz: int, max_seconds: float, piece_seconds: float | None
+) -> list[Piece]:
     """Returns the pieces of an utterance; none if it is short enough, or cannot be used."""
     start, end = utterance.start_seconds, utterance.end_seconds
     try:
@@ -64,9 +78,16 @@ def _pieces(utterance: Utterance, sample_rate_hz: int, max_seconds: float) -> li
     except UnusableAudio:
         return []  # Preparation meets the same error, and names it.
     waveform, rate_hz = recording.waveform, recording.sample_rate_hz
-    # Whole samples at the later rate, so that rounding up by one cannot make a piece too long.
-    max_samples = math.floor(max_seconds * sample_rate_hz) * rate_hz // sample_rate_hz
-    if len(waveform) <= max_samples or not np.isfinite(waveform).all():
+
+    def samples_of(seconds: float) -> int:
+        # Whole samples at the later rate, so that rounding up by one cannot make a piece too long.
+        return math.floor(seconds * sample_rate_hz) * rate_hz // sample_rate_hz
+
+    longest_whole = max_samples = samples_of(max_seconds)
+    if piece_seconds is not None:
+        longest_whole = samples_of(min(max_seconds, LONGEST_WHOLE * piece_seconds))
+        max_samples = samples_of(piece_seconds)
+    if len(waveform) <= longest_whole or not np.isfinite(waveform).all():
         return []
     first = round((start or 0.0) * rate_hz)
     bounds = [0, *cut_points(waveform, rate_hz, max_samples), len(waveform)]

@@ -108,6 +108,7 @@ def prepare_corpus(
             utterances,
             sample_rate_hz=config.sample_rate_hz,
             max_seconds=config.max_seconds,
+            piece_seconds=config.piece_seconds,
             workers=os.cpu_count() or 1,
         )
         total = len(utterances) + len(rejections)

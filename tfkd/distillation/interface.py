@@ -36,6 +36,10 @@ class Teacher(Protocol):
         """The sample rate of the audio that it expects."""
 
     @property
+    def usual_seconds(self) -> float:
+        """Duration that most utterances it knows do not exceed; infinite if it takes any."""
+
+    @property
     def tokenizer(self) -> Tokenizer | None:
         """The tokenizer of its token ids; None if it gives no posteriors (`labels.top_m`)."""
 

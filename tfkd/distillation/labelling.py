@@ -6,6 +6,7 @@ missing; `tfkd.records.writer` explains how a shard is written safely.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tfkd.audio.segments import LONGEST_WHOLE
 from tfkd.config import LabelConfig
 from tfkd.corpora import Rejection
 from tfkd.data.audio_batches import audio_batches, by_shard
@@ -40,6 +42,10 @@ WriteShard = Callable[[int, Iterable[Record], Iterable[Rejection]], None]
 # The teacher's hypotheses for each utterance of a shard, by utterance id.
 Labels = dict[str, tuple[Hypothesis, ...]]
 
+# The longest of the teacher's own corpus may be as long; what is named is more than these.
+_FEW = 0.01
+_LOG = logging.getLogger("tfkd")
+
 
 def label(
     teacher: Teacher | Run, store: Store, out: str | Path, config: LabelConfig
@@ -63,7 +69,9 @@ def label(
     >>> tfkd.label(run, store, "work/labels-of-test", tfkd.config.LabelConfig()).records
     6
     """
-    return label_store(ShardLabeller(teacher, store, config), out)
+    labeller = ShardLabeller(teacher, store, config)
+    _warn_of_long_audio(as_teacher(teacher), store)
+    return label_store(labeller, out)
 
 
 def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
@@ -77,6 +85,25 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
             for _ in labeller.label(pending, writer.write_shard):
                 bar.update()
         return writer.complete(labeller.store.rejections, labeller.store.pieces)
+
+
+def _warn_of_long_audio(teacher: Teacher, store: Store) -> None:
+    """Logs how many utterances are longer than those that the teacher knows."""
+    rate_hz, usual_seconds = teacher.sample_rate_hz, teacher.usual_seconds
+    limit = LONGEST_WHOLE * usual_seconds * rate_hz
+    longer = [row["utterance_id"] for row in store.index if row["num_samples"] > limit]
+    if len(longer) > _FEW * len(store.index):
+        _LOG.warning(
+            "%s: %d of %d utterances are much longer than the %.1f s that the teacher knows, "
+            "for example %s, so their labels may lack words; audio without text can be cut when "
+            "it is prepared (too_long: split, piece_seconds: %.1f)",
+            store.directory,
+            len(longer),
+            len(store.index),
+            usual_seconds,
+            longer[0],
+            usual_seconds,
+        )
 
 
 def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Plan:

@@ -90,12 +90,21 @@ class RunTeacher:
         return self.run.sample_rate_hz
 
     @property
+    def usual_seconds(self) -> float:
+        augmentation = self.run.system.training.augmentation
+        if augmentation is not None and augmentation.joining.share:
+            return max(self.run.usual_seconds, augmentation.max_seconds)
+        return self.run.usual_seconds
+
+    @property
     def tokenizer(self) -> Tokenizer:
         return self.run.tokenizer
 
     @property
     def preparation(self) -> PrepareConfig:
-        return preparation_for(self.sample_rate_hz, self.run.tokenizer.pieces)
+        own = preparation_for(self.sample_rate_hz, self.run.tokenizer.pieces)
+        piece_seconds = max(4 * own.min_seconds, min(self.usual_seconds, own.max_seconds))
+        return replace(own, too_long="split", piece_seconds=piece_seconds)
 
     def digest(self, config: LabelConfig) -> str:
         check_labelling(config, self.run.system)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise, product
@@ -52,6 +53,10 @@ class WhisperTeacher:
     @property
     def sample_rate_hz(self) -> int:
         return SAMPLE_RATE_HZ
+
+    @property
+    def usual_seconds(self) -> float:
+        return math.inf
 
     @property
     def tokenizer(self) -> None:
