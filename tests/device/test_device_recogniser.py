@@ -353,6 +353,14 @@ def test_a_recording_little_longer_than_utterances_is_taken_whole(recogniser):
     ] == [1, 2]
 
 
+def test_a_recording_little_longer_than_the_model_takes_is_cut(recogniser):
+    counts = [
+        len(recogniser.transcribe(np.full(samples, 0.1), segment_seconds=2.0).segments)
+        for samples in (32000, 32001)
+    ]
+    assert counts == [1, 2]
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 2.1, np.nan])
 def test_segments_that_the_model_does_not_take_are_refused(recogniser, seconds):
     with pytest.raises(TfkdError, match=r"segments of .* \(the model takes at most 2 s"):

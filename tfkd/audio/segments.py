@@ -6,6 +6,7 @@ A recogniser that learned from short utterances loses most of the words of a rec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,17 +52,20 @@ def recognise_segments(
     rate_hz: int,
     usual_seconds: float,
     recognise: Callable[[np.ndarray], tuple[Found, ...]],
+    *,
+    max_seconds: float = math.inf,
 ) -> tuple[Segment[Found], ...]:
     """Cuts a recording where it is quietest, and recognises each segment.
 
-    A recording of at most 1.25 times `usual_seconds` is one segment. Of a longer one, no segment is
-    longer than `usual_seconds`, and together they are all of it.
+    A recording of at most 1.25 times `usual_seconds` is one segment, if it may be. Of a longer one,
+    no segment is longer than `usual_seconds`, and together they are all of it.
 
     Args:
       waveform: float32 [N].
       rate_hz: samples in a second.
       usual_seconds: what most utterances that the recogniser learned from do not exceed.
       recognise: maps float32 [n] to hypotheses, best first.
+      max_seconds: the longest segment that it takes, at least `usual_seconds`.
     Returns:
       The segments in order.
 
@@ -74,7 +78,7 @@ def recognise_segments(
     >>> [each.end_seconds for each in recognise_segments(waveform, 100, 7.5, lambda part: ())]
     [6.55, 10.0]
     """
-    is_whole = len(waveform) <= LONGEST_WHOLE * usual_seconds * rate_hz
+    is_whole = len(waveform) <= min(LONGEST_WHOLE * usual_seconds, max_seconds) * rate_hz
     cuts = [] if is_whole else cut_points(waveform, rate_hz, max(1, round(usual_seconds * rate_hz)))
     return tuple(
         Segment(begin / rate_hz, end / rate_hz, recognise(waveform[begin:end]))

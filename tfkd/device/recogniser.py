@@ -131,7 +131,11 @@ class DeviceRecogniser:
         whole = self._checked(waveform)
         start = time.perf_counter()
         segments = recognise_segments(
-            whole, rate_hz, usual_seconds, lambda part: tuple(self.transcribe_waveform(part))
+            whole,
+            rate_hz,
+            usual_seconds,
+            lambda part: tuple(self.transcribe_waveform(part)),
+            max_seconds=self.metadata.max_samples / rate_hz,
         )
         return Transcription(
             text=text_of(segments),
