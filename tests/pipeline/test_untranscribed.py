@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tfkd.config import AugmentationConfig, RunConfig, SystemConfig, TokenizerConfig, from_dict
 from tfkd.decoding.runs import load_run
@@ -116,6 +118,31 @@ def test_what_is_held_out_is_not_learned_from_and_depends_on_the_ids_alone(run_c
     other = with_corpora(config, train=(str(backwards / "pool.jsonl"),))
     prepare_corpora(other, backwards)
     assert texts_of(backwards / "data" / "valid") == parts[0]
+
+
+def test_pieces_are_held_out_of_a_few_long_recordings(run_config, speak, tmp_path, rate_hz):
+    speech, _ = soundfile.read(speak(tmp_path / "speech.wav", "ba di ko mu"))
+    (tmp_path / "talks").mkdir()
+    for name in ("one", "two"):
+        soundfile.write(
+            tmp_path / "talks" / f"{name}.wav", np.resize(speech, 12 * rate_hz), rate_hz
+        )
+    preparation = dataclasses.replace(run_config.prepare, too_long="split", piece_seconds=1.0)
+    config = dataclasses.replace(
+        run_config, data_dir=str(tmp_path / "talks"), prepare=preparation, baselines=()
+    )
+    held_out = {"valid": None, "test": None, "held_out_share": 0.1}
+    work = Path(config.work_dir)
+    prepare_corpora(with_corpora(config, train=(), untranscribed=(".",), **held_out), work)
+    stores = [open_store(work / "data" / name) for name in ("train", "valid", "test")]
+    ids = [{row["utterance_id"] for row in store.index} for store in stores]
+    assert len(set.union(*ids)) == sum(map(len, ids)) >= 24
+    assert len(ids[1]) == len(ids[2]) == round(0.1 * sum(map(len, ids)))
+    seconds = [store.summary.duration_seconds for store in stores]
+    assert sum(seconds) == pytest.approx(24)
+    for store, own in zip(stores, ids, strict=True):
+        assert {piece.utterance_id for piece in store.pieces} == own
+        assert store.summary.pieces == len(own)
 
 
 def test_transcripts_are_held_out_where_a_part_of_the_audio_has_some(run_config):

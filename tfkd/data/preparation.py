@@ -82,18 +82,31 @@ def prepare(
     return prepare_corpus(read_corpus(source, corpus_format), source, out, config)
 
 
+def cut_recordings(corpus: Corpus, config: PrepareConfig) -> tuple[Corpus, list[Piece]]:
+    """Cuts the long recordings without text of a corpus, as `prepare` does it.
+
+    Returns:
+      The corpus with pieces in their place, and where these come from.
+    """
+    utterances, rejections = _usable(corpus, config, _ALLOW)
+    utterances, pieces = _split(utterances, config)
+    return (utterances, rejections), pieces
+
+
 def prepare_corpus(
     corpus: Corpus,
     source: str | Path,
     out: str | Path,
     config: PrepareConfig,
     *,
+    pieces: Iterable[Piece] = (),
     is_kept: bool = True,
 ) -> StoreSummary:
     """Prepares utterances that are already read from a corpus; see `prepare`.
 
     Args:
       source: name of the corpus in errors.
+      pieces: the origins of utterances that `cut_recordings` made; those of others are left out.
       is_kept: whether the store remains after the command, so that errors may refer to it.
     """
     listed, remedy = (out, MEND) if is_kept else (None, _MEND_OR_PREPARE)
@@ -102,17 +115,10 @@ def prepare_corpus(
     unusable = [*rejections, *filter(None, map(_missing, utterances))]
     check_rejected_share(unusable, total, config, source, remedy=remedy)
     warn_of_texts(source, utterances, config.text.extra_characters, config.tags)
-    pieces: list[Piece] = []
-    if config.too_long == "split":
-        utterances, pieces = split_long(
-            utterances,
-            sample_rate_hz=config.sample_rate_hz,
-            max_seconds=config.max_seconds,
-            piece_seconds=config.piece_seconds,
-            workers=os.cpu_count() or 1,
-        )
-        total = len(utterances) + len(rejections)
+    utterances, cut = _split(utterances, config)
+    total = len(utterances) + len(rejections)
     by_id = {utterance.utterance_id: utterance for utterance in utterances}
+    cut = [*(piece for piece in pieces if piece.utterance_id in by_id), *cut]
     plan = Plan.create(
         UTTERANCES,
         by_id,
@@ -137,7 +143,7 @@ def prepare_corpus(
         remarks.report(source, listed)
         all_refused = writer.write_rejections(rejections)
         check_rejected_share(all_refused, total, config, source, listed, remedy)
-        return writer.complete(rejections, pieces)
+        return writer.complete(rejections, cut)
 
 
 def _accepted(
@@ -167,6 +173,20 @@ def _usable(corpus: Corpus, config: PrepareConfig, advice: str) -> Corpus:
             utterance = dataclasses.replace(utterance, command=None)
         utterances.append(utterance)
     return utterances, rejections
+
+
+def _split(
+    utterances: list[Utterance], config: PrepareConfig
+) -> tuple[list[Utterance], list[Piece]]:
+    if config.too_long == "reject":
+        return utterances, []
+    return split_long(
+        utterances,
+        sample_rate_hz=config.sample_rate_hz,
+        max_seconds=config.max_seconds,
+        piece_seconds=config.piece_seconds,
+        workers=os.cpu_count() or 1,
+    )
 
 
 def _transcript(utterance: Utterance, config: PrepareConfig) -> str | None:

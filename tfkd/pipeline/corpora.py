@@ -12,13 +12,16 @@ from pathlib import Path
 from tfkd.config import PrepareConfig, RunConfig
 from tfkd.corpora import Corpus, read_corpus
 from tfkd.corpora.joining import held_out_ids, join_corpora, parted, without_transcripts
-from tfkd.data.preparation import prepare, prepare_corpus
+from tfkd.corpora.pieces import Piece
+from tfkd.data.preparation import cut_recordings, prepare, prepare_corpus
 from tfkd.storage.files import write_text
 from tfkd.storage.json_files import read_json_lines
 from tfkd.text import normalise
 
 TRAIN, VALID, TEST, TRAIN_ALL = "data/train", "data/valid", "data/test", "data/train-all"
 _HIDDEN = "data/hidden.jsonl"
+# Fewer recordings, held out whole, would be one or two voices.
+_FEWEST_RECORDINGS = 3
 
 
 def prepared_stores(config: RunConfig) -> tuple[str, ...]:
@@ -30,7 +33,7 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     """Prepares every corpus of a run.
 
     - `data/valid` and `data/test` hold what the config names, or what is held out of the training
-      audio instead;
+      audio instead: whole recordings, or pieces of long ones where there are too few;
     - `data/train` holds all other training audio, with the transcripts that the job may learn from;
     - `data/hidden.jsonl` holds its other transcripts, which only measure the labels;
     - `data/train-all` holds the same audio with every transcript, for the baseline "all".
@@ -46,16 +49,19 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
             prepare(root / name, work / store, config.prepare)
     every_transcript, usable = _training_corpora(config)
     missing = [store for store, name in given.items() if name is None]
+    pieces: list[Piece] = []
+    if missing and names.held_out_share * len(usable[0]) < _FEWEST_RECORDINGS:
+        usable, pieces = cut_recordings(usable, config.prepare)
     chosen = held_out_ids(usable, names.held_out_share, len(missing))
     held_out = {}
     for store, ids in zip(missing, chosen, strict=True):
         held_out[store], usable = parted(usable, ids)
         _, every_transcript = parted(every_transcript, ids)
-    prepare_corpus(usable, root, work / TRAIN, config.prepare)
+    prepare_corpus(usable, root, work / TRAIN, config.prepare, pieces=pieces)
     # What is unusable of so few has nothing to say about the corpus: the rest is held to the limit.
     unlimited = dataclasses.replace(config.prepare, max_rejected_share=1.0)
     for store, part in held_out.items():
-        prepare_corpus(part, root, work / store, unlimited)
+        prepare_corpus(part, root, work / store, unlimited, pieces=pieces)
     _write_hidden(every_transcript, usable, work / _HIDDEN, config.prepare)
     if "all" in config.baselines:
         prepare_corpus(every_transcript, root, work / TRAIN_ALL, config.prepare)
