@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import re
@@ -18,6 +19,8 @@ import pytest
 import tfkd
 from tfkd.cli.parser import command_parser
 from tfkd.data.graph_reader import _kernels
+from tfkd.device.interpreter import COVERAGE, OUTPUTS
+from tfkd.device.metadata import DeviceMetadata
 from tfkd.distillation.filters import FILTERS
 
 ROOT = Path(__file__).parent.parent
@@ -101,6 +104,12 @@ def test_every_place_on_the_code_map_is_there():
 def test_the_guide_tells_of_every_filter():
     guide = (ROOT / "docs" / "guide" / "filters.md").read_text(encoding="utf-8")
     assert [each.setting for each in FILTERS if f"`{each.setting}`" not in guide] == []
+
+
+def test_the_guide_to_devices_names_all_that_an_export_holds():
+    guide = (ROOT / "docs" / "guide" / "devices.md").read_text(encoding="utf-8")
+    names = [*(field.name for field in dataclasses.fields(DeviceMetadata)), *OUTPUTS, COVERAGE]
+    assert [name for name in names if f"`{name}`" not in guide] == []
 
 
 @pytest.mark.slow
