@@ -106,6 +106,25 @@ def test_the_guide_tells_of_every_filter():
     assert [each.setting for each in FILTERS if f"`{each.setting}`" not in guide] == []
 
 
+def links() -> Iterator[tuple[str, str]]:
+    """The links of all pages to files and headings of this repository."""
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in link:
+                yield str(page.relative_to(ROOT)), link
+
+
+@pytest.mark.parametrize(("page", "link"), list(links()))
+def test_a_link_leads_somewhere(page, link):
+    file, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / file if file else ROOT / page
+    assert target.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        kept = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+        assert anchor in [heading.replace(" ", "-") for heading in kept]
+
+
 def test_the_guide_to_devices_names_all_that_an_export_holds():
     guide = (ROOT / "docs" / "guide" / "devices.md").read_text(encoding="utf-8")
     names = [*(field.name for field in dataclasses.fields(DeviceMetadata)), *OUTPUTS, COVERAGE]
