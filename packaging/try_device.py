@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import wave
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,15 @@ from tfkd.reporting.tables import table
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "tests" / "earlier_versions" / "861bfce"
 _RUNTIMES = ("tflite-runtime", "ai-edge-litert")
+
+
+_MEASURE = """
+import json, resource, subprocess, sys, time
+begin = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+seconds = time.perf_counter() - begin
+print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+"""
 
 
 def main() -> None:
@@ -110,15 +118,13 @@ def _tried(
 
 
 def _measured(command: list, work: Path) -> tuple[float, float]:
-    """Wall seconds and peak memory in MB of a process."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        list(map(str, command)), cwd=work, env=_environment(), stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{command[0]} ended with {status}")
-    return time.perf_counter() - begin, usage.ru_maxrss * 1024 / 1e6
+    """Wall seconds and peak memory in MB of a process, or of a larger one that it starts.
+
+    A small process starts it: what is forked from this one begins with the memory of TensorFlow.
+    """
+    program = [sys.executable, "-c", _MEASURE, *map(str, command)]
+    seconds, peak_kb = json.loads(_output(program, work))
+    return seconds, peak_kb * 1024 / 1e6
 
 
 def _output(command: list, work: Path) -> str:
