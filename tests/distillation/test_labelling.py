@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
+from tfkd.audio.segments import LONGEST_WHOLE
 from tfkd.config import AugmentationConfig, LabelConfig, to_yaml
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.given_audio import utterance_store
@@ -336,7 +337,7 @@ def test_a_corpus_for_a_teacher_is_cut_to_what_it_knows(teacher, talk):
     config = RunTeacher(teacher).preparation
     with utterance_store(talk, config) as store:
         lengths = {row["utterance_id"]: row["num_samples"] / 8000 for row in store.index}
-    assert lengths.pop("short") == pytest.approx(teacher.usual_seconds, rel=1)
+    assert lengths.pop("short") <= LONGEST_WHOLE * teacher.usual_seconds
     assert len(lengths) > 9
     assert max(lengths.values()) <= teacher.usual_seconds
     assert sum(lengths.values()) == pytest.approx(6.0)
