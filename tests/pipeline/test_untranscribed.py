@@ -11,9 +11,21 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfkd.config import AugmentationConfig, RunConfig, SystemConfig, TokenizerConfig, from_dict
+from tfkd.config import (
+    AugmentationConfig,
+    LabelConfig,
+    RunConfig,
+    SystemConfig,
+    TextConfig,
+    TokenizerConfig,
+    WhisperConfig,
+    from_dict,
+)
+from tfkd.data.preparation import prepare
 from tfkd.decoding.runs import load_run
-from tfkd.errors import ManifestError, TfkdError
+from tfkd.distillation.label_quality import label_quality
+from tfkd.distillation.labelling import label
+from tfkd.errors import ConfigError, ManifestError, TfkdError
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job
@@ -21,6 +33,7 @@ from tfkd.pipeline.learning import Learned, as_baseline
 from tfkd.pipeline.results import published
 from tfkd.pipeline.stages import run_stages
 from tfkd.records import open_store
+from tfkd.records.transcripts import transcribed_rows
 from tfkd.reporting.results import results_report
 
 
@@ -91,6 +104,32 @@ def test_no_byte_of_a_hidden_transcript_reaches_what_students_read(run_config, t
     assert set(hidden_transcripts(work).values()) == {"sibboleth"}
 
 
+def test_hidden_transcripts_are_those_that_a_store_would_hold(run_config, tiny_corpus):
+    texts = ["[noise] turn on <COMMA> now", "it&#39;s on", "n/a", "[laughter]", "", "50% off"]
+    rows = [json.loads(line) for line in (tiny_corpus / "test.jsonl").read_text().splitlines()]
+    rows = [{**row, "text": text} for row, text in zip(rows, texts, strict=True)]
+    manifest = Path(run_config.work_dir) / "corpus" / "pool.jsonl"
+    write_rows(manifest.parent, rows, tiny_corpus)
+    preparation = dataclasses.replace(run_config.prepare, text=TextConfig(extra_characters="%"))
+    config = dataclasses.replace(run_config, prepare=preparation)
+    work = Path(config.work_dir)
+    prepare_corpora(with_corpora(config, untranscribed=(str(manifest),)), work)
+    hidden = hidden_transcripts(work)
+    prepare(manifest, work / "store", config.prepare)
+    known = {name: text for name, text in texts_of(work / "store").items() if text is not None}
+    assert hidden == known
+    assert list(hidden.values()) == ["turn on now", "it's on", "", "", "50% off"]
+
+
+def test_labels_of_silence_are_measured(prepared, teacher, label_config, tmp_path):
+    """Where nothing is said, each word of the label is wrong."""
+    labels = label(teacher, prepared["test"], tmp_path / "labels", label_config)
+    name = prepared["test"].index[0]["utterance_id"]
+    quality = label_quality(open_store(tmp_path / "labels"), {name: ""})
+    assert (labels.records, quality.utterances) == (6, 1)
+    assert quality.wer >= 1
+
+
 def test_the_baseline_on_all_transcripts_has_a_store_of_its_own(run_config, tiny_corpus):
     config = with_corpora(run_config, transcribed_share=0.25)
     config = dataclasses.replace(config, baselines=("transcribed", "all"))
@@ -145,6 +184,61 @@ def test_pieces_are_held_out_of_a_few_long_recordings(run_config, speak, tmp_pat
         assert store.summary.pieces == len(own)
 
 
+@pytest.fixture
+def talks(run_config, speak, tmp_path, rate_hz) -> RunConfig:
+    """A few long recordings with transcripts, which are cut, and of which pieces are held out."""
+    speech, _ = soundfile.read(speak(tmp_path / "speech.wav", "ba di ko mu"))
+    rows = []
+    for number in range(4):
+        path = tmp_path / f"talk-{number}.wav"
+        soundfile.write(path, np.resize(speech, 6 * rate_hz), rate_hz)
+        rows.append({"utterance_id": path.stem, "audio": path.name, "text": "ba di ko mu"})
+    write_rows(tmp_path / "talks", rows, tmp_path)
+    preparation = dataclasses.replace(
+        run_config.prepare, too_long="split", max_seconds=10.0, piece_seconds=1.0
+    )
+    config = dataclasses.replace(
+        run_config, data_dir=str(tmp_path / "talks"), prepare=preparation, baselines=("all",)
+    )
+    return with_corpora(config, train=(), untranscribed=("pool.jsonl",), valid=None, test=None)
+
+
+def test_no_recording_of_which_a_piece_is_held_out_is_in_the_baseline_on_all(talks):
+    config = with_corpora(talks, held_out_share=0.04)
+    work = Path(config.work_dir)
+    prepare_corpora(config, work)
+    held_out = [
+        piece for part in ("valid", "test") for piece in open_store(work / "data" / part).pieces
+    ]
+    assert len(held_out) == 2
+    learned = texts_of(work / "data" / "train-all")
+    recordings = {f"talk-{number}" for number in range(4)}
+    assert learned == dict.fromkeys(
+        recordings - {each.source_id for each in held_out}, "ba di ko mu"
+    )
+    # What is said in a piece is not known, only what is said in the whole.
+    assert hidden_transcripts(work) == {}
+
+
+def test_a_baseline_that_is_left_without_any_recording_is_refused(talks):
+    config = with_corpora(talks, held_out_share=0.4)
+    with pytest.raises(ManifestError, match="part of every recording is held out.*leave all out"):
+        prepare_corpora(config, Path(config.work_dir))
+    without = dataclasses.replace(config, baselines=())
+    prepare_corpora(without, Path(config.work_dir))
+
+
+def test_a_whisper_that_would_write_other_characters_than_transcripts_is_refused(run_config):
+    preparation = dataclasses.replace(run_config.prepare, text=TextConfig(extra_characters="-%"))
+    config = dataclasses.replace(run_config, prepare=preparation, teacher="whisper:whisper-base")
+    work = Path(config.work_dir)
+    with pytest.raises(ConfigError, match=r"labels\.whisper\.extra_characters: '' differs.*'-%'"):
+        prepare_corpora(config, work)
+    assert not work.exists()
+    labels = LabelConfig(whisper=WhisperConfig(extra_characters="-%"))
+    prepare_corpora(dataclasses.replace(config, labels=labels), work)
+
+
 def test_transcripts_are_held_out_where_a_part_of_the_audio_has_some(run_config):
     held_out = {"valid": None, "test": None, "held_out_share": 0.2, "transcribed_share": 0.4}
     config = with_corpora(run_config, **held_out)
@@ -172,17 +266,41 @@ def test_the_baseline_takes_as_many_steps_as_the_student_on_labels(run_config):
     prepare_corpora(config, Path(config.work_dir))
     truth = Learned((open_store(Path(config.work_dir) / "data" / "train"),))
     given = dataclasses.replace(
-        config.student.training, augmentation=AugmentationConfig(clean_epochs=3)
+        config.student.training,
+        epochs=10,
+        patience=5,
+        augmentation=AugmentationConfig(clean_epochs=3),
+    )
+    # 6 of 24 have a transcript; labels alone are 24 examples an epoch, with the transcripts 30.
+    for learned, ratio in ((truth, 4), (Learned(truth.stores * 2), 5)):
+        for own in (1, 3):
+            training = dataclasses.replace(given, passes_per_epoch=own)
+            student = dataclasses.replace(config.student, training=training)
+            assert as_baseline(student, truth, learned).training == dataclasses.replace(
+                training, passes_per_epoch=ratio * own
+            )
+
+
+def test_epochs_of_a_baseline_make_up_for_what_whole_passes_leave(run_config):
+    config = with_corpora(run_config, transcribed_share=0.4)
+    prepare_corpora(config, Path(config.work_dir))
+    truth = Learned((open_store(Path(config.work_dir) / "data" / "train"),))
+    assert len(transcribed_rows(truth.stores[0])) == 9
+    given = dataclasses.replace(
+        config.student.training,
+        epochs=10,
+        patience=5,
+        augmentation=AugmentationConfig(clean_epochs=5),
     )
     student = dataclasses.replace(config.student, training=given)
-    # 6 of 24 have a transcript; labels alone are 24 examples an epoch, with the transcripts 30.
-    for learned, factor in ((truth, 4), (Learned(truth.stores * 2), 5)):
-        assert as_baseline(student, truth, learned).training == dataclasses.replace(
-            given,
-            epochs=factor * given.epochs,
-            patience=factor * given.patience,
-            augmentation=AugmentationConfig(clean_epochs=factor * 3),
-        )
+    # 24 examples are 2.67 times the 9 that have a transcript: 9 epochs of 3 passes.
+    assert as_baseline(student, truth, truth).training == dataclasses.replace(
+        given,
+        epochs=9,
+        passes_per_epoch=3,
+        patience=4,
+        augmentation=AugmentationConfig(clean_epochs=4),
+    )
 
 
 def stores_and_shares(config: RunConfig) -> tuple[list[str], tuple[float, ...] | None]:

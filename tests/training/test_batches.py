@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from tfkd.config import ObjectiveConfig, TrainingConfig
+from tfkd.config import AugmentationConfig, ObjectiveConfig, TrainingConfig
 from tfkd.data.augmentation import SpeedChange, draw_speed
 from tfkd.data.batch_plan import plan_batches
 from tfkd.data.preparation import prepare
@@ -113,6 +113,34 @@ def test_every_utterance_comes_once_an_epoch_in_other_company(prepared):
         assert sorted(names) == sorted(samples_of(prepared["train"]))
     # Not the order of the batches alone: that would show the same ones again and again.
     assert set(first) != set(second)
+
+
+def test_an_epoch_of_three_passes_is_three_epochs_of_one(prepared):
+    once = epochs_of(prepared["train"], PERTURBED)
+    thrice = epochs_of(prepared["train"], dataclasses.replace(PERTURBED, passes_per_epoch=3))
+    assert thrice.num_batches == 3 * once.num_batches
+    assert thrice.total_batches == 3 * once.total_batches
+    expected = [batch for epoch in (3, 4, 5) for batch in content_of(once.batches(epoch))]
+    assert_equal(content_of(thrice.batches(1)), expected)
+    begun = once.num_batches + 1
+    assert_equal(content_of(thrice.batches(1, begun)), expected[begun:])
+    names = [thrice.utterance_ids(1, number) for number in range(thrice.num_batches)]
+    assert names == [[name.decode() for name in batch["utterance_id"]] for batch in expected]
+
+
+def test_clean_epochs_are_counted_in_epochs_and_not_in_passes(prepared):
+    def epoch_of_three_passes(training: TrainingConfig) -> list[dict[str, np.ndarray]]:
+        passes = dataclasses.replace(training, passes_per_epoch=3)
+        return content_of(epochs_of(prepared["train"], passes).batches(1))
+
+    always, later = (
+        dataclasses.replace(STEADY, augmentation=AugmentationConfig(clean_epochs=number))
+        for number in (0, 1)
+    )
+    assert_equal(epoch_of_three_passes(later), epoch_of_three_passes(always))
+    never = dataclasses.replace(STEADY, augmentation=AugmentationConfig(clean_epochs=2))
+    changed = zip(epoch_of_three_passes(never), epoch_of_three_passes(always), strict=True)
+    assert any(one["waveform"].shape != other["waveform"].shape for one, other in changed)
 
 
 def test_batches_hold_the_very_samples_that_were_stored(prepared):

@@ -31,10 +31,13 @@ class TrainingConfig:
     """Settings of the training of a teacher or a student.
 
     Attributes:
+      epochs: after each, the model is validated, and the best one is kept.
+      passes_per_epoch: how often an epoch goes through the data; with little data, more than one
+        saves the time of many validations.
       clip_norm: global norm to which gradients are clipped; 0 is off.
       label_smoothing: share of each target that is spread over the other tokens.
       ctc_weight: share of CTC in the loss.
-      speed_factors: speeds at which an utterance may be played; each epoch draws one of them.
+      speed_factors: speeds at which an utterance may be played; each pass draws one of them.
       patience: number of epochs without a lower validation WER after which training ends.
       checkpoint_minutes: time between checkpoints within an epoch; 0 writes one after every batch.
       validation_beam_width: width of the search that validates each epoch.
@@ -51,6 +54,7 @@ class TrainingConfig:
     """
 
     epochs: int = number(30, at_least=1)
+    passes_per_epoch: int = number(1, at_least=1, is_later=True)
     batch_size: int = number(16, at_least=1)
     learning_rate: float = number(1e-3, above=0)
     final_learning_rate: float = number(1e-5, at_least=0)

@@ -47,18 +47,23 @@ def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemCo
 def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> SystemConfig:
     """Gives a student with the objective `truth` as many optimizer steps as one on pseudo labels.
 
-    If only a part of the audio has transcripts, an epoch of the baseline has fewer steps; so it
-    gets proportionally more epochs, of patience and with clean audio as well.
+    If only a part of the audio has transcripts, an epoch of the baseline goes through them several
+    times. So it is validated as often as the other, and its best epoch is chosen among as many.
     """
-    factor = labels.epoch_size / max(1, sum(len(transcribed_rows(store)) for store in truth.stores))
     training, augmentation = student.training, student.training.augmentation
+    transcribed = sum(len(transcribed_rows(store)) for store in truth.stores)
+    wanted_passes = training.passes_per_epoch * labels.epoch_size / max(1, transcribed)
+    passes = max(1, round(wanted_passes))
+    # What whole passes leave is made up for by more or fewer epochs.
+    factor = wanted_passes / passes
     if augmentation is not None:
         clean_epochs = round(factor * augmentation.clean_epochs)
         augmentation = dataclasses.replace(augmentation, clean_epochs=clean_epochs)
     training = dataclasses.replace(
         training,
-        epochs=round(factor * training.epochs),
-        patience=round(factor * training.patience),
+        epochs=max(1, round(factor * training.epochs)),
+        passes_per_epoch=passes,
+        patience=max(1, round(factor * training.patience)),
         augmentation=augmentation,
     )
     return dataclasses.replace(student, training=training)

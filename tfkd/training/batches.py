@@ -162,7 +162,7 @@ class TrainingEpochs:
     @property
     def num_batches(self) -> int:
         """Number of batches of an epoch, the same for all epochs."""
-        return -(-self._augmenter.num_examples // self.training.batch_size)
+        return self.training.passes_per_epoch * self._batches_per_pass
 
     @property
     def total_batches(self) -> int:
@@ -172,9 +172,10 @@ class TrainingEpochs:
     def batches(self, epoch: int, first: int = 0) -> tf.data.Dataset:
         """Makes the batches of one epoch in random order, beginning with batch `first`.
 
-        Every utterance occurs once, changed as `training.augmentation` says; that setting may also
-        add examples without speech. An epoch has the same batches each time that it is read, so a
-        killed training can continue in the middle of one; batches before `first` are not loaded.
+        Every utterance occurs once in each pass, changed as `training.augmentation` says; that
+        setting may also add examples without speech. An epoch has the same batches each time that
+        it is read, so a killed training can continue in the middle of one; batches before `first`
+        are not loaded.
 
         Returns:
           Dataset of utterance_id [B] string, waveform [B, N] float32, num_samples [B] int32, and
@@ -206,12 +207,9 @@ class TrainingEpochs:
 
         Several threads may call it.
         """
-        augmenter, speeds = self._augmenter.of_epoch(epoch), self._speeds_of(epoch)
-        scenes = self._scenes(epoch, speeds)
-        planned = self._plan(epoch, scenes)
-        return lambda number: self._load(
-            [scenes[each] for each in planned[number]], augmenter, speeds
-        )
+        first, size = epoch * self.training.passes_per_epoch, self._batches_per_pass
+        loaders = [self._loader_of_pass(first + n) for n in range(self.training.passes_per_epoch)]
+        return lambda number: loaders[number // size](number % size)
 
     def in_turn(self, first_epoch: int = 0) -> tf.data.Dataset:
         """Makes a dataset that gives the next epoch's batches each time that it is read."""
@@ -245,9 +243,23 @@ class TrainingEpochs:
         Returns:
           The ids; one that several stores hold is followed by its store.
         """
-        scenes = self._scenes(epoch, self._speeds_of(epoch))
-        numbers = self._plan(epoch, scenes)[batch]
-        return [_example_name(scenes[number], self._full_name) for number in numbers]
+        passes, number = divmod(batch, self._batches_per_pass)
+        number_of_pass = epoch * self.training.passes_per_epoch + passes
+        scenes = self._scenes(number_of_pass, self._speeds_of(number_of_pass))
+        examples = self._plan(number_of_pass, scenes)[number]
+        return [_example_name(scenes[each], self._full_name) for each in examples]
+
+    @property
+    def _batches_per_pass(self) -> int:
+        return -(-self._augmenter.num_examples // self.training.batch_size)
+
+    def _loader_of_pass(self, number: int) -> Callable[[int], tuple[np.ndarray, ...]]:
+        augmenter, speeds = self._augmenter_of(number), self._speeds_of(number)
+        scenes = self._scenes(number, speeds)
+        planned = self._plan(number, scenes)
+        return lambda batch: self._load(
+            [scenes[each] for each in planned[batch]], augmenter, speeds
+        )
 
     def _full_name(self, number: int) -> str:
         place = self._places[number]
@@ -255,24 +267,27 @@ class TrainingEpochs:
         store = self._examples.sources[self._examples.source_number(place)].store
         return f"{name} of {store.directory}" if self._counts[name] > 1 else name
 
-    def _speeds_of(self, epoch: int) -> list[SpeedChange]:
-        """The speed of each utterance of the stores in an epoch."""
-        seed = self.training.seed + epoch
+    def _augmenter_of(self, number_of_pass: int) -> Augmenter:
+        return self._augmenter.of_epoch(number_of_pass // self.training.passes_per_epoch)
+
+    def _speeds_of(self, number_of_pass: int) -> list[SpeedChange]:
+        """The speed of each utterance of the stores in a pass."""
+        seed = self.training.seed + number_of_pass
         drawn = draw_speed(self._keys, self.training.speed_factors, seed)
         return [self._speeds[number] for number in drawn]
 
     def _short_name(self, number: int) -> str:
         return self._utterance_ids[self._places[number]]
 
-    def _scenes(self, epoch: int, speeds: Sequence[SpeedChange]) -> Scenes:
-        """The examples of an epoch; their places count the utterances that give a target."""
+    def _scenes(self, number_of_pass: int, speeds: Sequence[SpeedChange]) -> Scenes:
+        """The examples of a pass; their places count the utterances that give a target."""
         places = self._places.tolist()
         lengths = [speeds[each].length(self._num_samples[each]) for each in places]
-        return self._augmenter.of_epoch(epoch).plan(epoch, np.array(lengths))
+        return self._augmenter_of(number_of_pass).plan(number_of_pass, np.array(lengths))
 
-    def _plan(self, epoch: int, scenes: Scenes) -> list[np.ndarray]:
-        """The numbers of the examples of each batch of an epoch."""
-        generator = np.random.default_rng(self.training.seed + epoch)
+    def _plan(self, number_of_pass: int, scenes: Scenes) -> list[np.ndarray]:
+        """The numbers of the examples of each batch of a pass."""
+        generator = np.random.default_rng(self.training.seed + number_of_pass)
         return plan_batches(scenes.num_samples, self.training.batch_size, generator)
 
     def _load(
