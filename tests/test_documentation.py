@@ -19,7 +19,7 @@ import pytest
 import tfkd
 from tfkd.cli.parser import command_parser
 from tfkd.data.graph_reader import _kernels
-from tfkd.device.interpreter import COVERAGE, OUTPUTS
+from tfkd.device.interpreter import COVERAGE, LENGTH, OUTPUTS
 from tfkd.device.metadata import DeviceMetadata
 from tfkd.distillation.filters import FILTERS
 
@@ -127,8 +127,16 @@ def test_a_link_leads_somewhere(page, link):
 
 def test_the_guide_to_devices_names_all_that_an_export_holds():
     guide = (ROOT / "docs" / "guide" / "devices.md").read_text(encoding="utf-8")
-    names = [*(field.name for field in dataclasses.fields(DeviceMetadata)), *OUTPUTS, COVERAGE]
+    held = (field.name for field in dataclasses.fields(DeviceMetadata))
+    names = [*held, LENGTH, *OUTPUTS, COVERAGE]
     assert [name for name in names if f"`{name}`" not in guide] == []
+
+
+def test_the_javascript_of_a_page_is_what_try_web_runs():
+    tried = (ROOT / "packaging" / "try_web.mjs").read_text(encoding="utf-8")
+    pages = list(blocks("js"))
+    assert pages
+    assert [page for page, content in pages if content not in tried] == []
 
 
 @pytest.mark.slow

@@ -17,19 +17,19 @@ import tensorflow as tf
 from helpers import tiny_config, tiny_model, tokenizer
 
 from tfkd import cli
-from tfkd.config import ExportConfig, FusionConfig
+from tfkd.config import ExportConfig, FusionConfig, from_dict
 from tfkd.config.export import ExportFormat
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
 from tfkd.decoding.runs import MODEL, Run, save_model
 from tfkd.device.interpreter import RUNTIMES
-from tfkd.device.metadata import read_metadata
+from tfkd.device.metadata import parse_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
-from tfkd.errors import CheckpointError, ExportError
+from tfkd.errors import AudioError, CheckpointError, ConfigError, ExportError
 from tfkd.exporting.export import export
 from tfkd.exporting.forms import FORMS, form_of
-from tfkd.exporting.graph import decoder_for
+from tfkd.exporting.graph import decoder_for, metadata_of
 from tfkd.exporting.savedmodel import load_savedmodel
 from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
@@ -104,6 +104,12 @@ def test_savedmodel_takes_padded_batches(exports, keras_says):
 def test_float32_tflite_gives_the_k_best_of_keras(exports, keras_says, runtime):
     pytest.importorskip(f"{runtime}.interpreter")
     recogniser = DeviceRecogniser(exports["tflite-float32"].path, runtime=runtime)
+    assert_k_best_of_keras(recogniser, keras_says)
+
+
+def assert_k_best_of_keras(
+    recogniser: DeviceRecogniser, keras_says: list[tuple[np.ndarray, Decoded]]
+) -> None:
     for waveform, expected in keras_says:
         found = recogniser.transcribe_waveform(waveform)
         assert tuple(hypothesis.text for hypothesis in found) == expected.texts
@@ -149,6 +155,69 @@ def test_only_built_in_operators_are_used(exports, form):
     assert not {name for name in names if name.startswith("Flex") or "CUSTOM" in name.upper()}
     # Subgraphs (the bodies of loops) name theirs in the file alone.
     assert b"Flex" not in content
+
+
+# --- graphs of a fixed length
+
+
+@pytest.fixture(scope="module")
+def fixed_length(teacher, prepared, export_config, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("fixed")
+    config = dataclasses.replace(
+        export_config, formats=("tflite-float32",), max_seconds=3.0, fixed_length=True
+    )
+    (report,) = export(teacher, out, config, prepared["valid"])
+    return out / report.path
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_graph_of_a_fixed_length_gives_the_k_best_of_keras(fixed_length, keras_says, runtime):
+    pytest.importorskip(f"{runtime}.interpreter")
+    recogniser = DeviceRecogniser(fixed_length, runtime=runtime)
+    assert recogniser.metadata.min_samples == recogniser.metadata.max_samples == 24_000
+    assert {len(waveform) for waveform, _ in keras_says} != {24_000}
+    assert_k_best_of_keras(recogniser, keras_says)
+
+
+def test_every_tensor_at_its_border_has_a_fixed_shape(fixed_length, exports):
+    graph = tf.lite.Interpreter(model_path=str(fixed_length)).get_signature_runner()
+    shapes = {name: each["shape_signature"] for name, each in graph.get_input_details().items()}
+    assert shapes["waveform"].tolist() == [1, 24_000]
+    assert shapes["num_samples"].tolist() == [1]
+    outputs = graph.get_output_details().values()
+    assert all((each["shape_signature"] > 0).all() for each in outputs)
+    usual = tf.lite.Interpreter(model_path=str(exports["tflite-float32"].path))
+    (waveform,) = usual.get_signature_runner().get_input_details().values()
+    assert waveform["shape_signature"].tolist() == [1, -1]
+
+
+def test_what_lies_behind_num_samples_is_not_heard(fixed_length, keras_says):
+    graph = tf.lite.Interpreter(model_path=str(fixed_length)).get_signature_runner()
+    noise = np.random.default_rng(0).normal(size=24_000).astype(np.float32)
+    for waveform, expected in keras_says:
+        heard = np.concatenate([waveform, noise])[np.newaxis, :24_000]
+        found = graph(waveform=heard, num_samples=np.array([len(waveform)], np.int32))
+        assert found["num_tokens"][0].tolist() == expected.result.num_tokens.tolist()
+        np.testing.assert_allclose(found["log_prob"][0], expected.result.log_prob, atol=1e-3)
+
+
+def test_a_recording_is_longer_than_the_fixed_length(fixed_length, keras_says):
+    waveform = np.concatenate([waveform for waveform, _ in keras_says] * 3)
+    assert len(waveform) > 2 * 24_000
+    found = DeviceRecogniser(fixed_length).transcribe(waveform)
+    assert found.text
+    assert len(found.segments) > 1
+    with pytest.raises(AudioError, match="longer than the model takes"):
+        DeviceRecogniser(fixed_length).transcribe_waveform(waveform)
+
+
+def test_the_fixed_length_is_one_that_devices_pad_to(teacher):
+    config = from_dict(ExportConfig, {"fixed_length": True, "max_seconds": 60.0})
+    metadata = metadata_of(teacher, config, "float32")
+    written = json.loads(json.dumps(dataclasses.asdict(metadata)))
+    assert parse_metadata(written, Path("model.tflite")) == metadata
+    with pytest.raises(ConfigError, match="max_seconds: fixed_length takes 60 s at most"):
+        from_dict(ExportConfig, {"fixed_length": True, "max_seconds": 60.5})
 
 
 @pytest.mark.slow

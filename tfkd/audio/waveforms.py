@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -57,16 +58,27 @@ def check_waveform(
     raise UnusableAudio(reason, f"{seconds:.3f} s of audio, {limit}", remedy=remedy)
 
 
-def check_layout(waveform: np.ndarray) -> None:
-    """Refuses arrays that are no floats in one dimension.
+def check_recognisable(waveform: np.ndarray, path: str | Path | None = None) -> None:
+    """Refuses arrays in which no recogniser can look for speech.
 
+    Args:
+      path: the file that the waveform was read from, to name it.
     Raises:
-      AudioError: with what to do.
+      AudioError: if it is not of floats in one dimension, is empty, or is not finite.
     """
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise AudioError(
             f"the waveform is {waveform.dtype} {waveform.shape}, not float32 [samples]",
+            path=path,
             remedy="average the channels and scale to [-1, 1]",
+        )
+    if waveform.size == 0:
+        raise AudioError("the waveform is empty", path=path, remedy="pass at least one sample")
+    if not np.isfinite(waveform).all():
+        raise AudioError(
+            "the waveform holds NaN or infinite samples",
+            path=path,
+            remedy="check how it was recorded",
         )
 
 

@@ -21,7 +21,7 @@ def export(options: argparse.Namespace) -> None:
     from tfkd.reporting.tables import human_bytes, table
 
     settings = own_options(
-        options, "beam_width", "num_hypotheses", "max_seconds",
+        options, "beam_width", "num_hypotheses", "max_seconds", "fixed_length",
         "max_wer_change", "max_wer_to_keras", "max_log_prob_drift",
     )  # fmt: skip
     config = from_dict(ExportConfig, {"formats": options.formats.split(","), **settings})

@@ -53,12 +53,13 @@ def _add_command(
 def _add_preparing(add: _Add) -> None:
     command = add("prepare", data.prepare, "decode, check and normalise a corpus into shards",
                   "tfkd prepare corpus/train.jsonl --out work/data/train")  # fmt: skip
-    command.add_argument("input", help="manifest, Kaldi folder or corpus tree")
+    command.add_argument("input", help="manifest, Kaldi folder, corpus tree or folder of recordings")
     command.add_argument("--out", required=True, help="folder of the shards")
     command.add_argument(
         "--format",
         default="auto",
-        choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table"],
+        choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table",
+                 "recordings"],  # fmt: skip
     )
     command.add_argument("--config", help="run config whose `prepare` section applies")
     command.add_argument("--max-rejected-share", type=float,
@@ -241,6 +242,9 @@ def _add_delivering(add: _Add) -> None:
                          help="number of hypotheses that are returned (1)")  # fmt: skip
     command.add_argument("--max-seconds", type=float,
                          help="longest audio of a .tflite, in seconds (30)")  # fmt: skip
+    command.add_argument("--fixed-length", action="store_true", default=None,
+                         help="make .tflite files that take padded audio of --max-seconds alone, "
+                         "for browsers and other runtimes without dynamic shapes")  # fmt: skip
     command.add_argument("--max-wer-change", type=float,
                          help="largest change of WER that a quantised form may have, as a share "
                          "(0.005)")  # fmt: skip

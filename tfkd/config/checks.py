@@ -29,6 +29,8 @@ from tfkd.errors import ConfigError
 
 # FLAC writes rates above this in tens of hertz (RFC 9639, 9.1.2).
 _MOST_ODD_FLAC_HZ = 65_535
+# `tfkd.device` pads audio no further.
+_LONGEST_FIXED_SECONDS = 60
 _ADDRESS = re.compile(r"[\w.\-\[\]:]+:\d+")
 
 
@@ -94,6 +96,12 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse("num_hypotheses", "cannot exceed beam_width")
             if isinstance(config, DecodingConfig) and config.min_tokens > config.max_tokens:
                 refuse("min_tokens", "cannot exceed max_tokens")
+            if (
+                isinstance(config, ExportConfig)
+                and config.fixed_length
+                and config.max_seconds > _LONGEST_FIXED_SECONDS
+            ):
+                refuse("max_seconds", f"fixed_length takes {_LONGEST_FIXED_SECONDS} s at most")
         case FusionConfig():
             if config.lm_weight > 0 and config.lm is None:
                 refuse("lm_weight", "needs lm, the language model")

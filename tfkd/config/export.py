@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from tfkd.config.bounds import number
+from tfkd.config.bounds import LATER, number
 from tfkd.config.decoding import WIDEST_BEAM
 
 ExportFormat = Literal["savedmodel", "tflite-float32", "tflite-float16", "tflite-int8"]
@@ -19,6 +19,9 @@ class ExportConfig:
       formats: names of forms, rows of the table in `tfkd.exporting.forms`.
       beam_width, num_hypotheses: of the search in the forms.
       max_seconds: duration of the longest audio that a .tflite takes, and of the parity check.
+      fixed_length: whether a .tflite takes waveforms of `max_seconds` alone, padded, and beside
+        them how many samples are not padding: for runtimes that need the shapes of all tensors
+        beforehand, such as those of browsers.
       max_wer_change: largest difference from the WER of Keras, up or down, as a share.
       max_wer_to_keras: largest WER with Keras' hypotheses as references, as a share.
       max_log_prob_drift: largest mean difference of the log_prob of equal hypotheses, in nats.
@@ -29,6 +32,7 @@ class ExportConfig:
     beam_width: int = number(4, at_least=1, at_most=WIDEST_BEAM)
     num_hypotheses: int = number(1, at_least=1)
     max_seconds: float = number(30.0, at_least=0.01)
+    fixed_length: bool = field(default=False, metadata=LATER)
     max_wer_change: float = number(0.005, at_least=0)
     max_wer_to_keras: float = number(0.02, at_least=0, is_later=True)
     max_log_prob_drift: float = number(0.3, at_least=0, is_later=True)

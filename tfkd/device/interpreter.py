@@ -18,6 +18,8 @@ from tfkd.text import join_pieces
 
 SIGNATURE = "serving_default"
 OUTPUTS = ("token_ids", "num_tokens", "log_prob", "score")
+# Only graphs of a fixed length have this input.
+LENGTH = "num_samples"
 # Files of earlier versions lack this output.
 COVERAGE = "coverage"
 # tflite-runtime is preferred, because it is a tenth of the size of ai-edge-litert.
@@ -68,13 +70,17 @@ class LoadedModel:
         with self._runtime_errors("load"):
             interpreter = interpreter_class(model_path=str(path), num_threads=num_threads)
             signature = interpreter.get_signature_list().get(SIGNATURE, {})
-            inputs, outputs = signature.get("inputs"), signature.get("outputs", [])
-            if inputs != ["waveform"] or not set(OUTPUTS).issubset(outputs):
+            inputs, outputs = set(signature.get("inputs", [])), signature.get("outputs", [])
+            if inputs - {LENGTH} != {"waveform"} or not set(OUTPUTS).issubset(outputs):
                 raise foreign(path, f"has no signature {SIGNATURE!r} from waveform to hypotheses")
+            self._takes_length = LENGTH in inputs
             self._runner = interpreter.get_signature_runner(SIGNATURE)
 
     def recognise(self, waveform: np.ndarray) -> list[DeviceHypothesis]:
         """Maps a waveform, float32 [N], to its hypotheses, best first.
+
+        A waveform that is shorter than the graph takes is padded with zeros. A graph of a fixed
+        length is told how many samples are audio.
 
         Raises:
           CheckpointError: if the interpreter fails, or gives something other than hypotheses.
@@ -86,8 +92,12 @@ class LoadedModel:
                 path=self._path,
                 remedy="load it in each process, or use num_threads=1",
             )
+        missing = max(0, self._metadata.min_samples - waveform.size)
+        inputs = {"waveform": np.pad(waveform, (0, missing))[np.newaxis]}
+        if self._takes_length:
+            inputs[LENGTH] = np.array([waveform.size], np.int32)
         with self._runtime_errors("run"):
-            outputs = self._runner(waveform=waveform[np.newaxis])
+            outputs = self._runner(**inputs)
         return self._hypotheses(outputs)
 
     def _hypotheses(self, outputs: dict[str, np.ndarray]) -> list[DeviceHypothesis]:

@@ -43,7 +43,7 @@ class DeviceMetadata:
     Attributes:
       sample_rate_hz: sample rate of the waveform that the model takes.
       min_samples: length of the shortest waveform; shorter ones are padded with zeros.
-      max_samples: length of the longest waveform.
+      max_samples: length of the longest waveform; that of every one if it equals `min_samples`.
       usual_samples: length that most utterances of its validation data do not exceed; longer
         recordings are cut into segments. Files of earlier versions have `max_samples`.
       pieces: text of each token id; "" for special tokens.

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfkd.audio.reading import read_audio
 from tfkd.audio.segments import Segment, recognise_segments, text_of
-from tfkd.audio.waveforms import check_layout
+from tfkd.audio.waveforms import check_recognisable
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.interpreter import RUNTIMES, LoadedModel, find_runtime
 from tfkd.device.isolation import IsolatedModel
@@ -103,7 +103,8 @@ class DeviceRecogniser:
           CheckpointError: if the interpreter fails or crashes.
           TfkdError: in a forked process, if `num_threads` is above 1 and the model was loaded here.
         """
-        checked = self._padded(self._checked(waveform))
+        checked = self._checked(waveform)
+        self._check_length(checked)
         with self._lock:
             return self._model.recognise(checked)
 
@@ -181,17 +182,10 @@ class DeviceRecogniser:
     def _checked(self, waveform: np.ndarray) -> np.ndarray:
         """The waveform as float32 [N]."""
         waveform = np.asarray(waveform)
-        check_layout(waveform)
-        if waveform.size == 0:
-            raise AudioError("the waveform is empty", remedy="pass at least one sample")
-        if not np.isfinite(waveform).all():
-            raise AudioError(
-                "the waveform holds NaN or infinite samples", remedy="check how it was recorded"
-            )
+        check_recognisable(waveform)
         return waveform.astype(np.float32)
 
-    def _padded(self, waveform: np.ndarray) -> np.ndarray:
-        """The waveform, at least `min_samples` long."""
+    def _check_length(self, waveform: np.ndarray) -> None:
         if waveform.size > self.metadata.max_samples:
             seconds = self.metadata.max_samples / self.metadata.sample_rate_hz
             raise AudioError(
@@ -199,4 +193,3 @@ class DeviceRecogniser:
                 f"takes ({seconds:.2f} s)",
                 remedy="let `transcribe` cut it in its pauses",
             )
-        return np.pad(waveform, (0, max(0, self.metadata.min_samples - waveform.size)))

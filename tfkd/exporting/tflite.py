@@ -56,24 +56,29 @@ def write_tflite(form: str, run: Run, path: Path, config: ExportConfig) -> None:
     """Writes frontend, encoder and search as one graph, followed by the metadata.
 
     The signature `serving_default` maps waveform [1, N] float32 in [-1, 1] to token_ids,
-    num_tokens, log_prob, score and coverage of the K hypotheses, best first.
+    num_tokens, log_prob, score and coverage of the K hypotheses, best first. With
+    `config.fixed_length`, N is fixed, and num_samples [1] int32 says how much of it is audio.
 
     Raises:
       ExportError: if the converter refuses the graph, crashes or does not end.
     """
+    metadata = metadata_of(run, config, _quantisation(form))
     decoder = decoder_for(run, config, batch_size=1)
+    length = metadata.max_samples if config.fixed_length else None
+    waveform_spec = tf.TensorSpec([1, length], tf.float32, name="waveform")
+    length_spec = tf.TensorSpec([1], tf.int32, name="num_samples")
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([1, None], tf.float32, name="waveform")], autograph=False
-    )
-    def serve(waveform):
-        return outputs_of(decoder.decode(waveform, tf.shape(waveform)[1:2]))
+    def serve(waveform, num_samples=None):
+        if num_samples is None:
+            num_samples = tf.shape(waveform)[1:2]
+        return outputs_of(decoder.decode(waveform, num_samples))
 
+    specs = [waveform_spec, length_spec] if config.fixed_length else [waveform_spec]
+    graph = tf.function(serve, input_signature=specs, autograph=False)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         source, target = Path(scratch) / "savedmodel", Path(scratch) / path.name
-        tf.saved_model.save(tracked(run), str(source), signatures={"serving_default": serve})
+        tf.saved_model.save(tracked(run), str(source), signatures={"serving_default": graph})
         convert_in_child(source, target, form)
-        metadata = metadata_of(run, config, _quantisation(form))
         path.write_bytes(append_metadata(target.read_bytes(), metadata))
 
 
