@@ -27,8 +27,8 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The tests of `make test` that kill, damage and fuzz, with their full counts: 45 minutes on two
-# cores that had other work to do.
+# The tests of `make test` that kill, damage and fuzz, with their full counts: 79 minutes on two
+# cores that had other work to do (docs/reliability/results.json).
 reliability: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest tests/reliability tests/fuzz --timeout 0 \
 		--full docs/reliability/results.json

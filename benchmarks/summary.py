@@ -16,8 +16,8 @@ PROCESSORS = {"": "AMD EPYC, AVX-512", "_avx2": "AMD EPYC, AVX2", "_intel": "Int
 HEAD = """# Results
 
 Written by `python benchmarks/summary.py` from the files beside this page. Machines differ and are
-shared, so what counts are ratios of runs that took turns. Each file names its command, versions,
-hardware and date.
+shared, so what counts are ratios of runs that took turns. Each file names versions,
+hardware and date; the head of each benchmark names its command.
 """
 PEERS = """## tfkd beside PyTorch 2.13: CPU seconds, ratio of medians (peak memory of both in MB)
 

@@ -22,9 +22,9 @@ _SET_BY_THE_USER = ("MALLOC_", "GLIBC_TUNABLES")
 def share_one_heap() -> bool:
     """Makes all threads of this process share one heap, which keeps freed memory.
 
-    This lowers peak memory and takes no more time (docs/decisions/0016-one-heap.md). Call it before
-    the first thread is started, because existing heaps remain. It does nothing if the environment
-    configures the allocator (`MALLOC_*`, `GLIBC_TUNABLES`), or without glibc.
+    This lowers peak memory and takes about as much time (docs/decisions/0016-one-heap.md). Call it
+    before the first thread is started, because existing heaps remain. It does nothing if the
+    environment configures the allocator (`MALLOC_*`, `GLIBC_TUNABLES`), or without glibc.
 
     Returns:
       Whether the process now shares one heap.

@@ -25,8 +25,11 @@ def test_here_nothing_is_missing(capsys):
     cli.main(["doctor", "--json"])
     findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
     assert findings["TensorFlow"]["found"].endswith("CPU")
-    assert {"apache-beam", "matplotlib", "tokenizers"} <= findings.keys()
-    assert not [name for name, each in findings.items() if each["needed_for"] and not each["found"]]
+    extras = [each for each in findings.values() if each["is_extra"]]
+    assert {"apache-beam", "matplotlib", "tokenizers"} <= {each["name"] for each in extras}
+    assert all(each["needed_for"] for each in extras)
+    needed = [each for each in findings.values() if each["needed_for"] and not each["is_extra"]]
+    assert not [each["name"] for each in needed if not each["found"]]
 
 
 def test_what_is_missing_is_named_with_its_remedy():
@@ -46,6 +49,16 @@ def test_a_command_without_its_packages_ends_in_one_line(command):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "is not installed (pip install tfkd;" in line
+
+
+def test_an_extra_that_is_missing_is_no_failure():
+    done = run_without("tensorflow_io", "doctor", "--json")
+    assert done.returncode == 0
+    findings = {each["name"]: each for each in json.loads(done.stdout)}
+    kernels = findings["tensorflow-io kernels"]
+    assert not kernels["found"]
+    assert kernels["needed_for"]
+    assert kernels["remedy"].startswith("Python 3.11")
 
 
 def test_a_broken_package_is_a_finding_not_a_crash(monkeypatch):

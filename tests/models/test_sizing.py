@@ -9,13 +9,15 @@ import pytest
 import yaml
 
 from tfkd import cli
-from tfkd.config import SystemConfig, from_dict
+from tfkd.config import SystemConfig, from_dict, load_system_config
 from tfkd.errors import ConfigError
 from tfkd.models.recogniser import Recogniser
 from tfkd.models.sizing import fit_student, narrowed, proposed
+from tfkd.text import vocab_size_of
 
 VOCAB_SIZE = 15
-RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "docs" / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,16 @@ def test_the_student_is_the_widest_within_the_budget(large):
         assert Recogniser(found.system.model, VOCAB_SIZE).count_params() == counts[3]
     with pytest.raises(ConfigError, match="even the narrowest student"):
         fit_student(large, VOCAB_SIZE, lambda each: each.parameters, counts[0] - 1)
+
+
+@pytest.mark.parametrize("family", ["ctc-recurrent", "conformer"])
+def test_any_family_can_be_narrowed(family):
+    """CTC alone has no decoder layer; attention heads divide the width of their layers."""
+    teacher = load_system_config(ROOT / "configs" / "families" / f"{family}.yaml", "teacher")
+    vocab_size = vocab_size_of(teacher.tokenizer)
+    found = fit_student(teacher, vocab_size, lambda each: each.parameters, 100_000)
+    assert 70_000 < found.parameters <= 100_000
+    assert found.rtf > 0
 
 
 def test_the_estimate_of_bytes_is_that_of_a_recipe_that_was_run():

@@ -118,6 +118,16 @@ def test_a_page_says_what_was_exported_and_what_is_missing(exported):
     assert "No export" not in sweep_markdown(exported, "Digits", {})
 
 
+@pytest.mark.parametrize(
+    ("page", "compared"),
+    [("digits-untranscribed", "The best student on labels (k 4, generation 2) beats"),
+     ("families", "The best other student (BiLSTM + CTC) does worse than its baseline")],
+)  # fmt: skip
+def test_where_the_baseline_learns_labels_it_is_not_set_apart_by_that(page, compared):
+    results = json.loads((RECIPES / f"{page}.results.json").read_text())
+    assert any(sentence.startswith(compared) for sentence in sweep_sentences(results))
+
+
 def test_exports_have_a_figure_of_their_speed(exported, tmp_path):
     pytest.importorskip("matplotlib")
     names = save_figures(exported, tmp_path / "digits.md")

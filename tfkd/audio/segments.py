@@ -1,6 +1,6 @@
 """Cuts a recording into segments about as long as the utterances that a recogniser learned from.
 
-A recogniser that learned from short utterances loses many words of a recording of many utterances
+A recogniser that learned from short utterances makes many errors in a recording of many utterances
 (docs/recipes/long-recordings.md).
 """
 

@@ -26,18 +26,20 @@ class Finding:
     Attributes:
       found: its version or value; empty if it is missing.
       needed_for: the commands that need it; empty if none does.
-      remedy: the line that installs it; empty where nothing is missing.
+      remedy: how to get it; empty where nothing is missing.
+      is_extra: whether most users do without it, so that its absence is no failure.
     """
 
     name: str
     found: str
     needed_for: str = ""
     remedy: str = ""
+    is_extra: bool = False
 
     @property
     def is_missing(self) -> bool:
-        """Whether it is missing and a command needs it."""
-        return bool(self.needed_for and not self.found)
+        """Whether it is missing and not only an extra."""
+        return bool(self.needed_for and not self.found and not self.is_extra)
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -69,22 +71,26 @@ def diagnose() -> Iterator[Finding]:
                             ("yaml", "PyYAML"), ("jiwer", "jiwer")):  # fmt: skip
         remedy = "pip install tfkd"
         yield _tried(package, "all but transcribe", remedy, _version_of(module, package))
-    yield _tried("tensorflow-io kernels", "", "Python 3.11 with TensorFlow 2.16", _tensorflow_io)
-    for package, extra in (
-        ("apache-beam", "beam"),
-        ("matplotlib", "report"),
-        ("tokenizers", "whisper"),
+    yield _tried("tensorflow-io kernels", "stores in a graph", "Python 3.11 with TensorFlow 2.16",
+                 _tensorflow_io, is_extra=True)  # fmt: skip
+    for package, extra, needed_for in (
+        ("apache-beam", "beam", "label --runner"),
+        ("matplotlib", "report", "figures of report"),
+        ("tokenizers", "whisper", "whisper:FOLDER"),
     ):
-        yield _tried(package, "", f"pip install 'tfkd[{extra}]'", _installed(package))
+        remedy = f"pip install 'tfkd[{extra}]'"
+        yield _tried(package, needed_for, remedy, _installed(package), is_extra=True)
 
 
-def _tried(name: str, needed_for: str, remedy: str, look: Callable[[], str]) -> Finding:
+def _tried(
+    name: str, needed_for: str, remedy: str, look: Callable[[], str], is_extra: bool = False
+) -> Finding:
     """Returns the finding of `look`; a package that raises on import counts as missing."""
     try:
-        return Finding(name, look(), needed_for)
+        return Finding(name, look(), needed_for, is_extra=is_extra)
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        return Finding(name, "", needed_for, f"{remedy} ({reason})")
+        return Finding(name, "", needed_for, f"{remedy} ({reason})", is_extra)
 
 
 def _installed(package: str) -> Callable[[], str]:

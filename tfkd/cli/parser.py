@@ -53,14 +53,13 @@ def _add_command(
 def _add_preparing(add: _Add) -> None:
     command = add("prepare", data.prepare, "decode, check and normalise a corpus into shards",
                   "tfkd prepare corpus/train.jsonl --out work/data/train")  # fmt: skip
-    command.add_argument("input", help="manifest, Kaldi folder, corpus tree or folder of recordings")
+    command.add_argument("input",
+                         help="manifest, Kaldi folder, corpus tree or folder of "
+                         "recordings")  # fmt: skip
     command.add_argument("--out", required=True, help="folder of the shards")
-    command.add_argument(
-        "--format",
-        default="auto",
-        choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table",
-                 "recordings"],  # fmt: skip
-    )
+    command.add_argument("--format", default="auto",
+                         choices=["auto", "jsonl", "kaldi", "librispeech", "commonvoice",
+                                  "ljspeech", "table", "recordings"])  # fmt: skip
     command.add_argument("--config", help="run config whose `prepare` section applies")
     command.add_argument("--max-rejected-share", type=float,
                          help="fail if a larger share is unusable (0.05)")  # fmt: skip

@@ -3,7 +3,7 @@
 TensorFlow's CPU kernel loses half of its speed if the rows of the right-hand matrix lie a multiple
 of 512 bytes apart, because they then compete for the same cache lines; it loses nine tenths if a
 small product transposes that matrix. These functions avoid both; see
-docs/decisions/0008-training-speed.md.
+docs/decisions/0008-products.md.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ from tfkd.models.recogniser import Recogniser
 # Settings of width, which are scaled. Depth, kernel sizes and rates stay those of the teacher.
 _WIDTHS = ("units", "conv_units", "embedding_units", "feed_forward_units", "channels")
 _DROPOUTS = ("dropout",)
-_LEAST_WIDTH = 4
-# Widths are multiples of this: attention heads divide them, and vector instructions need it.
+# Widths are multiples of this, which vector instructions need, and of twice the attention heads.
 _MULTIPLE = 4
 # Size of an int8 .tflite beyond one byte a weight: operators, scales, biases, the filterbank. The
-# file of docs/recipes/digits.results.json has 151 kB of it.
+# file of docs/recipes/digits.results.json has 151 kB of it, those of families.results.json beside
+# it 179 to 296.
 _GRAPH_BYTES = 160_000
 # Decoder steps a second of speech at normal speed, with subword units.
 _TOKENS_PER_SECOND = 4.0
@@ -43,8 +43,9 @@ class Proposal:
 
     Attributes:
       parameters: number of weights, exact.
-      int8_bytes: size of the int8 .tflite, within some ten kB.
-      rtf: real-time factor of the .tflite on one thread of this machine, within a factor of two.
+      int8_bytes: estimated size of the int8 .tflite; exports were up to a third larger.
+      rtf: estimated real-time factor of the .tflite on one thread of this machine; exports were
+        several times slower.
     """
 
     system: SystemConfig
@@ -102,10 +103,10 @@ def proposed(system: SystemConfig, vocab_size: int, macs_per_second: float) -> P
     parameters = model.count_params()
     encoded_per_second = 1 / model.frame_seconds
     steps_per_second = _TOKENS_PER_SECOND * system.decoding.beam_width
-    work = (
-        _num_weights(model.encoder) * encoded_per_second
-        + _num_weights(model.decoder) * steps_per_second
-    )
+    # CTC alone has no decoder layer; its search has no weights.
+    has_decoder = isinstance(model.decoder, keras.layers.Layer)
+    decoder_weights = _num_weights(model.decoder) if has_decoder else 0
+    work = _num_weights(model.encoder) * encoded_per_second + decoder_weights * steps_per_second
     return Proposal(
         system=system,
         parameters=parameters,
@@ -131,13 +132,14 @@ def measured_macs_per_second() -> float:
 
 def _scaled(config: Any, factor: float, at: str) -> list[str]:
     """The `key=value` overrides that scale the widths and dropouts of a model config."""
+    multiple = math.lcm(_MULTIPLE, 2 * getattr(config, "heads", 1))
     changes = []
     for field in dataclasses.fields(config):
         value, key = getattr(config, field.name), f"{at}.{field.name}"
         if dataclasses.is_dataclass(value):
             changes += _scaled(value, factor, key)
         elif field.name in _WIDTHS and value is not None:
-            width = max(_LEAST_WIDTH, _MULTIPLE * round(factor * value / _MULTIPLE))
+            width = multiple * max(1, round(factor * value / multiple))
             changes.append(f"{key}={width}")
         elif field.name in _DROPOUTS:
             changes.append(f"{key}={round(factor * value, 2)}")

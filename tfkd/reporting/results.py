@@ -203,7 +203,7 @@ def results_markdown(results: Mapping[str, Any], title: str) -> str:
         table(["form", "size", "same ids", "WER change"], parity),
         "```",
         "",
-        "Wall time in minutes: "
+        "Wall time in minutes before the evaluation: "
         + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items())
         + f"; together {sum(seconds.values()) / 60:.1f}.",
         "",

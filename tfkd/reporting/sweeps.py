@@ -83,6 +83,9 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences: how much audio was transcribed, what won, how good the labels were."""
     rows = results["rows"]
     others = {name: row for name, row in rows.items() if name not in results["baselines"]}
+    compared = results["config"]["sweep"]["baseline"]
+    learns_truth = compared.get("student.training.objective.kind") == "truth"
+    rival = "student on labels" if learns_truth else "other student"
     yield transcribed_sentence(results["training_data"])
     yield from reference_sentences(results)
     for baseline in results["baselines"]:
@@ -90,12 +93,15 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
         if rivals and baseline in rows:
             name = min(rivals, key=lambda each: rivals[each]["wer"])
             rates = rivals[name]["wer"], rows[baseline]["wer"]
-            one, other = f"the best student on labels ({name})", f"its baseline ({baseline})"
+            one, other = f"the best {rival} ({name})", f"its baseline ({baseline})"
             yield comparison(one, other, rates, rivals[name]["difference"])
     yield from label_sentences(results["labels"])
     yield from _export_sentences(results)
-    if results["unfinished"]:
-        yield f"Not finished yet: {', '.join(results['unfinished'])}."
+    failed = results.get("failed", {})
+    if waiting := [name for name in results["unfinished"] if name not in failed]:
+        yield f"Not finished yet: {', '.join(waiting)}."
+    for name, error in failed.items():
+        yield f"{name} failed: {error}"
 
 
 def _export_sentences(results: Mapping[str, Any]) -> Iterator[str]:
