@@ -132,6 +132,17 @@ def test_an_optional_value_may_be_null():
     assert from_dict(SystemConfig, {"tokenizer": {"alphabet": None}}).tokenizer.alphabet is None
 
 
+UNTRANSCRIBED = {
+    "teacher": "whisper:small",
+    "corpora": {"train": [], "untranscribed": ["calls"]},
+    "baselines": [],
+}
+
+
+def learning(objective: dict) -> dict:
+    return {"student": {"training": {"objective": objective}}}
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "expected"),
     [
@@ -150,6 +161,42 @@ def test_an_optional_value_may_be_null():
                 "teacher": {"model": {"ctc": False}, "training": {"ctc_weight": 0}},
             },
             "labels.fusion.ctc_weight: needs model.ctc: true",
+        ),
+        (RunConfig, {"sweep": {"seeds": [0, 1, 0]}}, "sweep.seeds: names a seed twice"),
+        (
+            RunConfig,
+            {**UNTRANSCRIBED, "transcript_share": 0.3},
+            "transcript_share: needs corpora.train",
+        ),
+        (
+            RunConfig,
+            {"baselines": ["all"], **learning({"truth_audio": "filtered"})},
+            "truth_audio: filtered needs hypotheses",
+        ),
+        (
+            RunConfig,
+            learning({"kind": "seq_kd", "num_hypotheses": 5}),
+            "student.training.objective.num_hypotheses: the labels hold 4 hypotheses",
+        ),
+        (
+            RunConfig,
+            learning({"kind": "mixture", "parts": [{"kind": "seq_kd", "num_hypotheses": 5}]}),
+            "the labels hold 4 hypotheses",
+        ),
+        (
+            RunConfig,
+            {"next_teacher": learning({"kind": "word_kd"})["student"]},
+            "labels.top_m: is 0, so labels keep no posteriors for next_teacher",
+        ),
+        (
+            RunConfig,
+            {**UNTRANSCRIBED, **learning({"kind": "seq_inter"})},
+            "student.training.objective: compares hypotheses with transcripts",
+        ),
+        (
+            RunConfig,
+            {**UNTRANSCRIBED, **learning({"kind": "seq_kd", "choice": "nearest_to_reference"})},
+            "student.training.objective: compares hypotheses with transcripts",
         ),
         (RunConfig, {"export": {"formats": ["tflite-int4"]}}, "'tflite-int4' is none of"),
         (RunConfig, {"prepare": {"max_seconds": 31}}, "export.max_seconds: 30 is below prepare's"),

@@ -7,12 +7,16 @@ import dataclasses
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tfkd import cli
+from tfkd.cli.exit_codes import EXIT_FAILED
 from tfkd.config import RunConfig, SweepConfig, from_dict
+from tfkd.decoding.runs import load_run
 from tfkd.errors import ConfigError, ExportError
 from tfkd.metrics import score
 from tfkd.pipeline.grid import cells_of
@@ -132,6 +136,19 @@ def test_without_transcripts_there_is_no_baseline(config):
     assert {(cell.row, cell.baseline) for cell in cells} == {("k 2", ""), ("k 1, beam 2", "")}
 
 
+def test_students_whose_rows_end_differently_have_folders_of_their_own(config):
+    long = {
+        f"student.training.{name}": (1,)
+        for name in ("checkpoint_minutes", "warmup_steps", "patience")
+    }
+    grid = ({**long, HYPOTHESES: (1, 2), "generation": (1, 2)}, {HYPOTHESES: (1,)})
+    later = dataclasses.replace(config, generations=2)
+    cells = cells_of(with_sweep(later, grid=grid, seeds=(0, 1)))
+    assert len(cells[1].row) > 60
+    assert {cell.generation for cell in cells} == {1, 2}
+    assert len({cell.name for cell in cells}) == len(cells)
+
+
 def test_settings_are_called_by_as_little_as_tells_them_apart(config):
     grid = (
         {"labels.batch_size": (2,), "student.training.batch_size": (2,)},
@@ -201,8 +218,10 @@ def test_a_sweep_measures_every_student_and_compares_it_with_the_baseline(swept)
         )
         assert 0 < row["difference"]["p_value"] <= 1
         curves = [seed["validation_curve"] for seed in row["seeds"]]
+        assert {len(curve) for curve in curves} == {1}
+        trained = [load_run(work / seed["folder"]).system.training for seed in row["seeds"]]
         # The baseline has 11 transcripts, the others these and 24 labels: as many steps.
-        assert {len(curve) for curve in curves} == {3 if name == "truth" else 1}
+        assert {each.passes_per_epoch for each in trained} == {3 if name == "truth" else 1}
         assert f"\n{name}  " in printed
     assert results["rows"]["k 1, beam 2"]["labels"].startswith("sweep/labels-")
     data = results["training_data"]
@@ -254,6 +273,47 @@ def test_a_student_that_another_process_trains_is_left_to_it(swept, config, monk
     assert [len(row["seeds"]) for row in results["rows"].values()] == [2, 2, 2]
 
 
+def test_a_student_that_cannot_be_trained_leaves_the_others_alone(
+    swept, settings, tmp_path, monkeypatch, capsys
+):
+    work = tmp_path / "work"
+    shutil.copytree(swept[0], work)
+    impossible = "student.training.objective.filters.min_mean_log_prob"
+    grid = [{HYPOTHESES: [2]}, {impossible: [0]}, {HYPOTHESES: [1], WIDTH: [2]}]
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**settings, "work_dir": str(work), "sweep": {"grid": grid}}))
+    monkeypatch.setattr(loop, "_fit", refuse)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["sweep", str(path)])
+    assert ended.value.code == EXIT_FAILED
+    results = json.loads((work / "sweep" / "results.json").read_text())
+    assert list(results["rows"]) == ["truth", "k 2", "k 1, beam 2"]
+    ((name, reason),) = results["failed"].items()
+    assert results["unfinished"] == [name]
+    assert "no utterance gives a target" in reason
+    printed = capsys.readouterr().out
+    assert f"{name} failed: {reason}" in printed
+    assert "Not finished yet" not in printed
+
+
+@pytest.mark.slow
+def test_two_sweeps_of_one_folder_wait_for_each_other(swept, settings, tmp_path):
+    """What both would write, labels that are there and the results, is no reason to give up."""
+    path, work = tmp_path / "run.json", tmp_path / "work"
+    shutil.copytree(swept[0], work)
+    path.write_text(json.dumps({**settings, "work_dir": str(work)}))
+    command = [sys.executable, "-m", "tfkd", "sweep", str(path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    held = contextlib.ExitStack()
+    held.enter_context(locked(work / "sweep" / "locks" / "labels"))
+    with subprocess.Popen(command, **pipes) as one, subprocess.Popen(command, **pipes) as other:
+        for process in (one, other):
+            assert any("waits until another process" in line for line in process.stdout)
+        held.close()
+        said = [process.communicate()[0] for process in (one, other)]
+    assert (one.returncode, other.returncode) == (0, 0), said
+
+
 def test_a_sweep_exports_each_student_once_and_measures_the_export(
     swept, config, tmp_path, monkeypatch
 ):
@@ -268,7 +328,7 @@ def test_a_sweep_exports_each_student_once_and_measures_the_export(
     with monkeypatch.context() as patched:
         patched.setattr("tfkd.pipeline.exports.export", fail)
         assert sweep.run(said.append)["rows"]["k 2"]["export"] is None
-    assert "  has no export: differs from Keras" in said
+    assert "  failed: differs from Keras" in said
     row = sweep.run(said.append)["rows"]["k 2"]
     assert sweep.state(cell) == "done"
     (file,) = work.glob("sweep/exports/*/*.tflite")

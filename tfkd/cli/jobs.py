@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfkd.cli.exit_codes import EXIT_FAILED
 from tfkd.cli.printing import say
 from tfkd.errors import ConfigError, TfkdError
 
@@ -72,6 +74,8 @@ def sweep(options: argparse.Namespace) -> None:
     results = sweep.run(_announce)
     say(sweep_report(results))
     say(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
+    if results["failed"]:
+        sys.exit(EXIT_FAILED)
 
 
 def report(options: argparse.Namespace) -> None:

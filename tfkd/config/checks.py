@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,7 +11,7 @@ from tfkd.config.augmentation import NoiseConfig, NonSpeechConfig
 from tfkd.config.bounds import faults
 from tfkd.config.decoding import DecodingConfig, FusionConfig
 from tfkd.config.export import ExportConfig
-from tfkd.config.job import CorporaConfig, RunConfig, SystemConfig
+from tfkd.config.job import CorporaConfig, RunConfig, SweepConfig, SystemConfig
 from tfkd.config.labelling import LabelConfig
 from tfkd.config.model import (
     ConvolutionalDecoderConfig,
@@ -168,7 +169,12 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
         case CorporaConfig():
             if not config.train and not config.untranscribed:
                 refuse("train", "names no corpus, and neither does untranscribed")
+        case SweepConfig():
+            if len(set(config.seeds)) < len(config.seeds):
+                refuse("seeds", "names a seed twice, which would count as two")
         case RunConfig():
+            for key, fault in _faults_of_learning(config):
+                refuse(key, fault)
             if isinstance(config.teacher, SystemConfig):
                 check_labelling(config.labels, config.teacher, path=path)
                 if not config.corpora.train:
@@ -179,3 +185,26 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             for role, system in config.systems.items():
                 if system.model.frontend.sample_rate_hz != config.prepare.sample_rate_hz:
                     refuse(f"{role}.model.frontend.sample_rate_hz", "differs from prepare's")
+
+
+def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """What a student of the job is to learn, but its labels or corpora will not hold."""
+    has_transcripts, held = bool(config.corpora.train), config.labels.num_hypotheses
+    if config.transcript_share and not has_transcripts:
+        yield "transcript_share", "needs corpora.train, which has the transcripts"
+    if "all" in config.baselines and config.student.training.objective.truth_audio == "filtered":
+        key = "student.training.objective.truth_audio"
+        yield key, "filtered needs hypotheses, and the baseline all reads none"
+    for role, system in {"student": config.student, "next_teacher": config.next_teacher}.items():
+        objective = ObjectiveConfig() if system is None else system.training.objective
+        for each in objective.parts or (objective,):
+            if each.kind == "truth":
+                continue
+            key = f"{role}.training.objective"
+            if each.num_hypotheses > held:
+                yield f"{key}.num_hypotheses", f"the labels hold {held} hypotheses"
+            if each.kind == "word_kd" and not config.labels.top_m:
+                yield "labels.top_m", f"is 0, so labels keep no posteriors for {role} to learn"
+            is_nearest = each.kind == "seq_inter" or each.choice == "nearest_to_reference"
+            if is_nearest and not has_transcripts:
+                yield key, "compares hypotheses with transcripts, which corpora.train would have"

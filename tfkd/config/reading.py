@@ -46,8 +46,8 @@ def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> R
     Where a role or one of `sweep.students` names a YAML file, relative to the config, that file
     describes the system; of a run config it is the system of the same role.
 
-    >>> load_run_config("configs/digits.yaml", ["labels.num_hypotheses=2"]).labels.num_hypotheses
-    2
+    >>> load_run_config("configs/digits.yaml", ["labels.beam_width=16"]).labels.beam_width
+    16
     """
     return from_dict(RunConfig, apply_overrides(_read_config(path), overrides), path=path)
 

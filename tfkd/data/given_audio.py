@@ -11,7 +11,8 @@ from tfkd.config import PrepareConfig, TextConfig
 from tfkd.corpora import Rejection, read_corpus
 from tfkd.data.preparation import prepare_corpus
 from tfkd.data.rejections import described
-from tfkd.errors import ManifestError, RecordError, TfkdError
+from tfkd.data.sample_rates import check_rate
+from tfkd.errors import ManifestError, TfkdError
 from tfkd.records import Store, is_store, open_verified
 from tfkd.storage.scratch import scratch_folder
 from tfkd.text import extra_characters_of
@@ -42,7 +43,7 @@ def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
       RecordError: if the store is damaged, incomplete, empty, or at another sample rate.
     """
     with store_of_any_rate(data, config) as store:
-        _check_rate(store, config.sample_rate_hz)
+        check_rate(store, config.sample_rate_hz)
         yield store
 
 
@@ -75,14 +76,4 @@ def _warn_of(rejections: Sequence[Rejection], usable: int, source: str | Path) -
             len(rejections),
             usable + len(rejections),
             described(rejections),
-        )
-
-
-def _check_rate(store: Store, sample_rate_hz: int) -> None:
-    utterance = next(store.records()).utterance
-    if utterance.sample_rate_hz != sample_rate_hz:
-        raise RecordError(
-            f"is at {utterance.sample_rate_hz} Hz, the model needs {sample_rate_hz}",
-            path=store.directory,
-            remedy="prepare it with the model's sample rate",
         )

@@ -19,6 +19,7 @@ from tfkd.audio.segments import LONGEST_WHOLE
 from tfkd.config import LabelConfig
 from tfkd.corpora import Rejection
 from tfkd.data.audio_batches import audio_batches, by_shard
+from tfkd.data.sample_rates import check_rate
 from tfkd.decoding.runs import Run
 from tfkd.distillation.interface import Batch, Labeller, Teacher
 from tfkd.distillation.teachers import as_teacher
@@ -63,7 +64,8 @@ def label(
       How many utterances were labelled and rejected.
     Raises:
       ConfigError: if the settings ask for a search that the teacher cannot do.
-      RecordError: if `out` holds labels of another teacher, data or settings.
+      RecordError: if `out` holds labels of another teacher, data or settings, or the utterances
+        have another sample rate.
 
     >>> run, store = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/test")
     >>> tfkd.label(run, store, "work/labels-of-test", tfkd.config.LabelConfig()).records
@@ -111,17 +113,15 @@ def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Pla
 
     Raises:
       ConfigError: if the settings ask for a search that the teacher cannot do.
+      RecordError: if the utterances have another sample rate than the teacher's.
     """
     teacher = as_teacher(teacher)
-    digest = teacher.digest(config)
+    check_rate(store, teacher.sample_rate_hz)
+    digest = digest_of(teacher, config)
     sources = {"teacher": teacher.identity, "utterances": store.sha256}
     if config.fusion.lm:
         sources["language_model"] = language_model_sha256(config.fusion.lm)
-    if config.top_m:
-        if teacher.tokenizer is None:
-            raise ConfigError(
-                f"labels.top_m: {teacher.spec} gives no posteriors", remedy="set labels.top_m to 0"
-            )
+    if config.top_m and teacher.tokenizer is not None:
         sources[UNITS] = units_sha256(teacher.tokenizer)
     return Plan(
         kind=PSEUDO_LABELS,
@@ -129,6 +129,19 @@ def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Pla
         sources=sources,
         shards=tuple(map(shard_ids, store.shard_paths)),
     )
+
+
+def digest_of(teacher: Teacher, config: LabelConfig) -> str:
+    """The sha256 of all settings that a teacher's labels depend on.
+
+    Raises:
+      ConfigError: if the settings ask for what the teacher cannot do.
+    """
+    if config.top_m and teacher.tokenizer is None:
+        raise ConfigError(
+            f"labels.top_m: {teacher.spec} gives no posteriors", remedy="set labels.top_m to 0"
+        )
+    return teacher.digest(config)
 
 
 def keep_units(teacher: Teacher | Run, plan: Plan, out: str | Path) -> None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfkd.data.audio_batches import audio_batches
+from tfkd.data.sample_rates import check_rate
 from tfkd.errors import CheckpointError, TfkdError
 from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
@@ -114,6 +115,7 @@ def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Trans
       The figures, and the transcripts of the scored utterances.
     Raises:
       TfkdError: if no utterance has a transcript, or all are too long.
+      RecordError: if they have another sample rate.
       CheckpointError: if the model fails or crashes; it names the utterance.
 
     >>> store = tfkd.open_store("work/data/test")
@@ -122,6 +124,7 @@ def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Trans
     >>> figures.utterances == len(transcripts)
     True
     """
+    check_rate(store, recogniser.sample_rate_hz)
     check_transcripts(store)
     decoded = _decode(recogniser, store)
     _warn(decoded, recogniser)

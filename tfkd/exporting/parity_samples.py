@@ -14,6 +14,7 @@ import numpy as np
 
 from tfkd.config import ExportConfig
 from tfkd.data.audio_batches import audio_batches, spread_over_lengths
+from tfkd.data.sample_rates import check_rate
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import ExportError
 from tfkd.exporting.graph import MIN_SECONDS
@@ -51,12 +52,14 @@ def parity_samples(store: Store, rate_hz: int, config: ExportConfig, keras: Deco
 
     Args:
       store: real utterances.
-      rate_hz: their sample rate.
+      rate_hz: the sample rate that they must have.
       config: number of utterances, and the longest that the forms take.
       keras: decodes with Keras.
     Raises:
       ExportError: if no utterance has a length that the forms take.
+      RecordError: if they have another sample rate.
     """
+    check_rate(store, rate_hz)
     # Shorter utterances would be padded, longer ones refused.
     comparable = [
         row

@@ -14,10 +14,12 @@ from tfkd.config import RunConfig, SweepConfig, SystemConfig, config_digest, wit
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.objectives import make_objective
 from tfkd.pipeline.learning import distilled, undistilled, with_objective
+from tfkd.storage.files import sha256_of_text
 
 _GENERATION, _STUDENT, _VARIANT = "generation", "student", "variant"
 _SEED = "student.training.seed"
 _SECTIONS = ("student", "labels", "transcript_share")
+_LONGEST_NAME = 60
 # Short names of settings in tables; others are shortened to an ending that is unique.
 _NAMES = {"student.training.objective.num_hypotheses": "k", "labels.beam_width": "beam"}
 
@@ -48,9 +50,12 @@ class Cell:
         """Name of its folder: the row, the seed and a digest of the settings."""
         digest = config_digest(self.config.student, self.config.labels)[:8]
         words = "".join(c if c.isalnum() or c in "._" else "-" for c in self.row)
+        if len(words) > _LONGEST_NAME:
+            # Rows that differ in their ends alone, as by the generation, are other students.
+            words = f"{words[:_LONGEST_NAME]}-{sha256_of_text(self.row)[:8]}"
         share = self.config.transcript_share
         suffix = "" if share is None else f"-transcripts-{share:g}"
-        return f"{words[:60]}-seed-{self.seed}-{digest}{suffix}"
+        return f"{words}-seed-{self.seed}-{digest}{suffix}"
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
@@ -122,9 +127,12 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
         )
     whole = _whole_student(config, settings)
     distilling = dataclasses.replace(config, student=distilled(whole))
-    resolved = with_overrides(distilling, [*_changes(settings, config.sweep.variants)])
-    training, held = resolved.student.training, resolved.labels.num_hypotheses
-    objective = make_objective(training)
+    changes = [*_changes(settings, config.sweep.variants)]
+    try:
+        resolved = with_overrides(distilling, changes)
+    except ConfigError as error:
+        raise ConfigError(f"sweep.grid: {row}: {error.message}", remedy=error.remedy) from error
+    objective = make_objective(resolved.student.training)
     if not objective.needs_hypotheses:
         student = resolved.student
         if not objective.reads_hypotheses:  # Labels have no effect, so they make no difference.
@@ -132,9 +140,6 @@ def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) ->
             resolved = dataclasses.replace(resolved, labels=config.labels)
         resolved = dataclasses.replace(resolved, transcript_share=config.transcript_share)
         resolved = dataclasses.replace(resolved, student=undistilled(student))
-    elif training.objective.num_hypotheses > held:
-        remedy = "raise labels.num_hypotheses"
-        raise ConfigError(f"sweep.grid: {row}: the labels hold {held} hypotheses", remedy=remedy)
     return _Student(row, dict(settings), resolved, generation)
 
 

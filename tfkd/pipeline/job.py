@@ -14,10 +14,11 @@ from tfkd.config import RunConfig, SystemConfig
 from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.interface import Teacher
 from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
-from tfkd.distillation.labelling import label
+from tfkd.distillation.labelling import digest_of, label
 from tfkd.distillation.references import write_references
 from tfkd.distillation.teachers import load_teacher
 from tfkd.environment import provenance
+from tfkd.errors import ConfigError
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.exporting.export import REPORT
 from tfkd.metrics import difference_of_counts
@@ -95,9 +96,27 @@ class Job:
         return stage.is_done(self.work)
 
     def check(self) -> None:
-        """Raises ConfigError if this machine cannot train one of the models."""
+        """Checks that the job's teacher and models can do what the config asks for.
+
+        Raises:
+          ConfigError: if this machine cannot train one of the models, or an existing teacher cannot
+            make such labels or hears another sample rate.
+          CheckpointError: if there is no such teacher.
+        """
         for system in self.config.systems.values():
             check_system(system)
+        if isinstance(self.config.teacher, str):
+            self._check_teacher(self.teacher(1))
+
+    def _check_teacher(self, teacher: Teacher) -> None:
+        digest_of(teacher, self.config.labels)
+        rate_hz = self.config.prepare.sample_rate_hz
+        if teacher.sample_rate_hz != rate_hz:
+            raise ConfigError(
+                f"prepare.sample_rate_hz: is {rate_hz}, the teacher {teacher.spec} hears audio at "
+                f"{teacher.sample_rate_hz} Hz",
+                remedy=f"set it to {teacher.sample_rate_hz}, and so the frontends of all models",
+            )
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
         """Runs every stage and returns the content of results.json.
@@ -105,7 +124,7 @@ class Job:
         Args:
           announce: called with a line before and after each stage.
         Raises:
-          ConfigError: if this machine cannot train one of the models; before any work is done.
+          ConfigError, CheckpointError: see `check`; before any work is done.
         """
         self.check()
         run_stages(self.stages(), self.work, announce)

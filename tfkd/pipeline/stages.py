@@ -39,13 +39,17 @@ def run_stages(stages: Sequence[Stage], work: Path, announce: Callable[[str], No
     """Runs stages one after another; notes the seconds of those that were not finished before."""
     for number, stage in enumerate(stages, 1):
         was_done = stage.is_done(work)
+        earlier = stage_seconds(work).get(stage.name, 0.0)
         start = time.perf_counter()
         announce(f"[{number}/{len(stages)}] {stage.name}")
-        stage.action()
-        seconds = time.perf_counter() - start
+        try:
+            stage.action()
+        finally:
+            seconds = time.perf_counter() - start
+            if not was_done:
+                noted = {**stage_seconds(work), stage.name: round(earlier + seconds, 1)}
+                write_json(work / _SECONDS, noted)
         announce(f"[{number}/{len(stages)}] {stage.name}: {seconds:.0f} s")
-        if not was_done:
-            write_json(work / _SECONDS, {**stage_seconds(work), stage.name: round(seconds, 1)})
 
 
 def stage_seconds(work: Path) -> dict[str, float]:

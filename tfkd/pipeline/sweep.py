@@ -6,6 +6,7 @@ the same work folder, share the work: a lock on each folder keeps two from train
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -20,7 +21,7 @@ from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
 from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
-from tfkd.errors import BusyError, ExportError
+from tfkd.errors import BusyError, TfkdError
 from tfkd.exporting.export import REPORT
 from tfkd.exporting.forms import FORMS
 from tfkd.layers.model_size import count_parameters
@@ -37,6 +38,7 @@ from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import RESULTS, run_stages
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
+from tfkd.storage.locks import locked
 from tfkd.storage.markers import COMPLETE
 from tfkd.text import vocab_size_of
 from tfkd.training.callbacks import HISTORY
@@ -51,6 +53,7 @@ class Sweep:
         self.config, self.job = config, Job(config)
         self.work = self.job.work
         self.cells = cells_of(config)
+        self._failures: dict[str, str] = {}
 
     def state(self, cell: Cell) -> str:
         """Describes a student: "done", "to be exported", "N epochs done" or "to do"."""
@@ -93,32 +96,41 @@ class Sweep:
 
         Args:
           announce: called with a line before each student.
+        A student that cannot be trained or exported leaves the others alone; results name it.
+
         Raises:
-          ConfigError: if this machine cannot train one of the models; before any work is done.
+          ConfigError, CheckpointError: see `Job.check`; before any work is done.
         """
         self.job.check()
         generations = max(cell.generation for cell in self.cells)
-        run_stages(self.job.label_stages(generations), self.work, announce)
+        with self._alone("labels"):
+            run_stages(self.job.label_stages(generations), self.work, announce)
         for number, cell in enumerate(self.cells, 1):
             was_done = self.state(cell) == "done"
             announce(f"[{number}/{len(self.cells)}] {cell.row}, seed {cell.seed}")
             try:
                 self._train(cell)
                 self._export(cell)
-            except ExportError as error:
-                announce(f"  has no export: {error}")
             except BusyError:
                 announce("  is being trained by another process")
+            except TfkdError as error:
+                self._failures[cell.name] = str(error)
+                announce(f"  failed: {error}")
             # Keras keeps state of every model, which would fill the memory.
             keras.utils.clear_session()
             if not was_done:
                 self._write_results()
         return self._write_results()
 
+    def _alone(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Waits for other processes that do the same, which only one may do at a time."""
+        return locked(self.work / FOLDER / "locks" / what, wait=True)
+
     def _write_results(self) -> dict[str, Any]:
         """Evaluates the students that are finished so far and writes results.json."""
-        results = self._results([cell for cell in self.cells if self._is_trained(cell)])
-        write_json(self.results, results)
+        with self._alone("results"):
+            results = self._results([cell for cell in self.cells if self._is_trained(cell)])
+            write_json(self.results, results)
         return results
 
     def _train(self, cell: Cell) -> None:
@@ -134,7 +146,9 @@ class Sweep:
         """Exports a student in the form that the sweep names, if it names one."""
         if self.config.sweep.export:
             settings = dataclasses.replace(self.config.export, formats=(self.config.sweep.export,))
-            export_once(self.folder(cell), self._exports(cell), settings, self.job.evaluated(VALID))
+            with self._alone(f"export-{cell.name}"):
+                valid = self.job.evaluated(VALID)
+                export_once(self.folder(cell), self._exports(cell), settings, valid)
 
     def _exports(self, cell: Cell) -> Path:
         """Folder of the export of a student."""
@@ -166,7 +180,8 @@ class Sweep:
         name, settings = self._labels(cell), cell.config.labels
         if settings != self.config.labels:
             teacher = self.job.teacher(cell.generation)
-            label(teacher, self.job.store(TRAIN), self.work / name, settings)
+            with self._alone(name.replace("/", "-")):
+                label(teacher, self.job.store(TRAIN), self.work / name, settings)
 
     def _results(self, done: list[Cell]) -> dict[str, Any]:
         folder = self.work / FOLDER
@@ -190,6 +205,7 @@ class Sweep:
                 for row, cells in rows.items()
             },
             "unfinished": [cell.name for cell in self.cells if cell not in done],
+            "failed": self._failures,
             "training_data": self.job.training_data(),
             "is_test_transcribed": self.job.is_test_transcribed,
             "labels": self.job.label_qualities(sorted({self._labels(cell) for cell in done})),

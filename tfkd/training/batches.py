@@ -16,6 +16,7 @@ from tfkd.config import AugmentationConfig, TrainingConfig
 from tfkd.data.audio_batches import without_autotuning
 from tfkd.data.augmentation import Augmenter, Scene, Scenes, SpeedChange, draw_speed
 from tfkd.data.batch_plan import plan_batches
+from tfkd.data.sample_rates import rate_of
 from tfkd.errors import RecordError
 from tfkd.objectives.joining import empty_targets, join_targets
 from tfkd.objectives.objective import Arrays, Dropped, Objective, most_tokens, widest
@@ -146,7 +147,7 @@ class TrainingEpochs:
         self._speeds = [SpeedChange(factor, longest) for factor in training.speed_factors]
         self._augmenter = Augmenter(
             training.augmentation or AugmentationConfig.off(),
-            _rate_hz(sources[0].store),
+            rate_of(sources[0].store),
             [self._keys[place] for place in self._places],
             training.seed,
         )
@@ -388,11 +389,6 @@ def batches(
 def _example_name(scene: Scene, name_of: Callable[[int], str]) -> str:
     """Names an example by the utterances that it plays one after the other."""
     return " + ".join(map(name_of, scene.places)) or "(an example without speech)"
-
-
-def _rate_hz(store: Store) -> int:
-    row = store.index[0]
-    return round(row["num_samples"] / row["duration_seconds"])
 
 
 def num_samples_of(sources: Sequence[Source]) -> list[int]:
