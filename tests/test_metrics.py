@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
 import jiwer
@@ -126,12 +127,14 @@ def test_rates_are_json_fractions():
 
 
 def test_paired_difference_by_hand():
-    references = ["a b", "c d"]
-    difference, low, high, p_value = paired_difference(references, ["a x", "c d"], ["x y", "c y"])
+    references = ["a b", "c d"] * 10
+    difference, low, high, p_value = paired_difference(
+        references, ["a x", "c d"] * 10, ["x y", "c y"] * 10
+    )
     assert p_value == pytest.approx(2 / 1001)  # None of 1000 samples is zero or above.
     assert difference == pytest.approx(1 / 4 - 3 / 4)
     # Each utterance has one error more in B: every resample differs by exactly 2 / 4.
-    assert (low, high) == (-0.5, -0.5)
+    assert (low, high) == pytest.approx((-0.5, -0.5))
 
 
 def test_paired_difference_of_a_system_with_itself_is_zero():
@@ -139,11 +142,38 @@ def test_paired_difference_of_a_system_with_itself_is_zero():
     assert paired_difference(["a b", "c d", "e"], hypotheses, hypotheses) == (0, 0, 0, 1)
 
 
-def test_the_p_value_is_a_sign_test_where_one_utterance_decides():
-    """Of three utterances one differs: a sample leaves it out with probability (2/3)^3."""
-    references = ["a", "b", "c"]
-    difference = paired_difference(references, references, ["a", "b", "x"], samples=20_000)
-    assert difference.p_value == pytest.approx(2 * (2 / 3) ** 3, abs=0.02)
+def test_the_p_value_is_that_of_the_samples_in_which_the_worse_system_wins():
+    """A is better on two utterances of three: it loses the samples with two of the third or more.
+
+    These have the probability 3 (1/3)^2 (2/3) + (1/3)^3 = 7/27.
+    """
+    systems = ["a", "b", "x"], ["x", "x", "c"]
+    difference = paired_difference(["a", "b", "c"], *systems, samples=20_000)
+    assert difference.p_value == pytest.approx(2 * 7 / 27, abs=0.02)
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_no_p_value_is_below_the_least_of_a_test_that_flips_signs(count):
+    """Where A has fewer errors in every utterance, only flipping none or all is as extreme."""
+    signs = itertools.product((-1, 1), repeat=count)
+    least = np.mean([abs(sum(flipped)) >= count for flipped in signs])
+    references = ["a"] * count
+    assert paired_difference(references, references, ["b"] * count).p_value == least
+    # Utterances in which both systems err alike prove nothing.
+    more = paired_difference(
+        [*references, "a", "a"], [*references, "c", "c"], ["b"] * (count + 2), samples=50
+    )
+    assert more.p_value >= least
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_equal_systems_are_not_told_apart_on_a_handful_of_utterances(count):
+    generator = np.random.default_rng(0)
+    references = ["a b c"] * count
+    for seed in range(50):
+        systems = generator.choice(["a b c", "a b x", "a x x", "x x x"], (2, count))
+        first, second = systems.tolist()
+        assert paired_difference(references, first, second, seed=seed).p_value > 0.05
 
 
 def test_counts_of_several_runs_give_the_difference_of_their_means():
@@ -152,6 +182,11 @@ def test_counts_of_several_runs_give_the_difference_of_their_means():
     counts = [count_word_errors(references, run) for run in (*runs, references)]
     difference = difference_of_counts(counts[0] + counts[1], counts[2] + counts[2])
     assert difference.wer == pytest.approx((1 / 6 + 3 / 6) / 2)
+
+
+def test_a_system_that_ran_twice_does_not_differ_from_itself():
+    counts = count_word_errors(["a b", "c d"], ["a x", "x x"])
+    assert difference_of_counts(counts + counts, counts) == (0, 0, 0, 1)
 
 
 def test_paired_interval_is_narrower_than_two_separate_ones():

@@ -129,8 +129,11 @@ class Difference(NamedTuple):
     Attributes:
       wer: WER of A minus WER of B, a fraction; below zero, A is better.
       low: lower end of its 95 % interval.
-      high: its upper end; an interval without zero makes the difference significant.
-      p_value: two-sided probability of a difference as large if the systems were equally good.
+      high: its upper end. On a handful of utterances the interval is too narrow: `p_value` tells
+        whether the difference is significant.
+      p_value: two-sided probability of a difference as large if the systems were equally good. It
+        is never below 2^(1 - m), where m utterances differ: no test that swaps the two systems'
+        results of an utterance could give less.
     """
 
     wer: float
@@ -188,7 +191,9 @@ def difference_of_counts(
     # Add one to numerator and denominator, because finitely many samples cannot prove p = 0
     # (Davison & Hinkley 1997, "Bootstrap methods and their application", section 4.2).
     smaller = min(np.sum(differences <= 0), np.sum(differences >= 0))
-    p_value = min(1.0, 2 * (smaller + 1) / (samples + 1))
+    differing = np.count_nonzero(_rate(counts_a) != _rate(counts_b))
+    # Resamples of a few utterances are too much alike to show how little these prove.
+    p_value = min(1.0, max(2 * (smaller + 1) / (samples + 1), 2.0 ** (1 - differing)))
     wer_a, wer_b = (float(_rate(each.sum(axis=0))) for each in (counts_a, counts_b))
     return Difference(wer_a - wer_b, float(low), float(high), float(p_value))
 

@@ -170,6 +170,11 @@ def learning(objective: dict) -> dict:
         ),
         (
             RunConfig,
+            {**UNTRANSCRIBED, "prepare": {"text": {"extra_characters": "-%"}}},
+            "labels.whisper.extra_characters: differs from prepare.text's",
+        ),
+        (
+            RunConfig,
             {"baselines": ["all"], **learning({"truth_audio": "filtered"})},
             "truth_audio: filtered needs hypotheses",
         ),

@@ -90,6 +90,25 @@ def test_what_is_no_waveform_is_refused(teacher, waveform):
         teacher.decode([np.zeros(800, np.float32), waveform])
 
 
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [(np.array([0.1, np.nan]), "NaN or infinite"), (np.zeros(0, np.float32), "is empty")],
+)
+def test_what_holds_no_speech_is_not_taken_for_silence(teacher, waveform, message):
+    with pytest.raises(AudioError, match=message):
+        teacher.decode([np.zeros(800, np.float32), waveform])
+
+
+@pytest.mark.parametrize("sample", [np.nan, np.inf])
+def test_a_faulty_sample_of_a_recording_is_found_as_on_a_device(teacher, tmp_path, sample):
+    waveform = np.full(8000, 0.1, np.float32)
+    waveform[4000] = sample
+    path = tmp_path / "faulty.wav"
+    soundfile.write(path, waveform, 8000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"faulty\.wav: the waveform holds NaN or infinite"):
+        teacher.transcribe(path)
+
+
 def test_what_is_no_recording_is_named(teacher, tmp_path):
     with pytest.raises(AudioError, match="absent.wav"):
         teacher.transcribe(tmp_path / "absent.wav")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tfkd import cli
-from tfkd.config import PrepareConfig, TextConfig
+from tfkd.config import PrepareConfig, TextConfig, config_digest
 from tfkd.data.preparation import prepare
 from tfkd.distillation import nbest_conversion as exchange
 from tfkd.distillation.nbest_conversion import jsonl_to_labels, labels_to_jsonl, row_of
@@ -144,6 +144,24 @@ def test_what_normalisation_keeps_is_part_of_the_plan(prepared, tmp_path):
     assert {record.hypotheses[0].text for record in records} == {"a-b"}
     with pytest.raises(RecordError, match="config digest is"):
         jsonl_to_labels(path, store, tmp_path / "labels", PrepareConfig())
+
+
+@pytest.mark.parametrize(("first", "second"), [("drop", "keep"), ("keep", "drop")])
+def test_labels_with_and_without_tags_do_not_pass_for_each_other(prepared, tmp_path, first, second):
+    store = prepared["test"]
+    rows = [{"utterance_id": row["utterance_id"], "hypotheses": ["[noise] ba"]}
+            for row in store.index]  # fmt: skip
+    path = write_rows(tmp_path / "list.jsonl", rows)
+    jsonl_to_labels(path, store, tmp_path / "labels", PrepareConfig(tags=first))
+    with pytest.raises(RecordError, match="config digest is"):
+        jsonl_to_labels(path, store, tmp_path / "labels", PrepareConfig(tags=second))
+
+
+def test_labels_that_drop_tags_keep_the_digest_of_earlier_versions(prepared, tmp_path):
+    config = PrepareConfig(text=TextConfig(extra_characters="-"))
+    path = foreign_list(tmp_path / "list.jsonl", prepared["test"])
+    jsonl_to_labels(path, prepared["test"], tmp_path / "labels", config)
+    assert open_store(tmp_path / "labels").plan.digest == config_digest(config.text)
 
 
 # --- labelled + rejected = manifest

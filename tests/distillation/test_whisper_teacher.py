@@ -164,6 +164,21 @@ def test_words_of_numbers_need_a_language(whisper):
         whisper.digest(config)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "state of the art 50"),
+        ({"extra_characters": "-%"}, "state-of-the-art 50%"),
+        ({"extra_characters": "-%", "numbers": "words"}, "state-of-the-art fifty %"),
+    ],
+)
+def test_labels_keep_the_characters_that_transcripts_keep(whisper, options, expected):
+    config = dataclasses.replace(CONFIG, whisper=WhisperConfig(language="en", **options))
+    to_text = whisper_teacher._to_text(whisper.folder.tokens, config)
+    assert to_text("State-of-the-art, 50%.") == expected
+    assert (whisper.digest(config) == whisper.digest(CONFIG)) == (not options)
+
+
 # --- decode
 
 

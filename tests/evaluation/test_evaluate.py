@@ -12,14 +12,17 @@ import pytest
 import tensorflow as tf
 
 from tfkd import cli
+from tfkd.config import FusionConfig
 from tfkd.data.preparation import prepare
+from tfkd.decoding.runs import run_files, save_description
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import CheckpointError, ConfigError, TfkdError
 from tfkd.evaluation.evaluate import Evaluation, Transcript, evaluate
-from tfkd.evaluation.models import open_model
+from tfkd.evaluation.models import model_identity, open_model
 from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
 from tfkd.records import Plan, Store, StoreWriter, open_store
+from tfkd.storage.files import sha256_of_files
 
 KEYS = {
     *("model", "form", "wer", "wer_low", "wer_high", "cer"),
@@ -112,6 +115,26 @@ def test_utterances_without_text_are_not_scored(exports, tmp_path, speak, prepar
 def test_every_form_tells_its_rate(teacher, exports):
     models = [teacher.directory, exports["savedmodel"].path, exports["tflite-int8"].path]
     assert [open_model(model).sample_rate_hz for model in models] == [8000] * 3
+
+
+def test_another_language_model_makes_another_recogniser_of_a_run(teacher, tmp_path):
+    """The config of a run holds the path of its language model; another file may lie there."""
+    run = shutil.copytree(teacher.directory, tmp_path / "run")
+    lm = tmp_path / "lm.arpa"
+
+    def identity(lm_weight: float, content: str) -> str:
+        lm.write_text(content)
+        fusion = FusionConfig(lm=str(lm), lm_weight=lm_weight)
+        decoding = dataclasses.replace(teacher.system.decoding, fusion=fusion)
+        system = dataclasses.replace(teacher.system, decoding=decoding)
+        save_description(run, system, teacher.tokenizer)
+        return model_identity(run)
+
+    assert identity(0.3, "one") == identity(0.3, "one") != identity(0.3, "two")
+    assert identity(0.0, "one") == identity(0.0, "two")
+    lm.unlink()
+    # Without a language model, the identity is that of earlier versions.
+    assert model_identity(run) == sha256_of_files(run, run_files(run))
 
 
 def test_what_is_no_model_is_refused(tmp_path, prepared):

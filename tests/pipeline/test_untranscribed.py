@@ -25,7 +25,7 @@ from tfkd.data.preparation import prepare
 from tfkd.decoding.runs import load_run
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
-from tfkd.errors import ConfigError, ManifestError, TfkdError
+from tfkd.errors import CheckpointError, ConfigError, ManifestError, TfkdError
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job
@@ -207,15 +207,11 @@ def test_no_recording_of_which_a_piece_is_held_out_is_in_the_baseline_on_all(tal
     config = with_corpora(talks, held_out_share=0.04)
     work = Path(config.work_dir)
     prepare_corpora(config, work)
-    held_out = [
-        piece for part in ("valid", "test") for piece in open_store(work / "data" / part).pieces
-    ]
-    assert len(held_out) == 2
+    parts = [open_store(work / "data" / name).pieces for name in ("valid", "test")]
+    assert [len(pieces) for pieces in parts] == [1, 1]
+    held_out = {piece.source_id for pieces in parts for piece in pieces}
     learned = texts_of(work / "data" / "train-all")
-    recordings = {f"talk-{number}" for number in range(4)}
-    assert learned == dict.fromkeys(
-        recordings - {each.source_id for each in held_out}, "ba di ko mu"
-    )
+    assert learned.keys() == {f"talk-{number}" for number in range(4)} - held_out
     # What is said in a piece is not known, only what is said in the whole.
     assert hidden_transcripts(work) == {}
 
@@ -226,17 +222,6 @@ def test_a_baseline_that_is_left_without_any_recording_is_refused(talks):
         prepare_corpora(config, Path(config.work_dir))
     without = dataclasses.replace(config, baselines=())
     prepare_corpora(without, Path(config.work_dir))
-
-
-def test_a_whisper_that_would_write_other_characters_than_transcripts_is_refused(run_config):
-    preparation = dataclasses.replace(run_config.prepare, text=TextConfig(extra_characters="-%"))
-    config = dataclasses.replace(run_config, prepare=preparation, teacher="whisper:whisper-base")
-    work = Path(config.work_dir)
-    with pytest.raises(ConfigError, match=r"labels\.whisper\.extra_characters: '' differs.*'-%'"):
-        prepare_corpora(config, work)
-    assert not work.exists()
-    labels = LabelConfig(whisper=WhisperConfig(extra_characters="-%"))
-    prepare_corpora(dataclasses.replace(config, labels=labels), work)
 
 
 def test_transcripts_are_held_out_where_a_part_of_the_audio_has_some(run_config):
@@ -354,6 +339,19 @@ def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_conf
     assert Job(config).teacher(1).identity == teacher.sha256
 
 
+def test_what_concerns_a_whisper_alone_is_not_asked_of_later_teachers(
+    run_config, prepared, monkeypatch, tmp_path
+):
+    asked = []
+    monkeypatch.setattr(Job, "teacher", lambda job, generation: f"teacher {generation}")
+    monkeypatch.setattr(Job, "store", lambda job, name: prepared["valid"])
+    monkeypatch.setattr(module, "label", lambda *given: asked.append((given[0], given[3])))
+    settings = LabelConfig(beam_width=5, whisper=WhisperConfig(language="en"))
+    for generation in (1, 2):
+        Job(run_config).label(generation, settings, tmp_path)
+    assert asked == [("teacher 1", settings), ("teacher 2", LabelConfig(beam_width=5))]
+
+
 def without_texts(corpus: Path, folder: Path) -> Path:
     """Copies the recordings of a corpus, and nothing else."""
     folder.mkdir()
@@ -413,6 +411,46 @@ def test_a_teacher_that_is_to_be_trained_needs_transcripts_to_be_measured_by(
     config = with_corpora(run_config, **{part: str(folder)})
     with pytest.raises(TfkdError, match=f"{part}: no utterance has a transcript"):
         Job(config).run(lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "prepare.sample_rate_hz: is 16000, the teacher .* hears audio at 8000 Hz"),
+        ({"whisper": WhisperConfig(language="en")}, "labels.whisper: applies to a teacher"),
+    ],
+)
+def test_a_teacher_that_cannot_label_so_is_refused_before_any_work(
+    run_config, teacher, changes, message
+):
+    """An existing teacher of another sample rate would hear everything twice as slow."""
+    config = dataclasses.replace(
+        at_rate(run_config, 8000 if changes else 16_000),
+        teacher=str(teacher.directory),
+        labels=dataclasses.replace(run_config.labels, **changes),
+    )
+    with pytest.raises(ConfigError, match=message):
+        Job(config).run(lambda line: None)
+    assert not Path(config.work_dir).exists()
+
+
+def test_a_teacher_that_is_not_there_is_missed_before_any_work(run_config, tmp_path):
+    config = dataclasses.replace(run_config, teacher=str(tmp_path / "teachr"))
+    with pytest.raises(CheckpointError, match="teachr"):
+        Job(config).run(lambda line: None)
+    assert not Path(config.work_dir).exists()
+
+
+def at_rate(config: RunConfig, rate_hz: int) -> RunConfig:
+    """The same config for another sample rate."""
+    model = config.student.model
+    frontend = dataclasses.replace(model.frontend, sample_rate_hz=rate_hz)
+    model = dataclasses.replace(model, frontend=frontend)
+    return dataclasses.replace(
+        config,
+        prepare=dataclasses.replace(config.prepare, sample_rate_hz=rate_hz),
+        student=dataclasses.replace(config.student, model=model),
+    )
 
 
 def test_all_but_the_teacher_take_its_units_if_their_settings_are_equal(

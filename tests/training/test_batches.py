@@ -19,7 +19,7 @@ from tfkd.data.preparation import prepare
 from tfkd.objectives import make_objective
 from tfkd.records import Store, open_store
 from tfkd.text import PAD_ID, CharacterTokenizer
-from tfkd.training import batches as epochs
+from tfkd.training import examples
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.distribution import replica_shares
 from tfkd.training.profiling import Profile
@@ -167,13 +167,13 @@ def test_an_epoch_is_the_same_each_time_it_is_read(prepared):
 def test_nothing_before_the_first_batch_is_loaded(prepared, monkeypatch):
     training = epochs_of(prepared["train"])
     loaded = []
-    real = epochs.Examples._load
+    real = examples.Examples._load
 
     def load(self, place):
         loaded.append(place)
         return real(self, place)
 
-    monkeypatch.setattr(epochs.Examples, "_load", load)
+    monkeypatch.setattr(examples.Examples, "_load", load)
     rest = content_of(training.batches(0, first=4))
     assert len(loaded) == sum(len(batch["num_samples"]) for batch in rest)
 
@@ -210,7 +210,7 @@ def test_all_epochs_have_as_many_batches(prepared):
 def test_audio_beyond_the_cache_is_decoded_anew_to_the_same_batches(prepared, monkeypatch):
     expected = [content_of(epochs_of(prepared["train"]).batches(epoch)) for epoch in range(2)]
     sizes = np.cumsum([2 * row["num_samples"] for row in prepared["train"].index])
-    monkeypatch.setattr(epochs, "_CACHE_BYTES", int(sizes[9]))
+    monkeypatch.setattr(examples, "_CACHE_BYTES", int(sizes[9]))
     training = epochs_of(prepared["train"])
     for epoch, batches in enumerate(expected):
         assert_equal(content_of(training.batches(epoch)), batches)

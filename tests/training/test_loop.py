@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfkd.config import DecodingConfig, SystemConfig, to_yaml
+from tfkd.config import DecodingConfig, FusionConfig, SystemConfig, to_yaml
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.preparation import prepare
 from tfkd.decoding.decoder import Decoder, decode_dataset
@@ -291,6 +291,25 @@ def test_another_run_is_refused_before_its_settings_were_written(
         (teacher_copy / name).unlink()
     with pytest.raises(CheckpointError, match=r"settings or data: other settings \(choose"):
         train(altered(tiny_system, seed=5), prepared["train"], prepared["valid"], teacher_copy)
+
+
+def test_a_training_does_not_go_on_with_another_language_model(
+    tmp_path, prepared, tiny_system, monkeypatch
+):
+    """Validation decodes with it, and decides which epoch is the best."""
+    lm, out = tmp_path / "lm.arpa", tmp_path / "run"
+    fusion = FusionConfig(lm=str(lm), lm_weight=0.3)
+    decoding = dataclasses.replace(tiny_system.decoding, fusion=fusion)
+    system = dataclasses.replace(tiny_system, decoding=decoding)
+    monkeypatch.setattr(training, "_learn", refuse)
+    for content, error, message in (
+        ("one", AssertionError, "must not be called"),
+        ("one", AssertionError, "must not be called"),
+        ("two", CheckpointError, "settings or data: other language model"),
+    ):
+        lm.write_text(content)
+        with pytest.raises(error, match=message):
+            train(system, prepared["train"], prepared["valid"], out)
 
 
 def test_two_trainings_into_one_folder_do_not_mix(tmp_path, prepared, tiny_system, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 
 from tfkd.config import TrainingConfig
 from tfkd.errors import CheckpointError
+from tfkd.storage.files import write_json
 from tfkd.storage.markers import COMPLETE
 from tfkd.training.run_folder import claim, is_finished
 
@@ -29,6 +30,15 @@ def test_a_damaged_identity_is_named_and_stays(tmp_path, content):
     ):
         pass
     assert (tmp_path / "identity.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("part", ["initial", "units", "language_model"])
+def test_a_training_has_finished_for_its_whole_identity_alone(tmp_path, part):
+    own = {**IDENTITY, part: "d"}
+    write_json(tmp_path / COMPLETE, {**own, "epochs": 3})
+    assert is_finished(tmp_path, own)
+    assert not is_finished(tmp_path, IDENTITY)
+    assert not is_finished(tmp_path, {**own, part: "e"})
 
 
 def test_a_folder_is_claimed_again_for_the_same_training(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,12 +22,17 @@ def label(options: argparse.Namespace) -> None:
     _check_runner(options)
     config = _label_config(options)
     label = _labelling_on(options.runner, options.runner_option)
+    from tfkd.config import TextConfig
     from tfkd.data.given_audio import utterance_store
     from tfkd.distillation.teachers import load_teacher
 
     teacher = load_teacher(options.run)
     teacher.digest(config)  # refuses settings that this teacher does not know
-    with utterance_store(options.data, teacher.preparation) as store:
+    preparation = teacher.preparation
+    if extra_characters := config.whisper.extra_characters:
+        text = TextConfig(extra_characters=extra_characters)
+        preparation = dataclasses.replace(preparation, text=text)
+    with utterance_store(options.data, preparation) as store:
         summary = label(teacher, store, options.out, config)
     say(_labelled(summary, options.out))
 

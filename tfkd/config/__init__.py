@@ -27,7 +27,7 @@ from tfkd.config.checks import check_labelling, input_workers, validate
 from tfkd.config.decoding import DecodingConfig, FusionConfig, SearchControls
 from tfkd.config.export import ExportConfig
 from tfkd.config.job import CorporaConfig, RunConfig, SweepConfig, SystemConfig
-from tfkd.config.labelling import LabelConfig, WhisperConfig
+from tfkd.config.labelling import WHISPER_PREFIX, LabelConfig, WhisperConfig
 from tfkd.config.language_model import (
     LanguageModelConfig,
     LanguageModelTrainingConfig,
@@ -67,6 +67,7 @@ from tfkd.config.reading import (
 from tfkd.config.training import InitialConfig, TrainingConfig
 
 __all__ = [
+    "WHISPER_PREFIX",
     "ENGLISH_ALPHABET",
     "AttentionConfig",
     "AugmentationConfig",

@@ -12,7 +12,7 @@ from tfkd.config.bounds import faults
 from tfkd.config.decoding import DecodingConfig, FusionConfig
 from tfkd.config.export import ExportConfig
 from tfkd.config.job import CorporaConfig, RunConfig, SweepConfig, SystemConfig
-from tfkd.config.labelling import LabelConfig
+from tfkd.config.labelling import WHISPER_PREFIX, LabelConfig
 from tfkd.config.model import (
     ConvolutionalDecoderConfig,
     ConvolutionalEncoderConfig,
@@ -179,6 +179,10 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 check_labelling(config.labels, config.teacher, path=path)
                 if not config.corpora.train:
                     refuse("corpora.train", "is empty, but the teacher is to be trained")
+            kept, kept_by_labels = config.prepare.text, config.labels.whisper
+            is_whisper = str(config.teacher).startswith(WHISPER_PREFIX)
+            if is_whisper and kept.extra_characters != kept_by_labels.extra_characters:
+                refuse("labels.whisper.extra_characters", "differs from prepare.text's")
             takes, is_given = config.export.max_seconds, config.prepare.max_seconds
             if takes < is_given:
                 refuse("export.max_seconds", f"{takes:g} is below prepare's, {is_given:g}")

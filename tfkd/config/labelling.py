@@ -15,6 +15,9 @@ from tfkd.config.decoding import (
     SearchControls,
 )
 
+# What names a Whisper as a teacher begins with; its folder follows.
+WHISPER_PREFIX = "whisper:"
+
 
 @dataclass(frozen=True)
 class WhisperConfig:
@@ -25,11 +28,14 @@ class WhisperConfig:
         or else the one that Whisper detects in each utterance.
       task: "translate" gives English text for any language.
       numbers: "words" writes 21 as twenty one, "digits" as two one; "as_written" keeps 21.
+      extra_characters: characters that labels keep beside letters, digits and apostrophes: those of
+        `prepare.text`, which normalises the transcripts.
     """
 
     language: str | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
     numbers: Literal["as_written", "words", "digits"] = "as_written"
+    extra_characters: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ _IN_SAMPLES = re.compile(
 _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 # A part with more seconds to a second than this is given in samples.
 _LOWEST_RATE_HZ = 1000
+# Manifests round times to hundredths of a second, if not finer.
+_ROUNDING_SECONDS = 0.01
 # Fields of these toolkits that say nothing of the audio or the words.
 _OF_NO_USE = {
     "lang", "language", "lang_id", "source_lang", "target_lang", "taskname",
@@ -294,6 +296,8 @@ def _span(
             declared = parse_seconds(duration_name, fields[duration_name])
         except ManifestError:
             count.add_unusable(duration_name)
+        if start is None and end is not None and declared is not None:
+            start = _start_before(end, declared)
     elif start is not None and duration_name is not None:
         end = start + parse_seconds(duration_name, fields[duration_name])
     if start is not None and end is not None and declared:
@@ -302,6 +306,17 @@ def _span(
         count.add_unusable("segment")
     check_span(start, end)
     return start, end, declared if start is None and end is None else None
+
+
+def _start_before(end: float, duration: float) -> float | None:
+    """The start of a part by its end and duration; None where the recording starts."""
+    start = end - duration
+    if start < -_ROUNDING_SECONDS:
+        raise ManifestError(
+            f"the utterance ends at {end:g} s, but is {duration:g} s long",
+            remedy="give its start, and leave out the duration",
+        )
+    return start if start > _ROUNDING_SECONDS else None
 
 
 def _check_seconds(start: float, end: float, duration: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfkd.audio.reading import read_audio
 from tfkd.audio.segments import Segment, recognise_segments, text_of
-from tfkd.audio.waveforms import check_layout
+from tfkd.audio.waveforms import check_recognisable
 from tfkd.config import (
     DecodingConfig,
     SystemConfig,
@@ -30,9 +30,10 @@ from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.results import hypotheses_of, unbatch, word_spans
 from tfkd.errors import CheckpointError
+from tfkd.language_models import language_model_sha256
 from tfkd.models.recogniser import Recogniser
 from tfkd.records import Hypothesis, Store, open_store
-from tfkd.storage.files import sha256, write_text
+from tfkd.storage.files import sha256, sha256_of_files, sha256_of_text, write_text
 from tfkd.storage.keras_files import MODEL, read_model, write_model
 from tfkd.text import Tokenizer, load_tokenizer, tokenizer_files
 
@@ -153,7 +154,7 @@ class Run:
         Returns:
           The hypotheses of each, best first; an empty tuple where no speech was found.
         Raises:
-          AudioError: if a waveform is not of floats, or not of shape [N].
+          AudioError: if a waveform is empty, not finite, not of floats, or not of shape [N].
 
         >>> run = tfkd.load_run("work/teacher")
         >>> silence = np.zeros(run.sample_rate_hz, np.float32)
@@ -164,7 +165,7 @@ class Run:
         if not arrays:
             return []
         for array in arrays:
-            check_layout(array)
+            check_recognisable(array)
         lengths = np.array([array.size for array in arrays], np.int32)
         padded = np.zeros((len(arrays), lengths.max()), np.float32)
         for row, array in zip(padded, arrays, strict=True):
@@ -180,13 +181,14 @@ class Run:
         A recording that is longer than utterances is cut in its pauses, as on a device.
 
         Raises:
-          AudioError: if the file cannot be decoded.
+          AudioError: if the file cannot be decoded, or holds NaN or infinity.
 
         >>> run = tfkd.load_run("work/teacher")
         >>> [word.text for word in run.transcribe("order.wav").words]
         ['se']
         """
         waveform = read_audio(path, sample_rate_hz=self.sample_rate_hz)
+        check_recognisable(waveform, path)
         segments = recognise_segments(
             waveform, self.sample_rate_hz, self.usual_seconds, lambda part: self.decode([part])[0]
         )
@@ -230,8 +232,23 @@ class Run:
 
 
 def run_files(directory: Path) -> list[Path]:
-    """Lists the files of a run that its output depends on."""
+    """Lists the files in a run's folder that its output depends on."""
     return [directory / MODEL, directory / CONFIG, *tokenizer_files(directory)]
+
+
+def run_identity(directory: Path) -> str:
+    """Computes the sha256 of all that the output of a run depends on.
+
+    Raises:
+      CheckpointError: if its config is damaged.
+      LanguageModelError: if the language model of its search is missing.
+    """
+    own = sha256_of_files(directory, run_files(directory))
+    fusion = _read_system(directory / CONFIG).decoding.fusion
+    if fusion.lm is None or not fusion.lm_weight:
+        return own
+    # The config holds the path of the language model, whose content may change.
+    return sha256_of_text(f"{own} {language_model_sha256(fusion.lm)}")
 
 
 def save_model(model: Recogniser, path: Path) -> None:

@@ -12,8 +12,6 @@ from tfkd.text import Tokenizer
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# What a spec of a Whisper begins with; the folder follows.
-WHISPER_PREFIX = "whisper:"
 # A batch of `tfkd.data.audio_batches.audio_batches`.
 Batch = Mapping[str, "tf.Tensor"]
 # Maps a batch to the hypotheses of each of its utterances, best first.

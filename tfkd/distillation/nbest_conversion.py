@@ -88,7 +88,7 @@ def jsonl_to_labels(
     missing = [_rejection(each, nbest) for each in planned if not nbest.has_hypotheses(each)]
     check_rejected_share(missing, len(planned), config, nbest.path)
     sources = {"nbest": nbest.sha256, "utterances": store.sha256}
-    plan = Plan(PSEUDO_LABELS, config_digest(config.text), sources, shards)
+    plan = Plan(PSEUDO_LABELS, _digest(config), sources, shards)
     with StoreWriter(out, plan) as writer:
         pending = writer.pending_shards()
         total = sum(len(plan.shards[number]) for number in pending)
@@ -98,6 +98,13 @@ def jsonl_to_labels(
                 records = _records(store, number, nbest, refused, bar)
                 writer.write_shard(number, records, refused)
         return writer.complete(store.rejections, store.pieces)
+
+
+def _digest(config: PrepareConfig) -> str:
+    """Digest of the settings that the labels depend on."""
+    # The default is left out, so that labels of earlier versions, which left tags out, stay valid.
+    tags = () if config.tags == "drop" else (config.tags,)
+    return config_digest(config.text, *tags)
 
 
 def _check_ids(nbest: NBestList, store: Store, planned: Sequence[str]) -> None:

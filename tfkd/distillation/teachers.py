@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfkd.config import (
+    WHISPER_PREFIX,
     LabelConfig,
     PrepareConfig,
     WhisperConfig,
@@ -24,7 +25,7 @@ from tfkd.decoding.defaults import resolved
 from tfkd.decoding.posteriors import TopPosteriors
 from tfkd.decoding.results import hypotheses_of
 from tfkd.decoding.runs import Run, load_run
-from tfkd.distillation.interface import WHISPER_PREFIX, Batch, Labeller, Teacher
+from tfkd.distillation.interface import Batch, Labeller, Teacher
 from tfkd.errors import ConfigError
 from tfkd.records import Hypothesis
 from tfkd.text import Tokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tfkd.config import DecodingConfig, LabelConfig, PrepareConfig, config_digest, validate
+from tfkd.config import (
+    WHISPER_PREFIX,
+    DecodingConfig,
+    LabelConfig,
+    PrepareConfig,
+    config_digest,
+    validate,
+)
 from tfkd.corpora.splitting import cut_points
-from tfkd.distillation.interface import WHISPER_PREFIX, Batch, Labeller
+from tfkd.distillation.interface import Batch, Labeller
 from tfkd.errors import ConfigError
 from tfkd.models.frontend.whisper_mel import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from tfkd.models.whisper.folder import WhisperFolder, load_whisper
@@ -125,15 +133,16 @@ def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]
     language = options.language or tokens.default_language
     if options.task == "translate" or not tokens.is_multilingual:
         language = "en"
+    as_transcripts = functools.partial(normalise, extra_characters=options.extra_characters)
     if options.numbers == "as_written":
-        return normalise
+        return as_transcripts
     if language is None:
         raise ConfigError(
             "labels.whisper.numbers: words for numbers need a language",
             remedy="set labels.whisper.language",
         )
     spell = speller(options.numbers, language)
-    return lambda written: normalise(spell(written))
+    return lambda written: as_transcripts(spell(written))
 
 
 def _windows(waveform: np.ndarray, num_samples: np.ndarray) -> list[Window]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfkd.decoding.runs import MODEL, load_run, run_files
+from tfkd.decoding.runs import MODEL, load_run, run_identity
 from tfkd.errors import CheckpointError, ConfigError
 from tfkd.exporting.forms import form_of
 from tfkd.exporting.graph import decode_with
 from tfkd.exporting.interface import OpenForm
-from tfkd.storage.files import directory_bytes, sha256_of_files
+from tfkd.storage.files import directory_bytes
 from tfkd.storage.known_files import is_known
 
 KERAS = "keras"
@@ -57,10 +57,11 @@ def model_identity(path: str | Path) -> str:
 
     Raises:
       CheckpointError: if `path` holds no recogniser of a known form.
+      LanguageModelError: if the language model of a run's search is missing.
     """
     model = Path(path)
     if _is_run(model):
-        return sha256_of_files(model, run_files(model))
+        return run_identity(model)
     return form_of(model).identity(model)
 
 

@@ -14,9 +14,10 @@ from tfkd.corpora import Corpus, read_corpus
 from tfkd.corpora.joining import held_out_ids, join_corpora, parted, without_transcripts
 from tfkd.corpora.pieces import Piece
 from tfkd.data.preparation import cut_recordings, prepare, prepare_corpus
+from tfkd.errors import ManifestError
 from tfkd.storage.files import write_text
 from tfkd.storage.json_files import read_json_lines
-from tfkd.text import normalise
+from tfkd.text import transcript_of
 
 TRAIN, VALID, TEST, TRAIN_ALL = "data/train", "data/valid", "data/test", "data/train-all"
 _HIDDEN = "data/hidden.jsonl"
@@ -39,8 +40,8 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     - `data/train-all` holds the same audio with every transcript, for the baseline "all".
 
     Raises:
-      ManifestError: if a corpus cannot be read, two corpora share an id, or too large a share of
-        one is unusable.
+      ManifestError: if a corpus cannot be read, two corpora share an id, too large a share of one
+        is unusable, or nothing is left for the baseline "all".
     """
     root, names = Path(config.data_dir), config.corpora
     given = {VALID: names.valid, TEST: names.test}
@@ -53,10 +54,18 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     if missing and names.held_out_share * len(usable[0]) < _FEWEST_RECORDINGS:
         usable, pieces = cut_recordings(usable, config.prepare)
     chosen = held_out_ids(usable, names.held_out_share, len(missing))
+    # A transcript of a whole recording cannot be cut, so the whole is held out with its piece.
+    whole = {piece.utterance_id: piece.source_id for piece in pieces}
     held_out = {}
     for store, ids in zip(missing, chosen, strict=True):
         held_out[store], usable = parted(usable, ids)
-        _, every_transcript = parted(every_transcript, ids)
+        _, every_transcript = parted(every_transcript, {whole.get(each, each) for each in ids})
+    if pieces and "all" in config.baselines and not every_transcript[0]:
+        raise ManifestError(
+            "a part of every recording is held out, which leaves none for the baseline all",
+            path=root,
+            remedy="name corpora.valid and corpora.test, or leave all out of baselines",
+        )
     prepare_corpus(usable, root, work / TRAIN, config.prepare, pieces=pieces)
     # What is unusable of so few has nothing to say about the corpus: the rest is held to the limit.
     unlimited = dataclasses.replace(config.prepare, max_rejected_share=1.0)
@@ -68,7 +77,7 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
 
 
 def hidden_transcripts(work: Path) -> dict[str, str]:
-    """Reads the normalised hidden transcripts, by utterance id."""
+    """Reads the hidden transcripts, normalised as those of stores, by utterance id."""
     rows = read_json_lines(work / _HIDDEN, {"utterance_id": str, "text": str})
     return {row["utterance_id"]: row["text"] for row in rows}
 
@@ -89,10 +98,11 @@ def _training_corpora(config: RunConfig) -> tuple[Corpus, Corpus]:
 
 def _write_hidden(every: Corpus, usable: Corpus, path: Path, config: PrepareConfig) -> None:
     is_hidden = {each.utterance_id for each in usable[0] if each.text is None}
+    extra, tags = config.text.extra_characters, config.tags
     texts = {
-        each.utterance_id: normalise(each.text, extra_characters=config.text.extra_characters)
+        each.utterance_id: transcript_of(each.text, extra_characters=extra, tags=tags).text
         for each in every[0]
-        if each.text is not None and each.utterance_id in is_hidden
+        if each.utterance_id in is_hidden
     }
-    rows = ({"utterance_id": name, "text": text} for name, text in texts.items() if text)
+    rows = ({"utterance_id": id_, "text": text} for id_, text in texts.items() if text is not None)
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

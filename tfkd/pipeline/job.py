@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfkd import objectives
-from tfkd.config import RunConfig, SystemConfig
+from tfkd.config import LabelConfig, RunConfig, SystemConfig, WhisperConfig
 from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.interface import Teacher
 from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
@@ -244,12 +245,18 @@ class Job:
         out = self.labels(generation)
 
         def action() -> None:
-            teacher = self.teacher(generation)
             if generation == 1:
-                self._write_references(teacher)
-            label(teacher, self.store(TRAIN), self.work / out, self.config.labels)
+                self._write_references(self.teacher(1))
+            self.label(generation, self.config.labels, self.work / out)
 
         return Stage(name, (out,), (f"{out}/{COMPLETE}",), action)
+
+    def label(self, generation: int, settings: LabelConfig, out: Path) -> None:
+        """Labels the training audio with the teacher of a generation."""
+        if generation > 1:
+            # These are for a Whisper; every later teacher is a run.
+            settings = dataclasses.replace(settings, whisper=WhisperConfig())
+        label(self.teacher(generation), self.store(TRAIN), out, settings)
 
     def _write_references(self, teacher: Teacher) -> None:
         """Lets the first teacher say what is said where it is measured and nobody wrote it down."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tfkd.config import RunConfig, to_dict
-from tfkd.distillation.interface import WHISPER_PREFIX
+from tfkd.config import WHISPER_PREFIX, RunConfig, to_dict
 from tfkd.distillation.teachers import is_run
 from tfkd.storage.json_files import read_json_lines
 from tfkd.training.callbacks import HISTORY

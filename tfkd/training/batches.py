@@ -6,86 +6,30 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from tfkd.audio.flac import decode_flac
 from tfkd.config import AugmentationConfig, TrainingConfig
 from tfkd.data.audio_batches import without_autotuning
 from tfkd.data.augmentation import Augmenter, Scene, Scenes, SpeedChange, draw_speed
 from tfkd.data.batch_plan import plan_batches
 from tfkd.data.sample_rates import rate_of
-from tfkd.errors import RecordError
 from tfkd.objectives.joining import empty_targets, join_targets
-from tfkd.objectives.objective import Arrays, Dropped, Objective, most_tokens, widest
-from tfkd.records import RandomAccess, Store
+from tfkd.objectives.objective import Arrays, Objective, most_tokens, widest
+from tfkd.records import Store
 from tfkd.text import Tokenizer
+from tfkd.training.examples import Examples, num_samples_of
 from tfkd.training.sources import Source, sources_of
 
 if TYPE_CHECKING:
     from tfkd.training.input_service.client import InputService
 
-# Decoded audio is cached up to this size, 9 hours at 16 kHz; the rest is decoded in each epoch.
-_CACHE_BYTES = 2**30
 # How many batches are loaded at the same time, and how many wait for the step.
 _PARALLEL_BATCHES = 2
 _BATCHES_AHEAD = 4
 _FULL_SCALE = 2**15
-
-
-class Example(NamedTuple):
-    """One utterance with its targets.
-
-    Attributes:
-      waveform: [N] int16.
-      arrays: the targets that its objective makes of it.
-    """
-
-    waveform: np.ndarray
-    arrays: Arrays
-
-
-class Examples:
-    """Loads utterances with their targets, by place: the number of a row in all indices together.
-
-    The first utterances, up to `_CACHE_BYTES` of audio, stay in memory once they are decoded.
-    """
-
-    def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer) -> None:
-        self.tokenizer, self.sources = tokenizer, sources
-        self._records = [RandomAccess(source.store) for source in sources]
-        self._ends = np.cumsum([len(records) for records in self._records])
-        sizes = [np.dtype(np.int16).itemsize * n for n in num_samples_of(sources)]
-        self._num_kept = int(np.searchsorted(np.cumsum(sizes), _CACHE_BYTES, side="right"))
-        self._kept: dict[int, Example] = {}
-
-    def __getitem__(self, place: int) -> Example:
-        if (kept := self._kept.get(place)) is not None:
-            return kept
-        example = self._load(place)
-        if place < self._num_kept:
-            self._kept[place] = example
-        return example
-
-    def source_number(self, place: int) -> int:
-        """Returns the number of the source that holds a place."""
-        return int(np.searchsorted(self._ends, place, side="right"))
-
-    def _load(self, place: int) -> Example:
-        number = self.source_number(place)
-        record = self._records[number][place - self._ends[number]]
-        targets = self.sources[number].objective.targets(record, self.tokenizer)
-        if isinstance(targets, Dropped):
-            raise RecordError(
-                "gives no target, although it gave one before the training began",
-                path=self.sources[number].store.directory,
-                utterance_id=record.utterance_id,
-                remedy="leave the store unchanged while it is read",
-            )
-        waveform = decode_flac(record.utterance.audio, "int16")
-        return Example(waveform, targets.arrays)
 
 
 class TrainingEpochs:
@@ -389,11 +333,6 @@ def batches(
 def _example_name(scene: Scene, name_of: Callable[[int], str]) -> str:
     """Names an example by the utterances that it plays one after the other."""
     return " + ".join(map(name_of, scene.places)) or "(an example without speech)"
-
-
-def num_samples_of(sources: Sequence[Source]) -> list[int]:
-    """Lists the number of samples of each utterance, store after store."""
-    return [row["num_samples"] for source in sources for row in source.store.index]
 
 
 def _factors_of(sources: Sequence[Source], counts: Sequence[int]) -> list[np.float32]:

@@ -18,11 +18,13 @@ import tensorflow as tf
 
 from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.data.audio_batches import audio_batches
+from tfkd.data.sample_rates import check_rate
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.decoding.runs import Run, keep_parity_sample, load_run, save_description
 from tfkd.distillation.units import units_sha256
 from tfkd.errors import ConfigError, TrainingError
+from tfkd.language_models import language_model_sha256
 from tfkd.layers.model_size import check_trainable
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Survey
@@ -81,6 +83,7 @@ class _Job:
         """
         training = dataclasses.replace(self.training, distribution="none", input_service=None)
         decoding = resolved_without_ctc(self.system.decoding, self.system)
+        fusion = decoding.fusion
         system = dataclasses.replace(self.system, training=training, decoding=decoding)
         return {
             "config": config_digest(system),
@@ -88,6 +91,11 @@ class _Job:
             "valid": self.valid_store.sha256,
             **({"initial": self.initial.sha256} if self.initial is not None else {}),
             **({"units": units_sha256(self.tokenizer)} if self.tokenizer is not None else {}),
+            **(
+                {"language_model": language_model_sha256(fusion.lm)}
+                if fusion.lm is not None and fusion.lm_weight
+                else {}
+            ),
         }
 
 
@@ -125,7 +133,9 @@ def train(
       ConfigError: if the settings of several workers are wrong, a worker of the input service does
         not answer or lacks a store, the shares do not match the stores, XLA cannot compile matrix
         products in this precision, or the model exceeds the memory.
-      RecordError: if another process trains into `out`, or a record can no longer be read.
+      LanguageModelError: if the language model that validation decodes with is missing.
+      RecordError: if another process trains into `out`, a record can no longer be read, or a store
+        has another sample rate than the model.
       TextError: if no utterance gives a target.
       TrainingError: if the validation data has no transcripts, the loss is not finite (it names the
         utterances), nearly every utterance is too short for CTC, another worker has ended, or
@@ -142,6 +152,8 @@ def train(
         _check_size(system)
     replicas.check_batch_size(system.training.batch_size)
     sources = sources_of(train_store, system.training, shares)
+    for store in (*(source.store for source in sources), valid_store):
+        check_rate(store, system.model.frontend.sample_rate_hz)
     begun_from = system.training.initial.run
     initial = load_run(begun_from) if begun_from is not None else None
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():

@@ -18,7 +18,8 @@ from tfkd.storage.locks import locked
 from tfkd.storage.markers import COMPLETE, IDENTITY
 
 _NAMES = {"config": "settings", "train": "training data", "valid": "validation data",
-          "initial": "weights to begin from", "units": "tokenizer"}  # fmt: skip
+          "initial": "weights to begin from", "units": "tokenizer",
+          "language_model": "language model"}  # fmt: skip
 
 
 @contextlib.contextmanager
