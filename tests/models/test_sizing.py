@@ -61,15 +61,18 @@ def test_any_family_can_be_narrowed(family):
     assert found.rtf > 0
 
 
-def test_the_estimate_of_bytes_is_that_of_a_recipe_that_was_run():
+FAMILIES = json.loads((RECIPES / "families.results.json").read_text())
+
+
+@pytest.mark.parametrize("name", FAMILIES["rows"])
+def test_the_estimate_of_bytes_is_that_of_a_recipe_that_was_run(name):
     """The size of a real export, which a change of the exporter changes with the results."""
-    results = json.loads((RECIPES / "digits.results.json").read_text())
-    config = results["config"]["student"]
-    exported = results["systems"]["export tflite-int8"]
+    row = FAMILIES["rows"][name]
+    config = FAMILIES["config"]["sweep"]["students"][name]
     vocab_size = config["tokenizer"]["vocab_size"]
     proposal = proposed(from_dict(SystemConfig, config), vocab_size, 1e9)
-    assert proposal.parameters == exported["parameters"]
-    assert proposal.int8_bytes == pytest.approx(exported["bytes"], rel=0.1)
+    assert proposal.parameters == row["parameters"]
+    assert proposal.int8_bytes == pytest.approx(row["export"]["bytes"], rel=0.1)
 
 
 def test_the_command_writes_a_config_that_tfkd_reads(tmp_path, capsys):

@@ -26,10 +26,10 @@ _WIDTHS = ("units", "conv_units", "embedding_units", "feed_forward_units", "chan
 _DROPOUTS = ("dropout",)
 # Widths are multiples of this, which vector instructions need, and of twice the attention heads.
 _MULTIPLE = 4
-# Size of an int8 .tflite beyond one byte a weight: operators, scales, biases, the filterbank. The
-# file of docs/recipes/digits.results.json has 151 kB of it, those of families.results.json beside
-# it 179 to 296.
-_GRAPH_BYTES = 160_000
+# Size of an int8 .tflite beyond one byte a weight, by kind of encoder: operators, scales, biases,
+# the filterbank. From the exports in docs/recipes/families.results.json.
+_GRAPH_BYTES = {"convolutional": 180_000, "conformer": 290_000, "transformer": 265_000}
+_GRAPH_BYTES_OF_OTHERS = 210_000
 # Decoder steps a second of speech at normal speed, with subword units.
 _TOKENS_PER_SECOND = 4.0
 # Real-time factor of the frontend and the control flow in a .tflite, at any width.
@@ -43,7 +43,7 @@ class Proposal:
 
     Attributes:
       parameters: number of weights, exact.
-      int8_bytes: estimated size of the int8 .tflite; exports were up to a third larger.
+      int8_bytes: estimated size of the int8 .tflite, within a tenth.
       rtf: estimated real-time factor of the .tflite on one thread of this machine; exports were
         several times slower.
     """
@@ -110,7 +110,7 @@ def proposed(system: SystemConfig, vocab_size: int, macs_per_second: float) -> P
     return Proposal(
         system=system,
         parameters=parameters,
-        int8_bytes=parameters + _GRAPH_BYTES,
+        int8_bytes=parameters + _GRAPH_BYTES.get(system.model.encoder.kind, _GRAPH_BYTES_OF_OTHERS),
         rtf=_FIXED_RTF + work / macs_per_second,
     )
 
