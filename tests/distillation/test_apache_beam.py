@@ -12,6 +12,7 @@ pytest.importorskip("apache_beam", reason="needs pip install 'tfkd[beam]'")
 
 from tfkd import cli
 from tfkd.distillation.apache_beam import LabelShard, label_with_beam
+from tfkd.distillation.teachers import RunTeacher
 from tfkd.errors import ClusterError, ConfigError, RecordError
 from tfkd.records import Store, is_written, open_store
 
@@ -77,6 +78,15 @@ def test_workers_finish_what_is_missing(teacher, prepared, labels, label_config,
     assert summary == labels.summary
     assert shards_of(open_store(out)) == shards_of(labels)
     assert open_store(out).shard_paths[0].stat().st_ino == before.st_ino
+
+
+def test_audio_that_the_teacher_cannot_follow_is_named(
+    teacher, prepared, labels, label_config, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(RunTeacher, "usual_seconds", 0.1)
+    finished = shutil.copytree(labels.directory, tmp_path / "labels")
+    label_with_beam(teacher, prepared["train"], finished, label_config, runner="direct")
+    assert "much longer than the 0.1 s that the teacher knows" in caplog.text
 
 
 @pytest.mark.slow

@@ -21,7 +21,12 @@ from apache_beam.utils.shared import Shared
 from tfkd.config import LabelConfig
 from tfkd.decoding.runs import Run
 from tfkd.distillation.interface import Teacher
-from tfkd.distillation.labelling import ShardLabeller, keep_units, label_plan
+from tfkd.distillation.labelling import (
+    ShardLabeller,
+    keep_units,
+    label_plan,
+    warn_of_long_audio,
+)
 from tfkd.distillation.teachers import as_teacher, load_teacher
 from tfkd.errors import ClusterError, ConfigError, TfkdError
 from tfkd.records import Plan, Store, StoreSummary, StoreWriter, is_written, open_store, write_shard
@@ -63,6 +68,7 @@ def label_with_beam(
     """
     teacher = as_teacher(teacher)
     plan = label_plan(teacher, store, config)
+    warn_of_long_audio(teacher, store)
     with StoreWriter(out, plan) as writer:
         keep_units(teacher, plan, out)
         pending = writer.pending_shards()

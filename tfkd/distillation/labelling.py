@@ -72,7 +72,7 @@ def label(
     6
     """
     labeller = ShardLabeller(teacher, store, config)
-    _warn_of_long_audio(as_teacher(teacher), store)
+    warn_of_long_audio(as_teacher(teacher), store)
     return label_store(labeller, out)
 
 
@@ -89,7 +89,7 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
         return writer.complete(labeller.store.rejections, labeller.store.pieces)
 
 
-def _warn_of_long_audio(teacher: Teacher, store: Store) -> None:
+def warn_of_long_audio(teacher: Teacher, store: Store) -> None:
     """Logs how many utterances are longer than those that the teacher knows."""
     rate_hz, usual_seconds = teacher.sample_rate_hz, teacher.usual_seconds
     limit = LONGEST_WHOLE * usual_seconds * rate_hz
