@@ -120,7 +120,8 @@ def test_what_fails_in_a_worker_is_one_line(
 ):
     out = broken_copy(labels, tmp_path)
     absent = dataclasses.replace(prepared["train"], directory=tmp_path / "absent")
-    monkeypatch.setattr("tfkd.distillation.apache_beam.label_plan", lambda *settings: labels.plan)
+    for name, found in (("label_plan", labels.plan), ("warn_of_long_audio", None)):
+        monkeypatch.setattr(f"tfkd.distillation.apache_beam.{name}", lambda *_, it=found: it)
     with pytest.raises(ClusterError, match="absent: is not a store.*the same command") as raised:
         label_with_beam(teacher, absent, out, label_config, runner="direct")
     assert "\n" not in str(raised.value)

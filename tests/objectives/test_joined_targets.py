@@ -51,6 +51,21 @@ def test_ids_are_joined_with_a_space_between():
 
 
 @pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (((A, B), (C, EOS_ID)), [A, B, SPACE, C, EOS_ID]),
+        (((C, EOS_ID), (A, B)), [C, SPACE, A, B]),
+        (((EOS_ID,), (A, B)), [A, B]),
+    ],
+)
+def test_no_token_of_a_hypothesis_that_was_cut_off_is_lost(parts, expected):
+    """It has no end token, which the joined one has only if its last part has."""
+    targets = [sequence_arrays([ids], [1.0], 1) for ids in parts]
+    found = join_targets(targets, sequence_signature(1), TOKENIZER)["token_ids"]
+    assert found[found != PAD_ID].tolist() == expected
+
+
+@pytest.mark.parametrize(
     "config",
     [
         TokenizerConfig(kind="characters", alphabet=None),

@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("num2words", reason="needs pip install 'tfkd[whisper]'")
 
+from num2words import CONVERTER_CLASSES
+
 from tfkd.errors import ConfigError
 from tfkd.text import normalise
 from tfkd.text.spoken_numbers import speller
@@ -20,6 +22,27 @@ from tfkd.text.spoken_numbers import speller
         ("words", "en", "agent 007", "agent zero zero seven"),
         ("words", "en", "at 7:30", "at seven thirty"),
         ("words", "de", "Es ist 21 Uhr", "es ist einundzwanzig uhr"),
+        (
+            "words",
+            "en",
+            "up by 50%, or 2.5 %",
+            "up by fifty percent or two point five percent",
+        ),
+        (
+            "words",
+            "de",
+            "1.250 Euro und 3,5 Prozent",
+            "eintausendzweihundertfünfzig euro und drei komma fünf prozent",
+        ),
+        ("words", "de", "um 7.30 Uhr", "um sieben dreißig uhr"),
+        ("words", "es", "1.500 euros", "mil quinientos euros"),
+        ("words", "nl", "2.000", "tweeduizend"),
+        ("words", "it", "10.000 o 3,25", "diecimila o tre virgola due cinque"),
+        ("words", "fr", "1 500,25", "mille cinq cents virgule deux cinq"),
+        ("words", "fr", "le 06 12", "le zéro six douze"),
+        ("words", "ru", "3,5", "три целых пять десятых"),
+        ("words", "ar", "٢٥", "خمسة و عشرون"),
+        ("words", "en", "1" * 20, " ".join(["one"] * 20)),
         ("digits", "en", "5 32 904", "five three two nine zero four"),
         ("digits", "en", "no number", "no number"),
     ],
@@ -31,3 +54,21 @@ def test_numbers_are_said(style, language, text, said):
 def test_a_language_without_words_is_refused():
     with pytest.raises(ConfigError, match="num2words has no words for 'xx'"):
         speller("words", "xx")
+
+
+WRITTEN = (
+    *("0", "7", "25", "1995", "1,250", "1.250", "1 250", "2.5", "2,5", "3.14159", "3,14159"),
+    *("50%", "1,000,000.25", "12345678901", "1" * 30, "1" * 400, "9.999.999.999,99", "٢٥"),
+)
+
+
+@pytest.mark.parametrize("language", CONVERTER_CLASSES)
+def test_no_number_stops_the_labelling(language):
+    """A recogniser in a loop writes what nobody says, and a rerun would meet it again."""
+    for style in ("words", "digits"):
+        say = speller(style, language)
+        for number in WRITTEN:
+            said = say(f"x {number} y")
+            assert said.startswith("x ")
+            assert said.endswith(" y")
+            assert len(said.split()) > 2

@@ -156,6 +156,12 @@ def test_text_is_normalised_and_what_cannot_be_spelt_is_counted(tmp_path, prepar
         read_sentences([tmp_path / "absent.txt"], tokenizer())
 
 
+def test_tags_are_no_words_of_a_language_model(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("[noise] ab cd <sil>\n[laughter]\nn/a\n")
+    assert read_sentences([path], tokenizer()).token_ids == (tuple(tokenizer().encode("ab cd")),)
+
+
 def test_the_commands_train_and_write_units(teacher, tmp_path, capsys):
     words, lm = tmp_path / "words.txt", tmp_path / "lm"
     words.write_text("Ba di.\nko\nxyz\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tfkd.errors import TextError
 from tfkd.records import open_store
 from tfkd.storage.files import sha256_of_text
-from tfkd.text import Tokenizer, extra_characters_of, normalise
+from tfkd.text import Tokenizer, extra_characters_of, transcript_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def _texts(source: Path, tokenizer: Tokenizer) -> Iterator[str]:
     extra = extra_characters_of(tokenizer.pieces)
     try:
         with open(source, encoding="utf-8") as lines:
-            yield from filter(None, (normalise(line, extra_characters=extra) for line in lines))
+            found = (transcript_of(line, extra_characters=extra).text for line in lines)
+            yield from filter(None, found)
     except (OSError, UnicodeDecodeError) as error:
         raise TextError(
             f"cannot read the text: {error}",

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd.errors import TextError
 from tfkd.objectives.objective import TOKEN_IDS, WEIGHTS, Arrays, Signature, most_tokens
-from tfkd.text import PAD_ID, Tokenizer
+from tfkd.text import EOS_ID, PAD_ID, Tokenizer
 
 
 def empty_targets(tokenizer: Tokenizer) -> Arrays:
@@ -74,12 +74,15 @@ def _row(
     for name in (name for name, field in signature.items() if None in field.shape):
         pieces: list[np.ndarray] = []
         for part, place in zip(parts, places, strict=True):
-            num_tokens = np.count_nonzero(part[TOKEN_IDS][place] != PAD_ID)
+            ids = part[TOKEN_IDS][place]
+            num_tokens = np.count_nonzero(ids != PAD_ID)
+            # A hypothesis that the limit cut off has no end token.
+            num_words = num_tokens - int(EOS_ID in ids)
             tokens = part[name][place, :num_tokens]
-            if num_tokens > 1:
+            if num_words:
                 pieces += [_between(name, separator, tokens, signature)] if pieces else []
-                pieces.append(tokens[:-1])
-        row[name] = np.concatenate([*pieces, tokens[-1:]])
+                pieces.append(tokens[:num_words])
+        row[name] = np.concatenate([*pieces, tokens[num_words:]])
     return row
 
 

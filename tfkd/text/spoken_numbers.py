@@ -4,21 +4,55 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from tfkd.errors import ConfigError
 
-# 1,234,567 or 1234567, with decimals, and the ending of an English ordinal.
-_NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?:(st|nd|rd|th)\b)?")
+# What stands between thousands, as a class of characters, and before decimals. CLDR 45, where
+# num2words has the language; its others, and those that are not listed, write as English does.
+_ENGLISH = (",", ".")
+_POINTS = {
+    "ca",
+    "da",
+    "de",
+    "es",
+    "id",
+    "is",
+    "it",
+    "nl",
+    "pt",
+    "ro",
+    "sl",
+    "sr",
+    "tet",
+    "tr",
+    "vi",
+}
+_SPACES = {
+    *("az", "be", "ce", "cs", "eo", "fi", "fr", "hu", "kz", "lt", "lv", "no", "pl", "ru", "sk"),
+    *("sv", "tg", "uk"),
+}
+# Words that num2words lacks or leaves out.
+_DECIMAL_POINT = {"id": "koma", "it": "virgola", "vi": "phẩy"}
+_PERCENT = {"de": "Prozent", "en": "percent", "es": "por ciento", "fr": "pour cent",
+            "it": "per cento", "nl": "procent", "pt": "por cento"}  # fmt: skip
+# What has more digits is no number that anybody says, but a loop of the recogniser. In Amharic,
+# num2words fails above a thousand, and does not return above a million.
+_MOST_DIGITS, _MOST_DIGITS_OF = 15, {"am": 3}
 
 
 def speller(style: Literal["words", "digits"], language: str) -> Callable[[str], str]:
     """Makes a function that writes the numbers in a text as words.
 
+    Thousands and decimals are read as the language writes them: 1,250.5 in English, 1.250,5 in
+    German, 1 250,5 in French.
+
     Args:
       style: "words" writes 21 as twenty one, "digits" as two one. In both styles, decimals become
-        words, and numbers with a leading zero are written digit by digit.
+        words, and very long numbers and those with a leading zero are written digit by digit.
       language: code of the language whose words are used.
+    Returns:
+      The function. It leaves a number as it is for which the language has no words.
     Raises:
       ConfigError: if num2words is not installed, or does not know the language.
 
@@ -28,7 +62,7 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
     'room  two zero one '
     """
     try:
-        from num2words import num2words
+        from num2words import CONVERTER_CLASSES, num2words
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"labels.whisper.numbers: {style} needs num2words",
@@ -41,19 +75,67 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
             f"labels.whisper.numbers: num2words has no words for {language!r}",
             remedy="set it to as_written",
         ) from error
+    family = language.partition("_")[0]
+    most_digits = _MOST_DIGITS_OF.get(family, _MOST_DIGITS)
+    own_point = getattr(CONVERTER_CLASSES.get(language), "pointword", None)
+    point = _DECIMAL_POINT.get(family, own_point if isinstance(own_point, str) else None)
+
+    def in_words(number: int | str, **options: Any) -> str | None:
+        try:
+            return num2words(number, lang=language, **options).strip() or None
+        except Exception:  # Each of its languages fails in ways of its own, at other numbers.
+            return None
+
+    def digit_by_digit(digits: str) -> str | None:
+        words = [in_words(int(digit)) for digit in digits]
+        return None if None in words else " ".join(map(str, words))
+
+    def whole_number(digits: str) -> str | None:
+        is_number = len(digits) <= most_digits and digits == str(int(digits))
+        return (in_words(int(digits)) if is_number else None) or digit_by_digit(digits)
+
+    def decimal_number(whole: str, decimals: str) -> str | None:
+        before = whole_number(whole)
+        if len(whole + decimals) <= most_digits:
+            own = in_words(f"{whole}.{decimals}")
+            if own not in (None, before):
+                return own
+        after = digit_by_digit(decimals)
+        return f"{before} {point} {after}" if before and point and after else None
 
     def said(match: re.Match[str]) -> str:
-        whole, decimals, ordinal = match.groups()
-        whole = whole.replace(",", "")
-        if decimals:
-            words = num2words(f"{whole}{decimals}", lang=language)
-        elif ordinal and language == "en" and style == "words":
-            words = num2words(int(whole), to="ordinal", lang=language)
-        elif style == "digits" or whole != str(int(whole)):
-            words = " ".join(num2words(int(digit), lang=language) for digit in whole)
+        whole = _digits(match["whole"])
+        words: str | None
+        if match["decimals"]:
+            words = decimal_number(whole, _digits(match["decimals"]))
+        elif match["ordinal"] and family == "en" and style == "words":
+            words = in_words(int(whole), to="ordinal") if len(whole) <= most_digits else None
         else:
-            words = num2words(int(whole), lang=language)
+            words = digit_by_digit(whole) if style == "digits" else whole_number(whole)
+        if words is None:
+            return match[0]
+        percent = _PERCENT.get(family, "%") if match["percent"] else ""
         # Add spaces, because a unit may follow the number without one, as in 12oz.
-        return f" {words} "
+        return f" {words} {percent}{' ' if percent else ''}"
 
-    return lambda text: _NUMBER.sub(said, text)
+    pattern = _pattern(family)
+    return lambda text: pattern.sub(said, text)
+
+
+def _pattern(language: str) -> re.Pattern[str]:
+    """Finds a number as a language writes it, with what makes other words of it."""
+    thousands, decimal = _ENGLISH
+    if language in _POINTS:
+        thousands, decimal = ".", ","
+    elif language in _SPACES:
+        thousands, decimal = " \u00a0\u202f", ","
+    grouped = rf"(?!0)\d{{1,3}}(?:[{thousands}]\d{{3}})+(?!\d)"
+    return re.compile(
+        rf"(?P<whole>{grouped}|\d+)(?:{re.escape(decimal)}(?P<decimals>\d+))?"
+        r"(?:(?P<ordinal>st|nd|rd|th)\b)?(?P<percent>[ \u00a0\u202f]?%)?"
+    )
+
+
+def _digits(text: str) -> str:
+    """The digits of a number in any script, as 0 to 9."""
+    return "".join(str(int(character)) for character in text if character.isdigit())
