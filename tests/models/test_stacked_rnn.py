@@ -130,6 +130,19 @@ def test_the_share_of_forced_steps_is_the_rate():
     assert (read[1:] == 6).mean() == pytest.approx(0.4, abs=0.02)
 
 
+def test_every_position_of_every_step_draws_anew():
+    """Keras' seeds of successive steps differ by one, as do positions, but no draw comes again."""
+    layer = stacked(layers=1, teacher_forcing_rate=0.0)
+    layer.output_kernel.assign(tf.zeros_like(layer.output_kernel))
+    layer.output_bias.assign(tf.zeros_like(layer.output_bias))
+    last = tf.zeros([50, 6 + ENCODED])
+    drawn = []
+    for _ in range(3):
+        inputs_of = layer._sampled_inputs(tf.fill([6, 50], SOS_ID), 50)
+        drawn += [inputs_of(tf.constant(t), last) for t in range(1, 6)]
+    assert len(np.unique(drawn, axis=0)) == 15
+
+
 def test_dropout_acts_in_training_only():
     layer, plain = stacked(layers=2, dropout=0.5), stacked(layers=2)
     arguments = inputs(), random_encoded(), tf.constant(LENGTHS)

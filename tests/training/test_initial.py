@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from families import FAMILIES
 
 from tfkd import cli
 from tfkd.config import InitialConfig, from_dict, to_yaml
@@ -75,6 +76,45 @@ def test_a_shallower_encoder_may_take_means_of_neighbours(teacher):
         # The first layer reads features, the second what the first gives: only some shapes agree.
         expected = (first + second) / 2 if first.shape == second.shape else first
         np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def convolutional_model(layers: int, vocab_size: int):
+    """A model of which each numbered layer holds its own number and all else holds zeros."""
+    config = FAMILIES["convolutional"]
+    encoder = dataclasses.replace(config.encoder, layers=layers)
+    decoder = dataclasses.replace(config.decoder, layers=layers)
+    model = Recogniser(dataclasses.replace(config, encoder=encoder, decoder=decoder), vocab_size)
+    for variable in model.trainable_variables:
+        number = variable.path.split("/")[2].rpartition("_")[2]
+        variable.assign(np.full(variable.shape, float(number) if number.isdigit() else 0.0))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("depth", "own_depth", "layers", "blocks", "last"),
+    [
+        (6, 3, "spread", [0, 2, 5], 6),
+        (5, 2, "average", [1.0, 3.5], 5),
+        (2, 2, "spread", [0, 1], 2),
+        # A deeper student keeps its own third and fourth block, and -1 is its value.
+        (2, 4, "spread", [0, 1, -1, -1], 2),
+    ],
+)
+def test_norms_come_from_the_layers_of_their_blocks(
+    teacher, depth, own_depth, layers, blocks, last
+):
+    """A convolutional stack has one norm before each block and one after the last."""
+    vocab_size = teacher.tokenizer.vocab_size
+    run = dataclasses.replace(teacher, model=convolutional_model(depth, vocab_size))
+    student = convolutional_model(own_depth, vocab_size)
+    for variable in student.trainable_variables:
+        variable.assign(np.full(variable.shape, -1.0))
+    begin_from(student, teacher.tokenizer, run, layers)
+    own = weights_of(student)
+    for place in ("encoder", "decoder"):
+        found = [own[f"{place}/block_{number}/bias"][0] for number in range(own_depth)]
+        norms = [own[f"{place}/norm_{number}/gamma"][0] for number in range(own_depth + 1)]
+        assert (found, norms) == (blocks, [*blocks, last])
 
 
 def low_rank_student(run, vocab_size: int, rank: int, layers: int = 4):
@@ -171,6 +211,27 @@ def test_weights_of_tokens_follow_their_pieces(teacher):
         theirs["decoder/output_kernel"][:, place],
     )
     assert "decoder/embedding" in taken.anew
+
+
+@pytest.mark.parametrize("family", ["conformer-transformer", "raw-waveform"])
+@pytest.mark.parametrize("alphabet", ["abz ", "abcd "])
+def test_only_weights_of_tokens_follow_pieces(teacher, family, alphabet):
+    """Other layers are called `output` too; here they are as wide as the student's vocabulary."""
+    own, other = CharacterTokenizer("zba "), CharacterTokenizer(alphabet)
+    assert own.vocab_size == 8
+    model = Recogniser(FAMILIES[family], other.vocab_size)
+    student = Recogniser(FAMILIES[family], own.vocab_size)
+    taken = begin_from(student, own, dataclasses.replace(teacher, model=model, tokenizer=other))
+    of_tokens = ("decoder/embedding", "decoder/output", "ctc")
+    assert all(name.startswith(of_tokens) for name in taken.anew)
+    # Keras numbers unnamed layers across models, so the names of the two differ.
+    for (name, found), expected in zip(
+        weights_of(student).items(), weights_of(model).values(), strict=True
+    ):
+        if not name.startswith(of_tokens):
+            np.testing.assert_array_equal(found, expected, err_msg=name)
+    found, expected = (weights_of(each)["decoder/embedding"] for each in (student, model))
+    np.testing.assert_array_equal(found[own.pieces.index("b")], expected[other.pieces.index("b")])
 
 
 def test_a_model_of_which_nothing_fits_is_refused(teacher):

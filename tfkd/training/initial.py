@@ -19,8 +19,10 @@ from tfkd.text import FIRST_PIECE_ID, Tokenizer
 _NUMBERED = re.compile(r"(.+)_(\d+)")
 # A kernel of low rank is held as two factors with these endings; see `tfkd.layers.low_rank`.
 _LEFT, _RIGHT = "_left", "_right"
-# Variables with an axis of tokens have a part in their path that begins with one of these.
-_OF_TOKENS = ("embedding", "output", "ctc")
+# The paths of variables with an axis of tokens begin with one of these. The place matters: every
+# multi-head attention has an `output` too, and so has the frontend of raw waveforms.
+_EMBEDDING = "decoder/embedding"
+_OF_TOKENS = (_EMBEDDING, "decoder/output", "ctc/")
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,12 @@ def _sources(
     if stack is None or stack[0] not in theirs:
         return [path]
     name, number = stack
-    numbers = _layers_for(number, own[name], theirs[name], layers)
+    own_depth, depth = own[name], theirs[name]
+    blocks = name.removesuffix("norm") + "block"
+    if (own.get(blocks), theirs.get(blocks)) == (own_depth - 1, depth - 1):
+        # One norm precedes each block and goes with it; one more follows the last block.
+        own_depth, depth = own_depth - 1, depth - 1
+    numbers = [depth] if number == own_depth else _layers_for(number, own_depth, depth, layers)
     rest = path.removeprefix(f"{name}_{number}")
     return [f"{name}_{each}{rest}" for each in numbers]
 
@@ -200,7 +207,7 @@ def _layers_for(
 ) -> list[int]:
     """The layers of a stack of `depth` layers that initialise layer `number` of `own_depth`."""
     if own_depth >= depth:
-        return [number]
+        return [number] if number < depth else []
     if layers == "average":
         return np.array_split(np.arange(depth), own_depth)[number].tolist()
     return [round(number * (depth - 1) / max(own_depth - 1, 1))]
@@ -210,7 +217,7 @@ class _Tokens:
     """Copies values; along an axis of tokens, each token takes the values of the same piece."""
 
     def __init__(self, own: Tokenizer, other: Tokenizer) -> None:
-        self._sizes = own.vocab_size, other.vocab_size
+        self._other_size = other.vocab_size
         self._is_same = own.pieces == other.pieces
         places = {piece: number for number, piece in enumerate(other.pieces)}
         shared = [
@@ -222,7 +229,7 @@ class _Tokens:
 
     def copy(self, path: str, variable: keras.Variable, sources: Sequence[np.ndarray]) -> int:
         """Assigns the mean of the sources whose shape fits; returns how many weights it set."""
-        axis = self._axis(path, variable.shape)
+        axis = _token_axis(path, len(variable.shape))
         values = np.array(variable)
         if axis is None or self._is_same:
             fitting = [source for source in sources if source.shape == values.shape]
@@ -231,7 +238,7 @@ class _Tokens:
             variable.assign(np.mean(fitting, 0))
             return values.size
         expected = list(values.shape)
-        expected[axis] = self._sizes[1]
+        expected[axis] = self._other_size
         fitting = [source for source in sources if source.shape == tuple(expected)]
         if not fitting:
             return 0
@@ -240,10 +247,9 @@ class _Tokens:
         variable.assign(values)
         return rows[self._to].size
 
-    def _axis(self, path: str, shape: Sequence[int]) -> int | None:
-        """The axis of tokens: the first one of an embedding, the last one of an output."""
-        parts = [part for part in path.split("/") if part.startswith(_OF_TOKENS)]
-        if not parts:
-            return None
-        axis = 0 if parts[0].startswith("embedding") else len(shape) - 1
-        return axis if shape[axis] == self._sizes[0] else None
+
+def _token_axis(path: str, rank: int) -> int | None:
+    """The axis of tokens: the first one of an embedding, the last one of an output."""
+    if not path.startswith(_OF_TOKENS):
+        return None
+    return 0 if path.startswith(_EMBEDDING) else rank - 1

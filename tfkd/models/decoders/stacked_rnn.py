@@ -223,7 +223,9 @@ class StackedDecoder(AttendingDecoder):
         def inputs_of(t: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
             logits = tf.cast(self._logits(tf.stop_gradient(last)), tf.float32)
             logits += emission_bias(self.vocab_size)
-            own_seed = tf.cast(seed, tf.int32) + tf.stack([0, 1 + t])
+            # Keras counts calls in the second word: there, the next step of training would draw
+            # the same numbers again, one position earlier.
+            own_seed = tf.cast(seed, tf.int32) + tf.stack([1 + t, 0])
             drawn = tf.random.stateless_categorical(logits, 1, own_seed, tf.int32)[:, 0]
             # The first step always reads sos.
             return tf.where(is_forced[t] | tf.equal(t, 0), by_step[t], drawn)
