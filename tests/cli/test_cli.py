@@ -478,6 +478,18 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(plan_before, job):
     assert str(job[1] / "student-seq_kd") in plan_before
 
 
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_dry_run_misses_a_teacher_that_is_not_there(job, tmp_path, command, capsys):
+    arguments = [command, *job[0][1:-1], f"work_dir={tmp_path / 'work'}"]
+    arguments += ["--set", f"teacher={tmp_path / 'teachr'}", "--dry-run"]
+    arguments += ["--set", "sweep.grid=[{student.training.epochs: [1]}]"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code != 0
+    assert "teachr" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.slow
 def test_the_job_leaves_results_of_every_system(finished_job):
     results = json.loads((finished_job / "results.json").read_text())

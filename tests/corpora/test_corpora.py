@@ -68,6 +68,18 @@ def test_an_empty_folder_is_refused(tmp_path, format):
         read_corpus(tmp_path, format)
 
 
+def test_an_empty_folder_is_called_so(tmp_path):
+    with pytest.raises(ManifestError, match="is an empty folder"):
+        read_corpus(tmp_path)
+
+
+def test_a_table_of_unknown_columns_is_not_taken_for_ljspeech(tmp_path):
+    """Whose metadata.csv has no header: here every line would be called a bad one."""
+    table = write(tmp_path / "metadata.csv", "Datei;Satz", "a.wav;Guten Tag")
+    with pytest.raises(ManifestError, match="Datei"):
+        read_corpus(table)
+
+
 @pytest.mark.parametrize(
     ("name", "format"),
     [("m.jsonl", "jsonl"), ("metadata.csv", "ljspeech"), ("a.trans.txt", "librispeech")],

@@ -17,6 +17,7 @@ from tfkd.evaluation.evaluate import evaluate
 from tfkd.evaluation.models import open_model
 from tfkd.exporting.export import export
 from tfkd.records import Store, open_store
+from tfkd.training.callbacks import ValidationErrorRate
 from tfkd.training.loop import train
 
 
@@ -48,7 +49,11 @@ def trained(teacher: Run, store: Store, out: Path) -> None:
     train(teacher.system, store, store, out)
 
 
-@pytest.mark.parametrize("work", [evaluated, exported, labelled, trained])
+def validated(teacher: Run, store: Store, out: Path) -> None:
+    ValidationErrorRate(teacher.decoder(), store)
+
+
+@pytest.mark.parametrize("work", [evaluated, exported, labelled, trained, validated])
 def test_audio_of_another_rate_is_refused(
     work: Callable[[Run, Store, Path], None], teacher, at_16_khz, tmp_path
 ):

@@ -234,6 +234,12 @@ def test_transcripts_are_held_out_where_a_part_of_the_audio_has_some(run_config)
     ]
 
 
+def test_few_utterances_to_measure_by_are_warned_of(run_config, caplog):
+    config = with_corpora(run_config, test=None, held_out_share=0.1)
+    prepare_corpora(config, Path(config.work_dir))
+    assert "data/test: 2 utterances are held out, on which figures say little" in caplog.text
+
+
 def test_a_share_that_holds_out_nothing_is_refused(run_config):
     config = with_corpora(run_config, test=None, held_out_share=0.01)
     with pytest.raises(ManifestError, match="25 utterances is none to hold out .*held_out_share"):

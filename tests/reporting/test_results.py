@@ -39,6 +39,12 @@ def test_what_won_is_said_in_words(difference, start):
     assert f"{100 * difference['wer']:+.2f} points" in said
 
 
+def test_of_two_that_say_nothing_none_wins():
+    difference = {"wer": -2.43, "low": -3.0, "high": -2.0, "p_value": 0.002}
+    said = comparison("the student", "the teacher", (1.0, 3.43), difference)
+    assert said.startswith("Neither the student nor the teacher has learned to listen")
+
+
 def test_a_sentence_for_each_rival_with_the_baseline_before_the_teacher():
     rates = {"teacher": 0.12, "student-truth": 0.22, "student-seq_kd": 0.11}
     clear = {"low": -0.2, "high": -0.001, "p_value": 0.01}

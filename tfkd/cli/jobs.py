@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> None:
 
     job = Job(config)
     if options.dry_run:
+        job.check()
         from tfkd.reporting.tables import table
 
         rows = [
@@ -59,6 +60,7 @@ def sweep(options: argparse.Namespace) -> None:
 
     sweep = Sweep(config)
     if options.dry_run:
+        sweep.job.check()
         from tfkd.reporting.tables import table
 
         sizes = sweep.parameters()

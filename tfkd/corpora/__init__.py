@@ -12,6 +12,7 @@ from tfkd.audio.signatures import signature_of
 from tfkd.corpora.jsonl import read_jsonl
 from tfkd.corpora.kaldi import read_kaldi
 from tfkd.corpora.published import (
+    has_bars,
     read_commonvoice,
     read_librispeech,
     read_ljspeech,
@@ -86,20 +87,28 @@ def _detect_format(path: Path) -> str:
             # `path` and `sentence` are Common Voice's.
             return "table" if has_columns(path, besides="path") else "commonvoice"
         if suffix == ".csv":
-            return "table" if has_columns(path) else "ljspeech"
+            return _format_of_csv(path)
         return _format_of_content(path)
     if (path / "wav.scp").exists():
         return "kaldi"
     if (path / "metadata.jsonl").exists():
         return "jsonl"
     if (path / "metadata.csv").exists():
-        return "table" if has_columns(path / "metadata.csv") else "ljspeech"
+        return _format_of_csv(path / "metadata.csv")
     if next(transcript_files(path), None) is not None:
         return "librispeech"
     if has_recordings(path):
         _refuse_manifests(path)
         return "recordings"
+    if not any(path.iterdir()):
+        remedy = "correct the path, or put the audio there"
+        raise ManifestError("is an empty folder", path=path, remedy=remedy)
     raise ManifestError("cannot tell the format of this corpus", path=path, remedy=_NAME)
+
+
+def _format_of_csv(path: Path) -> str:
+    """A table, unless it is LJSpeech's, which has no header and bars between its columns."""
+    return "ljspeech" if has_bars(path) and not has_columns(path) else "table"
 
 
 def _refuse_manifests(folder: Path) -> None:

@@ -86,6 +86,12 @@ def _clip(clips: Path, name: str) -> Path:
     return beside if os.path.exists(beside) and not os.path.exists(inside) else inside
 
 
+def has_bars(path: Path) -> bool:
+    """Whether there are bars in the first line, as in LJSpeech's metadata.csv."""
+    first = next(lines_of(path), None)
+    return first is not None and b"|" in first.content
+
+
 def read_ljspeech(path: Path) -> Corpus:
     """Reads a folder, or its metadata.csv; see `tfkd.corpora.read_corpus`."""
     table = path / "metadata.csv" if path.is_dir() else path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 
 from tfkd.config import PrepareConfig, RunConfig
@@ -23,6 +24,9 @@ TRAIN, VALID, TEST, TRAIN_ALL = "data/train", "data/valid", "data/test", "data/t
 _HIDDEN = "data/hidden.jsonl"
 # Fewer recordings, held out whole, would be one or two voices.
 _FEWEST_RECORDINGS = 3
+# With fewer utterances of some words each, one word is about a point of WER.
+_ENOUGH_TO_MEASURE = 30
+_LOG = logging.getLogger("tfkd")
 
 
 def prepared_stores(config: RunConfig) -> tuple[str, ...]:
@@ -59,6 +63,13 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     held_out = {}
     for store, ids in zip(missing, chosen, strict=True):
         held_out[store], usable = parted(usable, ids)
+        if len(ids) < _ENOUGH_TO_MEASURE:
+            _LOG.warning(
+                "%s: %d utterances are held out, on which figures say little; raise "
+                "corpora.held_out_share, or name corpora of your own",
+                store,
+                len(ids),
+            )
         _, every_transcript = parted(every_transcript, {whole.get(each, each) for each in ids})
     if pieces and "all" in config.baselines and not every_transcript[0]:
         raise ManifestError(

@@ -15,6 +15,8 @@ _WORDS = {
     "student-truth-all": "the same student on the transcripts of all audio",
 }
 _SIGNIFICANT = 0.05
+# A WER beyond which a system says next to nothing of what was said.
+_HARDLY_ANY_WORD = 0.9
 
 
 def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
@@ -122,7 +124,9 @@ def comparison(
     if p_value is not None:
         is_clear = p_value < _SIGNIFICANT
         interval += f", p = {p_value:.3f}"
-    if not is_clear:
+    if min(rates) > _HARDLY_ANY_WORD:
+        start = f"Neither {one} nor {other} has learned to listen (docs/guide/training.md)"
+    elif not is_clear:
         start = f"This test set cannot tell {one} from {other}"
     elif difference["wer"] < 0:
         start = f"{_capital(one)} beats {other}"

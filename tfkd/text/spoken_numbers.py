@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tfkd.errors import ConfigError
@@ -75,51 +76,73 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
             f"labels.whisper.numbers: num2words has no words for {language!r}",
             remedy="set it to as_written",
         ) from error
-    family = language.partition("_")[0]
-    most_digits = _MOST_DIGITS_OF.get(family, _MOST_DIGITS)
     own_point = getattr(CONVERTER_CLASSES.get(language), "pointword", None)
-    point = _DECIMAL_POINT.get(family, own_point if isinstance(own_point, str) else None)
-
-    def in_words(number: int | str, **options: Any) -> str | None:
-        try:
-            return num2words(number, lang=language, **options).strip() or None
-        except Exception:  # Each of its languages fails in ways of its own, at other numbers.
-            return None
-
-    def digit_by_digit(digits: str) -> str | None:
-        words = [in_words(int(digit)) for digit in digits]
-        return None if None in words else " ".join(map(str, words))
-
-    def whole_number(digits: str) -> str | None:
-        is_number = len(digits) <= most_digits and digits == str(int(digits))
-        return (in_words(int(digits)) if is_number else None) or digit_by_digit(digits)
-
-    def decimal_number(whole: str, decimals: str) -> str | None:
-        before = whole_number(whole)
-        if len(whole + decimals) <= most_digits:
-            own = in_words(f"{whole}.{decimals}")
-            if own not in (None, before):
-                return own
-        after = digit_by_digit(decimals)
-        return f"{before} {point} {after}" if before and point and after else None
+    words = _Words(num2words, language, own_point if isinstance(own_point, str) else None)
 
     def said(match: re.Match[str]) -> str:
         whole = _digits(match["whole"])
-        words: str | None
+        found: str | None
         if match["decimals"]:
-            words = decimal_number(whole, _digits(match["decimals"]))
-        elif match["ordinal"] and family == "en" and style == "words":
-            words = in_words(int(whole), to="ordinal") if len(whole) <= most_digits else None
+            found = words.decimal(whole, _digits(match["decimals"]))
+        elif match["ordinal"] and words.family == "en" and style == "words":
+            found = words.whole(whole, to="ordinal")
         else:
-            words = digit_by_digit(whole) if style == "digits" else whole_number(whole)
-        if words is None:
+            found = words.digit_by_digit(whole) if style == "digits" else words.whole(whole)
+        if found is None:
             return match[0]
-        percent = _PERCENT.get(family, "%") if match["percent"] else ""
+        percent = f"{_PERCENT.get(words.family, '%')} " if match["percent"] else ""
         # Add spaces, because a unit may follow the number without one, as in 12oz.
-        return f" {words} {percent}{' ' if percent else ''}"
+        return f" {found} {percent}"
 
-    pattern = _pattern(family)
+    pattern = _pattern(words.family)
     return lambda text: pattern.sub(said, text)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The number words of a language; None for a number for which it has none.
+
+    Attributes:
+      num2words: the function of that library.
+      language: its code.
+      own_point: the library's word for a decimal point.
+    """
+
+    num2words: Callable[..., str]
+    language: str
+    own_point: str | None
+
+    @property
+    def family(self) -> str:
+        return self.language.partition("_")[0]
+
+    def whole(self, digits: str, **options: Any) -> str | None:
+        """The words of a whole number; digit by digit with a leading zero, or if it is too long."""
+        is_number = self._is_short(digits) and digits == str(int(digits))
+        found = self._of(int(digits), **options) if is_number else None
+        return found or self.digit_by_digit(digits)
+
+    def digit_by_digit(self, digits: str) -> str | None:
+        words = [self._of(int(digit)) for digit in digits]
+        return None if None in words else " ".join(map(str, words))
+
+    def decimal(self, whole: str, decimals: str) -> str | None:
+        before = self.whole(whole)
+        own = self._of(f"{whole}.{decimals}") if self._is_short(whole + decimals) else None
+        if own not in (None, before):
+            return own
+        point = _DECIMAL_POINT.get(self.family, self.own_point)
+        after = self.digit_by_digit(decimals)
+        return f"{before} {point} {after}" if before and point and after else None
+
+    def _of(self, number: int | str, **options: Any) -> str | None:
+        try:
+            return self.num2words(number, lang=self.language, **options).strip() or None
+        except Exception:  # Each of its languages fails in ways of its own, at other numbers.
+            return None
+
+    def _is_short(self, digits: str) -> bool:
+        return len(digits) <= _MOST_DIGITS_OF.get(self.family, _MOST_DIGITS)
 
 
 def _pattern(language: str) -> re.Pattern[str]:

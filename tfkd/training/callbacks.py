@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.data.audio_batches import audio_batches
+from tfkd.data.sample_rates import check_rate
 from tfkd.decoding.decoder import Decoder, decode_dataset
 from tfkd.decoding.runs import MODEL, save_model
 from tfkd.errors import TrainingError
@@ -45,6 +46,8 @@ class ValidationErrorRate(keras.callbacks.Callback):
       store: utterances; those without a transcript are decoded, but not scored.
       batch_size: utterances decoded together.
       replicas: the devices of a distributed training; by default there is one.
+    Raises:
+      RecordError: if the utterances have another sample rate than the model.
 
     >>> run, store = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")
     >>> decoder = tfkd.Decoder(run.model, run.tokenizer, run.system.decoding)
@@ -60,6 +63,7 @@ class ValidationErrorRate(keras.callbacks.Callback):
         replicas: Replicas | None = None,
     ) -> None:
         super().__init__()
+        check_rate(store, decoder.model.config.frontend.sample_rate_hz)
         self.decoder = decoder
         self.batches = audio_batches(store, batch_size)
         if store.summary.duration_seconds < _MAX_CACHED_SECONDS:
