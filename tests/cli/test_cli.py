@@ -141,7 +141,7 @@ MISTAKES = [
     ("no such student", "fit-student --teacher {dir}/good.yaml --params 1000x --out {dir}/o", 2,
      "even the narrowest student"),
     ("no corpus", "prepare {dir}/absent.jsonl --out {dir}/o", 1, "no such file or folder"),
-    ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "cannot tell the format"),
+    ("empty corpus", "prepare {dir}/empty --out {dir}/o", 1, "is an empty folder"),
     ("file as out", "prepare {corpus}/test.jsonl --out {dir}/text.txt", 1, "cannot lock"),
     ("no store", "verify {dir}/empty", 1, "is not a store of shards"),
     ("no record", "show {test} --id test-30", 1, "has no utterance 'test-30' (did you mean"),

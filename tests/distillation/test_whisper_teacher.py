@@ -169,7 +169,7 @@ def test_words_of_numbers_need_a_language(whisper):
     [
         ({}, "state of the art 50"),
         ({"extra_characters": "-%"}, "state-of-the-art 50%"),
-        ({"extra_characters": "-%", "numbers": "words"}, "state-of-the-art fifty %"),
+        ({"extra_characters": "-%", "numbers": "words"}, "state-of-the-art fifty percent"),
     ],
 )
 def test_labels_keep_the_characters_that_transcripts_keep(whisper, options, expected):
