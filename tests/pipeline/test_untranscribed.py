@@ -346,16 +346,18 @@ def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_conf
 
 
 def test_what_concerns_a_whisper_alone_is_not_asked_of_later_teachers(
-    run_config, prepared, monkeypatch, tmp_path
+    run_config, prepared, teacher, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(Job, "teacher", lambda job, generation: f"teacher {generation}")
+    monkeypatch.setattr(Job, "teacher", lambda job, generation: teacher)
     monkeypatch.setattr(Job, "store", lambda job, name: prepared["valid"])
-    monkeypatch.setattr(module, "label", lambda *given: asked.append((given[0], given[3])))
+    monkeypatch.setattr(module, "label", lambda *given: asked.append(given[3]))
     settings = LabelConfig(beam_width=5, whisper=WhisperConfig(language="en"))
-    for generation in (1, 2):
-        Job(run_config).label(generation, settings, tmp_path)
-    assert asked == [("teacher 1", settings), ("teacher 2", LabelConfig(beam_width=5))]
+    job = Job(dataclasses.replace(run_config, labels=settings, generations=2))
+    for stage in job.stages():
+        if stage.name.startswith("label"):
+            stage.action()
+    assert asked == [settings, LabelConfig(beam_width=5)]
 
 
 def without_texts(corpus: Path, folder: Path) -> Path:

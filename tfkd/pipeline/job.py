@@ -245,18 +245,13 @@ class Job:
         out = self.labels(generation)
 
         def action() -> None:
+            teacher = self.teacher(generation)
             if generation == 1:
-                self._write_references(self.teacher(1))
-            self.label(generation, self.config.labels, self.work / out)
+                self._write_references(teacher)
+            settings = settings_for(generation, self.config.labels)
+            label(teacher, self.store(TRAIN), self.work / out, settings)
 
         return Stage(name, (out,), (f"{out}/{COMPLETE}",), action)
-
-    def label(self, generation: int, settings: LabelConfig, out: Path) -> None:
-        """Labels the training audio with the teacher of a generation."""
-        if generation > 1:
-            # These are for a Whisper; every later teacher is a run.
-            settings = dataclasses.replace(settings, whisper=WhisperConfig())
-        label(self.teacher(generation), self.store(TRAIN), out, settings)
 
     def _write_references(self, teacher: Teacher) -> None:
         """Lets the first teacher say what is said where it is measured and nobody wrote it down."""
@@ -370,6 +365,11 @@ class Job:
             label(self.teacher(1), test, self.work / TEST_LABELS, self.config.labels)
             found[TEST_LABELS] = label_quality(self.store(TEST_LABELS), transcripts_of(test))
         return {name: each and asdict(each) for name, each in found.items()}
+
+
+def settings_for(generation: int, labels: LabelConfig) -> LabelConfig:
+    """The settings of labels of a generation: only its first teacher can be a Whisper."""
+    return labels if generation == 1 else dataclasses.replace(labels, whisper=WhisperConfig())
 
 
 def _suffix(generation: int) -> str:

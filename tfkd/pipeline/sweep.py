@@ -19,6 +19,7 @@ import numpy as np
 from tfkd.config import ModelConfig, RunConfig, config_digest
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
+from tfkd.distillation.labelling import label
 from tfkd.environment import provenance
 from tfkd.errors import BusyError, TfkdError
 from tfkd.exporting.export import REPORT
@@ -27,11 +28,11 @@ from tfkd.layers.model_size import count_parameters
 from tfkd.metrics import difference_of_counts, rate_with_interval
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import make_objective
-from tfkd.pipeline.corpora import TEST, VALID
+from tfkd.pipeline.corpora import TEST, TRAIN, VALID
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once
 from tfkd.pipeline.grid import Cell, cells_of
-from tfkd.pipeline.job import BASELINE, Job
+from tfkd.pipeline.job import BASELINE, Job, settings_for
 from tfkd.pipeline.learning import as_baseline
 from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import RESULTS, run_stages
@@ -178,8 +179,10 @@ class Sweep:
         """Labels with the settings of a student, if they differ from the job's."""
         name, settings = self._labels(cell), cell.config.labels
         if settings != self.config.labels:
+            teacher = self.job.teacher(cell.generation)
+            settings = settings_for(cell.generation, settings)
             with self._alone(name.replace("/", "-")):
-                self.job.label(cell.generation, settings, self.work / name)
+                label(teacher, self.job.store(TRAIN), self.work / name, settings)
 
     def _results(self, done: list[Cell]) -> dict[str, Any]:
         folder = self.work / FOLDER

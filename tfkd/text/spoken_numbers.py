@@ -13,21 +13,7 @@ from tfkd.errors import ConfigError
 # num2words has the language; its others, and those that are not listed, write as English does.
 _ENGLISH = (",", ".")
 _POINTS = {
-    "ca",
-    "da",
-    "de",
-    "es",
-    "id",
-    "is",
-    "it",
-    "nl",
-    "pt",
-    "ro",
-    "sl",
-    "sr",
-    "tet",
-    "tr",
-    "vi",
+    *("ca", "da", "de", "es", "id", "is", "it", "nl", "pt", "ro", "sl", "sr", "tet", "tr", "vi"),
 }
 _SPACES = {
     *("az", "be", "ce", "cs", "eo", "fi", "fr", "hu", "kz", "lt", "lv", "no", "pl", "ru", "sk"),
