@@ -27,6 +27,11 @@ TRAITS = """## A decoding step, when one trait is undone: times the step as it i
 From `python benchmarks/decoder_step.py`.
 
 """
+FAMILIES = """## Training of each family: CPU seconds of a step, over those of the first
+
+From `python benchmarks/families.py`, one thread. Minutes are of all steps of the recipe's training.
+
+"""
 
 
 def content_of(name: str) -> dict[str, Any] | None:
@@ -75,10 +80,23 @@ def traits() -> Iterator[str]:
         yield table(size, rows)
 
 
+def families() -> str:
+    """What a step and a training of each family cost, for the students of both recipes."""
+    results = content_of("families")["results"]
+    digits, orders = (results[name]["students"] for name in results)
+    lines = [["student", "digits", "minutes", "orders", "minutes"], ["---"] * 5]
+    for name in digits:
+        cells = [
+            (f"{row['ratio']:.2f}", f"{row['minutes']:.1f}") for row in (digits[name], orders[name])
+        ]
+        lines.append([name, *cells[0], *cells[1]])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def page() -> str:
     """What README.md is to hold."""
     peers = "\n".join(beside_torch(benchmark) for benchmark in ("training", "decoding"))
-    return f"{HEAD}\n{PEERS}{peers}\n{TRAITS}" + "\n".join(traits())
+    return f"{HEAD}\n{PEERS}{peers}\n{TRAITS}" + "\n".join(traits()) + f"\n{FAMILIES}{families()}"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ STOREYS = (
     ("text", "corpora"),
     ("config",),
     ("audio", "storage"),
-    ("errors", "metrics", "environment", "malloc", "native_messages"),
+    ("errors", "metrics", "environment", "malloc", "native_messages", "progress"),
 )
 
 

@@ -254,7 +254,7 @@ def test_a_rerun_after_a_crash_decodes_only_what_is_missing(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda corpus, config: replace(config, min_seconds=0.05), "config digest"),
+        (lambda corpus, config: replace(config, min_seconds=0.05), "min_seconds=0.05 here"),
         (lambda corpus, config: spoil(corpus / "valid-01.wav") or config, "valid-01.*has changed"),
         (lambda corpus, config: relabel(corpus / "valid.jsonl") or config, "has changed"),
     ],
@@ -418,6 +418,19 @@ def test_empty_placeholder_and_tagged_texts_keep_their_audio(tmp_path, caplog):
     config = PrepareConfig(sample_rate_hz=RATE_HZ, tags="keep")
     prepare(manifest, tmp_path / "kept", config)
     assert open_store(tmp_path / "kept").record("tag").utterance.text == "ba comma di"
+
+
+def test_symbols_that_are_said_and_dropped_are_counted(tmp_path, caplog):
+    texts = {"a": "50% & 20%, 3 \u20ac", "b": "it's \xab fine \xbb!", "c": "ten %", "d": "%HES"}
+    rows = [{"id": name, "audio": "a.wav", "text": text} for name, text in texts.items()]
+    manifest = corpus(tmp_path, rows, a=voice())
+    prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
+    assert "2 of 4 transcripts have symbols that are said and are dropped: % (2 x)" in caplog.text
+    caplog.clear()
+    kept = TextConfig(extra_characters="%&\u20ac")
+    prepare(manifest, tmp_path / "kept", PrepareConfig(sample_rate_hz=RATE_HZ, text=kept))
+    assert "symbols" not in caplog.text
+    assert open_store(tmp_path / "kept").record("c").utterance.text == "ten %"
 
 
 def test_characters_that_were_lost_in_another_encoding_are_counted(tmp_path, caplog):

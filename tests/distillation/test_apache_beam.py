@@ -104,7 +104,7 @@ def test_a_repeated_bundle_changes_nothing(labels, task_on, tmp_path):
 
 
 def test_a_worker_with_other_settings_refuses(labels, label_config, task_on):
-    with pytest.raises(ClusterError, match="plan.json: was made by another plan: config digest"):
+    with pytest.raises(ClusterError, match="plan.json: was made by another plan: its settings are"):
         task_on(labels.directory, dataclasses.replace(label_config, beam_width=2))
 
 

@@ -274,7 +274,8 @@ def test_labels_of_another_teacher_are_refused(
 
 def test_labels_of_other_settings_are_refused(teacher, prepared, labels, label_config, monkeypatch):
     other = dataclasses.replace(label_config, beam_width=4)
-    refused_by("config digest is", teacher, prepared["train"], labels, other, monkeypatch)
+    differing = "its settings are beam_width=3 there and beam_width=4 here"
+    refused_by(differing, teacher, prepared["train"], labels, other, monkeypatch)
 
 
 def test_labels_by_other_limits_of_the_teacher_are_refused(

@@ -141,7 +141,7 @@ def test_a_rerun_keeps_what_is_labelled_and_refuses_other_settings(whisper, whol
     assert label(whisper, whole, tmp_path, CONFIG) == summary
     assert {path: path.stat().st_mtime_ns for path in before} == before
     german = dataclasses.replace(CONFIG, whisper=WhisperConfig(language="de"))
-    with pytest.raises(RecordError, match="config digest"):
+    with pytest.raises(RecordError, match='language="en" there and whisper.language="de" here'):
         label(whisper, whole, tmp_path, german)
 
 

@@ -219,6 +219,7 @@ def test_a_sweep_measures_every_student_and_compares_it_with_the_baseline(swept)
         assert 0 < row["difference"]["p_value"] <= 1
         curves = [seed["validation_curve"] for seed in row["seeds"]]
         assert {len(curve) for curve in curves} == {1}
+        assert all(seed["training_seconds"] > 0 for seed in row["seeds"])
         trained = [load_run(work / seed["folder"]).system.training for seed in row["seeds"]]
         # The baseline has 11 transcripts, the others these and 24 labels: as many steps.
         assert {each.passes_per_epoch for each in trained} == {3 if name == "truth" else 1}

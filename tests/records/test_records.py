@@ -697,6 +697,18 @@ def test_another_plan_is_refused(unbroken: Path, changes: dict, words: str) -> N
     StoreWriter(unbroken, plan_of()).close()
 
 
+def test_what_differs_between_settings_is_named_where_the_store_has_them(tmp_path: Path) -> None:
+    plan = dataclasses.replace(plan_of(), settings=("beam_width=8", "top_m=0"))
+    StoreWriter(tmp_path / "store", plan).close()
+    wider = dataclasses.replace(plan, digest="f" * 64, settings=("beam_width=9", "top_m=0"))
+    with pytest.raises(RecordError, match="its settings are beam_width=8 there and beam_width=9 h"):
+        StoreWriter(tmp_path / "store", wider)
+    # The digest alone decides whether a plan is another one.
+    StoreWriter(tmp_path / "store", dataclasses.replace(plan, settings=("x=1",))).close()
+    with pytest.raises(RecordError, match="config digest is dddd"):
+        StoreWriter(tmp_path / "store", dataclasses.replace(plan, digest="f" * 64))
+
+
 @pytest.mark.parametrize("damage", ["lost", "changed", "cut"])
 def test_a_plan_that_is_lost_or_damaged_is_written_again(store_directory: Path, damage) -> None:
     plan = store_directory / "plan.json"

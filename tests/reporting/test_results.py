@@ -115,6 +115,17 @@ def test_the_table_of_a_sweep_has_the_exports_beside_their_students(exported):
     assert ends["truth"][1:] == teacher.split()[-3:] == ["-"] * 3
 
 
+def test_the_minutes_of_training_are_the_mean_over_the_seeds(exported):
+    assert "minutes" not in sweep_table(exported)  # of results of an earlier version
+    for seconds, seed in zip((60, 120, 240), exported["rows"]["k 4"]["seeds"], strict=True):
+        seed["training_seconds"] = seconds
+    exported["rows"]["truth"]["seeds"][0]["training_seconds"] = 60
+    header, _, teacher, *rows = sweep_table(exported).splitlines()
+    end = header.index("minutes") + len("minutes")
+    minutes = {row.split("  ")[0]: row[:end].split()[-1] for row in (teacher, *rows)}
+    assert minutes == {"teacher": "-", "k 4": "2.3", "k 4, generation 2": "-", "truth": "-"}
+
+
 def test_a_page_says_what_was_exported_and_what_is_missing(exported):
     *_, what, missing = sweep_sentences(exported)
     assert what.startswith("Students are exported as tflite-int8")

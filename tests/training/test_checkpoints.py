@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from tfkd.errors import CheckpointError
+from tfkd.storage.sealed_json import read_sealed, write_sealed
+from tfkd.training.callbacks import KeepProgress
 from tfkd.training.checkpoints import Progress, is_finite, restore_checkpoint, save_checkpoint
 
 
@@ -208,6 +210,33 @@ def test_any_number_that_is_not_finite_is_found(value):
 
 def test_without_checkpoints_training_starts_anew(tmp_path):
     assert restore_checkpoint(tmp_path / "none", compiled()) == Progress()
+
+
+def test_the_time_of_a_training_is_the_sum_of_its_sittings(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    for sitting, seconds in enumerate((10.0, 40.0)):
+        model = compiled()
+        progress = restore_checkpoint(tmp_path / "checkpoints", model)
+        keeper = KeepProgress(tmp_path, progress, 60, save=lambda model, path: None)
+        keeper.set_model(model)
+        now += seconds
+        keeper.on_epoch_end(sitting, {"val_wer": 0.5})
+        now += 500.0  # killed: this is lost
+    assert restore_checkpoint(tmp_path / "checkpoints", compiled()).seconds == 50.0
+
+
+def test_the_time_is_unknown_where_an_earlier_version_trained_the_first_epochs(directory):
+    path = directory / "epoch-00000003" / "progress.json"
+    content = {key: value for key, value in read_sealed(path).items() if key != "seconds"}
+    write_sealed(path, content)
+    model = compiled()
+    progress = restore_checkpoint(directory, model)
+    keeper = KeepProgress(directory, progress, 60, save=lambda model, path: None)
+    keeper.set_model(model)
+    keeper.on_epoch_end(3, {"val_wer": 0.5})
+    restored = restore_checkpoint(directory / "checkpoints", compiled())
+    assert (restored.epochs, restored.seconds) == (4, None)
 
 
 def test_a_checkpoint_of_another_model_is_refused(directory):

@@ -203,10 +203,9 @@ def train_lm(options: argparse.Namespace) -> None:
 
 
 def lm_text(options: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from tfkd.language_models.ngram import unit_names
     from tfkd.language_models.sentences import encoded_sentences
+    from tfkd.progress import progress_bar
     from tfkd.storage.files import atomic_write
     from tfkd.text import load_tokenizer
 
@@ -215,9 +214,8 @@ def lm_text(options: argparse.Namespace) -> None:
     written = skipped = 0
     # Write one sentence after another, because the text may exceed the memory.
     with atomic_write(options.out) as file:
-        for ids in tqdm(
-            encoded_sentences(options.text, tokenizer), unit=" sentences", disable=None
-        ):
+        sentences = encoded_sentences(options.text, tokenizer)
+        for ids in progress_bar(sentences, desc="lm-text", unit="sentences"):
             if ids is None:
                 skipped += 1
             else:

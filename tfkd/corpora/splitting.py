@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
-from tqdm import tqdm
 
 from tfkd.audio.activity import cut_points
 from tfkd.audio.reading import read_recording
@@ -18,6 +17,7 @@ from tfkd.audio.unusable import UnusableAudio
 from tfkd.corpora import Utterance
 from tfkd.corpora.pieces import Piece
 from tfkd.errors import ManifestError
+from tfkd.progress import progress_bar
 
 
 def split_long(
@@ -53,9 +53,7 @@ def split_long(
     pieces: list[Piece] = []
     with ThreadPoolExecutor(workers) as pool:
         found = zip(utterances, pool.map(split, utterances), strict=True)
-        for utterance, own in tqdm(
-            found, total=len(utterances), desc="split", unit="utt", disable=None
-        ):
+        for utterance, own in progress_bar(found, total=len(utterances), desc="split", unit="utt"):
             kept.extend([_utterance(utterance, piece) for piece in own] or [utterance])
             pieces.extend(own)
     _check_ids(kept, pieces)

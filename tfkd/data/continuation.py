@@ -9,10 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from tfkd.corpora import Rejection, Utterance
 from tfkd.errors import RecordError
+from tfkd.progress import progress_bar
 from tfkd.records import Plan, UtteranceRecord, is_store
 from tfkd.records.plan import OTHER_FOLDER
 from tfkd.records.schema import Record
@@ -56,7 +55,7 @@ def plan_to_continue(
         directory,
     )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number in tqdm(range(len(plan.shards)), desc="compare", unit="shard", disable=None):
+        for number in progress_bar(range(len(plan.shards)), desc="compare", unit="shard"):
             path = shard_path(directory, existing, number)
             there = _content(path, existing, number)
             # A missing or damaged shard needs no comparison, because it is written again.

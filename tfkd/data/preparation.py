@@ -17,13 +17,14 @@ from tfkd.audio.flac import encode_flac
 from tfkd.audio.reading import Recording, at_rate, read_recording
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.audio.waveforms import check_waveform
-from tfkd.config import PrepareConfig, config_digest
+from tfkd.config import PrepareConfig, config_digest, overrides_of, to_dict
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
 from tfkd.corpora.splitting import split_long
 from tfkd.data.continuation import plan_to_continue
 from tfkd.data.rejections import MEND, check_rejected_share
 from tfkd.data.remarks import Remarks, warn_of_texts
+from tfkd.progress import progress_bar
 from tfkd.records import (
     UTTERANCES,
     Plan,
@@ -122,9 +123,10 @@ def prepare_corpus(
     plan = Plan.create(
         UTTERANCES,
         by_id,
-        digest=_digest(config),
+        digest=config_digest(_of_the_content(config)),
         sources={"corpus": _corpus_identity(utterances)},
         shard_size=config.shard_size,
+        settings=overrides_of(to_dict(_of_the_content(config))),
     )
     remarks = Remarks()
     plan = plan_to_continue(out, plan, by_id, lambda each: _record(each, config, Remarks()))
@@ -132,7 +134,7 @@ def prepare_corpus(
         pending = writer.pending_shards()
         count = sum(len(plan.shards[number]) for number in pending)
         with (
-            tqdm(total=count, desc=f"prepare {Path(out).name}", unit="utt", disable=None) as bar,
+            progress_bar(total=count, desc=f"prepare {Path(out).name}", unit="utt") as bar,
             ThreadPoolExecutor(os.cpu_count()) as pool,
         ):
             for number in pending:
@@ -269,10 +271,10 @@ def _rejection(utterance: Utterance, reason: str, detail: str) -> Rejection:
     return Rejection(utterance.utterance_id, reason, detail, str(utterance.audio))
 
 
-def _digest(config: PrepareConfig) -> str:
-    """Digest of the settings that a store depends on: all but `max_rejected_share`."""
+def _of_the_content(config: PrepareConfig) -> PrepareConfig:
+    """The settings that a store depends on: all but `max_rejected_share`."""
     default = PrepareConfig().max_rejected_share
-    return config_digest(dataclasses.replace(config, max_rejected_share=default))
+    return dataclasses.replace(config, max_rejected_share=default)
 
 
 def _corpus_identity(utterances: Sequence[Utterance]) -> str:

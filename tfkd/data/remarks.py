@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +20,9 @@ _NAMED = 3
 _NAMED_TAGS = 8
 # Decoders write this in place of bytes that they cannot read.
 _LOST = "\ufffd"
+_PERCENT_TAG = re.compile(r"%(?=[^\W\d])")  # of %HESITATION
+# People say these, beside the signs of currencies; normalisation drops them.
+_SAID = frozenset("%\u2030&@\xa7+=\xb0\xd7\xf7")
 
 
 class Remarks:
@@ -60,13 +65,17 @@ class Remarks:
 def warn_of_texts(
     source: str | Path, utterances: Iterable[Utterance], extra_characters: str, tags: str
 ) -> None:
-    """Logs how many transcripts have tags or lost characters, and how many are missing."""
+    """Logs how many transcripts have tags, dropped symbols or lost characters, or are missing."""
     found: Counter[str] = Counter()
-    with_tags = with_losses = without_text = total = 0
+    symbols: Counter[str] = Counter()
+    with_symbols = with_tags = with_losses = without_text = total = 0
     for utterance in utterances:
         transcript = transcript_of(utterance.text, extra_characters=extra_characters, tags=tags)
         found.update(transcript.tags)
         with_tags += bool(transcript.tags)
+        dropped = _said_symbols(utterance.text or "") - set(extra_characters)
+        symbols.update(dropped)
+        with_symbols += bool(dropped)
         with_losses += _LOST in (utterance.text or "")
         without_text += transcript.text is None
         total += 1
@@ -77,6 +86,13 @@ def warn_of_texts(
             *(source, with_tags, total),
             ", ".join(f"{tag} ({n} x)" for tag, n in found.most_common(_NAMED_TAGS)),
         )
+    if with_symbols:
+        _LOG.warning(
+            "%s: %d of %d transcripts have symbols that are said and are dropped: %s (write "
+            "them as words, or keep them by prepare.text.extra_characters)",
+            *(source, with_symbols, total),
+            ", ".join(f"{symbol} ({n} x)" for symbol, n in symbols.most_common(_NAMED_TAGS)),
+        )
     if with_losses:
         _LOG.warning(
             "%s: %d of %d transcripts hold U+FFFD, where a character was lost in another encoding: "
@@ -85,3 +101,8 @@ def warn_of_texts(
         )
     if 0 < without_text < total:
         _LOG.warning("%s: %d of %d utterances have no transcript", source, without_text, total)
+
+
+def _said_symbols(text: str) -> set[str]:
+    symbols = set(_PERCENT_TAG.sub("", text))
+    return {each for each in symbols if each in _SAID or unicodedata.category(each) == "Sc"}

@@ -13,10 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-
 from tfkd.audio.segments import LONGEST_WHOLE
-from tfkd.config import LabelConfig
+from tfkd.config import LabelConfig, overrides_of, to_dict
 from tfkd.corpora import Rejection
 from tfkd.data.audio_batches import audio_batches, by_shard
 from tfkd.data.sample_rates import check_rate
@@ -26,6 +24,7 @@ from tfkd.distillation.teachers import as_teacher
 from tfkd.distillation.units import UNITS, units_sha256, write_units
 from tfkd.errors import ConfigError
 from tfkd.language_models import language_model_sha256
+from tfkd.progress import progress_bar
 from tfkd.records import (
     PSEUDO_LABELS,
     Hypothesis,
@@ -83,7 +82,7 @@ def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
         keep_units(labeller.teacher, plan, out)
         pending = writer.pending_shards()
         total = sum(len(plan.shards[number]) for number in pending)
-        with tqdm(total=total, desc="label", unit="utt", disable=None) as bar:
+        with progress_bar(total=total, desc="label", unit="utt") as bar:
             for _ in labeller.label(pending, writer.write_shard):
                 bar.update()
         return writer.complete(labeller.store.rejections, labeller.store.pieces)
@@ -128,6 +127,7 @@ def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Pla
         digest=digest,
         sources=sources,
         shards=tuple(map(shard_ids, store.shard_paths)),
+        settings=tuple(overrides_of(to_dict(config))),
     )
 
 

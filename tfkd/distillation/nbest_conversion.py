@@ -10,11 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tfkd.config import PrepareConfig, config_digest
+from tfkd.config import PrepareConfig, config_digest, overrides_of, to_dict
 from tfkd.corpora import Rejection
 from tfkd.data.rejections import check_rejected_share
 from tfkd.distillation.nbest import NBestList
 from tfkd.errors import ManifestError, did_you_mean
+from tfkd.progress import progress_bar
 from tfkd.records import (
     PSEUDO_LABELS,
     Plan,
@@ -36,7 +37,9 @@ def labels_to_jsonl(store: Store, out: str | Path) -> None:
       RecordError: if a shard is damaged, or `out` cannot be written.
     """
     with atomic_write(out) as file:
-        for record in tqdm(store.records(), total=store.summary.records, disable=None):
+        for record in progress_bar(
+            store.records(), total=store.summary.records, desc="write", unit="utt"
+        ):
             file.write(json.dumps(row_of(record), ensure_ascii=False).encode() + b"\n")
 
 
@@ -88,11 +91,12 @@ def jsonl_to_labels(
     missing = [_rejection(each, nbest) for each in planned if not nbest.has_hypotheses(each)]
     check_rejected_share(missing, len(planned), config, nbest.path)
     sources = {"nbest": nbest.sha256, "utterances": store.sha256}
-    plan = Plan(PSEUDO_LABELS, _digest(config), sources, shards)
+    settings = overrides_of({"text": to_dict(config.text), "tags": config.tags})
+    plan = Plan(PSEUDO_LABELS, _digest(config), sources, shards, tuple(settings))
     with StoreWriter(out, plan) as writer:
         pending = writer.pending_shards()
         total = sum(len(plan.shards[number]) for number in pending)
-        with tqdm(total=total, desc="join", unit="utt", disable=None) as bar:
+        with progress_bar(total=total, desc="join", unit="utt") as bar:
             for number in pending:
                 refused: list[Rejection] = []
                 records = _records(store, number, nbest, refused, bar)

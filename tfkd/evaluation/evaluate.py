@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.sample_rates import check_rate
 from tfkd.errors import CheckpointError, TfkdError
 from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
+from tfkd.progress import progress_bar
 from tfkd.records import Store
 
 Batch = dict[str, np.ndarray]
@@ -159,7 +159,7 @@ def _decode(recogniser: OpenForm, store: Store) -> _Decoded:
     decoded = _Decoded()
     batches = audio_batches(store, recogniser.batch_size)
     _warm_up(recogniser, batches)
-    with tqdm(total=len(store.index), desc="evaluate", unit="utt", disable=None) as bar:
+    with progress_bar(total=len(store.index), desc="evaluate", unit="utt") as bar:
         for batch in batches:
             bar.update(len(batch["num_samples"]))
             usable = _usable(batch, recogniser, decoded)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from tfkd.config import DecodingConfig, FusionConfig, with_overrides
 from tfkd.data.audio_batches import audio_batches
@@ -18,6 +17,7 @@ from tfkd.decoding.results import unbatch
 from tfkd.decoding.runs import Run
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.metrics import ErrorRate, score
+from tfkd.progress import progress_bar
 from tfkd.records import Store
 
 
@@ -58,7 +58,7 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
     ]
     batches = audio_batches(store, run.system.training.batch_size)
     trials: list[Trial | None] = [None] * len(configs)
-    with tqdm(total=len(configs), desc="tune", unit="setting", disable=None) as bar:
+    with progress_bar(total=len(configs), desc="tune", unit="setting") as bar:
         for places in _alike(configs):
             decoder = Decoder(run.model, run.tokenizer, _with_most(configs, places))
             search = _search(decoder)

@@ -256,6 +256,7 @@ class Sweep:
             **{key: system[key] for key in kept},
             "validation_wer": best_validation(self.folder(cell)),
             "validation_curve": curve,
+            "training_seconds": _training_seconds(self.folder(cell)),
             "planned_epochs": read_yaml(self.folder(cell) / CONFIG)["training"]["epochs"],
         }
 
@@ -291,6 +292,11 @@ def _summed(names: Iterable[str], counts: Mapping[str, np.ndarray]) -> np.ndarra
 def _export_name(cell: Cell, form: str) -> str:
     """Name of an export in results."""
     return f"{cell.name} {form}"
+
+
+def _training_seconds(run: Path) -> float | None:
+    """Wall time of a finished training; None if an earlier version trained it."""
+    return read_json_object(run / COMPLETE).get("seconds")
 
 
 def _history(run: Path) -> list[dict[str, float]]:

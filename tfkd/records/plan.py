@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,15 @@ class Plan:
       sources: sha256 of everything that the content depends on, such as corpus and teacher, by
         name.
       shards: the ids of each shard, sorted by code point across all shards.
+      settings: the config as `key=value`, which tells people what the digest is of; no part of the
+        plan's identity. Stores of earlier versions have none.
     """
 
     kind: str
     digest: str
     sources: dict[str, str]
     shards: tuple[tuple[str, ...], ...]
+    settings: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def create(
@@ -45,6 +48,7 @@ class Plan:
         digest: str,
         sources: dict[str, str],
         shard_size: int,
+        settings: Sequence[str] = (),
     ) -> Plan:
         """Sorts the ids and divides them into shards of `shard_size`; the last may be smaller.
 
@@ -60,7 +64,7 @@ class Plan:
         _check_ids(ids)
         starts = range(0, len(ids), shard_size)
         shards = tuple(tuple(ids[start : start + shard_size]) for start in starts)
-        return cls(kind, digest, dict(sources), shards)
+        return cls(kind, digest, dict(sources), shards, tuple(settings))
 
     @cached_property
     def sha256(self) -> str:
@@ -82,7 +86,7 @@ class Plan:
         Raises:
           RecordError: if it cannot be written.
         """
-        write_sealed(path, self._to_json())
+        write_sealed(path, {**self._to_json(), "settings": list(self.settings)})
 
     @classmethod
     def read(cls, path: Path) -> Plan:
@@ -127,7 +131,11 @@ class Plan:
             raise ValueError("plans shards that are no lists of ids")
         if not all(isinstance(digest, str) for digest in value["sources"].values()):
             raise ValueError("names a source without a digest")
-        return cls(value["kind"], value["digest"], value["sources"], tuple(map(tuple, shards)))
+        settings = value.get("settings", [])
+        if not isinstance(settings, list) or not all(isinstance(each, str) for each in settings):
+            raise ValueError("holds settings that are no list of texts")
+        shards = tuple(map(tuple, shards))
+        return cls(value["kind"], value["digest"], value["sources"], shards, tuple(settings))
 
     def _to_json(self) -> dict[str, Any]:
         return {
@@ -159,7 +167,12 @@ def printable(text: str) -> str:
 
 def _differences(existing: Plan, wanted: Plan) -> Iterator[str]:
     named = {"kind": (existing.kind, wanted.kind)}
-    named["config digest"] = (existing.digest, wanted.digest)
+    own = [each for each in existing.settings if each not in wanted.settings]
+    others = [each for each in wanted.settings if each not in existing.settings]
+    if existing.digest != wanted.digest and own and others:
+        yield f"its settings are {', '.join(own)} there and {', '.join(others)} here"
+    else:
+        named["config digest"] = (existing.digest, wanted.digest)
     for name in sorted(existing.sources.keys() | wanted.sources.keys()):
         named[f"source {name}"] = (
             existing.sources.get(name, "nothing"),

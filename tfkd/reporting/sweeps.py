@@ -22,6 +22,9 @@ def sweep_table(results: Mapping[str, Any]) -> str:
     """
     header = ["student", "seeds", "WER %", "spread", "95 % interval", "against baseline", "p",
               "parameters", "ratio", "size", "RTF"]  # fmt: skip
+    has_times = any(_minutes(row) != "-" for row in results["rows"].values())
+    if has_times:
+        header.insert(-1, "minutes")
     has_exports = bool(_export_form(results))
     if has_exports:
         header += ["export WER %", "export size", "export RTF"]
@@ -44,6 +47,7 @@ def sweep_table(results: Mapping[str, Any]) -> str:
             f"{row['parameters']:,}",
             f"{largest / row['parameters']:.1f}x",
             human_bytes(row["bytes"]),
+            *([_minutes(row)] if has_times else []),
             f"{row['rtf']:.4f}",
             *(_of_export(row.get("export")) if has_exports else []),
         ]
@@ -65,6 +69,12 @@ def _of_export(export: Mapping[str, Any] | None) -> list[str]:
 def _export_form(results: Mapping[str, Any]) -> str | None:
     """The form in which a sweep exports its students; earlier versions exported none."""
     return results["config"]["sweep"].get("export")
+
+
+def _minutes(row: Mapping[str, Any]) -> str:
+    """Mean wall time of the trainings; that of a teacher and of earlier versions is not known."""
+    times = [seed.get("training_seconds") for seed in row.get("seeds", [{}])]
+    return "-" if None in times else f"{sum(times) / len(times) / 60:.1f}"
 
 
 def _spread(row: Mapping[str, Any]) -> str:

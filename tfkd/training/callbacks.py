@@ -153,7 +153,7 @@ class KeepProgress(keras.callbacks.Callback):
         self.monitor, self.save = monitor, save or save_model
         self.out, self.progress = out, progress
         self.checkpoint_seconds = 60 * checkpoint_minutes
-        self.last_checkpoint = time.monotonic()
+        self.last_checkpoint = self.counted_until = time.monotonic()
         self.metrics_so_far: list[np.ndarray] = []
 
     def resume(self, model: keras.Model) -> None:
@@ -192,8 +192,14 @@ class KeepProgress(keras.callbacks.Callback):
         self._write_results()
 
     def _checkpoint(self) -> None:
+        self._count_seconds()
         save_checkpoint(self.out / CHECKPOINTS, self.model, self.progress)
         self.last_checkpoint = time.monotonic()
+
+    def _count_seconds(self) -> None:
+        earlier, self.counted_until = self.counted_until, time.monotonic()
+        if self.progress.seconds is not None:
+            self.progress.seconds += self.counted_until - earlier
 
     def _write_results(self) -> None:
         if self.progress.is_best(self.monitor):

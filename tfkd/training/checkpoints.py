@@ -31,10 +31,12 @@ class Progress:
     Attributes:
       history: the logs of each finished epoch.
       batches: number of finished batches of the next epoch.
+      seconds: wall time of what is finished; None where checkpoints of an earlier version lack it.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     batches: int = 0
+    seconds: float | None = 0.0
 
     @property
     def epochs(self) -> int:
@@ -113,7 +115,7 @@ def _read_progress(checkpoint: Path) -> Progress | None:
     try:
         content = read_sealed(checkpoint / _PROGRESS)
         if content.pop("sha256") == sha256(checkpoint / _STATE):
-            return Progress(**content)
+            return Progress(**{"seconds": None, **content})
     except (RecordError, OSError, KeyError, TypeError):
         # Damaged, or written by another version: the caller tries the next older checkpoint.
         return None
