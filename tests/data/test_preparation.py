@@ -426,10 +426,11 @@ def test_symbols_that_are_said_and_dropped_are_counted(tmp_path, caplog):
     manifest = corpus(tmp_path, rows, a=voice())
     prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
     assert "2 of 4 transcripts have symbols that are said and are dropped: % (2 x)" in caplog.text
+    assert "1 of 4 transcripts have digits, which stay as they are" in caplog.text
     caplog.clear()
     kept = TextConfig(extra_characters="%&\u20ac")
     prepare(manifest, tmp_path / "kept", PrepareConfig(sample_rate_hz=RATE_HZ, text=kept))
-    assert "symbols" not in caplog.text
+    assert "have symbols" not in caplog.text
     assert open_store(tmp_path / "kept").record("c").utterance.text == "ten %"
 
 

@@ -17,7 +17,7 @@ from tfkd.text import transcript_of
 REMARKS = "remarks.jsonl"
 _LOG = logging.getLogger("tfkd")
 _NAMED = 3
-_NAMED_TAGS = 8
+_NAMED_IN_TEXTS = 8
 # Decoders write this in place of bytes that they cannot read.
 _LOST = "\ufffd"
 _PERCENT_TAG = re.compile(r"%(?=[^\W\d])")  # of %HESITATION
@@ -65,10 +65,10 @@ class Remarks:
 def warn_of_texts(
     source: str | Path, utterances: Iterable[Utterance], extra_characters: str, tags: str
 ) -> None:
-    """Logs how many transcripts have tags, dropped symbols or lost characters, or are missing."""
+    """Logs how many transcripts have tags, symbols, digits or lost characters, or are missing."""
     found: Counter[str] = Counter()
     symbols: Counter[str] = Counter()
-    with_symbols = with_tags = with_losses = without_text = total = 0
+    with_tags = with_symbols = with_digits = with_losses = without_text = total = 0
     for utterance in utterances:
         transcript = transcript_of(utterance.text, extra_characters=extra_characters, tags=tags)
         found.update(transcript.tags)
@@ -76,31 +76,41 @@ def warn_of_texts(
         dropped = _said_symbols(utterance.text or "") - set(extra_characters)
         symbols.update(dropped)
         with_symbols += bool(dropped)
+        with_digits += any(map(str.isdigit, transcript.text or ""))
         with_losses += _LOST in (utterance.text or "")
         without_text += transcript.text is None
         total += 1
-    if with_tags:
-        _LOG.warning(
-            "%s: %d of %d transcripts have tags, which are removed: %s (prepare.tags=keep keeps "
-            "the words in them)",
-            *(source, with_tags, total),
-            ", ".join(f"{tag} ({n} x)" for tag, n in found.most_common(_NAMED_TAGS)),
-        )
-    if with_symbols:
-        _LOG.warning(
-            "%s: %d of %d transcripts have symbols that are said and are dropped: %s (write "
-            "them as words, or keep them by prepare.text.extra_characters)",
-            *(source, with_symbols, total),
-            ", ".join(f"{symbol} ({n} x)" for symbol, n in symbols.most_common(_NAMED_TAGS)),
-        )
-    if with_losses:
-        _LOG.warning(
-            "%s: %d of %d transcripts hold U+FFFD, where a character was lost in another encoding: "
-            "write them again as UTF-8",
-            *(source, with_losses, total),
-        )
+    remarks = [
+        (
+            with_tags,
+            f"have tags, which are removed: {_most_common(found)} (prepare.tags=keep keeps the "
+            "words in them)",
+        ),
+        (
+            with_symbols,
+            f"have symbols that are said and are dropped: {_most_common(symbols)} (write them as "
+            "words, or keep them by prepare.text.extra_characters)",
+        ),
+        (
+            with_digits,
+            "have digits, which stay as they are: write numbers as words where labels have words "
+            "(labels.whisper.numbers)",
+        ),
+        (
+            with_losses,
+            "hold U+FFFD, where a character was lost in another encoding: write them again as "
+            "UTF-8",
+        ),
+    ]
+    for count, remark in remarks:
+        if count:
+            _LOG.warning("%s: %d of %d transcripts %s", source, count, total, remark)
     if 0 < without_text < total:
         _LOG.warning("%s: %d of %d utterances have no transcript", source, without_text, total)
+
+
+def _most_common(found: Counter[str]) -> str:
+    return ", ".join(f"{each} ({n} x)" for each, n in found.most_common(_NAMED_IN_TEXTS))
 
 
 def _said_symbols(text: str) -> set[str]:
