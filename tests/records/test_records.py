@@ -725,7 +725,7 @@ def test_a_plan_that_is_lost_or_damaged_is_written_again(store_directory: Path, 
 
 def test_a_finished_run_is_no_place_for_a_store(tmp_path: Path) -> None:
     (tmp_path / "complete.json").write_text("{}")
-    with pytest.raises(RecordError, match="holds what is no store"):
+    with pytest.raises(RecordError, match="holds other files, such as complete.json"):
         StoreWriter(tmp_path, plan_of())
     assert (tmp_path / "complete.json").read_text() == "{}"
 

@@ -248,13 +248,19 @@ class StoreWriter:
                 what = "holds shards of another plan, but not the plan"
                 raise RecordError(what, path=self.directory, remedy=OTHER_FOLDER)
             self.plan.write(path)
-        elif (self.directory / COMPLETE).exists():
-            raise RecordError("holds what is no store", path=self.directory, remedy=OTHER_FOLDER)
+        elif other := self._other_file():
+            what = f"is no store and holds other files, such as {printable(other)}"
+            raise RecordError(what, path=self.directory, remedy=OTHER_FOLDER)
         else:
             self.plan.write(path)
         with writing(shards):
             shards.mkdir(exist_ok=True)
             sync(self.directory)
+
+    def _other_file(self) -> str | None:
+        """A file or folder that was there before; those of locks and systems are hidden."""
+        names = (entry.name for entry in sorted(self.directory.iterdir()))
+        return next((name for name in names if not name.startswith(".") and name != SHARDS), None)
 
     def _check_or_mend(self, path: Path) -> None:
         """Checks an existing plan; a damaged one is repaired if all shards are of this plan."""
