@@ -398,6 +398,20 @@ def test_speakers_that_are_mixed_are_named(tmp_path, caplog):
     assert "call: its channels differ" in caplog.text
 
 
+def test_audio_of_a_lower_rate_is_remarked_on(tmp_path, caplog):
+    rows = [{"id": name, "audio": f"{name}.wav"} for name in "abc"]
+    manifest = corpus(tmp_path, rows, a=voice(), b=voice(1), c=voice(2))
+    prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=2 * RATE_HZ))
+    remark = f"was recorded at {RATE_HZ} Hz and has nothing above {RATE_HZ // 2} Hz"
+    assert (
+        f"3 utterances were used although something is odd, for example a and 2 others: {remark}"
+        in caplog.text
+    )
+    caplog.clear()
+    prepare(manifest, tmp_path / "same", PrepareConfig(sample_rate_hz=RATE_HZ))
+    assert "odd" not in caplog.text
+
+
 def test_audio_that_16_bits_cannot_hold_is_silent(tmp_path):
     path = tmp_path / "faint.wav"
     soundfile.write(path, voice() / 1e5, RATE_HZ, subtype="FLOAT")

@@ -173,10 +173,13 @@ def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
 
 
 def at_rate(recording: Recording, sample_rate_hz: int, name: str) -> Recording:
-    """Resamples a recording."""
-    waveform = resample(recording.waveform, recording.sample_rate_hz, sample_rate_hz)
+    """Resamples a recording; a remark says so if its rate was lower."""
+    own_hz, remarks = recording.sample_rate_hz, recording.remarks
+    if own_hz < sample_rate_hz:
+        remarks += (f"was recorded at {own_hz} Hz and has nothing above {own_hz // 2} Hz",)
     # Steep filters overshoot where the recording was clipped.
-    return Recording(within_full_scale(waveform, name), sample_rate_hz, recording.remarks)
+    waveform = within_full_scale(resample(recording.waveform, own_hz, sample_rate_hz), name)
+    return Recording(waveform, sample_rate_hz, remarks)
 
 
 # Segments of one recording follow each other: it is not read whole for each of them. FLAC in Ogg is

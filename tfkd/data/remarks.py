@@ -41,7 +41,13 @@ class Remarks:
         if not self._rows:
             return
         listed = "" if out is None else f"; all are in {Path(out) / REMARKS}"
-        examples = [f"{key}: {'; '.join(self._rows[key])}" for key in sorted(self._rows)[:_NAMED]]
+        found: dict[str, list[str]] = {}
+        for utterance_id in sorted(self._rows):
+            for remark in self._rows[utterance_id]:
+                found.setdefault(remark, []).append(utterance_id)
+        # Python's sort is stable: of remarks on as many utterances, the first named come first.
+        most_common = sorted(found.items(), key=lambda item: -len(item[1]))[:_NAMED]
+        examples = [f"{ids[0]}{_and_others(ids[1:])}: {remark}" for remark, ids in most_common]
         _LOG.warning(
             "%s: %d utterances were used although something is odd, for example %s%s",
             *(source, len(self._rows), " | ".join(examples), listed),
@@ -107,6 +113,10 @@ def warn_of_texts(
             _LOG.warning("%s: %d of %d transcripts %s", source, count, total, remark)
     if 0 < without_text < total:
         _LOG.warning("%s: %d of %d utterances have no transcript", source, without_text, total)
+
+
+def _and_others(ids: list[str]) -> str:
+    return f" and {len(ids)} other{'s' * (len(ids) > 1)}" if ids else ""
 
 
 def _most_common(found: Counter[str]) -> str:
