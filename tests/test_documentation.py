@@ -47,6 +47,12 @@ def commands() -> Iterator[tuple[str, str]]:
                 yield page, line[start:].partition(" #")[0].strip()
 
 
+def usages() -> list[str]:
+    """The commands with their arguments in the README's table."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `(tfkd [^`]+)` \|", readme, re.MULTILINE)
+
+
 @pytest.fixture
 def workshop(teacher, prepared, labels, exports, tiny_corpus, tmp_path, monkeypatch) -> Path:
     """The folder that examples speak of: a run, stores, labels, an export and a recording."""
@@ -152,6 +158,12 @@ def test_a_command_of_a_page_exists(page, command):
     for stop in ("|", ">", "&"):
         words = words[: words.index(stop)] if stop in words else words
     command_parser().parse_args(words)  # Ends the process, so the test, if it is no command.
+
+
+@pytest.mark.parametrize("command", usages())
+def test_a_command_of_the_readme_needs_no_more_options(command):
+    without_optional = re.sub(r" \[[^]]*\]", "", command).replace("\u2026", "")
+    command_parser().parse_args(without_optional.split()[1:])
 
 
 def test_the_page_of_benchmarks_tells_what_their_files_tell():

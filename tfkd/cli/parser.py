@@ -140,10 +140,10 @@ def _add_distilling(add: _Add) -> None:
                          help="folder of the teacher's run, or whisper:FOLDER")  # fmt: skip
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--out", required=True, help="folder of the labels")
-    command.add_argument("--beam-width", type=int, required=True,
-                         help="number of alive hypotheses in the search")  # fmt: skip
-    command.add_argument("--num-hypotheses", type=int, required=True,
-                         help="number of hypotheses that are kept")  # fmt: skip
+    command.add_argument("--beam-width", type=int,
+                         help="number of alive hypotheses in the search (8)")  # fmt: skip
+    command.add_argument("--num-hypotheses", type=int,
+                         help="number of hypotheses that are kept (4)")  # fmt: skip
     command.add_argument("--length-penalty", type=float,
                          help="alpha of the length penalty (0)")  # fmt: skip
     command.add_argument("--batch-size", type=int, help="utterances decoded together (16)")
