@@ -75,6 +75,21 @@ def test_the_estimate_of_bytes_is_that_of_a_recipe_that_was_run(name):
     assert proposal.int8_bytes == pytest.approx(row["export"]["bytes"], rel=0.1)
 
 
+# The speed of the machine that measured both results, by `measured_macs_per_second`.
+MACS_PER_SECOND = 1.2e10
+
+
+@pytest.mark.parametrize("recipe", ["families", "families-barista"])
+def test_the_estimates_of_speed_are_within_a_half_of_recipes_that_were_run(recipe):
+    results = json.loads((RECIPES / f"{recipe}.results.json").read_text())
+    for name, row in results["rows"].items():
+        config = results["config"]["sweep"]["students"][name]
+        vocab_size = config["tokenizer"]["vocab_size"]
+        proposal = proposed(from_dict(SystemConfig, config), vocab_size, MACS_PER_SECOND)
+        assert proposal.rtf == pytest.approx(row["rtf"], rel=0.5)
+        assert proposal.tflite_rtf == pytest.approx(row["export"]["rtf"], rel=0.5)
+
+
 def test_the_command_writes_a_config_that_tfkd_reads(tmp_path, capsys):
     (tmp_path / "teacher.yaml").write_text(yaml.safe_dump({"model": {"encoder": {"units": 64}}}))
     out = tmp_path / "student.yaml"

@@ -85,8 +85,8 @@ def _add_preparing(add: _Add) -> None:
                         help="this many times fewer parameters, or a number (250k)")  # fmt: skip
     budget.add_argument("--bytes", metavar="400kB", help="size of the int8 .tflite (estimated)")
     budget.add_argument("--rtf", metavar="0.002",
-                        help="real-time factor of the .tflite on this machine "
-                        "(estimated)")  # fmt: skip
+                        help="real-time factor of the run on one thread of this machine, in "
+                        "batches (estimated)")  # fmt: skip
     command.add_argument("--out", required=True, help="file for the student's config (YAML)")
 
 

@@ -64,10 +64,11 @@ def fit_student(options: argparse.Namespace) -> None:
     write_text(options.out, to_yaml(student.system))
     rows = [
         [name, f"{each.parameters:,}", f"{whole.parameters / each.parameters:.1f}x",
-         human_bytes(each.int8_bytes), f"{each.rtf:.4f}"]
+         human_bytes(each.int8_bytes), f"{each.rtf:.4f}", f"{each.tflite_rtf:.4f}"]
         for name, each in (("teacher", whole), ("student", student))
     ]  # fmt: skip
-    say(table(["model", "parameters", "ratio", "int8 .tflite, about", "RTF, about"], rows))
+    say(table(["model", "parameters", "ratio", "int8 .tflite, about", "RTF, about",
+               ".tflite RTF, about"], rows))  # fmt: skip
     say(f"\nThe student's config is in {options.out}, for tfkd distill.")
 
 
