@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfkd.reporting.figures import _front, _label_heights, save_figures
-from tfkd.reporting.results import comparison, results_markdown, verdicts
+from tfkd.reporting.results import comparison, results_markdown, results_report, verdicts
 from tfkd.reporting.sweeps import sweep_markdown, sweep_sentences, sweep_table
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
@@ -76,6 +76,22 @@ def test_a_teacher_of_another_kind_is_compared_by_its_labels_of_the_test_set():
     first, second = verdicts(results)
     assert "does worse than the teacher: 11.00 against 5.00 %" in first
     assert second.startswith("The labels of 9 utterances of the test set (labels-test) have 5.00 %")
+
+
+def test_a_teacher_of_another_kind_has_a_row_of_the_wer_of_its_labels():
+    results = json.loads((RECIPES / "barista-whisper.results.json").read_text())
+    for text in (results_report(results), results_markdown(results, "Orders")):
+        lines = text.splitlines()
+        (place,) = (n for n, line in enumerate(lines) if line.startswith("teacher"))
+        assert lines[place].split() == ["teacher", "(its", "labels)", "2.73", *["-"] * 9]
+        assert lines[place + 1].startswith("student-seq_kd")
+
+
+def test_a_sweep_has_that_row_too():
+    results = json.loads((RECIPES / "barista-synthetic-and-whisper.results.json").read_text())
+    _, _, teacher, best, _ = sweep_table(results).splitlines()
+    assert teacher.split() == ["teacher", "(its", "labels)", "-", "2.73", *["-"] * 8]
+    assert best.startswith("k 4 ")
 
 
 def test_results_of_the_first_versions_still_make_a_page():

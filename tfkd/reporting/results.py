@@ -14,15 +14,23 @@ _WORDS = {
     "student-truth": "the same student on the transcripts",
     "student-truth-all": "the same student on the transcripts of all audio",
 }
+# Names the row of a teacher that is no run of tfkd, a Whisper for example.
+LABELS_OF_TEACHER = "teacher (its labels)"
 _SIGNIFICANT = 0.05
 # A WER beyond which a system says next to nothing of what was said.
 _HARDLY_ANY_WORD = 0.9
 
 
-def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
+def systems_table(
+    systems: Mapping[str, Mapping[str, Any]], teacher_wer: float | None = None
+) -> str:
     """Formats one row for each system: errors, sizes, speed, and the ratio to the largest one.
 
     Where no transcript has a word, there are no rates, only insertions.
+
+    Args:
+      systems: figures of each system, by name.
+      teacher_wer: WER of a teacher that is no run of tfkd, as a share.
     """
     header = ["system", "WER %", "95 % interval", "CER %", "ins", "del", "sub", "parameters",
               "ratio", "size", "RTF"]  # fmt: skip
@@ -41,7 +49,16 @@ def systems_table(systems: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for name, s in systems.items()
     ]
+    if teacher_wer is not None:
+        nothing = ["-"] * (len(header) - 2)
+        rows.insert(0, [LABELS_OF_TEACHER, f"{100 * teacher_wer:.2f}", *nothing])
     return table(header, rows)
+
+
+def labels_wer(results: Mapping[str, Any]) -> float | None:
+    """WER of the teacher's labels of the test set, which stand for a teacher that is no run."""
+    on_test = (results.get("labels") or {}).get(TEST_LABELS)
+    return on_test and on_test["wer"]
 
 
 def _rates(system: Mapping[str, Any]) -> list[str]:
@@ -60,7 +77,7 @@ def results_report(results: Mapping[str, Any]) -> str:
     first = next(iter(systems.values()))
     return "\n".join(
         [
-            systems_table(systems),
+            systems_table(systems, labels_wer(results)),
             "",
             f"{first['utterances']} utterances, {first['words']} words. RTF: seconds of computing "
             "per second of audio, Keras and SavedModel in batches, .tflite one by one on a thread.",
@@ -76,8 +93,8 @@ def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
     name = results.get("student", "student-seq_kd")
     rate_of = {each: system["wer"] for each, system in results["systems"].items()}
     # A teacher that is not a run of tfkd is measured by its labels of the test set.
-    if on_test := labels.get(TEST_LABELS):
-        rate_of["teacher"] = on_test["wer"]
+    if (wer := labels_wer(results)) is not None:
+        rate_of["teacher"] = wer
     if data := results.get("training_data"):
         yield transcribed_sentence(data)
     yield from reference_sentences(results)
@@ -195,7 +212,7 @@ def results_markdown(results: Mapping[str, Any], title: str) -> str:
         *verdicts(results),
         "",
         "```",
-        systems_table(systems),
+        systems_table(systems, labels_wer(results)),
         "```",
         "",
         f"Test set: {first['utterances']} utterances, {first['words']} words, "

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfkd.reporting.results import (
+    LABELS_OF_TEACHER,
     comparison,
     label_sentences,
+    labels_wer,
     provenance_line,
     reference_sentences,
     transcribed_sentence,
@@ -53,6 +55,8 @@ def sweep_table(results: Mapping[str, Any]) -> str:
         ]
 
     first = [line("teacher", teacher, "1", "-", "-", "-")] if teacher else []
+    if (wer := labels_wer(results)) is not None:
+        first = [[LABELS_OF_TEACHER, "-", f"{100 * wer:.2f}", *["-"] * (len(header) - 3)]]
     rows = [
         line(name, row, str(len(row["seeds"])), _spread(row), *_against(name, row))
         for name, row in ranked
