@@ -14,16 +14,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def said_by_work_of(seconds: float, steps: int, monkeypatch, stream: io.StringIO) -> str:
-    """What a loop says whose steps take `seconds` each."""
+def said_by_work_of(
+    seconds: float, steps: int, monkeypatch, stream: io.StringIO, batch: int = 1
+) -> str:
+    """What a loop says whose steps take `seconds` each, and do `batch` utterances each."""
     now = 0.0
     monkeypatch.setattr("sys.stderr", stream)
-    with progress_bar(total=steps, desc="label", unit="utt") as bar:
+    with progress_bar(total=steps * batch, desc="label", unit="utt") as bar:
         bar._time = lambda: now
         bar.start_t = bar.last_print_t = now
         for _ in range(steps):
             now += seconds
-            bar.update()
+            for _ in range(batch):
+                bar.update()
     return stream.getvalue()
 
 
@@ -31,8 +34,13 @@ def test_a_log_gets_a_line_every_minute(monkeypatch):
     said = said_by_work_of(20.0, 10, monkeypatch, io.StringIO())
     first, *_ = lines = said.splitlines()
     assert len(lines) == 3
-    assert first.startswith("label: 3 of 10 utt in 01:00, 02:20 left")
+    assert first.startswith("label: 2 of 10 utt in 01:00, 04:00 left")
     assert "\r" not in said
+
+
+def test_what_a_line_tells_of_batches_is_whole_batches(monkeypatch):
+    said = said_by_work_of(40.0, 5, monkeypatch, io.StringIO(), batch=32)
+    assert [line.split(" of ")[0] for line in said.splitlines()] == ["label: 32", "label: 96"]
 
 
 def test_work_of_less_than_a_minute_leaves_a_log_alone(monkeypatch):
@@ -53,8 +61,10 @@ def test_a_loop_of_unknown_length_tells_what_is_done(monkeypatch):
     bar.start_t = bar.last_print_t = now
     for _ in bar:
         now += 70.0
-        bar.update(0)
-    assert stream.getvalue().startswith("lm-text: 1 of ? sentences in 01:10")
+    assert stream.getvalue().splitlines() == [
+        "lm-text: 1 sentences in 02:20",
+        "lm-text: 2 sentences in 03:30",
+    ]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

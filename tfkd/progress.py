@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
 
 _SECONDS = 60
-_LINE = "{desc}: {n_fmt} of {total_fmt} {unit} in {elapsed}, {remaining} left"
 
 
 def progress_bar(
@@ -19,23 +18,29 @@ def progress_bar(
 
     Where this is no terminal, work that takes longer than a minute gets a line every minute.
     """
-    if sys.stderr.isatty():
-        return tqdm(iterable, desc=desc, unit=unit, total=total)
-    return _Lines(
-        iterable,
-        desc=desc,
-        unit=unit,
-        total=total,
-        bar_format=_LINE,
-        delay=_SECONDS,
-        mininterval=_SECONDS,
-        miniters=1,
-        leave=False,
-    )
+    kind: Callable[..., tqdm] = tqdm if sys.stderr.isatty() else _Lines
+    return kind(iterable, desc=desc, unit=unit, total=total)
 
 
 class _Lines(tqdm):
-    def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        # At its end tqdm clears the bar by an empty message.
-        if msg is None:
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings, delay=_SECONDS, leave=False)
+        whole = "" if self.total is None else f" of {self.total}"
+        left = "" if self.total is None else ", {remaining} left"
+        self.bar_format = f"{{desc}}: {{n_fmt}}{whole} {{unit}} in {{elapsed}}{left}"
+
+    def __iter__(self) -> Iterator[Any]:
+        for each in self.iterable:
+            yield each
+            self.update()
+
+    def update(self, n: float | None = 1) -> None:
+        # Utterances of a batch are done at once, and counted one by one: tell of those before.
+        now = self.start_t + self.format_dict["elapsed"]
+        if self.n and now - self.last_print_t >= _SECONDS:
             print(self, file=self.fp, flush=True)
+            self.last_print_t = now
+        self.n += n or 0
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Shows nothing: there is no bar to draw or to clear."""
