@@ -23,8 +23,8 @@ def progress_bar(
 
 
 class _Lines(tqdm):
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings, delay=_SECONDS, leave=False)
+    def __init__(self, iterable: Any, **settings: Any) -> None:
+        super().__init__(iterable, **settings, delay=_SECONDS, leave=False)
         whole = "" if self.total is None else f" of {self.total}"
         left = "" if self.total is None else ", {remaining} left"
         self.bar_format = f"{{desc}}: {{n_fmt}}{whole} {{unit}} in {{elapsed}}{left}"
