@@ -43,6 +43,14 @@ def test_what_a_line_tells_of_batches_is_whole_batches(monkeypatch):
     assert [line.split(" of ")[0] for line in said.splitlines()] == ["label: 32", "label: 96"]
 
 
+def test_the_first_batch_is_told_of_when_it_is_done(monkeypatch):
+    said = said_by_work_of(90.0, 3, monkeypatch, io.StringIO(), batch=8)
+    assert [line.split(" in ")[0] for line in said.splitlines()] == [
+        "label: 8 of 24 utt",
+        "label: 16 of 24 utt",
+    ]
+
+
 def test_work_of_less_than_a_minute_leaves_a_log_alone(monkeypatch):
     assert said_by_work_of(5.0, 10, monkeypatch, io.StringIO()) == ""
 

@@ -37,9 +37,10 @@ class _Lines(tqdm):
     def update(self, n: float | None = 1) -> None:
         # Utterances of a batch are done at once, and counted one by one: tell of those before.
         now = self.start_t + self.format_dict["elapsed"]
-        if self.n and now - self.last_print_t >= _SECONDS:
-            print(self, file=self.fp, flush=True)
+        if now - self.last_print_t >= _SECONDS:
             self.last_print_t = now
+            if self.n:
+                print(self, file=self.fp, flush=True)
         self.n += n or 0
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
