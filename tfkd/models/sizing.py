@@ -33,8 +33,9 @@ _GRAPH_BYTES_OF_OTHERS = 210_000
 # Decoder steps a second of speech at normal speed, with subword units.
 _TOKENS_PER_SECOND = 4.0
 # A second of audio takes as long as so many multiply-adds of `measured_macs_per_second` at any
-# width, and as this many for each of the model's own: measured on exports and runs of ten families
-# and of a teacher (docs/recipes/families.results.json), where the machine did 1.2e10 a second.
+# width, and as this many for each of the model's own. Chosen for the ten families of
+# docs/recipes/families.results.json, on a machine that did 1.2e10 a second, and for their teacher,
+# whose .tflite was measured once by hand.
 _KERAS_MACS = 17e6, 0.3
 _TFLITE_MACS = 60e6, 1.9
 _TIMED_SIZE, _TIMED_SECONDS, _TIMES = 256, 0.02, 5

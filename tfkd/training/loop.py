@@ -209,7 +209,8 @@ def _train(job: _Job) -> None:
         _describe(job, tokenizer, surveys)
         keep_parity_sample(job.out, job.valid_store)
         progress = _learn(job, epochs)
-        write_json(job.out / COMPLETE, {**identity, **_extent(progress)})
+        extent = {"epochs": progress.epochs, "seconds": progress.seconds}
+        write_json(job.out / COMPLETE, {**identity, **extent})
 
 
 def _check_workers(url: str) -> None:
@@ -367,10 +368,6 @@ def _lost(sources: Sequence[Source], surveys: Sequence[Survey]) -> set[str]:
 
 def _has_ended(progress: Progress, training: TrainingConfig) -> bool:
     return progress.epochs >= training.epochs or progress.has_stalled(training.patience)
-
-
-def _extent(progress: Progress) -> dict[str, float | None]:
-    return {"epochs": progress.epochs, "seconds": progress.seconds}
 
 
 def _json_lines(rows: list[dict[str, Any]]) -> str:
