@@ -21,6 +21,25 @@ from tfkd.text.spoken_numbers import speller
         ("words", "en", "1,250 or 3.5", "one thousand two hundred and fifty or three point five"),
         ("words", "en", "agent 007", "agent zero zero seven"),
         ("words", "en", "at 7:30", "at seven thirty"),
+        (
+            "words",
+            "en",
+            "That is $1, or £12.50.",
+            "that is one dollar or twelve pounds and fifty pence",
+        ),
+        (
+            "words",
+            "en",
+            "$0.05 of €1,250",
+            "five cents of one thousand two hundred and fifty euros",
+        ),
+        ("words", "en", "$1.2 million", "one point two million dollars"),
+        ("words", "en", "in 1999, not 2005", "in nineteen ninety nine not two thousand and five"),
+        ("words", "en", "the 1990s or 1900s", "the nineteen nineties or nineteen hundreds"),
+        ("words", "en", "1995%", "one thousand nine hundred and ninety five percent"),
+        ("words", "en", "1999.5", "one thousand nine hundred and ninety nine point five"),
+        ("words", "de", "1995 für 5 €", "eintausendneunhundertfünfundneunzig für fünf"),
+        ("digits", "en", "room 1995", "room one nine nine five"),
         ("words", "de", "Es ist 21 Uhr", "es ist einundzwanzig uhr"),
         (
             "words",
@@ -58,7 +77,20 @@ def test_a_language_without_words_is_refused():
 
 WRITTEN = (
     *("0", "7", "25", "1995", "1,250", "1.250", "1 250", "2.5", "2,5", "3.14159", "3,14159"),
-    *("50%", "1,000,000.25", "12345678901", "1" * 30, "1" * 400, "9.999.999.999,99", "٢٥"),
+    *(
+        "$1",
+        "$0.5",
+        "€" + "1" * 400,
+        "£1.1 trillion",
+        "1990s",
+        "50%",
+        "1,000,000.25",
+        "12345678901",
+        "1" * 30,
+        "1" * 400,
+        "9.999.999.999,99",
+        "٢٥",
+    ),
 )
 
 

@@ -23,6 +23,19 @@ _SPACES = {
 _DECIMAL_POINT = {"id": "koma", "it": "virgola", "vi": "phẩy"}
 _PERCENT = {"de": "Prozent", "en": "percent", "es": "por ciento", "fr": "pour cent",
             "it": "per cento", "nl": "procent", "pt": "por cento"}  # fmt: skip
+# The names of one and of several, and those of hundredths.
+_ENGLISH_MONEY = {
+    "$": ("dollar", "dollars", "cent", "cents"),
+    "€": ("euro", "euros", "cent", "cents"),
+    "£": ("pound", "pounds", "penny", "pence"),
+}
+# With what stands between thousands in place of the braces.
+_GROUPED = r"(?!0)\d{{1,3}}(?:[{}]\d{{3}})+(?!\d)"
+_MONEY = re.compile(
+    rf"(?P<sign>[$€£])(?P<whole>{_GROUPED.format(',')}|\d+)(?:\.(?P<decimals>\d+))?"
+    r"(?P<scale> (?:thousand|million|billion|trillion)\b)?"
+)
+_YEAR = re.compile(r"(?<![\w.,])(?P<year>1[1-9]\d\d|20[1-9]\d)(?P<decade>s)?(?![.,]?\w| ?%)")
 # What has more digits is no number that anybody says, but a loop of the recogniser. In Amharic,
 # num2words fails above a thousand, and does not return above a million.
 _MOST_DIGITS, _MOST_DIGITS_OF = 15, {"am": 3}
@@ -32,7 +45,8 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
     """Makes a function that writes the numbers in a text as words.
 
     Thousands and decimals are read as the language writes them: 1,250.5 in English, 1.250,5 in
-    German, 1 250,5 in French.
+    German, 1 250,5 in French. In English words, a sign of a currency becomes its name, and four
+    digits without a comma are read as a year is, 1250 as twelve fifty.
 
     Args:
       style: "words" writes 21 as twenty one, "digits" as two one. In both styles, decimals become
@@ -81,7 +95,9 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
         return f" {found} {percent}"
 
     pattern = _pattern(words.family)
-    return lambda text: pattern.sub(said, text)
+    if words.family != "en" or style == "digits":
+        return lambda text: pattern.sub(said, text)
+    return lambda text: pattern.sub(said, _YEAR.sub(words.year, _MONEY.sub(words.money, text)))
 
 
 @dataclass(frozen=True)
@@ -121,6 +137,28 @@ class _Words:
         after = self.digit_by_digit(decimals)
         return f"{before} {point} {after}" if before and point and after else None
 
+    def money(self, match: re.Match[str]) -> str:
+        """The words of a match of `_MONEY`, as English says them."""
+        one, several, cent, cents = _ENGLISH_MONEY[match["sign"]]
+        whole, decimals, scale = _digits(match["whole"]), match["decimals"], match["scale"]
+        if scale or (decimals and len(decimals) != 2):
+            amount = self.decimal(whole, _digits(decimals)) if decimals else self.whole(whole)
+            return f" {amount}{scale or ''} {several} "
+        parts = [(whole, one, several)] if int(whole) or not int(decimals or 0) else []
+        if int(decimals or 0):
+            parts.append((str(int(decimals)), cent, cents))
+        said = (
+            f"{self.whole(each)} {name if int(each) == 1 else names}" for each, name, names in parts
+        )
+        return f" {' and '.join(said)} "
+
+    def year(self, match: re.Match[str]) -> str:
+        """The words of a match of `_YEAR`, as English says them."""
+        year = str(self._of(int(_digits(match["year"])), to="year"))
+        if not match["decade"]:
+            return f" {year} "
+        return f" {year.removesuffix('y')}ies " if year.endswith("y") else f" {year}s "
+
     def _of(self, number: int | str, **options: Any) -> str | None:
         try:
             return self.num2words(number, lang=self.language, **options).strip() or None
@@ -138,9 +176,8 @@ def _pattern(language: str) -> re.Pattern[str]:
         thousands, decimal = ".", ","
     elif language in _SPACES:
         thousands, decimal = " \u00a0\u202f", ","
-    grouped = rf"(?!0)\d{{1,3}}(?:[{thousands}]\d{{3}})+(?!\d)"
     return re.compile(
-        rf"(?P<whole>{grouped}|\d+)(?:{re.escape(decimal)}(?P<decimals>\d+))?"
+        rf"(?P<whole>{_GROUPED.format(thousands)}|\d+)(?:{re.escape(decimal)}(?P<decimals>\d+))?"
         r"(?:(?P<ordinal>st|nd|rd|th)\b)?(?P<percent>[ \u00a0\u202f]?%)?"
     )
 
