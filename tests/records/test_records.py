@@ -716,7 +716,7 @@ def test_a_plan_that_is_lost_or_damaged_is_written_again(store_directory: Path, 
     spoilt = {"changed": content.replace(b"u", b"v", 1), "cut": content[:20]}
     plan.unlink() if damage == "lost" else plan.write_bytes(spoilt[damage])
     other = dataclasses.replace(plan_of(), digest="f" * 64)
-    with pytest.raises(RecordError, match="another --out folder"):
+    with pytest.raises(RecordError, match="another --out"):
         StoreWriter(store_directory, other)
     with StoreWriter(store_directory, plan_of()) as writer:
         assert writer.pending_shards() == []

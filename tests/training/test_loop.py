@@ -24,6 +24,7 @@ from tfkd.metrics import score
 from tfkd.models.frontend.log_mel import LogMel
 from tfkd.models.recogniser import Recogniser
 from tfkd.records import RandomAccess, open_store
+from tfkd.records.plan import OTHER_FOLDER
 from tfkd.storage.files import sha256
 from tfkd.storage.locks import locked
 from tfkd.storage.sealed_json import read_sealed, write_sealed
@@ -278,7 +279,7 @@ def test_a_folder_of_another_run_is_refused(
     valid_store = prepared["test" if difference == "validation data" else "valid"]
     what = "there training.learning_rate=0.015; here training.learning_rate=0.02"
     what = what if is_config else f"other {difference}"
-    message = f"holds a run of other settings or data: {what} (choose another --out)"
+    message = f"holds a run of other settings or data: {what} ({OTHER_FOLDER})"
     with pytest.raises(CheckpointError, match=re.escape(message)):
         train(system, train_store, valid_store, teacher_copy)
     assert content_of(teacher_copy) == before

@@ -15,7 +15,7 @@ from tfkd.storage.json_files import checked_object, refusing
 from tfkd.storage.sealed_json import read_sealed, seal_of, write_sealed
 
 FORMAT = 2  # Increased when the layout of a store changes; older stores are then refused.
-OTHER_FOLDER = "choose another --out folder, or delete this one"
+OTHER_FOLDER = "choose another --out or work_dir, or delete this folder"
 
 _SHOWN_DIGITS = 12
 

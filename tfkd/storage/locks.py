@@ -41,7 +41,7 @@ def locked(directory: str | Path, *, wait: bool = False) -> Iterator[None]:
             raise BusyError(
                 "another process is writing here",
                 path=directory,
-                remedy="wait until it ends, or choose another --out folder",
+                remedy="wait until it ends, or choose another --out or work_dir",
             ) from error
         except OSError as error:
             raise RecordError(

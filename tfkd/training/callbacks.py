@@ -125,7 +125,8 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         raise TrainingError(
             f"{what} not finite at step {step}, on {self.contents(self.progress.epochs, batch)}",
             remedy="check this audio and its text, or lower training.learning_rate or "
-            "training.clip_norm and choose another --out; the last finite checkpoint is kept",
+            "training.clip_norm and choose another --out or work_dir; the last finite checkpoint "
+            "is kept",
         )
 
 

@@ -11,6 +11,7 @@ from tfkd.config import overrides_of, to_dict
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
 from tfkd.errors import CheckpointError
+from tfkd.records.plan import OTHER_FOLDER
 from tfkd.records.store import PLAN
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
@@ -46,7 +47,7 @@ def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
                 "holds a run of other settings or data: "
                 + "; ".join(_differences(out, earlier, identity, config)),
                 path=out,
-                remedy="choose another --out",
+                remedy=OTHER_FOLDER,
             )
         write_json(path, identity)
         yield
@@ -54,8 +55,7 @@ def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
 
 def _read_identity(path: Path) -> dict[str, Any]:
     # Without the identity, the checkpoints beside it may be of other settings or data.
-    remedy = "choose another --out, or delete this folder"
-    return read_json_object(path, remedy=remedy, error=CheckpointError)
+    return read_json_object(path, remedy=OTHER_FOLDER, error=CheckpointError)
 
 
 def is_finished(out: Path, identity: dict[str, str]) -> bool:
