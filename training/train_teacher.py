@@ -17,7 +17,8 @@ system = tfkd.load_system_config(config, "teacher")
 settings = system.training
 train_store, valid_store = open_verified(train_dir), open_verified(valid_dir)
 
-tokenizer = train_tokenizer([row["text"] for row in train_store.index], system.tokenizer)
+transcripts = [row["text"] for row in train_store.index if row["text"]]
+tokenizer = train_tokenizer(transcripts, system.tokenizer)
 model = tfkd.Recogniser(system.model, tokenizer.vocab_size)
 model.frontend.adapt(tfkd.audio_batches(train_store, 16).take(40))
 

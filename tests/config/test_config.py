@@ -139,6 +139,9 @@ UNTRANSCRIBED = {
 }
 
 
+CUT = {"too_long": "split"}
+
+
 def learning(objective: dict) -> dict:
     return {"student": {"training": {"objective": objective}}}
 
@@ -160,8 +163,23 @@ def learning(objective: dict) -> dict:
                 "labels": {"fusion": {"ctc_weight": 0.1}},
                 "teacher": {"model": {"ctc": False}, "training": {"ctc_weight": 0}},
             },
-            "labels.fusion.ctc_weight: needs model.ctc: true",
+            "labels.fusion.ctc_weight: needs teacher.model.ctc: true",
         ),
+        (
+            RunConfig,
+            {
+                "labels": {"fusion": {"ctc_weight": 0.1}},
+                "generations": 2,
+                "student": {"model": {"ctc": False}, "training": {"ctc_weight": 0}},
+            },
+            "labels.fusion.ctc_weight: needs student.model.ctc: true",
+        ),
+        (
+            RunConfig,
+            learning({"kind": "mixture", "parts": [{}], "filters": {"max_repeats": 2}}),
+            "student.training.objective.filters: a mixture has none",
+        ),
+        (PrepareConfig, {"piece_seconds": 3.0}, "piece_seconds: needs too_long: split"),
         (RunConfig, {"sweep": {"seeds": [0, 1, 0]}}, "sweep.seeds: names a seed twice"),
         (
             RunConfig,
@@ -244,8 +262,16 @@ def learning(objective: dict) -> dict:
         (FilterConfig, {"min_coverage": 1.5}, "min_coverage: 1.5 is above 1"),
         (LanguageModelConfig, {"training": {"learning_rate": 0}}, "0.0 is not above 0"),
         (RunConfig, {"prepare": {"min_seconds": 30}}, "prepare.min_seconds: must be below"),
-        (RunConfig, {"prepare": {"piece_seconds": 31}}, "prepare.piece_seconds: cannot exceed"),
-        (RunConfig, {"prepare": {"piece_seconds": 0.3}}, "prepare.piece_seconds: a quarter, the"),
+        (
+            RunConfig,
+            {"prepare": CUT | {"piece_seconds": 31}},
+            "prepare.piece_seconds: cannot exceed",
+        ),
+        (
+            RunConfig,
+            {"prepare": CUT | {"piece_seconds": 0.3}},
+            "prepare.piece_seconds: a quarter, the",
+        ),
         (
             RunConfig,
             {"student": {"model": {"frontend": {"sample_rate_hz": 22050}}}},

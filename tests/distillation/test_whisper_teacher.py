@@ -117,19 +117,27 @@ def test_long_utterances_are_heard_in_windows(whisper, whole):
         assert found.text == " ".join(h.text for h in way if h.text)
 
 
-def test_the_best_of_windows_are_those_of_all_choices():
+@pytest.mark.parametrize("ended", [4, 3, 1, 0])
+def test_the_best_of_windows_are_those_of_all_choices(ended):
+    """As in the search, a transcript that was cut off comes behind all that have ended."""
     generator = np.random.default_rng(3)
     windows = [Window(0, np.zeros(0)), *[Window(1, np.zeros(0))] * 3]
     found = [
         [
-            Transcript(f"w{n}r{rank}", (n, rank), float(score), float(score), (0.0, 0.0), rank < 3)
-            for rank, score in enumerate(sorted(generator.uniform(-9, 0, 4), reverse=True))
+            Transcript(
+                f"w{n}r{rank}", (n, rank), float(score), float(score), (0.0, 0.0), rank >= 4 - ended
+            )
+            for rank, score in enumerate(sorted(generator.uniform(-9, 0, 4).tolist())[::-1])
         ]
         for n in range(4)
     ]
     single, joined = whisper_teacher._joined(windows, found, 4)
     assert single == found[0]
-    ways = sorted(itertools.product(*found[1:]), key=lambda way: -sum(t.score for t in way))[:4]
+
+    def rank(way):
+        return not all(t.is_finished for t in way), -sum(t.score for t in way)
+
+    ways = sorted(itertools.product(*found[1:]), key=rank)[:4]
     assert [t.written for t in joined] == [" ".join(t.written for t in way) for way in ways]
     assert [t.is_finished for t in joined] == [all(t.is_finished for t in way) for way in ways]
 
@@ -177,6 +185,19 @@ def test_labels_keep_the_characters_that_transcripts_keep(whisper, options, expe
     to_text = whisper_teacher._to_text(whisper.folder.tokens, config)
     assert to_text("State-of-the-art, 50%.") == expected
     assert (whisper.digest(config) == whisper.digest(CONFIG)) == (not options)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("[BLANK_AUDIO]", ""),
+        ("(laughs) Turn it on.", "turn it on"),
+        ("...", ""),
+        ("(800) 5", "800 5"),
+    ],
+)
+def test_marks_of_sounds_are_no_words(whisper, written, expected):
+    assert whisper_teacher._to_text(whisper.folder.tokens, CONFIG)(written) == expected
 
 
 # --- decode

@@ -29,7 +29,7 @@ from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.errors import AudioError, CheckpointError, ConfigError, ExportError
 from tfkd.exporting.export import export
 from tfkd.exporting.forms import FORMS, form_of
-from tfkd.exporting.graph import decoder_for, metadata_of
+from tfkd.exporting.graph import decode_with, decoder_for, metadata_of
 from tfkd.exporting.savedmodel import load_savedmodel
 from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
@@ -301,6 +301,27 @@ def test_the_file_alone_says_nothing_of_what_is_no_speech(exports, keras_says, f
         assert (found["score"] < -1e4).all(), kind
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("form", ["tflite-float32", "fixed"])
+def test_audio_shorter_than_a_word_gives_what_keras_says(
+    exports, fixed_length, teacher, export_config, keras_says, form, runtime
+):
+    """Padded to a length that the graph takes, it would be heard as longer audio."""
+    pytest.importorskip(f"{runtime}.interpreter")
+    path = fixed_length if form == "fixed" else exports[form].path
+    recogniser = DeviceRecogniser(path, runtime=runtime)
+    decode = decode_with(decoder_for(teacher, export_config))
+    speech = keras_says[0][0]
+    said = 0
+    for samples in (1, 2, 80, 399, 400, 401, 480, 560, 640, 799):
+        for waveform in (speech[-samples:], np.full(samples, 0.25, np.float32)):
+            (expected,) = decode(waveform[np.newaxis], np.array([samples], np.int32))
+            found = recogniser.transcribe_waveform(waveform)
+            assert [each.token_ids for each in found] == [each.token_ids for each in expected]
+            said += len(found)
+    assert said
+
+
 def test_the_savedmodel_says_nothing_of_what_is_no_speech(exports, keras_says):
     serve = load_savedmodel(exports["savedmodel"].path)
     speech, expected = keras_says[0]
@@ -435,14 +456,17 @@ def bytes_below(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("no_conversion")
 def test_what_a_killed_export_left_is_removed(teacher, prepared, export_config, tmp_path):
-    for name in (".savedmodel.abc.tmp", ".export.xyz.tmp"):
+    for name in (".savedmodel.abcdefgh.tmp", ".export.ijklmn_1.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "saved_model.pb").write_bytes(b"half")
-    (tmp_path / ".model-int8.tflite.abc.tmp").write_bytes(b"half")
+    (tmp_path / ".model-int8.tflite.abcdefgh.tmp").write_bytes(b"half")
+    not_ours = {".bashrc.old", ".notes.tmp", ".thesis.abcdefgh.tmp"}
+    for name in not_ours:
+        (tmp_path / name).write_bytes(b"not ours")
     config = dataclasses.replace(export_config, formats=("tflite-float32",))
     export(teacher, tmp_path, config, prepared["valid"])
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"model-float32.tflite", "parity.json", ".lock"}
+    assert names == {"model-float32.tflite", "parity.json", ".lock"} | not_ours
 
 
 @pytest.mark.usefixtures("no_conversion")

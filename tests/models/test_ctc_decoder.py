@@ -121,7 +121,7 @@ def test_settings_without_a_head_or_with_another_loss_are_refused():
         from_dict(
             SystemConfig, {**alone, "training": {"ctc_weight": 1, "objective": {"kind": "word_kd"}}}
         )
-    with pytest.raises(ConfigError, match="labels.top_m: needs a teacher with a decoder"):
+    with pytest.raises(ConfigError, match="labels.top_m: needs a decoder, which teacher lacks"):
         check_labelling(LabelConfig(top_m=4), from_dict(SystemConfig, alone))
 
 

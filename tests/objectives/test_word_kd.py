@@ -143,6 +143,29 @@ def test_a_mixture_learns_soft_and_hard_targets_side_by_side():
     assert found == pytest.approx(0.25 * parts[0] + 0.75 * parts[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("of_the_part", [1.0, 4.0])
+def test_teacher_and_student_of_a_mixture_have_one_temperature(of_the_part):
+    part = WordKD(top_m=2, token_temperature=of_the_part)
+    mixture = Mixture(parts=((1.0, part),), token_temperature=2.0, **PLAIN)
+    alone = WordKD(top_m=2, token_temperature=2.0, **PLAIN)
+    logits = np.random.default_rng(3).normal(size=(1, 1, 2, 7)).astype(np.float32)
+    found, expected = (
+        float(loss_of(each, each.targets(record(ONE), TOKENIZER), logits))
+        for each in (mixture, alone)
+    )
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (3, 1)])
+def test_parts_may_learn_different_numbers_of_posteriors(sizes):
+    mixture = Mixture(parts=tuple((1.0, WordKD(top_m=size)) for size in sizes))
+    probs = mixture.targets(record(ONE), TOKENIZER).arrays["top_probs"]
+    assert probs.shape == (2, 2, 3)
+    expected = {1: [1, 0, 0], 3: [6 / 9, 2 / 9, 1 / 9]}
+    for place, size in enumerate(sizes):
+        assert probs[place, 0].tolist() == pytest.approx(expected[size])
+
+
 def test_tokens_that_are_never_emitted_do_not_spoil_the_loss():
     logits = tf.constant([[[[-1e9, 0.0, -1e9]]]])
     soft = SoftTargets(tf.constant([[[[1, 0]]]]), tf.constant([[[[1.0, 0.0]]]]))

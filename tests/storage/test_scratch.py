@@ -40,8 +40,9 @@ def test_nothing_stays_behind(temporary):
 
 
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_kept(temporary):
-    stranger = temporary / "tfkd-of-somebody"
-    stranger.mkdir()
+    stranger = temporary / "tfkd-scratch-of-somebody"
+    (stranger / "content").mkdir(parents=True)
+    (stranger / "content" / "thesis.txt").write_text("not ours")
     holders = [
         subprocess.Popen(
             [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -58,3 +59,4 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_kept(tempora
     assert {stranger.name, living.split("/")[-2]} == after
     holders[1].communicate()
     assert list(temporary.iterdir()) == [stranger]
+    assert (stranger / "content" / "thesis.txt").exists()

@@ -116,6 +116,7 @@ def filter_report(options: argparse.Namespace) -> None:
     from tfkd.config import FilterConfig, load_system_config
     from tfkd.distillation.filter_page import filter_page
     from tfkd.distillation.filter_report import report_filters
+    from tfkd.objectives import undistilled
     from tfkd.records import PSEUDO_LABELS, open_store
     from tfkd.storage.files import check_writable, write_text
     from tfkd.text import load_tokenizer
@@ -125,7 +126,8 @@ def filter_report(options: argparse.Namespace) -> None:
     check_writable(page)
     filters = FilterConfig()
     if options.config:
-        filters = load_system_config(options.config, "student").training.objective.filters
+        student = load_system_config(options.config, "student")
+        filters = undistilled(student.training.objective).filters
     pieces = load_tokenizer(options.teacher).pieces if options.teacher else None
     store = open_store(options.labels, kind=PSEUDO_LABELS)
     report = report_filters(store, filters, examples_per_reason=options.examples)

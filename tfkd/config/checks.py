@@ -32,14 +32,22 @@ from tfkd.errors import ConfigError
 _MOST_ODD_FLAC_HZ = 65_535
 # `tfkd.device` pads audio no further.
 _LONGEST_FIXED_SECONDS = 60
+# What a mixture leaves to its parts.
+_OF_HYPOTHESES = ("num_hypotheses", "choice", "weights", "temperature", "filters", "top_m")
 _ADDRESS = re.compile(r"[\w.\-\[\]:]+:\d+")
 
 
 def check_labelling(
-    labels: LabelConfig, teacher: SystemConfig, *, path: str | Path | None = None
+    labels: LabelConfig,
+    teacher: SystemConfig,
+    *,
+    role: str = "teacher",
+    path: str | Path | None = None,
 ) -> None:
     """Checks the settings of labelling against those of a teacher.
 
+    Args:
+      role: where the teacher stands in the config, to name it.
     Raises:
       ConfigError: if a setting of the search is out of range, or the teacher's model lacks what it
         needs.
@@ -47,13 +55,13 @@ def check_labelling(
     validate(labels.decoding(teacher.decoding), path=path, at="labels")
     if labels.fusion.ctc_weight and not teacher.model.ctc:
         raise ConfigError(
-            "labels.fusion.ctc_weight: needs model.ctc: true",
+            f"labels.fusion.ctc_weight: needs {role}.model.ctc: true",
             path=path,
             remedy="set it to 0, or train a teacher with CTC",
         )
     if labels.top_m and isinstance(teacher.model.decoder, NoDecoderConfig):
         raise ConfigError(
-            "labels.top_m: needs a teacher with a decoder", path=path, remedy="set it to 0"
+            f"labels.top_m: needs a decoder, which {role} lacks", path=path, remedy="set it to 0"
         )
 
 
@@ -147,6 +155,8 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if config.min_seconds >= config.max_seconds:
                 refuse("min_seconds", "must be below max_seconds")
             if config.piece_seconds is not None:
+                if config.too_long != "split":
+                    refuse("piece_seconds", "needs too_long: split")
                 if config.piece_seconds > config.max_seconds:
                     refuse("piece_seconds", "cannot exceed max_seconds")
                 if config.piece_seconds < 4 * config.min_seconds:  # See `cut_points`.
@@ -179,6 +189,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 check_labelling(config.labels, config.teacher, path=path)
                 if not config.corpora.train:
                     refuse("corpora.train", "is empty, but the teacher is to be trained")
+            if config.generations > 1:
+                role = "next_teacher" if config.next_teacher else "student"
+                check_labelling(config.labels, config.systems[role], role=role, path=path)
             kept, kept_by_labels = config.prepare.text, config.labels.whisper
             is_whisper = str(config.teacher).startswith(WHISPER_PREFIX)
             if is_whisper and kept.extra_characters != kept_by_labels.extra_characters:
@@ -201,10 +214,13 @@ def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield key, "filtered needs hypotheses, and the baseline all reads none"
     for role, system in {"student": config.student, "next_teacher": config.next_teacher}.items():
         objective = ObjectiveConfig() if system is None else system.training.objective
+        key = f"{role}.training.objective"
+        for name in _OF_HYPOTHESES if objective.kind == "mixture" else ():
+            if getattr(objective, name) != getattr(ObjectiveConfig(), name):
+                yield f"{key}.{name}", "a mixture has none; set it in its parts"
         for each in objective.parts or (objective,):
             if each.kind == "truth":
                 continue
-            key = f"{role}.training.objective"
             if each.num_hypotheses > held:
                 yield f"{key}.num_hypotheses", f"the labels hold {held} hypotheses"
             if each.kind == "word_kd" and not config.labels.top_m:

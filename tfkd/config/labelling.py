@@ -25,7 +25,7 @@ class WhisperConfig:
 
     Attributes:
       language: code of the spoken language, such as "en"; null for the one that the folder names,
-        or else the one that Whisper detects in each utterance.
+        or else the one that Whisper detects in each window of at most 30 s.
       task: "translate" gives English text for any language.
       numbers: "words" writes 21 as twenty one, "digits" as two one; "as_written" keeps 21.
       extra_characters: characters that labels keep beside letters, digits and apostrophes: those of

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise, product
+from itertools import groupby, pairwise, product, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +27,7 @@ from tfkd.models.whisper.folder import WhisperFolder, load_whisper
 from tfkd.models.whisper.search import MAX_TOKENS, WhisperSearch, check_search
 from tfkd.models.whisper.tokens import WhisperTokens
 from tfkd.records import Hypothesis
-from tfkd.text import normalise
+from tfkd.text import transcript_of
 from tfkd.text.spoken_numbers import speller
 
 if TYPE_CHECKING:
@@ -133,7 +132,10 @@ def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]
     language = options.language or tokens.default_language
     if options.task == "translate" or not tokens.is_multilingual:
         language = "en"
-    as_transcripts = functools.partial(normalise, extra_characters=options.extra_characters)
+
+    def as_transcripts(written: str) -> str:
+        return transcript_of(written, extra_characters=options.extra_characters).text or ""
+
     if options.numbers == "as_written":
         return as_transcripts
     if language is None:
@@ -194,12 +196,21 @@ def _joined(
     """Yields the `count` best transcripts of each utterance, joined from those of its windows."""
     own_windows = groupby(zip(windows, found, strict=True), key=lambda pair: pair[0].utterance)
     for _, pairs in own_windows:
-        # Scores of windows add up, so the best of the whole are made of the best of each window.
         first, *others = [transcripts for _, transcripts in pairs]
         for following in others:
-            joined = (_join(*pair) for pair in product(first, following))
-            first = sorted(joined, key=lambda transcript: -transcript.score)[:count]
-        yield first
+            first = _best(list(starmap(_join, product(first, following))), count)
+        yield first[:count]
+
+
+def _best(transcripts: Sequence[Transcript], count: int) -> list[Transcript]:
+    """The `count` best that have ended, then the `count` best that were cut off, as in the search.
+
+    Scores of windows add up, so the best of the whole are made of the best of each kind.
+    """
+    ranked = sorted(transcripts, key=lambda each: -each.score)
+    ended = [each for each in ranked if each.is_finished]
+    cut_off = [each for each in ranked if not each.is_finished]
+    return ended[:count] + cut_off[:count]
 
 
 def _join(first: Transcript, second: Transcript) -> Transcript:

@@ -29,6 +29,7 @@ from tfkd.storage.known_files import remember
 from tfkd.storage.locks import locked
 
 REPORT = "parity.json"
+_SCRATCH = "export"
 
 # What to do where the check says no more than what is wrong.
 _EXACT_DIFFERS = "report it with the run: float32 must say what Keras says"
@@ -77,7 +78,7 @@ def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store)
     """
     out = Path(out)
     with locked(out):
-        remove_unfinished(out)
+        remove_unfinished(out, (REPORT, _SCRATCH, *(form.file_name for form in FORMS.values())))
         keras = decode_with(decoder_for(run, config))
         samples = parity_samples(parity_store, run.sample_rate_hz, config, keras)
         reports = [
@@ -111,7 +112,7 @@ def _export_one(
 
 @contextlib.contextmanager
 def _scratch(out: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=out, prefix=".export.", suffix=".tmp") as scratch:
+    with tempfile.TemporaryDirectory(dir=out, prefix=f".{_SCRATCH}.", suffix=".tmp") as scratch:
         yield Path(scratch)
 
 

@@ -17,8 +17,6 @@ from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import DeviceMetadata
 from tfkd.exporting.interface import Decode
 
-# `DeviceRecogniser` pads shorter waveforms to this duration.
-MIN_SECONDS = 0.1
 _LOG = logging.getLogger("tfkd")
 
 
@@ -98,7 +96,7 @@ def metadata_of(run: Run, config: ExportConfig, quantisation: str) -> DeviceMeta
     max_samples = round(config.max_seconds * rate_hz)
     return DeviceMetadata(
         sample_rate_hz=rate_hz,
-        min_samples=max_samples if config.fixed_length else round(MIN_SECONDS * rate_hz),
+        min_samples=max_samples if config.fixed_length else 1,
         max_samples=max_samples,
         usual_samples=max(1, round(min(run.usual_seconds * rate_hz, max_samples))),
         pieces=run.tokenizer.pieces,

@@ -17,7 +17,6 @@ from tfkd.data.audio_batches import audio_batches, spread_over_lengths
 from tfkd.data.sample_rates import check_rate
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import ExportError
-from tfkd.exporting.graph import MIN_SECONDS
 from tfkd.exporting.interface import Decode
 from tfkd.records import Store
 
@@ -25,6 +24,8 @@ from tfkd.records import Store
 _HISS, _NOISE = 1e-3, 0.1
 _OF_EACH_KIND = 3
 _PAUSE_SECONDS = 0.5
+# Shorter than a word, than a frame's surroundings, and than any speech (`decoding.audible`).
+_SNIPPETS_MS = (80, 60, 40, 10)
 _INT16_SCALE = 32768.0
 
 
@@ -60,12 +61,7 @@ def parity_samples(store: Store, rate_hz: int, config: ExportConfig, keras: Deco
       RecordError: if they have another sample rate.
     """
     check_rate(store, rate_hz)
-    # Shorter utterances would be padded, longer ones refused.
-    comparable = [
-        row
-        for row in store.index
-        if MIN_SECONDS <= row["num_samples"] / rate_hz <= config.max_seconds
-    ]
+    comparable = [row for row in store.index if row["num_samples"] / rate_hz <= config.max_seconds]
     wanted = spread_over_lengths(comparable, config.parity_utterances)
     samples = []
     for batch in audio_batches(store, 1):
@@ -76,7 +72,7 @@ def parity_samples(store: Store, rate_hz: int, config: ExportConfig, keras: Deco
             samples.append(Sample(name, waveform, text, True, ask(keras, waveform)))
     if not samples:
         raise ExportError(
-            f"parity needs an utterance of {MIN_SECONDS:g} to {config.max_seconds:g} s",
+            f"parity needs an utterance of at most {config.max_seconds:g} s",
             path=store.directory,
             remedy="give --parity-data with such utterances",
         )
@@ -118,4 +114,9 @@ def _made(real: Sequence[Sample], rate_hz: int) -> Iterator[tuple[str, np.ndarra
             f"{name} and {other.name} joined",
             np.concatenate([waveform, noise(_HISS, pause), second]),
         )
+    loudest = np.abs(real[0].waveform).argmax()
+    for milliseconds in _SNIPPETS_MS:
+        snippet = real[0].waveform[loudest:][: round(milliseconds / 1000 * rate_hz)]
+        yield f"{milliseconds} ms", snippet
+    yield "an offset", np.full(rate_hz // 100, real[0].waveform[loudest])
     yield "unscaled int16", _INT16_SCALE * real[0].waveform

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tfkd.objectives.objective import (
     Signature,
     Targets,
     most_tokens,
+    wider,
 )
 from tfkd.records import Record, Store
 from tfkd.text import Tokenizer
@@ -32,8 +34,8 @@ class Mixture(Objective):
     With `((1 - a, Truth()), (a, SequenceKD()))` the loss is that of Kim and Rush 2016, section 3.3,
     `(1 - a) * L_SEQ-NLL + a * L_SEQ-KD`. If a part has no target for an utterance, for example
     Truth where there is no transcript, the other parts take over its share. The encoder runs once
-    for all parts. Label smoothing, CTC weight and temperature are set on the mixture; those of its
-    parts are ignored.
+    for all parts. Label smoothing, CTC weight and the temperature of tokens are those of the
+    mixture, for all of its parts.
 
     Attributes:
       parts: pairs of a share above zero and an objective; shares are divided by their sum.
@@ -62,13 +64,16 @@ class Mixture(Objective):
                     f"the share of {part.name} in a mixture is {share}",
                     remedy="give a finite share above 0",
                 )
+        loss = {field.name: getattr(self, field.name) for field in dataclasses.fields(Objective)}
+        parts = ((share, dataclasses.replace(part, **loss)) for share, part in self.parts)
+        object.__setattr__(self, "parts", tuple(parts))
 
     @property
     def signature(self) -> Signature:
         fields: dict[str, Field] = {}
         for _, part in self.parts:
             for name, field in part.signature.items():
-                fields.setdefault(name, field)
+                fields[name] = wider(fields.get(name, field), field)
         return {
             name: field._replace(shape=(self._num_places, *field.shape[1:]))
             for name, field in fields.items()

@@ -233,11 +233,12 @@ def widest(signatures: Sequence[Signature]) -> Signature:
     fields: dict[str, Field] = {}
     for signature in signatures:
         for name, field in signature.items():
-            fields[name] = _wider(fields.get(name, field), field)
+            fields[name] = wider(fields.get(name, field), field)
     return fields
 
 
-def _wider(one: Field, other: Field) -> Field:
+def wider(one: Field, other: Field) -> Field:
+    """Makes the field that holds arrays of both; None stands for any size."""
     pairs = zip(one.shape, other.shape, strict=True)
     return one._replace(
         shape=tuple(None if a is None or b is None else max(a, b) for a, b in pairs)

@@ -127,9 +127,17 @@ class Sweep:
         return locked(self.work / FOLDER / "locks" / what, wait=True)
 
     def _write_results(self) -> dict[str, Any]:
-        """Evaluates the students that are finished so far and writes results.json."""
+        """Evaluates the students that are finished so far and writes results.json.
+
+        A finished student that failed is of other settings, or damaged: it is no result of these.
+        """
+        done = [
+            cell
+            for cell in self.cells
+            if self._is_trained(cell) and cell.name not in self._failures
+        ]
         with self._alone("results"):
-            results = self._results([cell for cell in self.cells if self._is_trained(cell)])
+            results = self._results(done)
             write_json(self.results, results)
         return results
 

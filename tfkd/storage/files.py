@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from tfkd.errors import ManifestError, RecordError
 
+# Matches what `tempfile` puts between prefix and suffix.
+_RANDOM = "????????"
 REDO = "run the command that wrote it again: it repairs what is damaged or missing"
 
 
@@ -106,23 +108,27 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_unfinished(directory: Path) -> None:
+def remove_unfinished(directory: Path, names: Iterable[str]) -> None:
     """Removes temporary files that killed `atomic_write` and `atomic_directory` left in a folder.
 
     If a kill came between the two renames of `atomic_directory`, the old folder is put back. No
     other process may write into `directory` at the same time.
+
+    Args:
+      names: the files and folders that are written there; what is left of others is not touched.
     """
-    for old in directory.glob(".*.old"):
-        target = directory / old.name[1:].rsplit(".", 2)[0]
-        if target.exists():
-            shutil.rmtree(old)
-        else:
-            old.replace(target)
-    for temporary in directory.glob(".*.tmp"):
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink()
+    for name in names:
+        target = directory / name
+        for old in directory.glob(f".{name}.{_RANDOM}.old"):
+            if target.exists():
+                shutil.rmtree(old)
+            else:
+                old.replace(target)
+        for temporary in directory.glob(f".{name}.{_RANDOM}.tmp"):
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink()
 
 
 def sha256(path: str | Path) -> str:

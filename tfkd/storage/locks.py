@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tfkd.errors import BusyError, RecordError
 
-_LOCK = ".lock"
+LOCK = ".lock"
 _LOG = logging.getLogger("tfkd")
 
 
@@ -30,7 +30,7 @@ def locked(directory: str | Path, *, wait: bool = False) -> Iterator[None]:
       BusyError: if another process holds the lock, unless this one waits.
       RecordError: if the folder cannot be made.
     """
-    path = Path(directory) / _LOCK
+    path = Path(directory) / LOCK
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

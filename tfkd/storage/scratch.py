@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfkd.errors import RecordError
-from tfkd.storage.locks import locked
+from tfkd.storage.locks import LOCK, locked
 
-_PREFIX = "tfkd-"
+_PREFIX = "tfkd-scratch-"
 _CONTENT = "content"
 
 
@@ -45,6 +45,7 @@ def _remove_abandoned(parent: Path) -> None:
     for outer in parent.glob(f"{_PREFIX}*"):
         # Temporary folders are shared: touch only those that this module made for this user.
         with contextlib.suppress(OSError, RecordError):  # Its process is alive, or has just ended.
-            if (outer / _CONTENT).stat().st_uid == os.getuid():
+            names = sorted(each.name for each in outer.iterdir())
+            if names == [LOCK, _CONTENT] and (outer / _CONTENT).stat().st_uid == os.getuid():
                 with locked(outer):
                     shutil.rmtree(outer, ignore_errors=True)

@@ -180,7 +180,9 @@ def _ids(generation: Mapping[str, Any], name: str, folder: Path) -> tuple[int, .
     ids = generation.get(name) or ()
     if not isinstance(ids, (list, tuple)) or not all(isinstance(i, int) for i in ids):
         raise CheckpointError(f"{name} is no list of token ids", path=folder)
-    return tuple(i for i in ids if i >= 0)  # -1 stands for the list of OpenAI's own program
+    return tuple(
+        i for i in ids if i >= 0
+    )  # In OpenAI's own program, -1 stands for marks of sounds.
 
 
 def _check_ids(tokens: WhisperTokens, sizes: WhisperSizes, folder: Path) -> None:
