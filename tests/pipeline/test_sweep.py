@@ -297,6 +297,30 @@ def test_a_student_that_cannot_be_trained_leaves_the_others_alone(
     assert "Not finished yet" not in printed
 
 
+def test_students_of_other_settings_or_damaged_ones_are_in_no_table(
+    swept, config, tmp_path, monkeypatch
+):
+    """Those that `tfkd run` trains, too, have one folder for all settings."""
+    work = tmp_path / "work"
+    shutil.copytree(swept[0], work)
+    monkeypatch.setattr(loop, "_fit", refuse)
+    moved = dataclasses.replace(config, work_dir=str(work))
+    sweep = Sweep(moved)
+    damaged = sweep.cells[-1]
+    (sweep.folder(damaged) / "model.keras").unlink()
+    results = sweep.run(lambda line: None)
+    assert [*results["failed"]] == results["unfinished"] == [damaged.name]
+    training = dataclasses.replace(moved.student.training, batch_size=3)
+    changed = dataclasses.replace(moved.student, training=training)
+    one_seed = dataclasses.replace(moved.sweep, seeds=(0,), grid=({HYPOTHESES: (2,)},))
+    results = Sweep(dataclasses.replace(moved, student=changed, sweep=one_seed)).run(
+        lambda line: None
+    )
+    assert results["rows"] == {}
+    assert all("training.batch_size=3" in reason for reason in results["failed"].values())
+    assert len(results["failed"]) == 2
+
+
 @pytest.mark.slow
 def test_two_sweeps_of_one_folder_wait_for_each_other(swept, settings, tmp_path):
     """What both would write, labels that are there and the results, is no reason to give up."""

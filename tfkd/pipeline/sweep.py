@@ -250,9 +250,14 @@ class Sweep:
             is_whole = all(name in systems for name in exports)
             summary = _summary(exports, systems, counts) if is_whole else None
             row["export"] = summary and {"form": form, **summary}
-        if baseline is not None:
-            rivals = _summed([cell.name for cell in baseline], counts)
-            row["difference"] = difference_of_counts(_summed(names, counts), rivals)._asdict()
+        # While some are missing, only seeds that both have are compared.
+        both = {cell.seed for cell in cells} & {cell.seed for cell in baseline or ()}
+        if baseline is not None and both:
+            own, rivals = (
+                _summed([cell.name for cell in students if cell.seed in both], counts)
+                for students in (cells, baseline)
+            )
+            row["difference"] = difference_of_counts(own, rivals)._asdict()
         return row
 
     def _seed_result(self, cell: Cell, system: Mapping[str, Any]) -> dict[str, Any]:
