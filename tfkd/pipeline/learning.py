@@ -47,6 +47,8 @@ def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemCo
 def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> SystemConfig:
     """Gives a student with the objective `truth` as many optimizer steps as one on pseudo labels.
 
+    That is one that learns every label: filters, and `seq_inter` where there is no reference, leave
+    fewer. Steps are as equal as whole epochs allow.
     If only a part of the audio has transcripts, an epoch of the baseline goes through them several
     times. So it is validated as often as the other, and its best epoch is chosen among as many.
     """

@@ -161,7 +161,8 @@ def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str,
         f"Test set: {first['utterances']} utterances, {first['words']} words. WER is the mean over "
         "the seeds, spread its standard deviation; interval and p-value are of the mean, by a "
         "paired bootstrap over utterances against the baseline of the same size "
-        f"({' or '.join(results['baselines'])}), which takes as many optimizer steps.",
+        f"({' or '.join(results['baselines'])}), which takes as many optimizer steps as "
+        "a student that learns every label.",
         "",
         *(f"![{what}]({name})\n" for what, name in figures.items()),
         f"{provenance_line(results)}.",
