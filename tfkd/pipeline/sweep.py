@@ -54,6 +54,7 @@ class Sweep:
         self.work = self.job.work
         self.cells = cells_of(config)
         self._failures: dict[str, str] = {}
+        self._sound: set[str] = set()  # Students of these settings, trained to the end.
 
     def state(self, cell: Cell) -> str:
         """Describes a student: "done", "to be exported", "N epochs done" or "to do"."""
@@ -110,6 +111,7 @@ class Sweep:
             announce(f"[{number}/{len(self.cells)}] {cell.row}, seed {cell.seed}")
             try:
                 self._train(cell)
+                self._sound.add(cell.name)
                 self._export(cell)
             except BusyError:
                 announce("  is being trained by another process")
@@ -129,13 +131,10 @@ class Sweep:
     def _write_results(self) -> dict[str, Any]:
         """Evaluates the students that are finished so far and writes results.json.
 
-        A finished student that failed is of other settings, or damaged: it is no result of these.
+        A finished student that could not be opened for these settings is no result of them.
         """
-        done = [
-            cell
-            for cell in self.cells
-            if self._is_trained(cell) and cell.name not in self._failures
-        ]
+        refused = self._failures.keys() - self._sound
+        done = [cell for cell in self.cells if self._is_trained(cell) and cell.name not in refused]
         with self._alone("results"):
             results = self._results(done)
             write_json(self.results, results)
