@@ -18,6 +18,7 @@ from tfkd.objectives import (
     Targets,
     Truth,
     make_objective,
+    undistilled,
 )
 from tfkd.records import Hypothesis, PseudoLabelRecord, UtteranceRecord
 from tfkd.text import EOS_ID, CharacterTokenizer
@@ -127,6 +128,16 @@ def test_the_config_names_every_objective():
     assert objective_of(kind="mixture", parts=parts) == Mixture(
         parts=((0.25, Truth(**loss)), (1.0, SequenceKD(num_hypotheses=3, **loss))), **loss
     )
+
+
+@pytest.mark.parametrize("kind", ["mixture", "truth"])
+def test_truth_hears_what_the_labels_of_a_mixture_do(kind):
+    """A baseline changes the kind alone, and filters are those of the parts."""
+    labels = {"kind": "seq_kd", "filters": {"max_repeats": 2}}
+    settings = {"kind": kind, "truth_audio": "filtered", "parts": [{"kind": "truth"}, labels]}
+    found = undistilled(from_dict(ObjectiveConfig, settings))
+    assert (found.kind, found.truth_audio, found.parts) == ("truth", "filtered", ())
+    assert found.filters.max_repeats == 2
 
 
 def test_a_mixture_survives_overrides():

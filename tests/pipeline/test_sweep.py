@@ -310,6 +310,10 @@ def test_students_of_other_settings_or_damaged_ones_are_in_no_table(
     (sweep.folder(damaged) / "model.keras").unlink()
     results = sweep.run(lambda line: None)
     assert [*results["failed"]] == results["unfinished"] == [damaged.name]
+    # The baseline has a seed more, which is not compared.
+    (one,), (other, _) = (results["rows"][row]["seeds"] for row in (damaged.row, damaged.baseline))
+    difference = results["rows"][damaged.row]["difference"]
+    assert difference["wer"] == pytest.approx(one["wer"] - other["wer"])
 
     def cannot_train(*arguments):
         raise TrainingError("cannot be trained here")

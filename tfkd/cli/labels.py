@@ -116,7 +116,6 @@ def filter_report(options: argparse.Namespace) -> None:
     from tfkd.config import FilterConfig, load_system_config
     from tfkd.distillation.filter_page import filter_page
     from tfkd.distillation.filter_report import report_filters
-    from tfkd.objectives import undistilled
     from tfkd.records import PSEUDO_LABELS, open_store
     from tfkd.storage.files import check_writable, write_text
     from tfkd.text import load_tokenizer
@@ -127,7 +126,7 @@ def filter_report(options: argparse.Namespace) -> None:
     filters = FilterConfig()
     if options.config:
         student = load_system_config(options.config, "student")
-        filters = undistilled(student.training.objective).filters
+        filters = student.training.objective.of_labels.filters
     pieces = load_tokenizer(options.teacher).pieces if options.teacher else None
     store = open_store(options.labels, kind=PSEUDO_LABELS)
     report = report_filters(store, filters, examples_per_reason=options.examples)

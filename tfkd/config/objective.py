@@ -56,3 +56,13 @@ class ObjectiveConfig:
     token_temperature: float = number(1.0, at_least=1e-3, is_later=True)
     parts: tuple[ObjectiveConfig, ...] = field(default=(), metadata=LATER)
     share: float = number(1.0, above=0, is_later=True)
+
+    @property
+    def of_labels(self) -> ObjectiveConfig:
+        """The settings that choose and filter hypotheses.
+
+        A mixture has none of its own: those of its first part that learns labels, also where a
+        baseline changes no more than its kind to `truth`.
+        """
+        parts = self.parts if self.kind in ("mixture", "truth") else ()
+        return next((part for part in parts if part.kind != "truth"), self)

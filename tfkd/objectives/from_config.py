@@ -42,15 +42,14 @@ def distilled(
 
 
 def undistilled(objective: ObjectiveConfig) -> ObjectiveConfig:
-    """The settings with which transcripts are learned, all else being equal.
-
-    A mixture has no filters and no choice of its own: those of its first part that learns labels
-    say from which audio `truth` may learn.
-    """
-    of_labels = (part for part in objective.parts if part.kind != "truth")
-    if objective.kind in ("mixture", "truth") and (first := next(of_labels, None)) is not None:
-        objective = dataclasses.replace(first, truth_audio=objective.truth_audio, share=1.0)
-    return dataclasses.replace(objective, kind="truth", parts=())
+    """The settings with which transcripts are learned, all else being equal."""
+    return dataclasses.replace(
+        objective.of_labels,
+        kind="truth",
+        truth_audio=objective.truth_audio,
+        share=objective.share,
+        parts=(),
+    )
 
 
 def _objective(config: ObjectiveConfig, **loss: Any) -> Objective:

@@ -154,7 +154,9 @@ class _Words:
 
     def year(self, match: re.Match[str]) -> str:
         """The words of a match of `_YEAR`, as English says them."""
-        year = str(self._of(int(_digits(match["year"])), to="year"))
+        year = self._of(int(_digits(match["year"])), to="year")
+        if year is None:
+            return match[0]
         if not match["decade"]:
             return f" {year} "
         return f" {year.removesuffix('y')}ies " if year.endswith("y") else f" {year}s "
