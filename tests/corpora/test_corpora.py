@@ -378,6 +378,26 @@ def test_sides_of_a_call_are_channels_where_they_share_a_file(tmp_path, is_share
     assert found == ([0, 1] if is_shared else [None, None])
 
 
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        ("call-B call 2", "'call 2' does not end in A or B"),
+        ("call-B", "'' does not end in A or B"),
+        ("call-B call A\ncall-B call B", "says two things of call-B"),
+    ],
+)
+def test_a_side_that_cannot_be_told_is_a_fault_of_its_recording_alone(tmp_path, line, detail):
+    directory = kaldi(
+        tmp_path,
+        wav_scp=["call-A call.wav", "call-B call.wav"],
+        reco2file_and_channel=["call-A call A", line],
+    )
+    utterances, [rejection] = read_corpus(directory)
+    assert [(each.utterance_id, each.channel) for each in utterances] == [("call-A", 0)]
+    assert (rejection.utterance_id, rejection.reason) == ("call-B", "bad_line")
+    assert detail in rejection.detail
+
+
 def test_a_folder_without_wav_scp_is_no_kaldi_directory(tmp_path):
     with pytest.raises(ManifestError, match=r"no wav\.scp"):
         read_corpus(tmp_path, "kaldi")

@@ -115,6 +115,14 @@ def test_every_utterance_comes_once_an_epoch_in_other_company(prepared):
     assert set(first) != set(second)
 
 
+def test_no_pass_of_another_seed_goes_the_same_way(prepared):
+    trainings = [
+        epochs_of(prepared["train"], dataclasses.replace(PERTURBED, seed=seed)) for seed in (0, 1)
+    ]
+    passes = [tuple(companies_of(each.batches(epoch))) for each in trainings for epoch in range(3)]
+    assert len(set(passes)) == len(passes)
+
+
 def test_an_epoch_of_three_passes_is_three_epochs_of_one(prepared):
     once = epochs_of(prepared["train"], PERTURBED)
     thrice = epochs_of(prepared["train"], dataclasses.replace(PERTURBED, passes_per_epoch=3))

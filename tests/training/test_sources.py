@@ -22,7 +22,7 @@ from tfkd.training import loop
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.checkpoints import Progress
 from tfkd.training.loop import train
-from tfkd.training.sources import identity_of, sources_of
+from tfkd.training.sources import identity_of, sources_of, tokenizer_of
 
 TOKENIZER = CharacterTokenizer(" abdeikmosu")
 OBJECTIVE = ObjectiveConfig(kind="seq_kd", num_hypotheses=2, weights="uniform")
@@ -285,3 +285,10 @@ def test_given_units_are_taken_and_tell_one_run_from_another(
     assert taken.pieces == given.pieces != own.pieces
     with pytest.raises(CheckpointError, match="holds a run of other settings or data: other token"):
         train(system, stores, prepared["valid"], tmp_path / "taken")
+
+
+def test_given_units_come_before_those_of_the_run_to_begin_from(stores, teacher):
+    given = CharacterTokenizer(" abdeikmosu'z")
+    config, sources = teacher.system.tokenizer, sources_of(stores, TRAINING)
+    assert tokenizer_of(sources, config, initial=teacher) is teacher.tokenizer
+    assert tokenizer_of(sources, config, initial=teacher, given=given) is given

@@ -63,7 +63,7 @@ def read_kaldi(path: Path) -> Corpus:
     # Without segments, each recording is an utterance, and each line of wav.scp is one of these.
     recordings = _table(path / "wav.scp") if has_segments else None
     texts, speakers = _table(path / "text"), _table(path / "utt2spk")
-    channels = _channels(path)
+    sides = _sides(path)
 
     def utterance(line: Line, utterance_id: str, rest: str) -> Utterance | Rejection:
         if utterance_id in texts.faults:
@@ -73,7 +73,7 @@ def read_kaldi(path: Path) -> Corpus:
         source = _source(name)
         channel = source.channel
         if channel is None:
-            channel = channels.get(segment.recording_id, segment.channel)
+            channel = _channel(sides, segment)
         return Utterance(
             utterance_id,
             _audio_path(path.absolute(), source.name),
@@ -148,21 +148,34 @@ def _key(line: Line) -> str | None:
         return None
 
 
-def _channels(path: Path) -> dict[str, int]:
-    """Returns the channels of recordings that share a file, from `reco2file_and_channel`.
+def _sides(path: Path) -> _Table:
+    """Reads `reco2file_and_channel` for the recordings that share a file.
 
     A recording that has a file of its own holds that channel alone.
     """
-    sides = _table(path / "reco2file_and_channel")
-    words = {key: value.split() for key, (_, value) in sides.rows.items()}
-    rows = {key: value for key, value in words.items() if len(value) == 2 and value[1] in _SIDES}
-    recordings = _table(path / "wav.scp")
+    sides, recordings = _table(path / "reco2file_and_channel"), _table(path / "wav.scp")
     users = Counter(value for _, value in recordings.rows.values())
-    return {
-        key: _SIDES[side]
-        for key, (_, side) in rows.items()
-        if users[recordings.value(key) or ""] > 1
-    }
+    shared = {key for key, (_, value) in recordings.rows.items() if users[value] > 1}
+    return _Table(
+        {key: row for key, row in sides.rows.items() if key in shared},
+        {key: fault for key, fault in sides.faults.items() if key in shared},
+    )
+
+
+def _channel(sides: _Table, segment: _Segment) -> int | None:
+    """Returns the channel of a segment, counted from 0; None if its recording has a single one."""
+    recording_id = segment.recording_id
+    fault, value = sides.faults.get(recording_id), sides.value(recording_id)
+    if fault is None and value is None:
+        return segment.channel
+    side = (value or "").split()[-1:]
+    if fault is None and side and side[0] in _SIDES:
+        return _SIDES[side[0]]
+    detail = fault.detail if fault else f"{value!r} does not end in A or B"
+    raise ManifestError(
+        f"recording {recording_id} of reco2file_and_channel: {detail}",
+        remedy="correct the line, or remove it",
+    )
 
 
 def _warn_of(path: Path, speakers: _Table) -> None:

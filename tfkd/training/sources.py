@@ -110,9 +110,9 @@ def tokenizer_of(
 ) -> Tokenizer:
     """Chooses the tokenizer of a training.
 
-    An objective such as WordKD requires the tokenizer of its labels. Otherwise, a training that
-    begins from a run with the same tokenizer settings keeps its tokenizer. Else it is the given
-    one, or without that, one is trained on the texts to be learned.
+    An objective such as WordKD requires the tokenizer of its labels. Otherwise it is the given one.
+    Without that, a training that begins from a run with the same tokenizer settings keeps its
+    tokenizer, and another trains one on the texts to be learned.
 
     Raises:
       TextError: if the texts are too few for the vocabulary.
@@ -128,8 +128,8 @@ def tokenizer_of(
                 remedy="label both with one teacher",
             )
         dictated = dictated or own
-    if dictated is None and initial is not None and initial.system.tokenizer == config:
-        return initial.tokenizer
+    if initial is not None and initial.system.tokenizer == config:
+        given = given or initial.tokenizer
     return dictated or given or train_tokenizer(_texts(sources), config)
 
 
