@@ -51,6 +51,15 @@ def test_what_lies_beyond_an_utterance_does_not_count():
     assert is_audible(silence, np.array([SAMPLES], np.int32), RATE_HZ).numpy() == [False]
 
 
+@pytest.mark.parametrize("samples", [1023, 1024, 1025, 2047, 2048, 2100])
+def test_each_utterance_of_a_batch_ends_at_its_own_sample(samples):
+    waveform = np.zeros((2, 2101), np.float32)
+    waveform[0, samples] = 0.5
+    for heard, num_samples in enumerate((samples, samples + 1)):
+        found = is_audible(waveform, np.array([num_samples, SAMPLES], np.int32), RATE_HZ)
+        assert found.numpy().tolist() == [bool(heard), False]
+
+
 def test_it_has_no_hypothesis_and_its_neighbour_keeps_its_own():
     decoder = Decoder(tiny_model(), tokenizer(), DecodingConfig(num_hypotheses=2, max_tokens=5))
     both = np.stack([speech(), with_nan()]).astype(np.float32)

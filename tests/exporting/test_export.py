@@ -191,6 +191,11 @@ def test_every_tensor_at_its_border_has_a_fixed_shape(fixed_length, exports):
     assert waveform["shape_signature"].tolist() == [1, -1]
 
 
+def test_its_file_holds_no_constant_of_all_samples(fixed_length, exports):
+    larger = fixed_length.stat().st_size - Path(exports["tflite-float32"].path).stat().st_size
+    assert larger < 24_000
+
+
 def test_what_lies_behind_num_samples_is_not_heard(fixed_length, keras_says):
     graph = tf.lite.Interpreter(model_path=str(fixed_length)).get_signature_runner()
     noise = np.random.default_rng(0).normal(size=24_000).astype(np.float32)

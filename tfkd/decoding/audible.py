@@ -9,6 +9,8 @@ from tfkd.beam_search.ranking import IMPOSSIBLE
 
 # No word is shorter.
 _MIN_SECONDS = 0.05
+# Samples are counted in blocks of so many.
+_BLOCK = 1024
 # Waveforms lie in [-1, 1]. Larger samples are 16-bit integers that were not scaled.
 _MAX_AMPLITUDE = 8.0
 # Samples that differ from the first by less are digital silence in 16 bits, with at most a unit of
@@ -29,13 +31,25 @@ def is_audible(waveform: tf.Tensor, num_samples: tf.Tensor, sample_rate_hz: int)
       [B] bool.
     """
     size = tf.abs(waveform)
-    beyond = tf.logical_not(tf.sequence_mask(num_samples, tf.shape(waveform)[1]))
+    beyond = _beyond(num_samples, tf.shape(waveform)[1])
     # The comparison is false for NaN; a maximum might ignore it.
     is_sane = tf.reduce_all((size <= _MAX_AMPLITUDE) | beyond, 1)
     change = tf.abs(waveform - waveform[:, :1])
     is_heard = tf.reduce_any((change >= _MIN_CHANGE) & tf.logical_not(beyond), 1)
     is_long = num_samples >= round(_MIN_SECONDS * sample_rate_hz)
     return is_sane & is_heard & is_long
+
+
+def _beyond(num_samples: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Tells which of `size` samples lie beyond num_samples [B]; returns [B, size] bool.
+
+    A graph of a fixed length would hold the number of every sample as a constant of four bytes, so
+    what is counted is what is left of each block.
+    """
+    blocks = (size + _BLOCK - 1) // _BLOCK
+    left = tf.expand_dims(num_samples, 1) - _BLOCK * tf.range(blocks)
+    beyond = tf.range(_BLOCK) >= tf.expand_dims(left, 2)
+    return tf.reshape(beyond, [tf.shape(num_samples)[0], blocks * _BLOCK])[:, :size]
 
 
 def without_inaudible(result: BeamResult, audible: tf.Tensor, pad_id: int) -> BeamResult:
