@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
 import yaml
+from helpers import VOCAB_SIZE, tiny_config, tiny_model, tokenizer
 
-from tfkd.decoding.runs import CONFIG, load_run
+import tfkd
+from tfkd.config import NoDecoderConfig, TokenizerConfig
+from tfkd.decoding.runs import CONFIG, load_run, save_run
 from tfkd.errors import CheckpointError, ConfigError
+from tfkd.objectives import Truth
+from tfkd.text import train_tokenizer
 
 
 @pytest.fixture
@@ -38,3 +44,65 @@ def test_the_config_of_another_model_is_refused(copied):
     (copied / CONFIG).write_text(yaml.safe_dump(content))
     with pytest.raises(CheckpointError, match=r"config\.yaml: describes another model than"):
         load_run(copied)
+
+
+# --- save_run
+
+
+def test_a_saved_run_says_which_tokenizer_it_has(tmp_path):
+    """A training that begins from the run keeps its tokenizer only if these settings agree."""
+    run = save_run(tiny_model(), tokenizer(), tmp_path / "characters")
+    assert run.system.tokenizer == TokenizerConfig(alphabet=" abcd")
+    settings = TokenizerConfig(kind="sentencepiece", vocab_size=12)
+    subwords = train_tokenizer(["ab ab cd", "cd ab", "abcd ab"], settings)
+    run = save_run(tfkd.Recogniser(tiny_config(), 12), subwords, tmp_path / "subwords")
+    assert run.system.tokenizer == settings
+    assert run.tokenizer.pieces == subwords.pieces
+
+
+def test_a_model_with_ctc_alone_is_saved_without_an_objective(tmp_path):
+    config = dataclasses.replace(tiny_config(), decoder=NoDecoderConfig())
+    run = save_run(tfkd.Recogniser(config, VOCAB_SIZE), tokenizer(), tmp_path / "run")
+    assert run.system.training.ctc_weight == 1
+
+
+class Louder(tfkd.Recogniser):
+    """Has the same weights as its base, and gives other encodings."""
+
+    def encode(self, waveform, num_samples, training=False):
+        return super().encode(2 * waveform, num_samples, training)
+
+
+class OwnTokenizer:
+    vocab_size = VOCAB_SIZE
+
+
+def with_another_config() -> tfkd.Recogniser:
+    model = tiny_model(cell="lstm")
+    model.config = tiny_config(cell="gru")
+    return model
+
+
+def with_ctc_that_it_lacks() -> tfkd.Recogniser:
+    model = tiny_model(ctc=False)
+    model.compile("adam", Truth(ctc_weight=0.5))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "units", "message"),
+    [
+        (lambda: Louder(tiny_config(), VOCAB_SIZE), tokenizer(), "of class Louder, only a tfkd"),
+        (with_another_config, tokenizer(), "other layers than its config names"),
+        (tiny_model, OwnTokenizer(), "tokenizer of class OwnTokenizer"),
+        (lambda: tfkd.Recogniser(tiny_config(), 12), tokenizer(), "12 tokens, the tokenizer 9"),
+        (with_ctc_that_it_lacks, tokenizer(), "training.ctc_weight: needs model.ctc"),
+    ],
+)
+def test_what_no_run_can_hold_is_refused_before_anything_is_written(
+    tmp_path, model, units, message
+):
+    with pytest.raises((CheckpointError, ConfigError), match=message) as error:
+        save_run(model(), units, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()

@@ -16,9 +16,12 @@ from tfkd.audio.segments import Segment, recognise_segments, text_of
 from tfkd.audio.waveforms import check_recognisable
 from tfkd.config import (
     DecodingConfig,
+    NoDecoderConfig,
     SystemConfig,
+    TokenizerConfig,
     TrainingConfig,
     from_dict,
+    to_dict,
     to_yaml,
     with_overrides,
 )
@@ -33,9 +36,21 @@ from tfkd.errors import CheckpointError
 from tfkd.language_models import language_model_sha256
 from tfkd.models.recogniser import Recogniser
 from tfkd.records import Hypothesis, Store, open_store
-from tfkd.storage.files import sha256, sha256_of_files, sha256_of_text, write_text
+from tfkd.storage.files import (
+    check_writable,
+    sha256,
+    sha256_of_files,
+    sha256_of_text,
+    write_text,
+)
 from tfkd.storage.keras_files import MODEL, read_model, write_model
-from tfkd.text import Tokenizer, load_tokenizer, tokenizer_files
+from tfkd.text import (
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    load_tokenizer,
+    tokenizer_files,
+)
 
 CONFIG = "config.yaml"
 # The folder of the validation utterances with which exports are compared with Keras.
@@ -253,9 +268,7 @@ def run_identity(directory: Path) -> str:
 
 def save_model(model: Recogniser, path: Path) -> None:
     """Writes the weights and config of `model`, without its optimizer, as a `.keras` file."""
-    bare = Recogniser(model.config, model.vocab_size)
-    bare.set_weights(model.get_weights())
-    write_model(bare, path)
+    write_model(_bare_copy(model, path), path)
 
 
 def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer) -> None:
@@ -273,6 +286,12 @@ def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> 
       directory: folder of the run; files of an earlier one are overwritten.
     Returns:
       The run, read back from the folder.
+    Raises:
+      CheckpointError: if the model is of a class of your own or has other layers than its config
+        names, or the tokenizer is of another class or size; before anything is written.
+      ConfigError: if a setting could not be read back, such as a `ctc_weight` of a model without
+        CTC; also before anything is written.
+      RecordError: if the folder cannot be written.
 
     >>> run = tfkd.load_run("work/teacher")
     >>> copy = tfkd.save_run(run.model, run.tokenizer, "work/copy")
@@ -280,13 +299,59 @@ def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> 
     True
     """
     directory = Path(directory)
+    bare = _bare_copy(model, directory)
+    _check_vocabulary(model, tokenizer, directory, remedy="give the tokenizer of the model")
     # The search uses the CTC head only if it was trained, so its weight is saved.
-    ctc_weight = getattr(model.objective, "ctc_weight", 0.0)
-    system = SystemConfig(model=model.config, training=TrainingConfig(ctc_weight=ctc_weight))
-    directory.mkdir(parents=True, exist_ok=True)
+    is_ctc_alone = isinstance(model.config.decoder, NoDecoderConfig)
+    ctc_weight = 1.0 if is_ctc_alone else getattr(model.objective, "ctc_weight", 0.0)
+    system = SystemConfig(
+        tokenizer=_settings_of(tokenizer, directory),
+        model=model.config,
+        training=TrainingConfig(ctc_weight=ctc_weight),
+    )
+    from_dict(SystemConfig, to_dict(system))  # refuses what could not be read back
+    check_writable(directory / MODEL)
     save_description(directory, system, tokenizer)
-    save_model(model, directory / MODEL)
+    write_model(bare, directory / MODEL)
     return load_run(directory)
+
+
+def _bare_copy(model: Recogniser, path: Path) -> Recogniser:
+    """Copies a model without its optimizer.
+
+    Raises:
+      CheckpointError: if a Recogniser of the same config is another model.
+    """
+    if type(model) is not Recogniser:
+        raise CheckpointError(
+            f"cannot hold a model of class {type(model).__name__}, only a tfkd.Recogniser",
+            path=path,
+            remedy="train a tfkd.Recogniser, or keep yours with model.save",
+        )
+    bare = Recogniser(model.config, model.vocab_size)
+    try:
+        bare.set_weights(model.get_weights())
+    except ValueError as error:
+        raise CheckpointError(
+            "cannot hold a model that has other layers than its config names",
+            path=path,
+            remedy="train a tfkd.Recogniser as it is built, or keep yours with model.save",
+        ) from error
+    return bare
+
+
+def _settings_of(tokenizer: Tokenizer, path: Path) -> TokenizerConfig:
+    """The settings of a tokenizer; which type of SentencePiece it is, it does not tell."""
+    match tokenizer:
+        case CharacterTokenizer():
+            return TokenizerConfig(alphabet=tokenizer.alphabet)
+        case SentencePieceTokenizer():
+            return TokenizerConfig(kind="sentencepiece", vocab_size=tokenizer.vocab_size)
+    raise CheckpointError(
+        f"cannot hold a tokenizer of class {type(tokenizer).__name__}",
+        path=path,
+        remedy="give a tokenizer of tfkd.text",
+    )
 
 
 def keep_parity_sample(directory: Path, valid_store: Store) -> None:
@@ -325,13 +390,17 @@ def load_run(directory: str | Path) -> Run:
             path=directory / CONFIG,
             remedy="copy the whole folder again",
         )
+    _check_vocabulary(model, tokenizer, directory, remedy="copy the whole folder again")
+    return Run(directory, system, tokenizer, model)
+
+
+def _check_vocabulary(model: Recogniser, tokenizer: Tokenizer, path: Path, remedy: str) -> None:
     if model.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(
             f"the model has {model.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}",
-            path=directory,
-            remedy="copy the whole folder again",
+            path=path,
+            remedy=remedy,
         )
-    return Run(directory, system, tokenizer, model)
 
 
 def _read_system(path: Path) -> SystemConfig:
