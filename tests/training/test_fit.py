@@ -154,6 +154,17 @@ def test_fit_says_what_to_call(model, batches):
         model.fit(batches(), validation_data=batches())
 
 
+def test_what_keras_would_measure_or_train_by_itself_says_what_to_call(model, batches):
+    model.compile("adam", TRUTH)
+    for call in (model.evaluate, model.test_on_batch):
+        with pytest.raises(TrainingError, match=r"call tfkd\.callbacks\.Valid.*measure\(") as error:
+            call(batches(), verbose=0)
+        assert is_one_line(error.value)
+    with pytest.raises(TrainingError, match=r"trained by fit alone \(call fit\(") as error:
+        model.train_on_batch(batches())
+    assert is_one_line(error.value)
+
+
 def test_batches_say_what_the_objective_needs(prepared, teacher):
     with pytest.raises(RecordError, match="holds no hypotheses"):
         tfkd.batches(prepared["train"], teacher.tokenizer, SequenceKD())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import keras
 import tensorflow as tf
@@ -14,6 +14,7 @@ from tfkd.layers.replicas import sum_over_replicas
 
 _OBJECTIVE = "compile(optimizer, objective=tfkd.objectives.SequenceKD(num_hypotheses=4))"
 _BATCHES = "fit(tfkd.batches(store, tokenizer, objective), epochs=20)"
+_MEASURE = "tfkd.callbacks.ValidationErrorRate(decoder, store).measure()"
 _AUDIO = ("waveform", "num_samples")
 
 
@@ -133,6 +134,24 @@ class ObjectiveModel(keras.Model):
             name for name, each in spec.items() if getattr(each, "dtype", None) != tf.string
         )
         return super().fit(x, *args, **{"shuffle": False, **kwargs})
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuses, because a recogniser is evaluated by decoding.
+
+        Raises:
+          TrainingError: names the call that decodes.
+        """
+        raise TrainingError("a recogniser is evaluated by decoding", remedy=f"call {_MEASURE}")
+
+    test_on_batch = evaluate
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuses, because `fit` alone prepares a training step.
+
+        Raises:
+          TrainingError: names the call that trains.
+        """
+        raise TrainingError("a recogniser is trained by fit alone", remedy=f"call {_BATCHES}")
 
     @property
     def metrics(self) -> list[keras.Metric]:
