@@ -354,11 +354,18 @@ def test_a_part_outside_the_recording_is_refused(tmp_path, start, end, format):
     assert caught.value.reason == "bad_segment"
 
 
-@pytest.mark.parametrize("name", ["absent.wav", "folder", "nul\0.wav", "\ud800.wav"])
+@pytest.mark.parametrize("name", ["absent.wav", "nul\0.wav", "\ud800.wav"])
 def test_a_missing_file_is_refused(tmp_path, name):
-    (tmp_path / "folder").mkdir()
     with pytest.raises(UnusableAudio, match="no such file") as caught:
         read_audio(tmp_path / name, sample_rate_hz=16000)
+    assert caught.value.reason == "missing_file"
+
+
+def test_a_folder_is_no_recording_and_names_what_to_give(tmp_path):
+    (tmp_path / "clips").mkdir()
+    message = r"clips: is a folder, not a recording \(name .* for example .*clips/\*\.wav\)$"
+    with pytest.raises(UnusableAudio, match=message) as caught:
+        read_audio(tmp_path / "clips", sample_rate_hz=16000)
     assert caught.value.reason == "missing_file"
 
 

@@ -158,6 +158,13 @@ def _piped(command: Command, path: Path, span: Span, channel: int | None) -> Rec
 
 
 def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
+    if os.path.isdir(path):
+        raise UnusableAudio(
+            "missing_file",
+            "is a folder, not a recording",
+            path=path,
+            remedy=f"name the recordings in it, for example {Path(path) / '*.wav'}",
+        )
     if not os.path.isfile(path):  # Path.is_file raises for names that no file can have.
         raise UnusableAudio("missing_file", "no such file", path=path, remedy="correct the path")
     try:

@@ -257,7 +257,9 @@ def _add_delivering(add: _Add) -> None:
     command = add("transcribe", models.transcribe, "transcribe recordings with a .tflite",
                   "tfkd transcribe work/export/model-int8.tflite order.wav")  # fmt: skip
     command.add_argument("model", help=".tflite that tfkd export wrote")
-    command.add_argument("audio", nargs="+", help="audio files of any rate and length")
+    command.add_argument("audio", nargs="+",
+                         help="audio files of any rate and length; of a folder, "
+                              "FOLDER/*.wav")  # fmt: skip
     command.add_argument("--segment-seconds", type=float,
                          help="cut longer recordings in their pauses into segments of at most "
                               "this length (that of utterances known in training)")  # fmt: skip
