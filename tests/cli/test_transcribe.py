@@ -91,6 +91,24 @@ def test_json_holds_hypotheses_and_times(transcribe, tiny_corpus, keras_texts):
     assert 0 < row["audio_seconds"] < 1
     assert row["compute_seconds"] > 0
     assert segment["hypotheses"][0]["score"] >= segment["hypotheses"][-1]["score"]
+    assert segment["hypotheses"][0]["finish_reason"] == "eos"
+
+
+def test_a_text_that_was_cut_short_says_so(transcribe, tiny_corpus, tmp_path):
+    """Twelve utterances, in segments that need more than the 14 tokens of the search."""
+    names = [f"test-0{number}.wav" for number in range(6)] * 2
+    whole = np.concatenate(
+        [soundfile.read(tiny_corpus / name, dtype="float32")[0] for name in names]
+    )
+    soundfile.write(tmp_path / "long.wav", whole, 8000)
+    done = transcribe("--json", "--segment-seconds", "5", tmp_path / "long.wav")
+    best = [each["hypotheses"][0] for each in json.loads(done.stdout)["segments"]]
+    cut = [each["finish_reason"] == "max_steps" for each in best]
+    assert cut == [len(each["token_ids"]) == 14 and each["token_ids"][-1] != 3 for each in best]
+    assert any(cut)
+    (warning,) = done.stderr.splitlines()
+    what = f"long.wav: the limit of tokens cut the text short in {sum(cut)} of {len(cut)} seg"
+    assert what in warning
 
 
 def test_a_recording_of_many_utterances_gives_the_texts_of_its_segments(

@@ -64,6 +64,20 @@ def test_a_long_recording_becomes_the_words_of_its_segments(teacher, tiny_corpus
     assert len(starts) > 6
 
 
+def test_a_text_that_was_cut_short_says_so(teacher, tiny_corpus, caplog):
+    path = tiny_corpus / "test-01.wav"
+    assert teacher.transcribe(path).segments[0].hypotheses[0].finish_reason == "eos"
+    assert not caplog.records
+    (segment,) = teacher.with_decoding(["max_tokens=3"]).transcribe(path).segments
+    best = segment.hypotheses[0]
+    assert (best.finish_reason, len(best.token_ids), segment.is_cut_short) == ("max_steps", 3, True)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{path}: the limit of tokens cut the text short in 1 of 1 segments, first at 0.0 s: "
+        "with_decoding raises max_tokens"
+    )
+
+
 def test_a_run_knows_how_long_utterances_usually_are(teacher, prepared, tmp_path):
     seconds = [row["num_samples"] / 8000 for row in prepared["valid"].index]
     assert teacher.usual_seconds == pytest.approx(np.quantile(seconds, 0.95))

@@ -289,6 +289,8 @@ def test_hypotheses_come_best_first_without_empty_slots(recogniser):
     assert (best.log_prob, best.score) == (1000.0, 250.0)
     assert (second.text, second.token_ids) == ("é turné", (6, 4, 5, 6))
     assert (second.log_prob, second.score) == (-2.5, -1.5)
+    # Only the first ends with eos, 3.
+    assert (best.finish_reason, second.finish_reason) == ("eos", "max_steps")
 
 
 def test_calls_of_different_lengths_do_not_disturb_each_other(recogniser):

@@ -6,15 +6,19 @@ A recogniser that learned from short utterances makes many errors in a recording
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from tfkd.audio.activity import cut_points
+
+_LOG = logging.getLogger("tfkd")
 
 # What is only somewhat longer than the usual utterance is more often one than two.
 LONGEST_WHOLE = 1.25
@@ -23,6 +27,8 @@ LONGEST_WHOLE = 1.25
 class _Hypothesis(Protocol):
     @property
     def text(self) -> str: ...
+    @property
+    def finish_reason(self) -> str | None: ...
 
 
 Found = TypeVar("Found", bound=_Hypothesis)
@@ -45,6 +51,11 @@ class Segment(Generic[Found]):
     def text(self) -> str:
         """The text of the best hypothesis, "" if there is none."""
         return self.hypotheses[0].text if self.hypotheses else ""
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the best hypothesis reached the length limit, so words may be missing."""
+        return any(each.finish_reason == "max_steps" for each in self.hypotheses[:1])
 
 
 def recognise_segments(
@@ -89,3 +100,22 @@ def recognise_segments(
 def text_of(segments: Sequence[Segment]) -> str:
     """Joins the texts of the best hypotheses."""
     return " ".join(segment.text for segment in segments if segment.text)
+
+
+def warn_if_cut_short(segments: Sequence[Segment], path: str | Path, remedy: str) -> None:
+    """Warns if the best hypothesis of a segment reached the length limit of the search.
+
+    Args:
+      path: the recording.
+      remedy: how to raise the limit.
+    """
+    cut = [each.start_seconds for each in segments if each.is_cut_short]
+    if cut:
+        _LOG.warning(
+            "%s: the limit of tokens cut the text short in %d of %d segments, first at %.1f s: %s",
+            path,
+            len(cut),
+            len(segments),
+            cut[0],
+            remedy,
+        )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.audio.reading import read_audio
-from tfkd.audio.segments import Segment, recognise_segments, text_of
+from tfkd.audio.segments import Segment, recognise_segments, text_of, warn_if_cut_short
 from tfkd.audio.waveforms import check_recognisable
 from tfkd.config import (
     DecodingConfig,
@@ -83,8 +83,9 @@ class Transcript:
     Attributes:
       text: of the best hypotheses of all segments, "" if there is none.
       words: of these hypotheses, in order.
-      segments: in order, each with the k best, which have the fields of pseudo labels; a recording
-        as short as an utterance is one segment.
+      segments: in order, each with the k best, which have the fields of pseudo labels; the
+        `finish_reason` of a text that `max_tokens` cut short is "max_steps". A recording as short
+        as an utterance is one segment.
     """
 
     text: str
@@ -193,7 +194,8 @@ class Run:
     def transcribe(self, path: str | Path) -> Transcript:
         """Reads an audio file, resamples it to `sample_rate_hz` and recognises it.
 
-        A recording that is longer than utterances is cut in its pauses, as on a device.
+        A recording that is longer than utterances is cut in its pauses, as on a device. A warning
+        names the file if a text is cut short by `max_tokens`.
 
         Raises:
           AudioError: if the file cannot be decoded, or holds NaN or infinity.
@@ -207,6 +209,7 @@ class Run:
         segments = recognise_segments(
             waveform, self.sample_rate_hz, self.usual_seconds, lambda part: self.decode([part])[0]
         )
+        warn_if_cut_short(segments, path, "with_decoding raises max_tokens")
         words = [word for segment in segments for word in self._words(segment)]
         return Transcript(text_of(segments), tuple(words), segments)
 

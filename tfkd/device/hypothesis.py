@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tfkd.text import EOS_ID
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class DeviceHypothesis:
       coverage: share of the encodings that received attention, 0 to 1. It tends to be lower for
         noise and unknown languages than for known speech, which log_prob is not; an application may
         reject hypotheses below a threshold of its own. None in files of earlier versions.
+      finish_reason: "eos", or "max_steps" if it reached the length limit, so words may be missing.
     """
 
     text: str
@@ -24,3 +27,8 @@ class DeviceHypothesis:
     log_prob: float
     score: float
     coverage: float | None = None
+    finish_reason: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        has_ended = self.token_ids[-1:] == (EOS_ID,)
+        object.__setattr__(self, "finish_reason", "eos" if has_ended else "max_steps")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfkd.audio.reading import read_audio
-from tfkd.audio.segments import Segment, recognise_segments, text_of
+from tfkd.audio.segments import Segment, recognise_segments, text_of, warn_if_cut_short
 from tfkd.audio.waveforms import check_recognisable
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.interpreter import RUNTIMES, LoadedModel, find_runtime
@@ -150,6 +150,8 @@ class DeviceRecogniser:
     ) -> Transcription:
         """Reads an audio file, resamples it to the model's rate and recognises it.
 
+        A warning names the file if a text is cut short by the limit of tokens.
+
         Args:
           segment_seconds: see `transcribe`.
         Raises:
@@ -159,13 +161,15 @@ class DeviceRecogniser:
         """
         waveform = read_audio(path, sample_rate_hz=self.metadata.sample_rate_hz)
         try:
-            return self.transcribe(waveform, segment_seconds)
+            result = self.transcribe(waveform, segment_seconds)
         except AudioError as error:
             raise AudioError(error.message, path=path, remedy=error.remedy) from error
         except CheckpointError as error:
             raise CheckpointError(
                 error.message, path=error.path, utterance_id=str(path), remedy=error.remedy
             ) from error
+        warn_if_cut_short(result.segments, path, "tfkd export RUN --set max_tokens=N raises it")
+        return result
 
     def _segment_seconds(self, given: float | None) -> float:
         rate_hz = self.metadata.sample_rate_hz
