@@ -112,6 +112,17 @@ def test_the_guide_tells_of_every_filter():
     assert [each.setting for each in FILTERS if f"`{each.setting}`" not in guide] == []
 
 
+def test_the_page_for_keras_tells_of_every_field_of_a_batch(labels, teacher):
+    """Their names, dtypes and numbers of axes."""
+    page = (ROOT / "docs" / "keras.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| \[(.*?)\] \|", page, re.MULTILINE)
+    batches = tfkd.batches(labels, teacher.tokenizer, tfkd.objectives.SequenceKD())
+    fields = {n: (each.dtype.name, each.shape.rank) for n, each in batches.element_spec.items()}
+    for name, field in tfkd.objectives.WordKD().signature.items():
+        fields[name] = (field.dtype, 1 + len(field.shape))
+    assert {name: (dtype, len(axes.split(", "))) for name, dtype, axes in rows} == fields
+
+
 def links() -> Iterator[tuple[str, str]]:
     """The links of all pages to files and headings of this repository."""
     for page in [*PAGES, ROOT / "CHANGELOG.md"]:
