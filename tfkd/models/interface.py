@@ -1,8 +1,8 @@
 """The interfaces of the three parts of a recogniser: frontend, encoder and decoder.
 
 The recogniser uses these methods alone. To add a family, write a layer with them and a config class
-with its own `kind`, and add one line to the table of the folder: `frontend/__init__.py`,
-`encoders/__init__.py` or `decoders/__init__.py`.
+with its own `kind`, name the class in the union of `ModelConfig`, and add one line to the table of
+the folder: `frontend/__init__.py`, `encoders/__init__.py` or `decoders/__init__.py`.
 
 Shapes: B utterances, K hypotheses of each, N = B * K; T frames of F features; S encodings of D
 units; U tokens; V, the size of the vocabulary.
