@@ -124,3 +124,12 @@ def test_a_language_model_that_nothing_holds_against_is_warned_of(
     fusion = {"lm": str(lm), "lm_weight": 0.3, **settings.pop("fusion", {})}
     Decoder(recogniser, tokenizer(), from_dict(DecodingConfig, {**settings, "fusion": fusion}))
     assert ("weight 0.3 without a length penalty makes the search" in caplog.text) == is_warned
+
+
+@pytest.mark.parametrize(("weight", "is_warned"), [(0.0, True), (0.3, False)])
+def test_a_language_model_without_weight_is_warned_of(recogniser, lm, caplog, weight, is_warned):
+    """It is no error: the weight of 0 may be what tuning found best."""
+    fusion = {"lm": str(lm), "lm_weight": weight, "ctc_weight": 0.3}
+    Decoder(recogniser, tokenizer(), from_dict(DecodingConfig, {"fusion": fusion}))
+    assert (f"{lm} has no effect, because fusion.lm_weight is 0" in caplog.text) == is_warned
+    assert len(caplog.records) == is_warned

@@ -31,8 +31,16 @@ class FusionWeights(NamedTuple):
     ctc: float | tf.Tensor
 
 
-def _warn_of_short_hypotheses(config: DecodingConfig) -> None:
-    """Warns if a language model makes every token cost more, and nothing rewards length."""
+def _warn_of_fusion(config: DecodingConfig) -> None:
+    """Warns if a language model has no weight, or one that nothing holds against.
+
+    A weight of 0 is no error, because it may be what `tfkd tune-decoding` found best.
+    """
+    if config.fusion.lm is not None and not config.fusion.lm_weight:
+        _LOG.warning(
+            "fusion.lm: %s has no effect, because fusion.lm_weight is 0: 0.1 to 0.5 is usual",
+            config.fusion.lm,
+        )
     weighs_length = config.normalisation == "mean" or config.length_penalty > 0
     if config.fusion.lm_weight > 0 and not weighs_length and not config.fusion.ctc_weight:
         _LOG.warning(
@@ -85,7 +93,7 @@ class Decoder:
             )
         self.language_model = load_language_model(fusion.lm, tokenizer) if fusion.lm else None
         self._weights = FusionWeights(fusion.lm_weight, fusion.ctc_weight or 0.0)
-        _warn_of_short_hypotheses(config)
+        _warn_of_fusion(config)
         self.decode = tf.function(
             self._decode,
             input_signature=[
