@@ -181,6 +181,12 @@ def learning(objective: dict) -> dict:
         ),
         (PrepareConfig, {"piece_seconds": 3.0}, "piece_seconds: needs too_long: split"),
         (RunConfig, {"sweep": {"seeds": [0, 1, 0]}}, "sweep.seeds: names a seed twice"),
+        (RunConfig, {"sweep": {"seeds": []}}, "sweep.seeds: is empty"),
+        (
+            RunConfig,
+            {"sweep": {"grid": [{"labels.beam_width": [4]}, {"generation": []}]}},
+            "sweep.grid: generation has no value to try",
+        ),
         (
             RunConfig,
             {**UNTRANSCRIBED, "transcript_share": 0.3},

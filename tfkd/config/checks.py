@@ -196,6 +196,10 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if not config.train and not config.untranscribed:
                 refuse("train", "names no corpus, and neither does untranscribed")
         case SweepConfig():
+            if not config.seeds:
+                refuse("seeds", "is empty, so no student would be trained")
+            for key in (key for each in config.grid for key, tried in each.items() if not tried):
+                refuse("grid", f"{key} has no value to try")
             if len(set(config.seeds)) < len(config.seeds):
                 refuse("seeds", "names a seed twice, which would count as two")
         case RunConfig():
