@@ -21,6 +21,7 @@ from tfkd.errors import ConfigError, ExportError, TrainingError
 from tfkd.metrics import score
 from tfkd.pipeline.grid import cells_of
 from tfkd.pipeline.sweep import Sweep
+from tfkd.reporting.sweeps import sweep_markdown
 from tfkd.storage.locks import locked
 from tfkd.training import loop
 
@@ -134,6 +135,21 @@ def test_without_transcripts_there_is_no_baseline(config):
     corpora = dataclasses.replace(config.corpora, train=(), untranscribed=("train.jsonl",))
     cells = cells_of(dataclasses.replace(config, corpora=corpora))
     assert {(cell.row, cell.baseline) for cell in cells} == {("k 2", ""), ("k 1, beam 2", "")}
+
+
+def test_without_transcripts_a_student_on_labels_can_be_the_baseline(config):
+    corpora = dataclasses.replace(config.corpora, train=(), untranscribed=("train.jsonl",))
+    untranscribed = dataclasses.replace(config, corpora=corpora)
+    sweep = {"grid": ({HYPOTHESES: (1,)},), "baseline": {HYPOTHESES: 2}}
+    cells = cells_of(with_sweep(untranscribed, **sweep))
+    assert {cell.row: cell.baseline for cell in cells} == {"k 2": "k 2", "k 1": "k 2"}
+
+
+def test_a_student_that_varies_nothing_has_a_name(config):
+    """A table names it, and a baseline of that name is one."""
+    sweep = {"grid": ({HYPOTHESES: (2,)},), "baseline": {}}
+    cells = cells_of(with_sweep(config, **sweep))
+    assert {cell.row: cell.baseline for cell in cells} == {"student": "student", "k 2": "student"}
 
 
 def test_students_whose_rows_end_differently_have_folders_of_their_own(config):
@@ -391,6 +407,17 @@ def test_a_page_of_a_sweep_has_its_table_and_its_figures(swept, tmp_path, capsys
         assert f"({name}.svg)" in text
         assert (page.parent / f"{name}.svg").read_text().startswith("<?xml")
         assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_without_a_baseline_compares_with_none(swept):
+    results = json.loads((swept[0] / "sweep" / "results.json").read_text())
+    rows = {name: {**row, "baseline": ""} for name, row in results["rows"].items()}
+    for row in rows.values():
+        del row["difference"]
+    page = sweep_markdown({**results, "rows": rows, "baselines": []}, "Tones", {})
+    assert "the interval is of the mean" in page
+    assert "()" not in page
+    assert "baseline of" not in page
 
 
 def test_a_dry_run_of_a_sweep_says_what_is_done(swept, settings, tmp_path, capsys):

@@ -32,7 +32,8 @@ class Cell:
 
     Attributes:
       row: name of its row in tables, the same for all seeds: the settings that it varies.
-      baseline: name of the row that it is compared with; empty if there are no transcripts.
+      baseline: name of the row that it is compared with; empty if that would learn
+        transcripts and there are none.
       settings: the varied settings and their values.
       config: the job's config with these settings and the seed.
       generation: of the labels that it learns from, from 1.
@@ -77,11 +78,16 @@ def cells_of(config: RunConfig) -> list[Cell]:
         found = _student(config, settings, names)
         return students.setdefault(found.identity, found)
 
-    # A baseline learns transcripts, so there is none if no corpus has any.
-    baselines = [student(each) for each, _ in paired] if config.corpora.train else []
-    baseline_of = {each.row: each.row for each in baselines}
-    for (_, settings), baseline in itertools.zip_longest(paired, baselines):
-        baseline_of.setdefault(student(settings).row, baseline.row if baseline else "")
+    def baseline(settings: Settings) -> str:
+        """The row of a baseline; none if it would learn transcripts and no corpus has any."""
+        found = _student(config, settings, names)
+        learns_labels = make_objective(found.config.student.training).needs_hypotheses
+        return student(settings).row if config.corpora.train or learns_labels else ""
+
+    baselines = [baseline(each) for each, _ in paired]
+    baseline_of = {row: row for row in baselines if row}
+    for (_, settings), row in zip(paired, baselines, strict=True):
+        baseline_of.setdefault(student(settings).row, row)
     return [
         each.cell(seed, baseline_of[each.row]) for seed in sweep.seeds for each in students.values()
     ]
@@ -187,7 +193,8 @@ def _unique_end(key: str, keys: Iterable[str]) -> str:
 
 
 def _row_name(settings: Settings, names: Mapping[str, str]) -> str:
-    return ", ".join(_words(names[key], value) for key, value in settings.items())
+    """Names a row by its settings; a student that varies none is the job's own."""
+    return ", ".join(_words(names[key], value) for key, value in settings.items()) or _STUDENT
 
 
 def _words(name: str, value: Any) -> str:

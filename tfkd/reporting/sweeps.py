@@ -103,8 +103,12 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     yield transcribed_sentence(results["training_data"])
     yield from reference_sentences(results)
     for baseline in results["baselines"]:
-        rivals = {n: row for n, row in others.items() if row["baseline"] == baseline}
-        if rivals and baseline in rows:
+        rivals = {
+            n: row
+            for n, row in others.items()
+            if row["baseline"] == baseline and "difference" in row
+        }
+        if rivals:
             name = min(rivals, key=lambda each: rivals[each]["wer"])
             rates = rivals[name]["wer"], rows[baseline]["wer"]
             one, other = f"the best {rival} ({name})", f"its baseline ({baseline})"
@@ -147,6 +151,7 @@ def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str,
     """
     some_row = next(iter(results["rows"].values()))
     first = some_row["seeds"][0]
+    baselines = " or ".join(results["baselines"])
     lines = [
         f"# {title}",
         "",
@@ -159,10 +164,14 @@ def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str,
         "```",
         "",
         f"Test set: {first['utterances']} utterances, {first['words']} words. WER is the mean over "
-        "the seeds, spread its standard deviation; interval and p-value are of the mean, by a "
-        "paired bootstrap over utterances against the baseline of the same size "
-        f"({' or '.join(results['baselines'])}), which takes as many optimizer steps as "
-        "a student that learns every label.",
+        "the seeds, spread its standard deviation; "
+        + (
+            "interval and p-value are of the mean, by a paired bootstrap over utterances against "
+            f"the baseline of the same size ({baselines}), which takes as many optimizer steps as "
+            "a student that learns every label."
+            if baselines
+            else "the interval is of the mean, by a bootstrap over utterances."
+        ),
         "",
         *(f"![{what}]({name})\n" for what, name in figures.items()),
         f"{provenance_line(results)}.",
