@@ -15,7 +15,7 @@ import pytest
 
 from tfkd import cli
 from tfkd.cli.exit_codes import EXIT_FAILED
-from tfkd.config import RunConfig, SweepConfig, from_dict
+from tfkd.config import RunConfig, SweepConfig, from_dict, load_run_config
 from tfkd.decoding.runs import load_run
 from tfkd.errors import ConfigError, ExportError, TrainingError
 from tfkd.metrics import score
@@ -288,6 +288,27 @@ def test_a_student_that_another_process_trains_is_left_to_it(swept, config, monk
     assert said.count("  is being trained by another process") == 3
     assert results["unfinished"] == [cell.name for cell in new]
     assert [len(row["seeds"]) for row in results["rows"].values()] == [2, 2, 2]
+
+
+def test_a_process_that_leaves_students_to_another_one_does_not_end_as_if_all_were_done(
+    swept, settings, tmp_path, monkeypatch, capsys
+):
+    work, path = tmp_path / "work", tmp_path / "run.json"
+    shutil.copytree(swept[0], work)
+    grid = {"seeds": [0, 3], "grid": [{HYPOTHESES: [2]}]}
+    path.write_text(json.dumps({**settings, "work_dir": str(work), "sweep": grid}))
+    monkeypatch.setattr(loop, "_fit", refuse)
+    sweep = Sweep(load_run_config(path))
+    busy = [cell for cell in sweep.cells if cell.seed == 3]
+    with contextlib.ExitStack() as held:
+        for cell in busy:
+            held.enter_context(locked(sweep.folder(cell)))
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["sweep", str(path)])
+    assert ended.value.code == EXIT_FAILED
+    names = ", ".join(cell.name for cell in busy)
+    said = f"Not finished yet: {names}. The same tfkd sweep goes on with"
+    assert said in capsys.readouterr().out
 
 
 def test_a_student_that_cannot_be_trained_leaves_the_others_alone(

@@ -76,7 +76,7 @@ def sweep(options: argparse.Namespace) -> None:
     results = sweep.run(_announce)
     say(sweep_report(results))
     say(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
-    if results["failed"]:
+    if results["unfinished"] or results["failed"]:
         sys.exit(EXIT_FAILED)
 
 

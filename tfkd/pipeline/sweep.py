@@ -212,7 +212,9 @@ class Sweep:
                 row: self._row(cells, systems, counts, rows.get(cells[0].baseline))
                 for row, cells in rows.items()
             },
-            "unfinished": [cell.name for cell in self.cells if cell not in done],
+            "unfinished": [
+                cell.name for cell in self.cells if cell not in done or self.state(cell) != "done"
+            ],
             "failed": self._failures,
             "training_data": self.job.training_data(),
             "is_test_transcribed": self.job.is_test_transcribed,
