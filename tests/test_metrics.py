@@ -131,7 +131,7 @@ def test_paired_difference_by_hand():
     difference, low, high, p_value = paired_difference(
         references, ["a x", "c d"] * 10, ["x y", "c y"] * 10
     )
-    assert p_value == pytest.approx(2 / 1001)  # None of 1000 samples is zero or above.
+    assert p_value == pytest.approx(2 / 10_001)  # None of 10,000 samples is zero or above.
     assert difference == pytest.approx(1 / 4 - 3 / 4)
     # Each utterance has one error more in B: every resample differs by exactly 2 / 4.
     assert (low, high) == pytest.approx((-0.5, -0.5))

@@ -18,6 +18,9 @@ INTERVAL_PERCENTILES = (2.5, 97.5)
 # Columns of the per-utterance counts.
 INSERTIONS, DELETIONS, SUBSTITUTIONS, HITS = range(4)
 
+# Resamples of a comparison. The least p-value depends on them: it is 0.0002.
+COMPARISON_SAMPLES = 10_000
+
 # Limits the memory of the bootstrap: the number of indices, of 8 bytes, that are drawn at once.
 MAX_DRAWN_INDICES = 1 << 22
 
@@ -132,8 +135,9 @@ class Difference(NamedTuple):
       high: its upper end. On a handful of utterances the interval is too narrow: `p_value` tells
         whether the difference is significant.
       p_value: two-sided probability of a difference as large if the systems were equally good. It
-        is never below 2^(1 - m), where m utterances differ: no test that swaps the two systems'
-        results of an utterance could give less.
+        is never below `least_p_value` of the number of resamples. Nor is it below 2^(1 - m), where
+        m utterances differ: no test that swaps the two systems' results of an utterance could give
+        less.
     """
 
     wer: float
@@ -148,7 +152,7 @@ def paired_difference(
     hypotheses_b: Sequence[str],
     *,
     seed: int = 0,
-    samples: int = 1000,
+    samples: int = COMPARISON_SAMPLES,
 ) -> Difference:
     """Compares two systems on the same utterances.
 
@@ -178,7 +182,11 @@ def paired_difference(
 
 
 def difference_of_counts(
-    counts_a: np.ndarray, counts_b: np.ndarray, *, seed: int = 0, samples: int = 1000
+    counts_a: np.ndarray,
+    counts_b: np.ndarray,
+    *,
+    seed: int = 0,
+    samples: int = COMPARISON_SAMPLES,
 ) -> Difference:
     """Like `paired_difference`, from the counts [U, 4] of `count_word_errors`.
 
@@ -190,12 +198,23 @@ def difference_of_counts(
     low, high = np.percentile(differences, INTERVAL_PERCENTILES)
     # Add one to numerator and denominator, because finitely many samples cannot prove p = 0
     # (Davison & Hinkley 1997, "Bootstrap methods and their application", section 4.2).
-    smaller = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    smaller = int(min(np.sum(differences <= 0), np.sum(differences >= 0)))
     differing = np.count_nonzero(_rate(counts_a) != _rate(counts_b))
     # Resamples of a few utterances are too much alike to show how little these prove.
-    p_value = min(1.0, max(2 * (smaller + 1) / (samples + 1), 2.0 ** (1 - differing)))
+    p_value = min(1.0, max((smaller + 1) * least_p_value(samples), 2.0 ** (1 - differing)))
     wer_a, wer_b = (float(_rate(each.sum(axis=0))) for each in (counts_a, counts_b))
     return Difference(wer_a - wer_b, float(low), float(high), float(p_value))
+
+
+def least_p_value(samples: int) -> float:
+    """Computes the p-value of a difference with the same sign in all of `samples` resamples.
+
+    It is an upper limit: more resamples could give less.
+
+    >>> round(least_p_value(10_000), 4)
+    0.0002
+    """
+    return 2 / (samples + 1)
 
 
 def _folded(texts: Sequence[str]) -> list[str]:
@@ -227,9 +246,13 @@ def _edit_counts(alignments: Sequence[Sequence[jiwer.AlignmentChunk]]) -> np.nda
 
 def _rate(totals: np.ndarray) -> np.ndarray:
     """Error rate of summed counts [..., 4]; the number of errors if the references are empty."""
-    errors = totals[..., : SUBSTITUTIONS + 1].sum(axis=-1)
-    length = totals[..., DELETIONS:].sum(axis=-1)
-    return errors / np.maximum(length, 1)
+    errors, words = _errors_and_words(totals)
+    return errors / np.maximum(words, 1)
+
+
+def _errors_and_words(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of errors and of reference words, of counts [..., 4]."""
+    return counts[..., : SUBSTITUTIONS + 1].sum(axis=-1), counts[..., DELETIONS:].sum(axis=-1)
 
 
 def _bootstrap(systems: Sequence[np.ndarray], *, seed: int, samples: int) -> list[np.ndarray]:
@@ -242,7 +265,7 @@ def _bootstrap(systems: Sequence[np.ndarray], *, seed: int, samples: int) -> lis
         size = (min(block, samples - start), utterances)
         drawn = generator.integers(0, utterances, size)
         for counts, blocks in zip(systems, rates, strict=True):
-            # Gather column by column: whole rows would take four times the memory.
-            totals = np.stack([column[drawn].sum(axis=1) for column in counts.T], axis=-1)
-            blocks.append(_rate(totals))
+            # Gather one number of an utterance after the other, which takes least memory.
+            errors, words = (each[drawn].sum(axis=1) for each in _errors_and_words(counts))
+            blocks.append(errors / np.maximum(words, 1))
     return [np.concatenate(blocks) for blocks in rates]

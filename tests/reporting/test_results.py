@@ -39,6 +39,28 @@ def test_what_won_is_said_in_words(difference, start):
     assert f"{100 * difference['wer']:+.2f} points" in said
 
 
+@pytest.mark.parametrize(
+    ("p_value", "said"),
+    [
+        (2 / 10_001, "p < 0.0002"),
+        (4 / 10_001, "p = 0.0004"),
+        (2 / 1001, "p < 0.002"),  # of results that an earlier version wrote
+        (0.002, "p = 0.002"),
+        (0.0421, "p = 0.042"),
+        (0.03125, "p = 0.031"),
+    ],
+)
+def test_the_least_p_value_of_a_bootstrap_is_said_to_be_a_limit(p_value, said):
+    difference = {"wer": -0.05, "low": -0.07, "high": -0.03, "p_value": p_value}
+    assert f", {said})." in comparison("the student", "the rest", (0.1, 0.15), difference)
+
+
+def test_the_table_of_a_sweep_says_so_too():
+    results = json.loads((RECIPES / "families.results.json").read_text())
+    (row,) = (line for line in sweep_table(results).splitlines() if "BiLSTM + CTC" in line)
+    assert " +1.02  < 0.002 " in row
+
+
 def test_of_two_that_say_nothing_none_wins():
     difference = {"wer": -2.43, "low": -3.0, "high": -2.0, "p_value": 0.002}
     said = comparison("the student", "the teacher", (1.0, 3.43), difference)

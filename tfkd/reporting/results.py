@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfkd.distillation.label_quality import TEST_LABELS
+from tfkd.metrics import COMPARISON_SAMPLES, least_p_value
 from tfkd.reporting.tables import human_bytes, table
 
 # What the systems of a run are, in words. A number at the end counts generations.
@@ -17,6 +19,8 @@ _WORDS = {
 # Names the row of a teacher that is no run of tfkd, a Whisper for example.
 LABELS_OF_TEACHER = "teacher (its labels)"
 _SIGNIFICANT = 0.05
+# Resamples from which this version and earlier ones compute p-values.
+_SAMPLES = (COMPARISON_SAMPLES, 1000)
 # A WER beyond which a system says next to nothing of what was said.
 _HARDLY_ANY_WORD = 0.9
 
@@ -140,7 +144,8 @@ def comparison(
     is_clear = difference["low"] > 0 or difference["high"] < 0
     if p_value is not None:
         is_clear = p_value < _SIGNIFICANT
-        interval += f", p = {p_value:.3f}"
+        shown = p_value_text(p_value)
+        interval += f", p {shown}" if shown.startswith("<") else f", p = {shown}"
     if min(rates) > _HARDLY_ANY_WORD:
         start = f"Neither {one} nor {other} has learned to listen (docs/guide/training.md)"
     elif not is_clear:
@@ -151,6 +156,17 @@ def comparison(
         start = f"{_capital(one)} does worse than {other}"
     percents = " against ".join(f"{100 * rate:.2f}" for rate in rates)
     return f"{start}: {percents} % word errors ({points}, {interval})."
+
+
+def p_value_text(p_value: float) -> str:
+    """Writes a p-value; the least one of a bootstrap is only an upper limit.
+
+    >>> p_value_text(2 / 10_001), p_value_text(6 / 10_001), p_value_text(0.0126)
+    ('< 0.0002', '0.0006', '0.013')
+    """
+    digits = 4 if p_value < 0.001 else 3
+    is_limit = any(math.isclose(p_value, least_p_value(samples)) for samples in _SAMPLES)
+    return f"{'< ' if is_limit else ''}{p_value:.{digits}f}"
 
 
 def _capital(words: str) -> str:

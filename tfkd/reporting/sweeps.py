@@ -10,6 +10,7 @@ from tfkd.reporting.results import (
     comparison,
     label_sentences,
     labels_wer,
+    p_value_text,
     provenance_line,
     reference_sentences,
     transcribed_sentence,
@@ -90,7 +91,7 @@ def _against(name: str, row: Mapping[str, Any]) -> tuple[str, str]:
     if name == row["baseline"] or "difference" not in row:
         return "-", "-"
     difference = row["difference"]
-    return f"{100 * difference['wer']:+.2f}", f"{difference['p_value']:.3f}"
+    return f"{100 * difference['wer']:+.2f}", p_value_text(difference["p_value"])
 
 
 def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
