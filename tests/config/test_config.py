@@ -128,6 +128,16 @@ def test_numbers_that_yaml_reads_as_other_types():
     assert isinstance(config.clip_norm, float)
 
 
+def test_an_override_changes_no_other_section_that_an_alias_makes_equal(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("teacher: {training: &same {epochs: 5}}\nstudent: {training: *same}\n")
+    config = load_run_config(path, ["student.training.batch_size=3", "student.training.epochs=7"])
+    trainings = [config.systems[role].training for role in ("student", "teacher")]
+    assert [(each.epochs, each.batch_size) for each in trainings] == [
+        *((7, 3), (5, TrainingConfig().batch_size)),
+    ]
+
+
 def test_an_optional_value_may_be_null():
     assert from_dict(SystemConfig, {"tokenizer": {"alphabet": None}}).tokenizer.alphabet is None
 

@@ -258,14 +258,17 @@ def apply_overrides(content: dict[str, Any], overrides: typing.Sequence[str]) ->
         node = content
         *parents, leaf = key.split(".")
         for parent in parents:
-            if node.get(parent) is None:  # A section that is off is null.
-                node[parent] = {}
-            node = node[parent]
-            if not isinstance(node, dict):
+            section = node.get(parent)
+            if section is None:  # A section that is off is null.
+                section = {}
+            if not isinstance(section, dict):
                 raise ConfigError(
                     f"--set {override!r}: {parent!r} is not a section",
                     remedy=f"name a setting, which has {parent!r} as its last word",
                 )
+            # A YAML alias makes one section stand in several places, of which one is meant.
+            node[parent] = dict(section)
+            node = node[parent]
         try:
             node[leaf] = parse_yaml(value)
         except ConfigError as error:
