@@ -547,6 +547,44 @@ def test_a_dry_run_afterwards_shows_that_all_is_done(finished_job, job, capsys):
     assert times_below(finished_job) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "refused", "later"),
+    [
+        ("prepare.min_seconds=0.2", "prepare", {"teacher": "known after", "label": "known after"}),
+        ("teacher.training.batch_size=3", "teacher", {"prepare": "done", "label": "known after"}),
+        ("labels.beam_width=4", "label", {"teacher": "done", "student-seq_kd": "known after"}),
+        (
+            "student.training.batch_size=3",
+            "student-truth",
+            {"label": "done", "student-seq_kd": "refused", "export": "known after"},
+        ),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would_refuse(
+    finished_job, job, capsys, change, refused, later
+):
+    arguments = [*job[0], "--set", change]
+    ends, said = [], []
+    for each in (["--dry-run"], []):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments, *each])
+        ends.append(ended.value.code)
+        said.append(capsys.readouterr())
+    assert said[0].err == said[1].err.splitlines(keepends=True)[-1]
+    assert ends == [1, 1]
+    states = states_of(said[0].out)
+    for name, state in {refused: "refused", **later}.items():
+        assert states[name].startswith(state)
+
+
+def test_a_dry_run_says_that_other_exports_are_to_be_made(finished_job, job, capsys):
+    cli.main([*job[0], "--dry-run", "--set", "export.max_seconds=6"])
+    states = states_of(capsys.readouterr().out)
+    assert states["export"] == "to do"
+    assert states["evaluate"] == "known after"
+    assert states["student-seq_kd"] == "done, will"
+
+
 def times_below(directory: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in directory.rglob("*") if p.is_file()}
 

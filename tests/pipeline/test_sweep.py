@@ -352,9 +352,6 @@ def test_students_of_other_settings_or_damaged_ones_are_in_no_table(
     difference = results["rows"][damaged.row]["difference"]
     assert difference["wer"] == pytest.approx(one["wer"] - other["wer"])
 
-    def cannot_train(*arguments):
-        raise TrainingError("cannot be trained here")
-
     monkeypatch.setattr(loop, "_fit", cannot_train)
     training = dataclasses.replace(moved.student.training, batch_size=3)
     changed = dataclasses.replace(moved.student, training=training)
@@ -394,7 +391,7 @@ def test_a_sweep_exports_each_student_once_and_measures_the_export(
     only = {"grid": ({HYPOTHESES: (2,)},), "baseline": {HYPOTHESES: 2}, "export": "tflite-float32"}
     sweep = Sweep(with_sweep(dataclasses.replace(config, work_dir=str(work)), **only))
     (cell,) = sweep.cells
-    assert sweep.state(cell) == "to be exported"
+    assert states_of_students(sweep) == ["to be exported"]
     monkeypatch.setattr(loop, "_fit", refuse)
     said: list[str] = []
     with monkeypatch.context() as patched:
@@ -402,7 +399,7 @@ def test_a_sweep_exports_each_student_once_and_measures_the_export(
         assert sweep.run(said.append)["rows"]["k 2"]["export"] is None
     assert "  failed: differs from Keras" in said
     row = sweep.run(said.append)["rows"]["k 2"]
-    assert sweep.state(cell) == "done"
+    assert states_of_students(sweep) == ["done"]
     (file,) = work.glob("sweep/exports/*/*.tflite")
     assert (row["export"]["form"], row["export"]["bytes"]) == (
         *("tflite-float32", file.stat().st_size),
@@ -415,6 +412,11 @@ def test_a_sweep_exports_each_student_once_and_measures_the_export(
 
 def fail(*arguments, **settings):
     raise ExportError("differs from Keras")
+
+
+def states_of_students(sweep: Sweep) -> list[str]:
+    _, states = sweep.states()
+    return [state.words for state in states.values()]
 
 
 def test_a_page_of_a_sweep_has_its_table_and_its_figures(swept, tmp_path, capsys):
@@ -448,3 +450,33 @@ def test_a_dry_run_of_a_sweep_says_what_is_done(swept, settings, tmp_path, capsy
     rows = capsys.readouterr().out.splitlines()[2:]
     assert [row.count(" done ") for row in rows] == [1, 1, 1, 0, 0, 0]
     assert [row.count(" to do ") for row in rows] == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_dry_run_of_a_sweep_refuses_what_the_sweep_would_refuse(
+    swept, settings, tmp_path, capsys, monkeypatch
+):
+    """The students of the job have one folder for all settings; others have their own."""
+    work, path = tmp_path / "work", tmp_path / "run.json"
+    shutil.copytree(swept[0], work)
+    path.write_text(json.dumps({**settings, "work_dir": str(work)}))
+    monkeypatch.setattr(loop, "_fit", refuse)
+    batches = ["--set", "student.training.batch_size=3", "--set", "sweep.seeds=[0]"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["sweep", str(path), *batches, "--dry-run"])
+    assert ended.value.code == EXIT_FAILED
+    _, _, *rows, said = capsys.readouterr().out.splitlines()
+    assert [row.count(" refused ") for row in rows] == [1, 0, 0]
+    assert [row.count(" to do ") for row in rows] == [0, 1, 1]
+    monkeypatch.setattr(loop, "_fit", cannot_train)
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", str(path), *batches])
+    assert said.replace("will fail", "failed") in capsys.readouterr().out.splitlines()
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", str(path), "--dry-run", "--set", "labels.beam_width=4"])
+    printed = capsys.readouterr()
+    assert "beam_width=3 there" in printed.err
+    assert " done " not in printed.out
+
+
+def cannot_train(*arguments):
+    raise TrainingError("cannot be trained here")

@@ -14,6 +14,7 @@ from tfkd.errors import ConfigError, TfkdError
 
 if TYPE_CHECKING:
     from tfkd.config import RunConfig
+    from tfkd.pipeline.stages import State
 
 
 def run(options: argparse.Namespace) -> None:
@@ -23,17 +24,19 @@ def run(options: argparse.Namespace) -> None:
     _check_inputs(config)
     from tfkd.pipeline.job import Job
 
-    job = Job(config)
+    job = Job(config, verifies=not options.dry_run)
     if options.dry_run:
         job.check()
         from tfkd.reporting.tables import table
 
+        states = job.states()
         rows = [
-            [stage.name, "done, will be verified" if job.is_done(stage) else "to do",
+            [stage.name, states[stage.name].words,
              ", ".join(str(job.work / output) for output in stage.outputs)]
             for stage in job.stages()
         ]  # fmt: skip
         say(table(["stage", "state", "writes"], rows))
+        _raise_first(states)
         return
     from tfkd.exporting.forms import FORMS
     from tfkd.reporting.results import results_report
@@ -58,18 +61,25 @@ def sweep(options: argparse.Namespace) -> None:
     _check_inputs(config)
     from tfkd.pipeline.sweep import Sweep
 
-    sweep = Sweep(config)
+    sweep = Sweep(config, verifies=not options.dry_run)
     if options.dry_run:
         sweep.job.check()
         from tfkd.reporting.tables import table
 
         sizes = sweep.parameters()
+        stages, states = sweep.states()
         rows = [
             [cell.row, f"{sizes[cell.row]:,}" if sizes[cell.row] else "-", str(cell.seed),
-             sweep.state(cell), str(sweep.folder(cell))]
+             states[cell.name].words, str(sweep.folder(cell))]
             for cell in sweep.cells
         ]  # fmt: skip
         say(table(["student", "parameters", "seed", "state", "folder"], rows))
+        _raise_first(stages)
+        refused = {name: state.error for name, state in states.items() if state.error}
+        for name, error in refused.items():
+            say(f"{name} will fail: {error}")
+        if refused:
+            sys.exit(EXIT_FAILED)
         return
     from tfkd.reporting.sweeps import sweep_report
 
@@ -105,6 +115,13 @@ def _page_of(results: Mapping[str, Any], title: str, page: Path) -> str:
         page.parent.mkdir(parents=True, exist_ok=True)
         return sweep_markdown(results, title, save_figures(results, page))
     return results_markdown(results, title)
+
+
+def _raise_first(states: Mapping[str, State]) -> None:
+    """Raises the error with which the command itself would end, if it would."""
+    for state in states.values():
+        if state.error is not None:
+            raise state.error
 
 
 def _announce(line: str) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -31,7 +32,10 @@ from tfkd.records import (
     StoreSummary,
     StoreWriter,
     UtteranceRecord,
+    is_finished,
+    is_store,
 )
+from tfkd.records.store import PLAN
 from tfkd.storage.files import sha256_of_text
 from tfkd.text import transcript_of
 
@@ -123,10 +127,9 @@ def prepare_corpus(
     plan = Plan.create(
         UTTERANCES,
         by_id,
-        digest=config_digest(_of_the_content(config)),
         sources={"corpus": _corpus_identity(utterances)},
         shard_size=config.shard_size,
-        settings=overrides_of(to_dict(_of_the_content(config))),
+        **_identity(config),
     )
     remarks = Remarks()
     plan = plan_to_continue(out, plan, by_id, lambda each: _record(each, config, Remarks()))
@@ -146,6 +149,24 @@ def prepare_corpus(
         all_refused = writer.write_rejections(rejections)
         check_rejected_share(all_refused, total, config, source, listed, remedy)
         return writer.complete(rejections, cut)
+
+
+def is_prepared(out: str | Path, config: PrepareConfig) -> bool:
+    """Whether `out` holds a finished store of these settings; reads neither corpus nor shards.
+
+    Raises:
+      RecordError: if it holds a store of other settings, which `prepare` would refuse.
+    """
+    if not is_store(out):
+        return False
+    existing = Plan.read(Path(out) / PLAN)
+    return is_finished(out, dataclasses.replace(existing, **_identity(config)))
+
+
+def _identity(config: PrepareConfig) -> dict[str, Any]:
+    """What a plan says of the settings."""
+    content = _of_the_content(config)
+    return {"digest": config_digest(content), "settings": tuple(overrides_of(to_dict(content)))}
 
 
 def _accepted(

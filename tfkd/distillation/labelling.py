@@ -34,6 +34,8 @@ from tfkd.records import (
     Store,
     StoreSummary,
     StoreWriter,
+    is_finished,
+    is_store,
 )
 from tfkd.records.shards import ordered_records, shard_ids
 
@@ -73,6 +75,15 @@ def label(
     labeller = ShardLabeller(teacher, store, config)
     warn_of_long_audio(as_teacher(teacher), store)
     return label_store(labeller, out)
+
+
+def is_labelled(teacher: Teacher | Run, store: Store, out: str | Path, config: LabelConfig) -> bool:
+    """Whether `out` holds the finished labels that `label` would make; reads no shard of them.
+
+    Raises:
+      ConfigError, RecordError: as `label`, for example if `out` holds labels of other settings.
+    """
+    return is_store(out) and is_finished(out, label_plan(teacher, store, config))
 
 
 def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:

@@ -30,8 +30,8 @@ _LOG = logging.getLogger("tfkd")
 
 
 def prepared_stores(config: RunConfig) -> tuple[str, ...]:
-    """Lists the folders that `prepare_corpora` writes stores to, relative to the work folder."""
-    return (TRAIN, VALID, TEST) + ((TRAIN_ALL,) if "all" in config.baselines else ())
+    """Lists the stores that `prepare_corpora` writes, in order, relative to the work folder."""
+    return (VALID, TEST, TRAIN) + ((TRAIN_ALL,) if "all" in config.baselines else ())
 
 
 def prepare_corpora(config: RunConfig, work: Path) -> None:

@@ -35,17 +35,27 @@ class Evaluations:
 
     def of(self, name: str, model: Path) -> dict[str, Any]:
         """Returns the error rates, size and speed of a model; earlier ones if it is unchanged."""
-        identity = f"{model_identity(model)} on {self.store.sha256}"
-        known = self.known.get(name)
-        is_measured = self._path(name).exists()
-        if is_measured and isinstance(known, dict) and known.get("identity") == identity:
-            return known
+        if self.are_known({name: model}):
+            return self.known[name]
         evaluation, transcripts = evaluate(open_model(model, trusted=True), self.store)
         rows = (json.dumps(asdict(t), ensure_ascii=False) for t in transcripts)
         write_text(self._path(name), "".join(f"{row}\n" for row in rows))
         is_own = model.is_relative_to(self.work)
         shown = model.relative_to(self.work) if is_own else model.name
-        return {**asdict(evaluation), "model": str(shown), "identity": identity}
+        return {**asdict(evaluation), "model": str(shown), "identity": self._identity(model)}
+
+    def are_known(self, models: Mapping[str, Path]) -> bool:
+        """Whether all of these models, by name, are measured and unchanged."""
+        known = ((self.known.get(name), name, model) for name, model in models.items())
+        return all(
+            self._path(name).exists()
+            and isinstance(each, dict)
+            and each.get("identity") == self._identity(model)
+            for each, name, model in known
+        )
+
+    def _identity(self, model: Path) -> str:
+        return f"{model_identity(model)} on {self.store.sha256}"
 
     def counts(self, name: str) -> np.ndarray:
         """Counts the word errors of each utterance, int64 [U, 4], in the order of the ids."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tfkd.config import ExportConfig, config_digest
 from tfkd.decoding.defaults import resolved
-from tfkd.decoding.runs import load_run
+from tfkd.decoding.runs import Run, load_run
 from tfkd.evaluation.models import model_identity
 from tfkd.exporting.export import REPORT, export
 from tfkd.records import Store
@@ -27,19 +27,31 @@ def export_once(student: Path, out: Path, config: ExportConfig, parity_store: St
       BusyError: if another process exports into `out`.
     """
     run = load_run(student)
-    settings = config_digest(config, resolved(run.system.decoding, run.system))
-    identity = {"student": run.sha256, "config": settings}
-    marker = out / IDENTITY
-    earlier = read_json_object(marker, {"files": dict}) if marker.exists() else {}
-    files = earlier.pop("files", {})
-    is_ours = bool(files) and earlier == identity and (out / REPORT).exists()
-    if is_ours and all(_is_unchanged(out / path, sha) for path, sha in files.items()):
+    if _is_exported(run, out, config):
         return
     # What lies there is of another student or other settings: it must not be taken for this one's.
     (out / REPORT).unlink(missing_ok=True)
     reports = export(run, out, config, parity_store)
     files = {report.path: model_identity(out / report.path) for report in reports}
-    write_json(marker, {**identity, "files": files})
+    write_json(out / IDENTITY, {**_identity(run, config), "files": files})
+
+
+def is_exported(student: Path, out: Path, config: ExportConfig) -> bool:
+    """Whether `out` holds the exports of a run with these settings, so that none is to be made."""
+    return (out / REPORT).exists() and _is_exported(load_run(student), out, config)
+
+
+def _is_exported(run: Run, out: Path, config: ExportConfig) -> bool:
+    marker = out / IDENTITY
+    earlier = read_json_object(marker, {"files": dict}) if marker.exists() else {}
+    files = earlier.pop("files", {})
+    is_ours = bool(files) and earlier == _identity(run, config) and (out / REPORT).exists()
+    return is_ours and all(_is_unchanged(out / path, sha) for path, sha in files.items())
+
+
+def _identity(run: Run, config: ExportConfig) -> dict[str, str]:
+    settings = config_digest(config, resolved(run.system.decoding, run.system))
+    return {"student": run.sha256, "config": settings}
 
 
 def _is_unchanged(exported: Path, identity: str) -> bool:

@@ -12,10 +12,11 @@ from typing import Any
 
 from tfkd import objectives
 from tfkd.config import LabelConfig, RunConfig, SystemConfig, WhisperConfig
+from tfkd.data.preparation import is_prepared
 from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.interface import Teacher
 from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
-from tfkd.distillation.labelling import digest_of, label
+from tfkd.distillation.labelling import digest_of, is_labelled, label
 from tfkd.distillation.references import write_references
 from tfkd.distillation.teachers import load_teacher
 from tfkd.environment import provenance
@@ -33,18 +34,25 @@ from tfkd.pipeline.corpora import (
     prepared_stores,
 )
 from tfkd.pipeline.evaluations import Evaluations
-from tfkd.pipeline.exports import export_once
+from tfkd.pipeline.exports import export_once, is_exported
 from tfkd.pipeline.learning import Learned, as_baseline, distilled, undistilled
 from tfkd.pipeline.results import best_validation, published
-from tfkd.pipeline.stages import RESULTS, Stage, run_stages, stage_seconds
-from tfkd.records import Store, open_verified
+from tfkd.pipeline.stages import (
+    RESULTS,
+    Stage,
+    State,
+    run_stages,
+    stage_seconds,
+    states_of,
+)
+from tfkd.records import Store, open_store, open_verified
 from tfkd.records.transcripts import transcribed_rows, transcripts_of
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object, read_json_rows
 from tfkd.storage.markers import COMPLETE
 from tfkd.text import Tokenizer
 from tfkd.training.callbacks import HISTORY
-from tfkd.training.loop import check_system, train
+from tfkd.training.loop import check_system, is_trained, train
 
 _LOG = logging.getLogger("tfkd")
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
@@ -53,10 +61,16 @@ _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untransc
 
 
 class Job:
-    """Runs the stages of one run config; finished ones are verified, not repeated."""
+    """Runs the stages of one run config; finished ones are verified, not repeated.
 
-    def __init__(self, config: RunConfig) -> None:
+    Args:
+      verifies: whether stores are verified when they are opened, which reads every byte of them;
+        `states` needs only what they say of themselves.
+    """
+
+    def __init__(self, config: RunConfig, *, verifies: bool = True) -> None:
         self.config = config
+        self._open = open_verified if verifies else open_store
         self.work = Path(config.work_dir)
         self.distilled = distilled(config.student)
         self.undistilled = undistilled(config.student)
@@ -73,18 +87,34 @@ class Job:
             stages += self._generation(generation)
         return [
             *stages,
-            Stage("export", ("export",), (f"export/{REPORT}",), self._export),
-            Stage("evaluate", (RESULTS, "transcripts"), (RESULTS,), self._evaluate),
+            Stage(
+                "export",
+                ("export",),
+                (f"export/{REPORT}",),
+                self._export,
+                self._is_exported,
+                tuple(map(self.student, self._generations)),
+            ),
+            Stage(
+                "evaluate",
+                (RESULTS, "transcripts"),
+                (RESULTS,),
+                self._evaluate,
+                self._is_evaluated,
+                (*(stage.name for stage in stages), "export"),
+            ),
         ]
 
     def label_stages(self, generations: int) -> list[Stage]:
         """Lists the stages up to the labels of the last of some generations."""
         prepared = prepared_stores(self.config)
         markers = tuple(f"{store}/{COMPLETE}" for store in prepared)
-        stages = [Stage("prepare", prepared, markers, self._prepare)]
+        stages = [Stage("prepare", prepared, markers, self._prepare, self._is_prepared)]
         if isinstance(self.config.teacher, SystemConfig):
             teacher = self.config.teacher
-            stages.append(self._training("teacher", lambda: (teacher, self.truth_of(TRAIN))))
+            stages.append(
+                self._training("teacher", lambda: (teacher, self.truth_of(TRAIN)), ("prepare",))
+            )
         stages.append(self._labelling("label", 1))
         for generation in range(2, generations + 1):
             earlier = generation - 1
@@ -92,9 +122,9 @@ class Job:
             stages += self._generation(generation)[:-1]
         return stages
 
-    def is_done(self, stage: Stage) -> bool:
-        """Whether the stage has finished; running it again verifies its files."""
-        return stage.is_done(self.work)
+    def states(self) -> dict[str, State]:
+        """Tells the state of each stage, and which of them `run` would refuse; writes nothing."""
+        return states_of(self.stages(), self.work)
 
     def check(self) -> None:
         """Checks that the job's teacher and models can do what the config asks for.
@@ -147,8 +177,8 @@ class Job:
         return load_teacher(self.teacher_spec(generation))
 
     def store(self, name: str) -> Store:
-        """Opens a store of the work folder and verifies its checksums."""
-        return open_verified(self.work / name)
+        """Opens a store of the work folder; see `verifies`."""
+        return self._open(self.work / name)
 
     def evaluated(self, name: str) -> Store:
         """The store to evaluate on of `VALID` or `TEST`.
@@ -203,18 +233,30 @@ class Job:
 
     # The actions.
 
-    def _training(self, name: str, plan: Callable[[], tuple[SystemConfig, Learned]]) -> Stage:
+    def _training(
+        self, name: str, plan: Callable[[], tuple[SystemConfig, Learned]], needs: tuple[str, ...]
+    ) -> Stage:
         def action() -> None:
-            system, learned = plan()
-            self.train(system, learned, self.work / name)
+            self.train(*plan(), self.work / name)
 
-        return Stage(name, (name,), (f"{name}/{COMPLETE}",), action)
+        def check() -> bool:
+            return self.is_trained(*plan(), self.work / name)
+
+        return Stage(name, (name,), (f"{name}/{COMPLETE}",), action, check, needs)
 
     def train(self, system: SystemConfig, learned: Learned, folder: Path) -> None:
         """Trains one system into a run folder, or goes on where it was killed."""
         stores, shares = learned
         tokenizer = self._teachers_units(system, folder)
         train(system, stores, self.evaluated(VALID), folder, shares=shares, tokenizer=tokenizer)
+
+    def is_trained(self, system: SystemConfig, learned: Learned, folder: Path) -> bool:
+        """Whether `train` would find the system trained; raises its error if it would refuse."""
+        if not folder.exists():
+            return False
+        stores, shares = learned
+        valid, tokenizer = self.evaluated(VALID), self._teachers_units(system, folder)
+        return is_trained(system, stores, valid, folder, shares=shares, tokenizer=tokenizer)
 
     def _teachers_units(self, system: SystemConfig, folder: Path) -> Tokenizer | None:
         """The first teacher's tokenizer, for all others with its tokenizer settings.
@@ -229,7 +271,8 @@ class Job:
     def _distillation(self, name: str, system: SystemConfig, generation: int) -> Stage:
         """Trains a system on the labels of a generation."""
         labels, share = self.labels(generation), self.config.transcript_share
-        return self._training(name, lambda: (system, self.learned(labels, share)))
+        needs = ("prepare", f"label{_suffix(generation)}")
+        return self._training(name, lambda: (system, self.learned(labels, share)), needs)
 
     def _baseline(self, name: str, data: str) -> Stage:
         """Trains the student on the transcripts of a store."""
@@ -239,30 +282,45 @@ class Job:
             truth = self.truth_of(data)
             return as_baseline(self.undistilled, truth, distilled_from), truth
 
-        return self._training(name, plan)
+        return self._training(name, plan, ("prepare", "label"))
 
     def _labelling(self, name: str, generation: int) -> Stage:
-        out = self.labels(generation)
+        out, settings = self.labels(generation), settings_for(generation, self.config.labels)
 
         def action() -> None:
             teacher = self.teacher(generation)
             if generation == 1:
                 self._write_references(teacher)
-            settings = settings_for(generation, self.config.labels)
             label(teacher, self.store(TRAIN), self.work / out, settings)
 
-        return Stage(name, (out,), (f"{out}/{COMPLETE}",), action)
+        def check() -> bool:
+            if not (self.work / out).exists():
+                return False
+            teacher = self.teacher(generation)
+            labels = {**(self._references() if generation == 1 else {}), TRAIN: out}
+            return all(
+                is_labelled(teacher, self.store(store), self.work / each, settings)
+                for store, each in labels.items()
+            )
+
+        is_given = generation == 1 and isinstance(self.config.teacher, str)
+        needs = ("prepare", *(() if is_given else (Path(self.teacher_spec(generation)).name,)))
+        return Stage(name, (out,), (f"{out}/{COMPLETE}",), action, check, needs)
 
     def _write_references(self, teacher: Teacher) -> None:
         """Lets the first teacher say what is said where it is measured and nobody wrote it down."""
-        for name, labels in ((VALID, VALID_LABELS), (TEST, TEST_LABELS)):
-            if not self._is_transcribed(name):
-                _LOG.warning(
-                    "%s: nobody has transcribed it: what the teacher says is its reference",
-                    self.work / name,
-                )
-                label(teacher, self.store(name), self.work / labels, self.config.labels)
-                write_references(self.store(labels), self.work / f"{name}{_BY_TEACHER}")
+        for name, labels in self._references().items():
+            _LOG.warning(
+                "%s: nobody has transcribed it: what the teacher says is its reference",
+                self.work / name,
+            )
+            label(teacher, self.store(name), self.work / labels, self.config.labels)
+            write_references(self.store(labels), self.work / f"{name}{_BY_TEACHER}")
+
+    def _references(self) -> dict[str, str]:
+        """The stores that nobody has transcribed, and the labels that stand for transcripts."""
+        labels = {VALID: VALID_LABELS, TEST: TEST_LABELS}
+        return {name: each for name, each in labels.items() if not self._is_transcribed(name)}
 
     def _prepare(self) -> None:
         prepare_corpora(self.config, self.work)
@@ -273,25 +331,44 @@ class Job:
         elif BASELINE in (stage.name for stage in self.stages()):
             check_transcripts(self.store(TRAIN), _NO_BASELINE)
 
+    def _is_prepared(self) -> bool:
+        folders = (self.work / name for name in prepared_stores(self.config))
+        found = [is_prepared(folder, self.config.prepare) for folder in folders]
+        return all(found)
+
+    @property
+    def _generations(self) -> range:
+        return range(1, self.config.generations + 1)
+
     @cached_property
     def exported(self) -> str:
         """Name of the student with the lowest validation WER; the earliest of equal ones."""
-        names = [self.student(number) for number in range(1, self.config.generations + 1)]
+        names = map(self.student, self._generations)
         return min(names, key=lambda name: best_validation(self.work / name))
 
     def _export(self) -> None:
         student, out = self.work / self.exported, self.work / "export"
         export_once(student, out, self.config.export, self.evaluated(VALID))
 
+    def _is_exported(self) -> bool:
+        student, out = self.work / self.exported, self.work / "export"
+        return is_exported(student, out, self.config.export)
+
     def _evaluate(self) -> None:
-        path = self.work / RESULTS
-        earlier = read_json_object(path, {"systems": dict})["systems"] if path.exists() else {}
-        transcripts = self.work / "transcripts"
-        evaluations = Evaluations(self.evaluated(TEST), self.work, transcripts, earlier)
+        evaluations = self._evaluations()
         systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
         # A rerun that changed nothing keeps the results and their date.
-        if systems != earlier:
-            write_json(path, self._results(systems, evaluations))
+        if systems != evaluations.known:
+            write_json(self.work / RESULTS, self._results(systems, evaluations))
+
+    def _is_evaluated(self) -> bool:
+        evaluations, models = self._evaluations(), self._models()
+        return models.keys() == evaluations.known.keys() and evaluations.are_known(models)
+
+    def _evaluations(self) -> Evaluations:
+        path = self.work / RESULTS
+        earlier = read_json_object(path, {"systems": dict})["systems"] if path.exists() else {}
+        return Evaluations(self.evaluated(TEST), self.work, self.work / "transcripts", earlier)
 
     def _models(self) -> dict[str, Path]:
         folders = {stage.name: self.work / stage.name for stage in self.stages()}
@@ -305,7 +382,7 @@ class Job:
         student = self.exported
         others = [name for name in ("teacher", BASELINE, BASELINE_ALL) if name in systems]
         counts = {name: evaluations.counts(name) for name in (student, *others)}
-        names = [self.labels(number) for number in range(1, self.config.generations + 1)]
+        names = [*map(self.labels, self._generations)]
         labels = self.label_qualities(names)
         if labels.get(TEST_LABELS):
             references = transcripts_of(self.store(TEST))

@@ -16,10 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfkd.config import ModelConfig, RunConfig, config_digest
+from tfkd.config import ExportConfig, ModelConfig, RunConfig, SystemConfig, config_digest
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
-from tfkd.distillation.labelling import label
+from tfkd.distillation.labelling import is_labelled, label
 from tfkd.environment import provenance
 from tfkd.errors import BusyError, TfkdError
 from tfkd.exporting.export import REPORT
@@ -30,12 +30,21 @@ from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import make_objective
 from tfkd.pipeline.corpora import TEST, TRAIN, VALID
 from tfkd.pipeline.evaluations import Evaluations
-from tfkd.pipeline.exports import export_once
+from tfkd.pipeline.exports import export_once, is_exported
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import BASELINE, Job, settings_for
-from tfkd.pipeline.learning import as_baseline
+from tfkd.pipeline.learning import Learned, as_baseline
 from tfkd.pipeline.results import best_validation, published
-from tfkd.pipeline.stages import RESULTS, run_stages
+from tfkd.pipeline.stages import (
+    RESULTS,
+    TO_DO,
+    Stage,
+    State,
+    first_pending,
+    known_after,
+    run_stages,
+    states_of,
+)
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.storage.locks import locked
@@ -47,22 +56,46 @@ FOLDER = "sweep"
 
 
 class Sweep:
-    """Trains and evaluates every student of a grid that no other process is training."""
+    """Trains and evaluates every student of a grid that no other process is training.
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config, self.job = config, Job(config)
+    Args:
+      verifies: see `Job`.
+    """
+
+    def __init__(self, config: RunConfig, *, verifies: bool = True) -> None:
+        self.config, self.job = config, Job(config, verifies=verifies)
         self.work = self.job.work
         self.cells = cells_of(config)
         self._failures: dict[str, str] = {}
         self._sound: set[str] = set()  # Students of these settings, trained to the end.
 
-    def state(self, cell: Cell) -> str:
-        """Describes a student: "done", "to be exported", "N epochs done" or "to do"."""
-        if self._is_trained(cell):
-            is_due = self.config.sweep.export and not self._exported([cell])
-            return "to be exported" if is_due else "done"
+    def states(self) -> tuple[dict[str, State], dict[str, State]]:
+        """Tells the states of the stages up to the labels, and of the students, by their names.
+
+        Writes nothing. What `run` would refuse has the error with which it would.
+        """
+        stages = states_of(self._label_stages(), self.work)
+        return stages, {cell.name: self._state(cell, stages) for cell in self.cells}
+
+    def _state(self, cell: Cell, stages: Mapping[str, State]) -> State:
+        """Describes a student: done, to be exported, with N epochs done, to do or refused."""
+        pending = first_pending(stages, stages)
+        try:
+            if pending is None and not self._is_labelled(cell):
+                pending = self._labels(cell)
+            if pending is not None:
+                return known_after(pending) if self._is_trained(cell) else TO_DO
+            if self.job.is_trained(*self._plan(cell), self.folder(cell)):
+                return State("done" if self._is_exported(cell) else "to be exported")
+        except TfkdError as error:
+            return State("refused", error)
         epochs = len(_history(self.folder(cell)))
-        return f"{epochs} epochs done" if epochs else "to do"
+        return State(f"{epochs} epochs done") if epochs else TO_DO
+
+    def _is_whole(self, cell: Cell) -> bool:
+        """Whether there is all that the sweep makes of a student, perhaps of other settings."""
+        is_due = self.config.sweep.export and not self._exported([cell])
+        return self._is_trained(cell) and not is_due
 
     def _is_trained(self, cell: Cell) -> bool:
         return (self.folder(cell) / COMPLETE).exists()
@@ -103,11 +136,10 @@ class Sweep:
           ConfigError, CheckpointError: see `Job.check`; before any work is done.
         """
         self.job.check()
-        generations = max(cell.generation for cell in self.cells)
         with self._alone("labels"):
-            run_stages(self.job.label_stages(generations), self.work, announce)
+            run_stages(self._label_stages(), self.work, announce)
         for number, cell in enumerate(self.cells, 1):
-            was_done = self.state(cell) == "done"
+            was_done = self._is_whole(cell)
             announce(f"[{number}/{len(self.cells)}] {cell.row}, seed {cell.seed}")
             try:
                 self._train(cell)
@@ -123,6 +155,9 @@ class Sweep:
             if not was_done:
                 self._write_results()
         return self._write_results()
+
+    def _label_stages(self) -> list[Stage]:
+        return self.job.label_stages(max(cell.generation for cell in self.cells))
 
     def _alone(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Waits for other processes that do the same, which only one may do at a time."""
@@ -142,20 +177,33 @@ class Sweep:
 
     def _train(self, cell: Cell) -> None:
         self._make_labels(cell)
+        self.job.train(*self._plan(cell), self.folder(cell))
+
+    def _plan(self, cell: Cell) -> tuple[SystemConfig, Learned]:
+        """The system of a student, and what it learns from, once there are its labels."""
         student, labels = cell.config.student, self._labels(cell)
         learned = self.job.learned(labels, cell.config.transcript_share)
-        if not make_objective(student.training).needs_hypotheses:
-            truth = self.job.truth_of(labels)
-            student, learned = as_baseline(student, truth, learned), truth
-        self.job.train(student, learned, self.folder(cell))
+        if make_objective(student.training).needs_hypotheses:
+            return student, learned
+        truth = self.job.truth_of(labels)
+        return as_baseline(student, truth, learned), truth
 
     def _export(self, cell: Cell) -> None:
         """Exports a student in the form that the sweep names, if it names one."""
-        if self.config.sweep.export:
-            settings = dataclasses.replace(self.config.export, formats=(self.config.sweep.export,))
+        if settings := self._export_settings:
             with self._alone(f"export-{cell.name}"):
                 valid = self.job.evaluated(VALID)
                 export_once(self.folder(cell), self._exports(cell), settings, valid)
+
+    def _is_exported(self, cell: Cell) -> bool:
+        """Whether `_export` would make nothing anew."""
+        settings = self._export_settings
+        return not settings or is_exported(self.folder(cell), self._exports(cell), settings)
+
+    @property
+    def _export_settings(self) -> ExportConfig | None:
+        form = self.config.sweep.export
+        return dataclasses.replace(self.config.export, formats=(form,)) if form else None
 
     def _exports(self, cell: Cell) -> Path:
         """Folder of the export of a student."""
@@ -184,12 +232,22 @@ class Sweep:
 
     def _make_labels(self, cell: Cell) -> None:
         """Labels with the settings of a student, if they differ from the job's."""
-        name, settings = self._labels(cell), cell.config.labels
-        if settings != self.config.labels:
+        name, settings = self._labels(cell), settings_for(cell.generation, cell.config.labels)
+        if cell.config.labels != self.config.labels:
             teacher = self.job.teacher(cell.generation)
-            settings = settings_for(cell.generation, settings)
             with self._alone(name.replace("/", "-")):
                 label(teacher, self.job.store(TRAIN), self.work / name, settings)
+
+    def _is_labelled(self, cell: Cell) -> bool:
+        """Whether `_make_labels` would make nothing; raises its error if it would refuse."""
+        out, settings = self.work / self._labels(cell), cell.config.labels
+        if settings == self.config.labels:
+            return True
+        if not out.exists():
+            return False
+        teacher = self.job.teacher(cell.generation)
+        settings = settings_for(cell.generation, settings)
+        return is_labelled(teacher, self.job.store(TRAIN), out, settings)
 
     def _results(self, done: list[Cell]) -> dict[str, Any]:
         folder = self.work / FOLDER
@@ -213,7 +271,7 @@ class Sweep:
                 for row, cells in rows.items()
             },
             "unfinished": [
-                cell.name for cell in self.cells if cell not in done or self.state(cell) != "done"
+                cell.name for cell in self.cells if cell not in done or not self._is_whole(cell)
             ],
             "failed": self._failures,
             "training_data": self.job.training_data(),

@@ -35,7 +35,7 @@ from tfkd.records.utterance import (
     UTTERANCE_ID,
     UtteranceRecord,
 )
-from tfkd.records.writer import StoreWriter, is_written, write_shard
+from tfkd.records.writer import StoreWriter, is_finished, is_written, write_shard
 from tfkd.storage.sealed_json import read_sealed, write_sealed
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "UtteranceRecord",
     "frame",
     "hypotheses_faults",
+    "is_finished",
     "is_store",
     "is_written",
     "masked_crc32c",

@@ -29,6 +29,7 @@ from tfkd.records.store import (
     REJECTED,
     SHARDS,
     StoreSummary,
+    is_store,
     shard_path,
 )
 from tfkd.records.tfds import DATASET_INFO, FEATURES, dataset_info_json, features_json
@@ -86,6 +87,19 @@ def is_written(directory: str | Path, plan: Plan, number: int) -> bool:
     except RecordError:
         # The caller writes the shard again, whatever is wrong with it.
         return False
+
+
+def is_finished(directory: str | Path, plan: Plan) -> bool:
+    """Whether a folder holds the finished store of a plan; reads no shard.
+
+    Raises:
+      RecordError: if it holds a store of another plan, which a StoreWriter would refuse.
+    """
+    directory = Path(directory)
+    if not is_store(directory):
+        return False
+    plan.check_same(Plan.read(directory / PLAN), directory / PLAN)
+    return (directory / COMPLETE).exists()
 
 
 class StoreWriter:

@@ -46,7 +46,7 @@ from tfkd.training.ctc_lengths import report_unaligned
 from tfkd.training.distribution import Replicas
 from tfkd.training.initial import begin_from, shares_frontend
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
-from tfkd.training.run_folder import claim, is_finished
+from tfkd.training.run_folder import check_owner, claim, is_finished
 from tfkd.training.sources import Source, identity_of, sources_of, tokenizer_of
 from tfkd.training.trainable import compile_for
 
@@ -76,27 +76,38 @@ class _Job:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Digests of all inputs that the run depends on.
+        """Digests of all inputs that the run depends on."""
+        return _identity(self.system, self.sources, self.valid_store, self.initial, self.tokenizer)
 
-        A resumed training may use other devices and other input workers, and a later version may
-        have other defaults of the search; none of these changes the identity.
-        """
-        training = dataclasses.replace(self.training, distribution="none", input_service=None)
-        decoding = resolved_without_ctc(self.system.decoding, self.system)
-        fusion = decoding.fusion
-        system = dataclasses.replace(self.system, training=training, decoding=decoding)
-        return {
-            "config": config_digest(system),
-            "train": identity_of(self.sources),
-            "valid": self.valid_store.sha256,
-            **({"initial": self.initial.sha256} if self.initial is not None else {}),
-            **({"units": units_sha256(self.tokenizer)} if self.tokenizer is not None else {}),
-            **(
-                {"language_model": language_model_sha256(fusion.lm)}
-                if fusion.lm is not None and fusion.lm_weight
-                else {}
-            ),
-        }
+
+def _identity(
+    system: SystemConfig,
+    sources: Sequence[Source],
+    valid_store: Store,
+    initial: Run | None,
+    tokenizer: Tokenizer | None,
+) -> dict[str, str]:
+    """Digests of all inputs that a run depends on.
+
+    A resumed training may use other devices and other input workers, and a later version may have
+    other defaults of the search; none of these changes the identity.
+    """
+    training = dataclasses.replace(system.training, distribution="none", input_service=None)
+    decoding = resolved_without_ctc(system.decoding, system)
+    fusion = decoding.fusion
+    system = dataclasses.replace(system, training=training, decoding=decoding)
+    return {
+        "config": config_digest(system),
+        "train": identity_of(sources),
+        "valid": valid_store.sha256,
+        **({"initial": initial.sha256} if initial is not None else {}),
+        **({"units": units_sha256(tokenizer)} if tokenizer is not None else {}),
+        **(
+            {"language_model": language_model_sha256(fusion.lm)}
+            if fusion.lm is not None and fusion.lm_weight
+            else {}
+        ),
+    }
 
 
 def train(
@@ -154,11 +165,37 @@ def train(
     sources = sources_of(train_store, system.training, shares)
     for store in (*(source.store for source in sources), valid_store):
         check_rate(store, system.model.frontend.sample_rate_hz)
-    begun_from = system.training.initial.run
-    initial = load_run(begun_from) if begun_from is not None else None
+    initial = _initial_run(system)
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
         _train(_Job(system, sources, valid_store, folder, replicas, profile, initial, tokenizer))
     return load_run(out) if replicas.is_chief else None
+
+
+def is_trained(
+    system: SystemConfig,
+    train_store: Store | Sequence[Store],
+    valid_store: Store,
+    out: str | Path,
+    *,
+    shares: Sequence[float] | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> bool:
+    """Whether `out` holds the finished run that `train` would return for the same arguments.
+
+    Raises:
+      CheckpointError: if `train` would refuse `out`, which holds a run of other settings or data.
+    """
+    out, sources = Path(out), sources_of(train_store, system.training, shares)
+    identity = _identity(system, sources, valid_store, _initial_run(system), tokenizer)
+    if is_finished(out, identity):
+        return True
+    check_owner(out, identity, system)
+    return False
+
+
+def _initial_run(system: SystemConfig) -> Run | None:
+    begun_from = system.training.initial.run
+    return load_run(begun_from) if begun_from is not None else None
 
 
 def check_system(system: SystemConfig) -> None:

@@ -27,30 +27,39 @@ _NAMES = {"config": "settings", "train": "training data", "valid": "validation d
 def claim(out: Path, identity: dict[str, str], config: Any) -> Iterator[None]:
     """Marks `out` as this training's folder and locks it until the block ends.
 
+    Raises:
+      CheckpointError: see `check_owner`, which explains the arguments, too.
+      BusyError: if another process trains into it.
+    """
+    with locked(out):
+        check_owner(out, identity, config)
+        write_json(out / IDENTITY, identity)
+        yield
+
+
+def check_owner(out: Path, identity: dict[str, str], config: Any) -> None:
+    """Checks that a training may begin or go on in `out`.
+
     Args:
       identity: digests of the settings (`config`), the data and the initial weights.
       config: the settings, to report which of them differ.
     Raises:
       CheckpointError: if the folder belongs to another training (it says what differs) or holds a
         store.
-      BusyError: if another process trains into it.
     """
     path = out / IDENTITY
-    with locked(out):
-        if (out / PLAN).exists():
-            raise CheckpointError(
-                "holds prepared audio or pseudo labels", path=out, remedy="choose another --out"
-            )
-        earlier = _read_identity(path) if path.exists() else identity
-        if earlier != identity:
-            raise CheckpointError(
-                "holds a run of other settings or data: "
-                + "; ".join(_differences(out, earlier, identity, config)),
-                path=out,
-                remedy=OTHER_FOLDER,
-            )
-        write_json(path, identity)
-        yield
+    if (out / PLAN).exists():
+        raise CheckpointError(
+            "holds prepared audio or pseudo labels", path=out, remedy="choose another --out"
+        )
+    earlier = _read_identity(path) if path.exists() else identity
+    if earlier != identity:
+        raise CheckpointError(
+            "holds a run of other settings or data: "
+            + "; ".join(_differences(out, earlier, identity, config)),
+            path=out,
+            remedy=OTHER_FOLDER,
+        )
 
 
 def _read_identity(path: Path) -> dict[str, Any]:
