@@ -14,6 +14,7 @@ import soundfile
 from tfkd.config import (
     AugmentationConfig,
     LabelConfig,
+    ObjectiveConfig,
     RunConfig,
     SystemConfig,
     TextConfig,
@@ -29,7 +30,7 @@ from tfkd.errors import CheckpointError, ConfigError, ManifestError, TfkdError
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job
-from tfkd.pipeline.learning import Learned, as_baseline
+from tfkd.pipeline.learning import Learned, as_baseline, with_objective
 from tfkd.pipeline.results import published
 from tfkd.pipeline.stages import run_stages
 from tfkd.records import open_store
@@ -476,6 +477,32 @@ def test_all_but_the_teacher_take_its_units_if_their_settings_are_equal(
                            (same, teacher.directory)):  # fmt: skip
         job.train(system, Learned((prepared["train"],)), folder)
     assert [units and units.pieces for units in taken] == [teacher.tokenizer.pieces, None, None]
+
+
+@pytest.mark.parametrize(
+    ("objective", "is_warned"),
+    [
+        ({"kind": "seq_inter"}, True),
+        ({"kind": "word_kd", "choice": "nearest_to_reference"}, True),
+        ({"kind": "mixture", "parts": [{"kind": "truth"}, {"kind": "seq_inter"}]}, True),
+        ({"kind": "mixture", "parts": [{"kind": "seq_kd"}, {"kind": "seq_inter"}]}, False),
+        ({"kind": "seq_kd"}, False),
+        ({"kind": "truth"}, False),
+    ],
+)
+def test_a_student_that_leaves_out_labels_for_want_of_a_transcript_is_warned_of(
+    run_config, teacher, monkeypatch, caplog, objective, is_warned
+):
+    """Its baseline takes as many steps as a student that learns every label."""
+    config = with_corpora(run_config, transcribed_share=0.25)
+    prepare_corpora(config, Path(config.work_dir))
+    monkeypatch.setattr(module, "train", lambda *_, **__: None)
+    job = Job(dataclasses.replace(config, teacher=str(teacher.directory)))
+    system = with_objective(config.student, from_dict(ObjectiveConfig, objective))
+    job.train(system, Learned((job.store("data/train"),)), job.work / "student")
+    said = f"student: 18 of 24 labels have no transcript beside them, which {objective['kind']}"
+    assert (said in caplog.text) == is_warned
+    assert ("left out" in caplog.text) == is_warned
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,13 @@ from tfkd.pipeline.corpora import (
 )
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once, is_exported
-from tfkd.pipeline.learning import Learned, as_baseline, distilled, undistilled
+from tfkd.pipeline.learning import (
+    Learned,
+    as_baseline,
+    distilled,
+    needs_transcript,
+    undistilled,
+)
 from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import (
     RESULTS,
@@ -248,6 +254,7 @@ class Job:
         """Trains one system into a run folder, or goes on where it was killed."""
         stores, shares = learned
         tokenizer = self._teachers_units(system, folder)
+        _warn_of_unlearned(system, learned, folder)
         train(system, stores, self.evaluated(VALID), folder, shares=shares, tokenizer=tokenizer)
 
     def is_trained(self, system: SystemConfig, learned: Learned, folder: Path) -> bool:
@@ -447,6 +454,23 @@ class Job:
 def settings_for(generation: int, labels: LabelConfig) -> LabelConfig:
     """The settings of labels of a generation: only its first teacher can be a Whisper."""
     return labels if generation == 1 else dataclasses.replace(labels, whisper=WhisperConfig())
+
+
+def _warn_of_unlearned(system: SystemConfig, learned: Learned, folder: Path) -> None:
+    """Logs how many labels a student leaves out for want of a transcript to choose by."""
+    objective = objectives.make_objective(system.training)
+    if objective.needs_hypotheses and needs_transcript(objective):
+        rows = learned.labels.index
+        if missing := len(rows) - len(transcribed_rows(learned.labels)):
+            _LOG.warning(
+                "%s: %d of %d labels have no transcript beside them, which %s chooses by, and are "
+                "left out, so it takes fewer optimizer steps than its baseline; a mixture of "
+                "seq_inter and seq_kd learns them, too",
+                folder,
+                missing,
+                len(rows),
+                objective.name,
+            )
 
 
 def _suffix(generation: int) -> str:

@@ -18,10 +18,15 @@ class Learned(NamedTuple):
     shares: tuple[float, ...] | None = None
 
     @property
+    def labels(self) -> Store:
+        """The labels, which come after the transcripts that are learned beside them."""
+        return self.stores[-1]
+
+    @property
     def epoch_size(self) -> int:
         """Utterances of an epoch: of transcripts beside labels, those that there are."""
-        *transcripts, labels = self.stores
-        return sum(len(transcribed_rows(store)) for store in transcripts) + len(labels.index)
+        transcripts = self.stores[:-1]
+        return sum(len(transcribed_rows(store)) for store in transcripts) + len(self.labels.index)
 
 
 def distilled(system: SystemConfig, default: ObjectiveConfig | None = None) -> SystemConfig:
@@ -42,6 +47,20 @@ def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemCo
     """The config with another objective; all else is equal."""
     training = dataclasses.replace(system.training, objective=objective)
     return dataclasses.replace(system, training=training)
+
+
+def needs_transcript(objective: objectives.Objective) -> bool:
+    """Whether an objective learns nothing of an utterance without a transcript.
+
+    >>> needs_transcript(objectives.SequenceInterpolation())
+    True
+    """
+    match objective:
+        case objectives.Mixture():
+            return all(needs_transcript(part) for _, part in objective.parts)
+        case objectives.SequenceKD():
+            return objective.choice == "nearest_to_reference"
+    return not objective.needs_hypotheses
 
 
 def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> SystemConfig:
