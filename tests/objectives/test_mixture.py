@@ -163,3 +163,19 @@ def test_faulty_settings_of_an_objective_are_named():
         SequenceKD(weights="magic")
     with pytest.raises(ConfigError, match="SequenceKD.num_hypotheses: 0 is below 1"):
         SequenceKD(num_hypotheses=0)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Truth(),
+        LABELS,
+        SequenceInterpolation(),
+        HALVES,
+        Mixture(parts=((1.0, Truth()), (1.0, SequenceInterpolation()))),
+    ],
+    ids=lambda each: each.name,
+)
+def test_what_needs_a_transcript_drops_an_utterance_without_one(objective):
+    dropped = isinstance(objective.targets(record("a", reference=None), TOKENIZER), Dropped)
+    assert objective.needs_transcript == dropped

@@ -79,6 +79,10 @@ class Mixture(Objective):
             for name, field in fields.items()
         }
 
+    @property
+    def needs_transcript(self) -> bool:
+        return all(part.needs_transcript for _, part in self.parts)
+
     def targets(self, record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
         results = [part.targets(record, tokenizer) for _, part in self.parts]
         of_hypotheses = _each_once(result.hypothesis_faults for result in results)

@@ -126,6 +126,11 @@ class Objective(abc.ABC):
         return self.needs_hypotheses
 
     @property
+    def needs_transcript(self) -> bool:
+        """Whether an utterance without a transcript gives no target."""
+        return not self.needs_hypotheses
+
+    @property
     @abc.abstractmethod
     def signature(self) -> Signature:
         """The fields of a batch that the loss reads, by name."""

@@ -82,6 +82,10 @@ class SequenceKD(Objective):
     def signature(self) -> Signature:
         return sequence_signature(self.num_hypotheses)
 
+    @property
+    def needs_transcript(self) -> bool:
+        return self.choice == "nearest_to_reference"
+
     def targets(self, record: Record, tokenizer: Tokenizer) -> Targets | Dropped:
         chosen, faults = self.chosen(record, tokenizer)
         if not chosen:
@@ -124,12 +128,11 @@ class SequenceKD(Objective):
         self, record: PseudoLabelRecord, tokenizer: Tokenizer
     ) -> tuple[list[tuple[Hypothesis, tuple[int, ...]]], tuple[Fault, ...]]:
         """The hypotheses without faults, in the order of `choice`, and the faults of the others."""
-        needs_reference = self.choice == "nearest_to_reference"
         reference = record.utterance.text
         usable: list[tuple[Hypothesis, tuple[int, ...]]] = []
         of_others: list[Fault] = []
         for hypothesis, faults in judge(record, self.filters):
-            if needs_reference and reference is None:
+            if self.needs_transcript and reference is None:
                 faults = (*faults, NO_REFERENCE)
             token_ids = self._token_ids(hypothesis, tokenizer)
             if token_ids is None:
@@ -138,7 +141,7 @@ class SequenceKD(Objective):
                 of_others.extend(faults)
             else:
                 usable.append((hypothesis, token_ids))
-        if needs_reference:
+        if self.needs_transcript:
             # The sort is stable: among equal error rates the teacher's order holds.
             usable.sort(key=lambda each: word_error_rate(reference or "", each[0].text))
         return usable, tuple(of_others)

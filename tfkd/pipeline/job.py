@@ -35,13 +35,7 @@ from tfkd.pipeline.corpora import (
 )
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once, is_exported
-from tfkd.pipeline.learning import (
-    Learned,
-    as_baseline,
-    distilled,
-    needs_transcript,
-    undistilled,
-)
+from tfkd.pipeline.learning import Learned, as_baseline, distilled, undistilled
 from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import (
     RESULTS,
@@ -459,7 +453,7 @@ def settings_for(generation: int, labels: LabelConfig) -> LabelConfig:
 def _warn_of_unlearned(system: SystemConfig, learned: Learned, folder: Path) -> None:
     """Logs how many labels a student leaves out for want of a transcript to choose by."""
     objective = objectives.make_objective(system.training)
-    if objective.needs_hypotheses and needs_transcript(objective):
+    if objective.needs_hypotheses and objective.needs_transcript:
         rows = learned.labels.index
         if missing := len(rows) - len(transcribed_rows(learned.labels)):
             _LOG.warning(

@@ -49,20 +49,6 @@ def with_objective(system: SystemConfig, objective: ObjectiveConfig) -> SystemCo
     return dataclasses.replace(system, training=training)
 
 
-def needs_transcript(objective: objectives.Objective) -> bool:
-    """Whether an objective learns nothing of an utterance without a transcript.
-
-    >>> needs_transcript(objectives.SequenceInterpolation())
-    True
-    """
-    match objective:
-        case objectives.Mixture():
-            return all(needs_transcript(part) for _, part in objective.parts)
-        case objectives.SequenceKD():
-            return objective.choice == "nearest_to_reference"
-    return not objective.needs_hypotheses
-
-
 def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> SystemConfig:
     """Gives a student with the objective `truth` as many optimizer steps as one on pseudo labels.
 
