@@ -118,10 +118,7 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     yield from _export_sentences(results)
     failed = results.get("failed", {})
     if waiting := [name for name in results["unfinished"] if name not in failed]:
-        yield (
-            f"Not finished yet: {', '.join(waiting)}. The same tfkd sweep goes on with what no "
-            "other process trains."
-        )
+        yield f"Not finished yet: {', '.join(waiting)}."
     for name, error in failed.items():
         yield f"{name} failed: {error}"
 
