@@ -246,7 +246,10 @@ def _edit_counts(alignments: Sequence[Sequence[jiwer.AlignmentChunk]]) -> np.nda
 
 def _rate(totals: np.ndarray) -> np.ndarray:
     """Error rate of summed counts [..., 4]; the number of errors if the references are empty."""
-    errors, words = _errors_and_words(totals)
+    return _share(*_errors_and_words(totals))
+
+
+def _share(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
     return errors / np.maximum(words, 1)
 
 
@@ -266,6 +269,6 @@ def _bootstrap(systems: Sequence[np.ndarray], *, seed: int, samples: int) -> lis
         drawn = generator.integers(0, utterances, size)
         for counts, blocks in zip(systems, rates, strict=True):
             # Gather one number of an utterance after the other, which takes least memory.
-            errors, words = (each[drawn].sum(axis=1) for each in _errors_and_words(counts))
-            blocks.append(errors / np.maximum(words, 1))
+            sums = (each[drawn].sum(axis=1) for each in _errors_and_words(counts))
+            blocks.append(_share(*sums))
     return [np.concatenate(blocks) for blocks in rates]

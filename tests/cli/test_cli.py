@@ -550,13 +550,25 @@ def test_a_dry_run_afterwards_shows_that_all_is_done(finished_job, job, capsys):
 @pytest.mark.parametrize(
     ("change", "refused", "later"),
     [
-        ("prepare.min_seconds=0.2", "prepare", {"teacher": "known after", "label": "known after"}),
-        ("teacher.training.batch_size=3", "teacher", {"prepare": "done", "label": "known after"}),
-        ("labels.beam_width=4", "label", {"teacher": "done", "student-seq_kd": "known after"}),
+        (
+            "prepare.min_seconds=0.2",
+            "prepare",
+            {"teacher": "finished", "label": "finished"},
+        ),
+        (
+            "teacher.training.batch_size=3",
+            "teacher",
+            {"prepare": "done", "label": "finished"},
+        ),
+        (
+            "labels.beam_width=4",
+            "label",
+            {"teacher": "done", "student-seq_kd": "finished"},
+        ),
         (
             "student.training.batch_size=3",
             "student-truth",
-            {"label": "done", "student-seq_kd": "refused", "export": "known after"},
+            {"label": "done", "student-seq_kd": "refused", "export": "finished"},
         ),
     ],
 )
@@ -577,11 +589,24 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(
         assert states[name].startswith(state)
 
 
+@pytest.mark.parametrize("name", ["plan.json", "complete.json", "shards/*.tfrecord"])
+def test_a_dry_run_leaves_damage_that_the_run_repairs_to_it(
+    finished_job, job, tmp_path, capsys, name
+):
+    work = tmp_path / "work"
+    shutil.copytree(finished_job, work)
+    next((work / "labels").glob(name)).write_bytes(b"{")
+    cli.main([*job[0], "--set", f"work_dir={work}", "--dry-run"])
+    states = states_of(capsys.readouterr().out)
+    assert states["label"] == "to do"
+    assert states["student-seq_kd"].startswith("finished")
+
+
 def test_a_dry_run_says_that_other_exports_are_to_be_made(finished_job, job, capsys):
     cli.main([*job[0], "--dry-run", "--set", "export.max_seconds=6"])
     states = states_of(capsys.readouterr().out)
     assert states["export"] == "to do"
-    assert states["evaluate"] == "known after"
+    assert states["evaluate"].startswith("finished")
     assert states["student-seq_kd"] == "done, will"
 
 

@@ -375,23 +375,6 @@ def test_a_system_is_read_from_a_run_config_or_a_file_of_its_own(tmp_path):
     assert load_system_config(alone, "student").training.seed == 3
 
 
-def test_a_vocabulary_size_beside_characters_is_refused_where_it_is_written(tmp_path):
-    """Runs of earlier versions hold it, and are read."""
-    tokenizer = {"kind": "characters", "vocab_size": 30}
-    assert from_dict(SystemConfig, {"tokenizer": tokenizer}).tokenizer.vocab_size == 30
-    run = written(tmp_path, yaml.safe_dump({"student": {"tokenizer": tokenizer}}))
-    message = r"tokenizer\.vocab_size: has no effect beside kind: characters \(remove it, or set"
-    with pytest.raises(ConfigError, match=rf"run\.yaml: student\.{message}"):
-        load_run_config(run)
-    assert load_run_config(run, ["student.tokenizer.vocab_size=null"])
-    assert load_run_config(run, ["student.tokenizer.kind=sentencepiece"])
-    with pytest.raises(ConfigError, match=message):
-        load_system_config(run, "student")
-    alone = written(tmp_path, "training: {seed: 3}", name="phone.yaml")
-    with pytest.raises(ConfigError, match=rf"phone\.yaml: {message}"):
-        load_system_config(alone, "student", ["tokenizer.vocab_size=30"])
-
-
 def test_yaml_and_mapping_round_trips():
     config = from_dict(RunConfig, {"student": {"training": {"speed_factors": [1, 1.1]}}})
     assert from_dict(RunConfig, to_dict(config)) == config

@@ -398,6 +398,18 @@ def test_a_side_that_cannot_be_told_is_a_fault_of_its_recording_alone(tmp_path, 
     assert detail in rejection.detail
 
 
+def test_a_side_that_cannot_be_told_does_not_matter_where_segments_name_the_channel(tmp_path):
+    directory = kaldi(
+        tmp_path,
+        wav_scp=["call-1 call.wav", "call-2 call.wav"],
+        segments=["u1 call-1 0 1 0", "u2 call-2 0 1 1"],
+        reco2file_and_channel=["call-1 call 1", "call-2 call 2"],
+    )
+    utterances, rejections = read_corpus(directory)
+    assert [(each.utterance_id, each.channel) for each in utterances] == [("u1", 0), ("u2", 1)]
+    assert not rejections
+
+
 def test_a_folder_without_wav_scp_is_no_kaldi_directory(tmp_path):
     with pytest.raises(ManifestError, match=r"no wav\.scp"):
         read_corpus(tmp_path, "kaldi")

@@ -309,7 +309,7 @@ def test_a_process_that_leaves_students_to_another_one_does_not_end_as_if_all_we
     names = ", ".join(cell.name for cell in busy)
     said = capsys.readouterr().out
     assert f"Not finished yet: {names}." in said
-    assert "the same command goes on with them" in said
+    assert "The same command goes on" in said
 
 
 def test_a_student_that_cannot_be_trained_leaves_the_others_alone(

@@ -87,7 +87,8 @@ def sweep(options: argparse.Namespace) -> None:
     say(sweep_report(results))
     say(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
     if results["unfinished"] or results["failed"]:
-        say("Some students are missing; the same command goes on with them.")
+        if set(results["unfinished"]) - set(results["failed"]):
+            say("The same command goes on with what is not finished.")
         sys.exit(EXIT_FAILED)
 
 

@@ -65,22 +65,6 @@ def check_labelling(
         )
 
 
-def check_tokenizer(
-    tokenizer: TokenizerConfig, *, path: str | Path | None = None, at: str = "tokenizer"
-) -> None:
-    """Refuses a setting without effect, which configs of earlier runs may hold and new ones not.
-
-    Raises:
-      ConfigError: if there is a `vocab_size` beside characters.
-    """
-    if tokenizer.kind == "characters" and tokenizer.vocab_size is not None:
-        raise ConfigError(
-            f"{at}.vocab_size: has no effect beside kind: characters",
-            path=path,
-            remedy="remove it, or set kind: sentencepiece",
-        )
-
-
 def input_workers(url: str) -> list[str]:
     """The HOST:PORT of each worker that `training.input_service` names; none if it is no such URL.
 

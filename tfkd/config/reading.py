@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar, Union
 import yaml
 
 from tfkd.config.bounds import default_of, is_later
-from tfkd.config.checks import check_tokenizer, validate
+from tfkd.config.checks import validate
 from tfkd.config.job import RunConfig, SystemConfig
 from tfkd.config.objective import ObjectiveConfig
 from tfkd.config.preparation import PrepareConfig
@@ -49,10 +49,7 @@ def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> R
     >>> load_run_config("configs/digits.yaml", ["labels.beam_width=16"]).labels.beam_width
     16
     """
-    run = from_dict(RunConfig, apply_overrides(_read_config(path), overrides), path=path)
-    for role, system in run.systems.items():
-        check_tokenizer(system.tokenizer, path=path, at=f"{role}.tokenizer")
-    return run
+    return from_dict(RunConfig, apply_overrides(_read_config(path), overrides), path=path)
 
 
 def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
@@ -85,9 +82,7 @@ def load_system_config(
             remedy="name the config of the system that is to be trained",
         )
     system = systems[role] if role in systems else next(iter(systems.values()))
-    system = with_overrides(system, overrides)
-    check_tokenizer(system.tokenizer, path=path)
-    return system
+    return with_overrides(system, overrides)
 
 
 def load_prepare_config(path: str | Path) -> PrepareConfig | None:

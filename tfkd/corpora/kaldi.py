@@ -171,6 +171,8 @@ def _channel(sides: _Table, segment: _Segment) -> int | None:
     side = (value or "").split()[-1:]
     if fault is None and side and side[0] in _SIDES:
         return _SIDES[side[0]]
+    if segment.channel is not None:
+        return segment.channel
     detail = fault.detail if fault else f"{value!r} does not end in A or B"
     raise ManifestError(
         f"recording {recording_id} of reco2file_and_channel: {detail}",

@@ -25,6 +25,7 @@ from tfkd.corpora.splitting import split_long
 from tfkd.data.continuation import plan_to_continue
 from tfkd.data.rejections import MEND, check_rejected_share
 from tfkd.data.remarks import Remarks, warn_of_texts
+from tfkd.errors import RecordError
 from tfkd.progress import progress_bar
 from tfkd.records import (
     UTTERANCES,
@@ -33,7 +34,6 @@ from tfkd.records import (
     StoreWriter,
     UtteranceRecord,
     is_finished,
-    is_store,
 )
 from tfkd.records.store import PLAN
 from tfkd.storage.files import sha256_of_text
@@ -157,9 +157,10 @@ def is_prepared(out: str | Path, config: PrepareConfig) -> bool:
     Raises:
       RecordError: if it holds a store of other settings, which `prepare` would refuse.
     """
-    if not is_store(out):
+    try:
+        existing = Plan.read(Path(out) / PLAN)
+    except RecordError:  # There is none, or `prepare` writes it again.
         return False
-    existing = Plan.read(Path(out) / PLAN)
     return is_finished(out, dataclasses.replace(existing, **_identity(config)))
 
 

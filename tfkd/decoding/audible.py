@@ -43,8 +43,8 @@ def is_audible(waveform: tf.Tensor, num_samples: tf.Tensor, sample_rate_hz: int)
 def _beyond(num_samples: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Tells which of `size` samples lie beyond num_samples [B]; returns [B, size] bool.
 
-    A graph of a fixed length would hold the number of every sample as a constant of four bytes, so
-    what is counted is what is left of each block.
+    They are counted within blocks, because a graph of a fixed length would hold the number of every
+    sample as a constant of four bytes.
     """
     blocks = (size + _BLOCK - 1) // _BLOCK
     left = tf.expand_dims(num_samples, 1) - _BLOCK * tf.range(blocks)

@@ -38,7 +38,7 @@ def _warn_of_fusion(config: DecodingConfig) -> None:
     """
     if config.fusion.lm is not None and not config.fusion.lm_weight:
         _LOG.warning(
-            "fusion.lm: %s has no effect, because fusion.lm_weight is 0: 0.1 to 0.5 is usual",
+            "fusion.lm: %s has no effect, because fusion.lm_weight is 0 (0.1 to 0.5 is usual)",
             config.fusion.lm,
         )
     weighs_length = config.normalisation == "mean" or config.length_penalty > 0

@@ -53,6 +53,11 @@ from tfkd.text import (
 )
 
 CONFIG = "config.yaml"
+# The methods of a recogniser that its weights alone do not determine.
+_COMPUTING = {
+    name: getattr(Recogniser, name)
+    for name in ("build", "encode", "initial_state", "step", "ctc_logits", "call")
+}
 # The folder of the validation utterances with which exports are compared with Keras.
 PARITY = "parity"
 _PARITY_UTTERANCES = 50
@@ -209,7 +214,7 @@ class Run:
         segments = recognise_segments(
             waveform, self.sample_rate_hz, self.usual_seconds, lambda part: self.decode([part])[0]
         )
-        warn_if_cut_short(segments, path, "with_decoding raises max_tokens")
+        warn_if_cut_short(segments, path, "run.with_decoding(['max_tokens=N']) raises it")
         words = [word for segment in segments for word in self._words(segment)]
         return Transcript(text_of(segments), tuple(words), segments)
 
@@ -290,8 +295,9 @@ def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> 
     Returns:
       The run, read back from the folder.
     Raises:
-      CheckpointError: if the model is of a class of your own or has other layers than its config
-        names, or the tokenizer is of another class or size; before anything is written.
+      CheckpointError: if the model is of a class that computes in its own way or has other layers
+        than its config names, or the tokenizer is of another class or size; before anything is
+        written.
       ConfigError: if a setting could not be read back, such as a `ctc_weight` of a model without
         CTC; also before anything is written.
       RecordError: if the folder cannot be written.
@@ -325,9 +331,11 @@ def _bare_copy(model: Recogniser, path: Path) -> Recogniser:
     Raises:
       CheckpointError: if a Recogniser of the same config is another model.
     """
-    if type(model) is not Recogniser:
+    own = [name for name in _COMPUTING if getattr(type(model), name) is not _COMPUTING[name]]
+    if own:
         raise CheckpointError(
-            f"cannot hold a model of class {type(model).__name__}, only a tfkd.Recogniser",
+            f"cannot hold a model of class {type(model).__name__}, which computes {', '.join(own)} "
+            "in its own way",
             path=path,
             remedy="train a tfkd.Recogniser, or keep yours with model.save",
         )
@@ -344,7 +352,7 @@ def _bare_copy(model: Recogniser, path: Path) -> Recogniser:
 
 
 def _settings_of(tokenizer: Tokenizer, path: Path) -> TokenizerConfig:
-    """The settings of a tokenizer; which type of SentencePiece it is, it does not tell."""
+    """The settings of a tokenizer; one of SentencePiece does not tell its `model_type`."""
     match tokenizer:
         case CharacterTokenizer():
             return TokenizerConfig(alphabet=tokenizer.alphabet)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from tfkd.text import EOS_ID
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -20,6 +18,7 @@ class DeviceHypothesis:
         noise and unknown languages than for known speech, which log_prob is not; an application may
         reject hypotheses below a threshold of its own. None in files of earlier versions.
       finish_reason: "eos", or "max_steps" if it reached the length limit, so words may be missing.
+        None if it was not asked for.
     """
 
     text: str
@@ -27,8 +26,4 @@ class DeviceHypothesis:
     log_prob: float
     score: float
     coverage: float | None = None
-    finish_reason: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        has_ended = self.token_ids[-1:] == (EOS_ID,)
-        object.__setattr__(self, "finish_reason", "eos" if has_ended else "max_steps")
+    finish_reason: str | None = None

@@ -131,6 +131,7 @@ class LoadedModel:
             log_prob=float(log_prob),
             score=float(score),
             coverage=None if np.isnan(coverage) else float(coverage),
+            finish_reason="eos" if ids[-1:] == (self._metadata.eos_id,) else "max_steps",
         )
 
     @contextlib.contextmanager

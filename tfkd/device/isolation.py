@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import weakref
-from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -80,12 +79,10 @@ class IsolatedModel:
             raise
         if "error" in answer:
             raise CheckpointError(answer["error"], path=self._path, remedy=answer["remedy"])
-        return [_hypothesis(row) for row in answer["hypotheses"]]
-
-
-def _hypothesis(row: dict[str, Any]) -> DeviceHypothesis:
-    given = {each.name: row[each.name] for each in fields(DeviceHypothesis) if each.init}
-    return DeviceHypothesis(**given | {"token_ids": tuple(row["token_ids"])})
+        return [
+            DeviceHypothesis(**row | {"token_ids": tuple(row["token_ids"])})
+            for row in answer["hypotheses"]
+        ]
 
 
 class _Child:

@@ -35,7 +35,6 @@ from tfkd.records import (
     StoreSummary,
     StoreWriter,
     is_finished,
-    is_store,
 )
 from tfkd.records.shards import ordered_records, shard_ids
 
@@ -83,7 +82,7 @@ def is_labelled(teacher: Teacher | Run, store: Store, out: str | Path, config: L
     Raises:
       ConfigError, RecordError: as `label`, for example if `out` holds labels of other settings.
     """
-    return is_store(out) and is_finished(out, label_plan(teacher, store, config))
+    return is_finished(out, label_plan(teacher, store, config))
 
 
 def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:

@@ -30,7 +30,7 @@ _LOG = logging.getLogger("tfkd")
 
 
 def prepared_stores(config: RunConfig) -> tuple[str, ...]:
-    """Lists the stores that `prepare_corpora` writes, in order, relative to the work folder."""
+    """Lists the stores that `prepare_corpora` writes, relative to the work folder."""
     return (VALID, TEST, TRAIN) + ((TRAIN_ALL,) if "all" in config.baselines else ())
 
 

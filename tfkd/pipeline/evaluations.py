@@ -37,12 +37,13 @@ class Evaluations:
         """Returns the error rates, size and speed of a model; earlier ones if it is unchanged."""
         if self.are_known({name: model}):
             return self.known[name]
+        identity = self._identity(model)  # Before: the model may be replaced meanwhile.
         evaluation, transcripts = evaluate(open_model(model, trusted=True), self.store)
         rows = (json.dumps(asdict(t), ensure_ascii=False) for t in transcripts)
         write_text(self._path(name), "".join(f"{row}\n" for row in rows))
         is_own = model.is_relative_to(self.work)
         shown = model.relative_to(self.work) if is_own else model.name
-        return {**asdict(evaluation), "model": str(shown), "identity": self._identity(model)}
+        return {**asdict(evaluation), "model": str(shown), "identity": identity}
 
     def are_known(self, models: Mapping[str, Path]) -> bool:
         """Whether all of these models, by name, are measured and unchanged."""

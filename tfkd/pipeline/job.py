@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfkd import objectives
-from tfkd.config import LabelConfig, RunConfig, SystemConfig, WhisperConfig
+from tfkd.config import LabelConfig, RunConfig, SystemConfig, TokenizerConfig, WhisperConfig
 from tfkd.data.preparation import is_prepared
 from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.interface import Teacher
@@ -248,7 +248,8 @@ class Job:
         """Trains one system into a run folder, or goes on where it was killed."""
         stores, shares = learned
         tokenizer = self._teachers_units(system, folder)
-        _warn_of_unlearned(system, learned, folder)
+        if not (folder / COMPLETE).exists():
+            _warn_of_unlearned(system, learned, folder)
         train(system, stores, self.evaluated(VALID), folder, shares=shares, tokenizer=tokenizer)
 
     def is_trained(self, system: SystemConfig, learned: Learned, folder: Path) -> bool:
@@ -264,10 +265,16 @@ class Job:
 
         So students on labels and on transcripts differ in what they learn, not in how it is spelt.
         """
-        teachers = [path for path in self.given_teacher().values() if path != folder]
-        runs = (load_run(path) for path in teachers)
-        same = (run for run in runs if run.system.tokenizer == system.tokenizer)
-        return next((run.tokenizer for run in same), None)
+        if self.given_teacher().get("teacher", folder) == folder:
+            return None
+        settings, tokenizer = self._first_units
+        return tokenizer if settings == system.tokenizer else None
+
+    @cached_property
+    def _first_units(self) -> tuple[TokenizerConfig, Tokenizer]:
+        """The tokenizer of the first teacher, which is a run of tfkd, and its settings."""
+        run = load_run(self.given_teacher()["teacher"])
+        return run.system.tokenizer, run.tokenizer
 
     def _distillation(self, name: str, system: SystemConfig, generation: int) -> Stage:
         """Trains a system on the labels of a generation."""
@@ -325,6 +332,9 @@ class Job:
 
     def _prepare(self) -> None:
         prepare_corpora(self.config, self.work)
+        self._check_transcripts()
+
+    def _check_transcripts(self) -> None:
         if isinstance(self.config.teacher, SystemConfig):
             # Only a teacher that exists already can say what is said.
             check_transcripts(self.store(VALID))
@@ -335,6 +345,8 @@ class Job:
     def _is_prepared(self) -> bool:
         folders = (self.work / name for name in prepared_stores(self.config))
         found = [is_prepared(folder, self.config.prepare) for folder in folders]
+        if all(found):
+            self._check_transcripts()
         return all(found)
 
     @property
@@ -457,13 +469,12 @@ def _warn_of_unlearned(system: SystemConfig, learned: Learned, folder: Path) -> 
         rows = learned.labels.index
         if missing := len(rows) - len(transcribed_rows(learned.labels)):
             _LOG.warning(
-                "%s: %d of %d labels have no transcript beside them, which %s chooses by, and are "
-                "left out, so it takes fewer optimizer steps than its baseline; a mixture of "
-                "seq_inter and seq_kd learns them, too",
+                "%s: %d of %d labels have no transcript to choose a hypothesis by and are left "
+                "out, so it takes fewer optimizer steps than a student that learns every label; a "
+                "mixture of seq_inter and seq_kd learns them, too",
                 folder,
                 missing,
                 len(rows),
-                objective.name,
             )
 
 

@@ -81,7 +81,7 @@ def first_pending(names: Iterable[str], states: Mapping[str, State]) -> str | No
 
 def known_after(name: str) -> State:
     """The state of what has finished, but was perhaps made of something else."""
-    return State(f"known after {name}")
+    return State(f"finished; checked after {name}")
 
 
 def run_stages(stages: Sequence[Stage], work: Path, announce: Callable[[str], None]) -> None:

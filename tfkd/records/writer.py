@@ -29,7 +29,7 @@ from tfkd.records.store import (
     REJECTED,
     SHARDS,
     StoreSummary,
-    is_store,
+    open_store,
     shard_path,
 )
 from tfkd.records.tfds import DATASET_INFO, FEATURES, dataset_info_json, features_json
@@ -92,14 +92,22 @@ def is_written(directory: str | Path, plan: Plan, number: int) -> bool:
 def is_finished(directory: str | Path, plan: Plan) -> bool:
     """Whether a folder holds the finished store of a plan; reads no shard.
 
+    What is missing or damaged there is not finished: a StoreWriter writes it again.
+
     Raises:
       RecordError: if it holds a store of another plan, which a StoreWriter would refuse.
     """
-    directory = Path(directory)
-    if not is_store(directory):
+    path = Path(directory) / PLAN
+    try:
+        existing = Plan.read(path)
+    except RecordError:
         return False
-    plan.check_same(Plan.read(directory / PLAN), directory / PLAN)
-    return (directory / COMPLETE).exists()
+    plan.check_same(existing, path)
+    try:
+        open_store(directory)
+    except RecordError:
+        return False
+    return True
 
 
 class StoreWriter:

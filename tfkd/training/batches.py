@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfkd.config import AugmentationConfig, TrainingConfig
 from tfkd.data.audio_batches import without_autotuning
 from tfkd.data.augmentation import Augmenter, Scene, Scenes, SpeedChange, draw_speed
-from tfkd.data.batch_plan import plan_batches
+from tfkd.data.batch_plan import plan_batches, seed_of_pass
 from tfkd.data.sample_rates import rate_of
 from tfkd.objectives.joining import empty_targets, join_targets
 from tfkd.objectives.objective import Arrays, Objective, most_tokens, widest
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _PARALLEL_BATCHES = 2
 _BATCHES_AHEAD = 4
 _FULL_SCALE = 2**15
-# More passes than any training has.
-_PASSES = 1_000_003
 
 
 class TrainingEpochs:
@@ -217,13 +215,10 @@ class TrainingEpochs:
     def _augmenter_of(self, number_of_pass: int) -> Augmenter:
         return self._augmenter.of_epoch(number_of_pass // self.training.passes_per_epoch)
 
-    def _seed_of(self, number_of_pass: int) -> int:
-        """A seed of its own for each pass of each training, so that trainings share no order."""
-        return _PASSES * self.training.seed + number_of_pass
-
     def _speeds_of(self, number_of_pass: int) -> list[SpeedChange]:
         """The speed of each utterance of the stores in a pass."""
-        drawn = draw_speed(self._keys, self.training.speed_factors, self._seed_of(number_of_pass))
+        seed = seed_of_pass(self.training.seed, number_of_pass)
+        drawn = draw_speed(self._keys, self.training.speed_factors, seed)
         return [self._speeds[number] for number in drawn]
 
     def _short_name(self, number: int) -> str:
@@ -237,7 +232,7 @@ class TrainingEpochs:
 
     def _plan(self, number_of_pass: int, scenes: Scenes) -> list[np.ndarray]:
         """The numbers of the examples of each batch of a pass."""
-        generator = np.random.default_rng(self._seed_of(number_of_pass))
+        generator = np.random.default_rng(seed_of_pass(self.training.seed, number_of_pass))
         return plan_batches(scenes.num_samples, self.training.batch_size, generator)
 
     def _load(

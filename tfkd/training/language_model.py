@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfkd.config import LanguageModelConfig, LanguageModelTrainingConfig, config_digest, to_yaml
 from tfkd.data.audio_batches import without_autotuning
-from tfkd.data.batch_plan import plan_batches
+from tfkd.data.batch_plan import plan_batches, seed_of_pass
 from tfkd.decoding.runs import CONFIG
 from tfkd.language_models.rnn import RecurrentLanguageModel, load_recurrent_model
 from tfkd.language_models.sentences import Sentences, read_sentences
@@ -204,7 +204,7 @@ def _fit(
             sentences,
             tokenizer,
             training.batch_size,
-            seed=training.seed + epoch,
+            seed=seed_of_pass(training.seed, epoch),
             first=progress.batches,
         )
         # Call `fit` once an epoch, because each epoch has batches of its own.
