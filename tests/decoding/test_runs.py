@@ -74,7 +74,7 @@ def test_a_text_that_was_cut_short_says_so(teacher, tiny_corpus, caplog):
     (record,) = caplog.records
     assert record.getMessage() == (
         f"{path}: the limit of tokens cut the text short in 1 of 1 segments, first at 0.0 s: "
-        "with_decoding raises max_tokens"
+        "run.with_decoding(['max_tokens=N']) raises it"
     )
 
 

@@ -61,7 +61,7 @@ def test_each_reading_gives_the_next_epoch(batches):
     assert sorted(sum(first, [])) == sorted(sum(second, []))
     assert first != second
     assert companies(batches(first_epoch=1)) == second
-    assert companies(batches(seed=1)) == second
+    assert companies(batches(seed=1)) not in (first, second)
 
 
 @pytest.mark.slow
