@@ -11,7 +11,8 @@ import numpy as np
 
 from tfkd.audio.flac import encode_flac
 from tfkd.config import SystemConfig
-from tfkd.decoding.runs import MODEL, Run, load_run, save_description, save_model
+from tfkd.decoding.run_writing import save_description, save_model
+from tfkd.decoding.runs import MODEL, Run, load_run
 from tfkd.environment import provenance
 from tfkd.models.recogniser import Recogniser
 from tfkd.records import UTTERANCES, Plan, Store, StoreWriter, UtteranceRecord, open_store

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tfkd.data.audio_batches import audio_batches
     from tfkd.data.preparation import prepare
     from tfkd.decoding.decoder import Decoder
-    from tfkd.decoding.runs import Run, load_run, save_run
+    from tfkd.decoding.run_writing import save_run
+    from tfkd.decoding.runs import Run, load_run
     from tfkd.device.recogniser import DeviceRecogniser
     from tfkd.distillation.labelling import label
     from tfkd.errors import TfkdError
@@ -63,7 +64,7 @@ _HOMES = {
     "open_model": "tfkd.evaluation.models",
     "open_store": "tfkd.records",
     "prepare": "tfkd.data.preparation",
-    "save_run": "tfkd.decoding.runs",
+    "save_run": "tfkd.decoding.run_writing",
     "score": "tfkd.metrics",
     "train": "tfkd.training.loop",
 }

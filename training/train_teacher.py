@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import tfkd
-from tfkd.decoding.runs import MODEL, save_description, save_model
+from tfkd.decoding.run_writing import save_description, save_model
+from tfkd.decoding.runs import MODEL
 from tfkd.records import open_verified
 from tfkd.text import train_tokenizer
 from tfkd.training.trainable import compile_for

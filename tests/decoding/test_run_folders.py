@@ -11,7 +11,8 @@ from helpers import VOCAB_SIZE, tiny_config, tiny_model, tokenizer
 
 import tfkd
 from tfkd.config import NoDecoderConfig, TokenizerConfig
-from tfkd.decoding.runs import CONFIG, load_run, save_run
+from tfkd.decoding.run_writing import save_run
+from tfkd.decoding.runs import CONFIG, load_run
 from tfkd.errors import CheckpointError, ConfigError
 from tfkd.objectives import Truth
 from tfkd.text import train_tokenizer

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from tfkd.decoding.results import word_spans
-from tfkd.decoding.runs import Run, run_files, save_run
+from tfkd.decoding.run_writing import save_run
+from tfkd.decoding.runs import Run, run_files
 from tfkd.errors import AudioError, TfkdError
 from tfkd.records import Hypothesis
 

@@ -14,7 +14,8 @@ import tensorflow as tf
 from tfkd import cli
 from tfkd.config import FusionConfig
 from tfkd.data.preparation import prepare
-from tfkd.decoding.runs import run_files, save_description
+from tfkd.decoding.run_writing import save_description
+from tfkd.decoding.runs import run_files
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import CheckpointError, ConfigError, TfkdError
 from tfkd.evaluation.evaluate import Evaluation, Transcript, evaluate

@@ -22,7 +22,8 @@ from tfkd.config.export import ExportFormat
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
-from tfkd.decoding.runs import MODEL, Run, save_model
+from tfkd.decoding.run_writing import save_model
+from tfkd.decoding.runs import MODEL, Run
 from tfkd.device.interpreter import RUNTIMES
 from tfkd.device.metadata import parse_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser

@@ -13,7 +13,8 @@ from helpers import VOCAB_SIZE, randomise, tokenizer
 from tfkd.config import NoDecoderConfig
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
-from tfkd.decoding.runs import MODEL, Run, save_model
+from tfkd.decoding.run_writing import save_model
+from tfkd.decoding.runs import MODEL, Run
 from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.exporting.export import export
 from tfkd.exporting.graph import decoder_for

@@ -33,6 +33,7 @@ from tfkd.pipeline.job import Job
 from tfkd.pipeline.learning import Learned, as_baseline, with_objective
 from tfkd.pipeline.results import published
 from tfkd.pipeline.stages import run_stages
+from tfkd.pipeline.stores import JobStores
 from tfkd.records import open_store
 from tfkd.records.transcripts import transcribed_rows
 from tfkd.reporting.results import results_report
@@ -299,7 +300,7 @@ def stores_and_shares(config: RunConfig) -> tuple[list[str], tuple[float, ...] |
     """What a student learns from, where the audio to label is also what labels are made of."""
     work = Path(config.work_dir)
     (work / "labels").symlink_to(work / "data" / "test")
-    stores, shares = Job(config).learned("labels", config.transcript_share)
+    stores, shares = Job(config).stores.learned("labels", config.transcript_share)
     return [store.directory.name for store in stores], shares
 
 
@@ -351,7 +352,7 @@ def test_what_concerns_a_whisper_alone_is_not_asked_of_later_teachers(
 ):
     asked = []
     monkeypatch.setattr(Job, "teacher", lambda job, generation: teacher)
-    monkeypatch.setattr(Job, "store", lambda job, name: prepared["valid"])
+    monkeypatch.setattr(JobStores, "open", lambda stores, name: prepared["valid"])
     monkeypatch.setattr(module, "label", lambda *given: asked.append(given[3]))
     settings = LabelConfig(beam_width=5, whisper=WhisperConfig(language="en"))
     job = Job(dataclasses.replace(run_config, labels=settings, generations=2))
@@ -386,7 +387,7 @@ def test_where_nobody_wrote_down_anything_what_the_teacher_says_is_the_reference
     folder = without_texts(tiny_corpus, tmp_path / "recordings")
     job = Job(dataclasses.replace(config, data_dir=str(folder)))
     run_stages(job.stages()[:3], job.work, lambda line: None)
-    assert not job.is_test_transcribed
+    assert not job.stores.is_transcribed("data/test")
     assert caplog.text.count("what the teacher says is its reference") == 2
     for name, labels in (("valid", "labels-valid"), ("test", "labels-test")):
         own = texts_of(job.work / "data" / name)
@@ -396,7 +397,7 @@ def test_where_nobody_wrote_down_anything_what_the_teacher_says_is_the_reference
             each.utterance_id: each.hypotheses[0].text
             for each in open_store(job.work / labels).records()
         }
-        assert texts_of(job.evaluated(f"data/{name}").directory) == said
+        assert texts_of(job.stores.evaluated(f"data/{name}").directory) == said
         assert said.keys() == own.keys()
     assert measured["student-seq_kd"] == texts_of(job.work / "data" / "valid-by-teacher")
 
@@ -467,7 +468,7 @@ def test_all_but_the_teacher_take_its_units_if_their_settings_are_equal(
 ):
     taken = []
     monkeypatch.setattr(module, "train", lambda *_, tokenizer, **__: taken.append(tokenizer))
-    monkeypatch.setattr(Job, "store", lambda job, name: prepared["valid"])
+    monkeypatch.setattr(JobStores, "open", lambda stores, name: prepared["valid"])
     job = Job(dataclasses.replace(run_config, teacher=str(teacher.directory)))
     same, others = (
         dataclasses.replace(run_config.student, tokenizer=tokenizer)
@@ -499,7 +500,7 @@ def test_a_student_that_leaves_out_labels_for_want_of_a_transcript_is_warned_of(
     monkeypatch.setattr(module, "train", lambda *_, **__: None)
     job = Job(dataclasses.replace(config, teacher=str(teacher.directory)))
     system = with_objective(config.student, from_dict(ObjectiveConfig, objective))
-    job.train(system, Learned((job.store("data/train"),)), job.work / "student")
+    job.train(system, Learned((job.stores.open("data/train"),)), job.work / "student")
     said = "student: 18 of 24 labels have no transcript to choose a hypothesis by and are left out"
     assert (said in caplog.text) == is_warned
     assert ("left out" in caplog.text) == is_warned

@@ -109,6 +109,15 @@ def test_a_teacher_of_another_kind_has_a_row_of_the_wer_of_its_labels():
         assert lines[place + 1].startswith("student-seq_kd")
 
 
+def test_the_sentence_of_a_sweep_shows_the_seeds_that_it_compares():
+    """While others are missing, the mean of a whole row is of other trainings."""
+    results = json.loads((RECIPES / "digits-untranscribed.results.json").read_text())
+    best, truth = results["rows"]["k 4, generation 2"], results["rows"]["truth"]
+    del best["seeds"][1:]
+    best["seeds"][0]["wer"], truth["seeds"][0]["wer"] = 0.0125, 0.0475
+    assert any("1.25 against 4.75 %" in sentence for sentence in sweep_sentences(results))
+
+
 def test_a_sweep_has_that_row_too():
     results = json.loads((RECIPES / "barista-synthetic-and-whisper.results.json").read_text())
     _, _, teacher, best, _ = sweep_table(results).splitlines()

@@ -12,7 +12,8 @@ import tensorflow as tf
 from helpers import VOCAB_SIZE, random_batch, tiny_config
 
 from tfkd.config import AttentionConfig, DecoderConfig, TrainingConfig
-from tfkd.decoding.runs import MODEL, load_model, save_model
+from tfkd.decoding.run_writing import save_model
+from tfkd.decoding.runs import MODEL, load_model
 from tfkd.errors import ConfigError, TrainingError
 from tfkd.exporting.export import export
 from tfkd.layers import attention_scan

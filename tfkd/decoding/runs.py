@@ -1,4 +1,4 @@
-"""Reads and writes runs: folders with the config, tokenizer and weights of a trained recogniser."""
+"""Reads runs: folders with the config, tokenizer and weights of a trained recogniser."""
 
 from __future__ import annotations
 
@@ -16,19 +16,12 @@ from tfkd.audio.segments import Segment, recognise_segments, text_of, warn_if_cu
 from tfkd.audio.waveforms import check_recognisable
 from tfkd.config import (
     DecodingConfig,
-    NoDecoderConfig,
     SystemConfig,
-    TokenizerConfig,
-    TrainingConfig,
     from_dict,
-    to_dict,
-    to_yaml,
     with_overrides,
 )
 from tfkd.config.strict_yaml import read_yaml
-from tfkd.data.audio_batches import spread_over_lengths
 from tfkd.data.given_audio import preparation_for, utterance_store
-from tfkd.data.subsets import write_subset
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.results import hypotheses_of, unbatch, word_spans
@@ -37,30 +30,20 @@ from tfkd.language_models import language_model_sha256
 from tfkd.models.recogniser import Recogniser
 from tfkd.records import Hypothesis, Store, open_store
 from tfkd.storage.files import (
-    check_writable,
     sha256,
     sha256_of_files,
     sha256_of_text,
-    write_text,
 )
-from tfkd.storage.keras_files import MODEL, read_model, write_model
+from tfkd.storage.keras_files import MODEL, read_model
 from tfkd.text import (
-    CharacterTokenizer,
-    SentencePieceTokenizer,
     Tokenizer,
     load_tokenizer,
     tokenizer_files,
 )
 
 CONFIG = "config.yaml"
-# The methods of a recogniser that its weights alone do not determine.
-_COMPUTING = {
-    name: getattr(Recogniser, name)
-    for name in ("build", "encode", "initial_state", "step", "ctc_logits", "call")
-}
 # The folder of the validation utterances with which exports are compared with Keras.
 PARITY = "parity"
-_PARITY_UTTERANCES = 50
 _USUAL_SHARE = 0.95
 
 
@@ -274,107 +257,6 @@ def run_identity(directory: Path) -> str:
     return sha256_of_text(f"{own} {language_model_sha256(fusion.lm)}")
 
 
-def save_model(model: Recogniser, path: Path) -> None:
-    """Writes the weights and config of `model`, without its optimizer, as a `.keras` file."""
-    write_model(_bare_copy(model, path), path)
-
-
-def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer) -> None:
-    """Writes the config, with all defaults, and the tokenizer of a run."""
-    write_text(directory / CONFIG, to_yaml(system))
-    tokenizer.save(directory)
-
-
-def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> Run:
-    """Saves a recogniser that `model.fit` trained as a run, which every command of tfkd reads.
-
-    Args:
-      model: compiled with the objective that it was trained with.
-      tokenizer: of the model.
-      directory: folder of the run; files of an earlier one are overwritten.
-    Returns:
-      The run, read back from the folder.
-    Raises:
-      CheckpointError: if the model is of a class that computes in its own way or has other layers
-        than its config names, or the tokenizer is of another class or size; before anything is
-        written.
-      ConfigError: if a setting could not be read back, such as a `ctc_weight` of a model without
-        CTC; also before anything is written.
-      RecordError: if the folder cannot be written.
-
-    >>> run = tfkd.load_run("work/teacher")
-    >>> copy = tfkd.save_run(run.model, run.tokenizer, "work/copy")
-    >>> copy.tokenizer.encode("se") == run.tokenizer.encode("se")
-    True
-    """
-    directory = Path(directory)
-    bare = _bare_copy(model, directory)
-    _check_vocabulary(model, tokenizer, directory, remedy="give the tokenizer of the model")
-    # The search uses the CTC head only if it was trained, so its weight is saved.
-    is_ctc_alone = isinstance(model.config.decoder, NoDecoderConfig)
-    ctc_weight = 1.0 if is_ctc_alone else getattr(model.objective, "ctc_weight", 0.0)
-    system = SystemConfig(
-        tokenizer=_settings_of(tokenizer, directory),
-        model=model.config,
-        training=TrainingConfig(ctc_weight=ctc_weight),
-    )
-    from_dict(SystemConfig, to_dict(system))  # refuses what could not be read back
-    check_writable(directory / MODEL)
-    save_description(directory, system, tokenizer)
-    write_model(bare, directory / MODEL)
-    return load_run(directory)
-
-
-def _bare_copy(model: Recogniser, path: Path) -> Recogniser:
-    """Copies a model without its optimizer.
-
-    Raises:
-      CheckpointError: if a Recogniser of the same config is another model.
-    """
-    own = [name for name in _COMPUTING if getattr(type(model), name) is not _COMPUTING[name]]
-    if own:
-        raise CheckpointError(
-            f"cannot hold a model of class {type(model).__name__}, which computes {', '.join(own)} "
-            "in its own way",
-            path=path,
-            remedy="train a tfkd.Recogniser, or keep yours with model.save",
-        )
-    bare = Recogniser(model.config, model.vocab_size)
-    try:
-        bare.set_weights(model.get_weights())
-    except ValueError as error:
-        raise CheckpointError(
-            "cannot hold a model that has other layers than its config names",
-            path=path,
-            remedy="train a tfkd.Recogniser as it is built, or keep yours with model.save",
-        ) from error
-    return bare
-
-
-def _settings_of(tokenizer: Tokenizer, path: Path) -> TokenizerConfig:
-    """The settings of a tokenizer; one of SentencePiece does not tell its `model_type`."""
-    match tokenizer:
-        case CharacterTokenizer():
-            return TokenizerConfig(alphabet=tokenizer.alphabet)
-        case SentencePieceTokenizer():
-            return TokenizerConfig(kind="sentencepiece", vocab_size=tokenizer.vocab_size)
-    raise CheckpointError(
-        f"cannot hold a tokenizer of class {type(tokenizer).__name__}",
-        path=path,
-        remedy="give a tokenizer of tfkd.text",
-    )
-
-
-def keep_parity_sample(directory: Path, valid_store: Store) -> None:
-    """Copies validation utterances of many lengths into a run, to compare its exports with Keras.
-
-    With them, a run can be exported on a machine that does not have the corpus.
-    """
-    sample = spread_over_lengths(valid_store.index, _PARITY_UTTERANCES)
-    out = directory / PARITY
-    write_subset(valid_store, sample, out, digest="parity sample", source="valid")
-
-
 def load_run(directory: str | Path) -> Run:
     """Reads a run folder.
 
@@ -401,11 +283,12 @@ def load_run(directory: str | Path) -> Run:
             path=directory / CONFIG,
             remedy="copy the whole folder again",
         )
-    _check_vocabulary(model, tokenizer, directory, remedy="copy the whole folder again")
+    check_vocabulary(model, tokenizer, directory, remedy="copy the whole folder again")
     return Run(directory, system, tokenizer, model)
 
 
-def _check_vocabulary(model: Recogniser, tokenizer: Tokenizer, path: Path, remedy: str) -> None:
+def check_vocabulary(model: Recogniser, tokenizer: Tokenizer, path: Path, remedy: str) -> None:
+    """Raises CheckpointError unless a model has as many tokens as its tokenizer."""
     if model.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(
             f"the model has {model.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}",

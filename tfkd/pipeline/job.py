@@ -35,7 +35,13 @@ from tfkd.pipeline.corpora import (
 )
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once, is_exported
-from tfkd.pipeline.learning import Learned, as_baseline, distilled, undistilled
+from tfkd.pipeline.learning import (
+    Learned,
+    as_baseline,
+    distilled,
+    undistilled,
+    warn_of_unlearned,
+)
 from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import (
     RESULTS,
@@ -45,8 +51,8 @@ from tfkd.pipeline.stages import (
     stage_seconds,
     states_of,
 )
-from tfkd.records import Store, open_store, open_verified
-from tfkd.records.transcripts import transcribed_rows, transcripts_of
+from tfkd.pipeline.stores import BY_TEACHER, JobStores
+from tfkd.records.transcripts import transcripts_of
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object, read_json_rows
 from tfkd.storage.markers import COMPLETE
@@ -56,7 +62,7 @@ from tfkd.training.loop import check_system, is_trained, train
 
 _LOG = logging.getLogger("tfkd")
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
-VALID_LABELS, _BY_TEACHER = "labels-valid", "-by-teacher"
+VALID_LABELS = "labels-valid"
 _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
 
 
@@ -64,14 +70,13 @@ class Job:
     """Runs the stages of one run config; finished ones are verified, not repeated.
 
     Args:
-      verifies: whether stores are verified when they are opened, which reads every byte of them;
-        `states` needs only what they say of themselves.
+      verifies: see `JobStores`; `states` needs only what stores say of themselves.
     """
 
     def __init__(self, config: RunConfig, *, verifies: bool = True) -> None:
         self.config = config
-        self._open = open_verified if verifies else open_store
         self.work = Path(config.work_dir)
+        self.stores = JobStores(config, verifies)
         self.distilled = distilled(config.student)
         self.undistilled = undistilled(config.student)
 
@@ -113,7 +118,9 @@ class Job:
         if isinstance(self.config.teacher, SystemConfig):
             teacher = self.config.teacher
             stages.append(
-                self._training("teacher", lambda: (teacher, self.truth_of(TRAIN)), ("prepare",))
+                self._training(
+                    "teacher", lambda: (teacher, self.stores.truth_of(TRAIN)), ("prepare",)
+                )
             )
         stages.append(self._labelling("label", 1))
         for generation in range(2, generations + 1):
@@ -176,41 +183,6 @@ class Job:
         """Loads the teacher that labels in a generation."""
         return load_teacher(self.teacher_spec(generation))
 
-    def store(self, name: str) -> Store:
-        """Opens a store of the work folder; see `verifies`."""
-        return self._open(self.work / name)
-
-    def evaluated(self, name: str) -> Store:
-        """The store to evaluate on of `VALID` or `TEST`.
-
-        Where nobody has transcribed the audio, what the teacher says counts as its transcripts.
-        """
-        own = self.store(name)
-        return own if transcribed_rows(own) else self.store(f"{name}{_BY_TEACHER}")
-
-    def _is_transcribed(self, name: str) -> bool:
-        return bool(transcribed_rows(self.store(name)))
-
-    def truth_of(self, name: str) -> Learned:
-        """A store of the work folder, to be learned by its transcripts."""
-        return Learned((self.store(name),))
-
-    def learned(self, labels: str, transcript_share: float | None) -> Learned:
-        """What a student learns from: labels, and transcripts beside them.
-
-        Args:
-          labels: folder of the labels.
-          transcript_share: see `RunConfig`.
-        """
-        store = self.store(labels)
-        if transcript_share is None:
-            audio = self.store(TRAIN)
-            has_both = 0 < len(transcribed_rows(audio)) < len(audio.index)
-            return Learned((audio, store) if has_both else (store,))
-        if not transcript_share:
-            return Learned((store,))
-        return Learned((self.store(TRAIN), store), (transcript_share, 1 - transcript_share))
-
     def teacher_spec(self, generation: int) -> str:
         """The teacher of a generation, as `load_teacher` takes it."""
         if generation == 1 and isinstance(self.config.teacher, str):
@@ -249,15 +221,17 @@ class Job:
         stores, shares = learned
         tokenizer = self._teachers_units(system, folder)
         if not (folder / COMPLETE).exists():
-            _warn_of_unlearned(system, learned, folder)
-        train(system, stores, self.evaluated(VALID), folder, shares=shares, tokenizer=tokenizer)
+            warn_of_unlearned(system, learned, folder)
+        train(
+            system, stores, self.stores.evaluated(VALID), folder, shares=shares, tokenizer=tokenizer
+        )
 
     def is_trained(self, system: SystemConfig, learned: Learned, folder: Path) -> bool:
         """Whether `train` would find the system trained; raises its error if it would refuse."""
         if not folder.exists():
             return False
         stores, shares = learned
-        valid, tokenizer = self.evaluated(VALID), self._teachers_units(system, folder)
+        valid, tokenizer = self.stores.evaluated(VALID), self._teachers_units(system, folder)
         return is_trained(system, stores, valid, folder, shares=shares, tokenizer=tokenizer)
 
     def _teachers_units(self, system: SystemConfig, folder: Path) -> Tokenizer | None:
@@ -280,14 +254,14 @@ class Job:
         """Trains a system on the labels of a generation."""
         labels, share = self.labels(generation), self.config.transcript_share
         needs = ("prepare", f"label{_suffix(generation)}")
-        return self._training(name, lambda: (system, self.learned(labels, share)), needs)
+        return self._training(name, lambda: (system, self.stores.learned(labels, share)), needs)
 
     def _baseline(self, name: str, data: str) -> Stage:
         """Trains the student on the transcripts of a store."""
 
         def plan() -> tuple[SystemConfig, Learned]:
-            distilled_from = self.learned(self.labels(1), self.config.transcript_share)
-            truth = self.truth_of(data)
+            distilled_from = self.stores.learned(self.labels(1), self.config.transcript_share)
+            truth = self.stores.truth_of(data)
             return as_baseline(self.undistilled, truth, distilled_from), truth
 
         return self._training(name, plan, ("prepare", "label"))
@@ -299,7 +273,7 @@ class Job:
             teacher = self.teacher(generation)
             if generation == 1:
                 self._write_references(teacher)
-            label(teacher, self.store(TRAIN), self.work / out, settings)
+            label(teacher, self.stores.open(TRAIN), self.work / out, settings)
 
         def check() -> bool:
             if not (self.work / out).exists():
@@ -307,7 +281,7 @@ class Job:
             teacher = self.teacher(generation)
             labels = {**(self._references() if generation == 1 else {}), TRAIN: out}
             return all(
-                is_labelled(teacher, self.store(store), self.work / each, settings)
+                is_labelled(teacher, self.stores.open(store), self.work / each, settings)
                 for store, each in labels.items()
             )
 
@@ -322,13 +296,13 @@ class Job:
                 "%s: nobody has transcribed it: what the teacher says is its reference",
                 self.work / name,
             )
-            label(teacher, self.store(name), self.work / labels, self.config.labels)
-            write_references(self.store(labels), self.work / f"{name}{_BY_TEACHER}")
+            label(teacher, self.stores.open(name), self.work / labels, self.config.labels)
+            write_references(self.stores.open(labels), self.work / f"{name}{BY_TEACHER}")
 
     def _references(self) -> dict[str, str]:
         """The stores that nobody has transcribed, and the labels that stand for transcripts."""
         labels = {VALID: VALID_LABELS, TEST: TEST_LABELS}
-        return {name: each for name, each in labels.items() if not self._is_transcribed(name)}
+        return {name: each for name, each in labels.items() if not self.stores.is_transcribed(name)}
 
     def _prepare(self) -> None:
         prepare_corpora(self.config, self.work)
@@ -337,10 +311,10 @@ class Job:
     def _check_transcripts(self) -> None:
         if isinstance(self.config.teacher, SystemConfig):
             # Only a teacher that exists already can say what is said.
-            check_transcripts(self.store(VALID))
-            check_transcripts(self.store(TEST))
+            check_transcripts(self.stores.open(VALID))
+            check_transcripts(self.stores.open(TEST))
         elif BASELINE in (stage.name for stage in self.stages()):
-            check_transcripts(self.store(TRAIN), _NO_BASELINE)
+            check_transcripts(self.stores.open(TRAIN), _NO_BASELINE)
 
     def _is_prepared(self) -> bool:
         folders = (self.work / name for name in prepared_stores(self.config))
@@ -361,7 +335,7 @@ class Job:
 
     def _export(self) -> None:
         student, out = self.work / self.exported, self.work / "export"
-        export_once(student, out, self.config.export, self.evaluated(VALID))
+        export_once(student, out, self.config.export, self.stores.evaluated(VALID))
 
     def _is_exported(self) -> bool:
         student, out = self.work / self.exported, self.work / "export"
@@ -381,7 +355,9 @@ class Job:
     def _evaluations(self) -> Evaluations:
         path = self.work / RESULTS
         earlier = read_json_object(path, {"systems": dict})["systems"] if path.exists() else {}
-        return Evaluations(self.evaluated(TEST), self.work, self.work / "transcripts", earlier)
+        return Evaluations(
+            self.stores.evaluated(TEST), self.work, self.work / "transcripts", earlier
+        )
 
     def _models(self) -> dict[str, Path]:
         folders = {stage.name: self.work / stage.name for stage in self.stages()}
@@ -398,8 +374,8 @@ class Job:
         names = [*map(self.labels, self._generations)]
         labels = self.label_qualities(names)
         if labels.get(TEST_LABELS):
-            references = transcripts_of(self.store(TEST))
-            counts["teacher"] = errors_of_best(self.store(TEST_LABELS), references)
+            references = transcripts_of(self.stores.open(TEST))
+            counts["teacher"] = errors_of_best(self.stores.open(TEST_LABELS), references)
         differences = {
             name: difference_of_counts(counts[student], errors)._asdict()
             for name, errors in counts.items()
@@ -409,8 +385,8 @@ class Job:
             "systems": systems,
             "student": student,
             "differences": differences,
-            "training_data": self.training_data(),
-            "is_test_transcribed": self.is_test_transcribed,
+            "training_data": self.stores.training_data(),
+            "is_test_transcribed": self.stores.is_transcribed(TEST),
             "labels": labels,
             "parity": self._parity(),
             "stage_seconds": stage_seconds(self.work),
@@ -426,56 +402,23 @@ class Job:
         folder = Path(self.teacher_spec(1))
         return {"teacher": folder} if (folder / MODEL).exists() else {}
 
-    @property
-    def is_test_transcribed(self) -> bool:
-        """Whether the test set has transcripts of its own; see `evaluated`."""
-        return self._is_transcribed(TEST)
-
-    def training_data(self) -> dict[str, Any]:
-        """Counts the training audio and its transcribed part, in utterances and hours."""
-        store = self.store(TRAIN)
-        rows, transcribed = store.index, transcribed_rows(store)
-        rate_hz = self.config.prepare.sample_rate_hz
-        return {
-            "utterances": len(rows),
-            "hours": sum(row["num_samples"] for row in rows) / rate_hz / 3600,
-            "transcribed_utterances": len(transcribed),
-            "transcribed_hours": sum(row["num_samples"] for row in transcribed) / rate_hz / 3600,
-        }
-
     def label_qualities(self, names: Iterable[str]) -> dict[str, Any]:
         """Measures labels against the hidden transcripts; None for stores without any.
 
         A teacher that is not a run of tfkd also labels the test set, to be measured there.
         """
         hidden = hidden_transcripts(self.work)
-        found = {name: label_quality(self.store(name), hidden) for name in names}
+        found = {name: label_quality(self.stores.open(name), hidden) for name in names}
         if not self.given_teacher():
-            test = self.store(TEST)
+            test = self.stores.open(TEST)
             label(self.teacher(1), test, self.work / TEST_LABELS, self.config.labels)
-            found[TEST_LABELS] = label_quality(self.store(TEST_LABELS), transcripts_of(test))
+            found[TEST_LABELS] = label_quality(self.stores.open(TEST_LABELS), transcripts_of(test))
         return {name: each and asdict(each) for name, each in found.items()}
 
 
 def settings_for(generation: int, labels: LabelConfig) -> LabelConfig:
     """The settings of labels of a generation: only its first teacher can be a Whisper."""
     return labels if generation == 1 else dataclasses.replace(labels, whisper=WhisperConfig())
-
-
-def _warn_of_unlearned(system: SystemConfig, learned: Learned, folder: Path) -> None:
-    """Logs how many labels a student leaves out for want of a transcript to choose by."""
-    objective = objectives.make_objective(system.training)
-    if objective.needs_hypotheses and objective.needs_transcript:
-        rows = learned.labels.index
-        if missing := len(rows) - len(transcribed_rows(learned.labels)):
-            _LOG.warning(
-                "%s: %d of %d labels have no transcript to choose a hypothesis by and are left "
-                "out, so it takes fewer optimizer steps than a student that learns every label; a "
-                "mixture of seq_inter and seq_kd learns them, too",
-                folder,
-                missing,
-                len(rows),
-            )
 
 
 def _suffix(generation: int) -> str:

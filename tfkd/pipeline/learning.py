@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from pathlib import Path
 from typing import NamedTuple
 
 from tfkd import objectives
 from tfkd.config import ObjectiveConfig, SystemConfig
 from tfkd.records import Store
 from tfkd.records.transcripts import transcribed_rows
+
+_LOG = logging.getLogger("tfkd")
 
 
 class Learned(NamedTuple):
@@ -74,3 +78,19 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
         augmentation=augmentation,
     )
     return dataclasses.replace(student, training=training)
+
+
+def warn_of_unlearned(system: SystemConfig, learned: Learned, folder: Path) -> None:
+    """Logs how many labels a student leaves out for want of a transcript to choose by."""
+    objective = objectives.make_objective(system.training)
+    if objective.needs_hypotheses and objective.needs_transcript:
+        rows = learned.labels.index
+        if missing := len(rows) - len(transcribed_rows(learned.labels)):
+            _LOG.warning(
+                "%s: %d of %d labels have no transcript to choose a hypothesis by and are left "
+                "out, so it takes fewer optimizer steps than a student that learns every label; a "
+                "mixture of seq_inter and seq_kd learns them, too",
+                folder,
+                missing,
+                len(rows),
+            )

@@ -16,9 +16,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfkd.config import ExportConfig, ModelConfig, RunConfig, SystemConfig, config_digest
+from tfkd.config import (
+    ExportConfig,
+    LabelConfig,
+    ModelConfig,
+    RunConfig,
+    SystemConfig,
+    config_digest,
+)
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
+from tfkd.distillation.interface import Teacher
 from tfkd.distillation.labelling import is_labelled, label
 from tfkd.environment import provenance
 from tfkd.errors import BusyError, TfkdError
@@ -45,6 +53,7 @@ from tfkd.pipeline.stages import (
     run_stages,
     states_of,
 )
+from tfkd.records import Store
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.storage.locks import locked
@@ -182,17 +191,17 @@ class Sweep:
     def _plan(self, cell: Cell) -> tuple[SystemConfig, Learned]:
         """The system of a student, and what it learns from, once there are its labels."""
         student, labels = cell.config.student, self._labels(cell)
-        learned = self.job.learned(labels, cell.config.transcript_share)
+        learned = self.job.stores.learned(labels, cell.config.transcript_share)
         if make_objective(student.training).needs_hypotheses:
             return student, learned
-        truth = self.job.truth_of(labels)
+        truth = self.job.stores.truth_of(labels)
         return as_baseline(student, truth, learned), truth
 
     def _export(self, cell: Cell) -> None:
         """Exports a student in the form that the sweep names, if it names one."""
         if settings := self._export_settings:
             with self._alone(f"export-{cell.name}"):
-                valid = self.job.evaluated(VALID)
+                valid = self.job.stores.evaluated(VALID)
                 export_once(self.folder(cell), self._exports(cell), settings, valid)
 
     def _is_exported(self, cell: Cell) -> bool:
@@ -232,28 +241,27 @@ class Sweep:
 
     def _make_labels(self, cell: Cell) -> None:
         """Labels with the settings of a student, if they differ from the job's."""
-        name, settings = self._labels(cell), settings_for(cell.generation, cell.config.labels)
         if cell.config.labels != self.config.labels:
-            teacher = self.job.teacher(cell.generation)
-            with self._alone(name.replace("/", "-")):
-                label(teacher, self.job.store(TRAIN), self.work / name, settings)
+            with self._alone(self._labels(cell).replace("/", "-")):
+                label(*self._labelling(cell))
 
     def _is_labelled(self, cell: Cell) -> bool:
         """Whether `_make_labels` would make nothing; raises its error if it would refuse."""
-        out, settings = self.work / self._labels(cell), cell.config.labels
-        if settings == self.config.labels:
+        if cell.config.labels == self.config.labels:
             return True
-        if not out.exists():
-            return False
-        teacher = self.job.teacher(cell.generation)
-        settings = settings_for(cell.generation, settings)
-        return is_labelled(teacher, self.job.store(TRAIN), out, settings)
+        return (self.work / self._labels(cell)).exists() and is_labelled(*self._labelling(cell))
+
+    def _labelling(self, cell: Cell) -> tuple[Teacher, Store, Path, LabelConfig]:
+        """What `label` is called with for the labels of a student."""
+        settings = settings_for(cell.generation, cell.config.labels)
+        teacher, store = self.job.teacher(cell.generation), self.job.stores.open(TRAIN)
+        return teacher, store, self.work / self._labels(cell), settings
 
     def _results(self, done: list[Cell]) -> dict[str, Any]:
         folder = self.work / FOLDER
         path = folder / "systems.json"
         known = read_json_object(path) if path.exists() else {}
-        store = self.job.evaluated(TEST)
+        store = self.job.stores.evaluated(TEST)
         evaluations = Evaluations(store, self.work, folder / "transcripts", known)
         students = {cell.name: self.folder(cell) for cell in done}
         models = {**self.job.given_teacher(), **students, **self._exported(done)}
@@ -274,8 +282,8 @@ class Sweep:
                 cell.name for cell in self.cells if cell not in done or not self._is_whole(cell)
             ],
             "failed": self._failures,
-            "training_data": self.job.training_data(),
-            "is_test_transcribed": self.job.is_test_transcribed,
+            "training_data": self.job.stores.training_data(),
+            "is_test_transcribed": self.job.stores.is_transcribed(TEST),
             "labels": self.job.label_qualities(sorted({self._labels(cell) for cell in done})),
             "config": published(self.config),
             **provenance(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -94,6 +95,19 @@ def _against(name: str, row: Mapping[str, Any]) -> tuple[str, str]:
     return f"{100 * difference['wer']:+.2f}", p_value_text(difference["p_value"])
 
 
+def _rates_of_common_seeds(
+    own: Mapping[str, Any], baseline: Mapping[str, Any]
+) -> tuple[float, float]:
+    """The mean WER of both rows over the seeds that both have, which alone are compared."""
+    rows = (own, baseline)
+    first, second = ({each["seed"]: each["wer"] for each in row["seeds"]} for row in rows)
+    common = first.keys() & second.keys()
+    return (
+        statistics.fmean(first[seed] for seed in common),
+        statistics.fmean(second[seed] for seed in common),
+    )
+
+
 def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences: how much audio was transcribed, what won, how good the labels were."""
     rows = results["rows"]
@@ -111,7 +125,7 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
         }
         if rivals:
             name = min(rivals, key=lambda each: rivals[each]["wer"])
-            rates = rivals[name]["wer"], rows[baseline]["wer"]
+            rates = _rates_of_common_seeds(rivals[name], rows[baseline])
             one, other = f"the best {rival} ({name})", f"its baseline ({baseline})"
             yield comparison(one, other, rates, rivals[name]["difference"])
     yield from label_sentences(results["labels"])

@@ -22,7 +22,8 @@ import tensorflow as tf
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.sample_rates import check_rate
 from tfkd.decoding.decoder import Decoder, decode_dataset
-from tfkd.decoding.runs import MODEL, save_model
+from tfkd.decoding.run_writing import save_model
+from tfkd.decoding.runs import MODEL
 from tfkd.errors import TrainingError
 from tfkd.metrics import score
 from tfkd.records import Store

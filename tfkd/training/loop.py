@@ -16,15 +16,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfkd.config import SystemConfig, TrainingConfig, config_digest
+from tfkd.config import SystemConfig, TrainingConfig
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.sample_rates import check_rate
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved_without_ctc
-from tfkd.decoding.runs import Run, keep_parity_sample, load_run, save_description
-from tfkd.distillation.units import units_sha256
+from tfkd.decoding.run_writing import keep_parity_sample, save_description
+from tfkd.decoding.runs import Run, load_run
 from tfkd.errors import ConfigError, TrainingError
-from tfkd.language_models import language_model_sha256
 from tfkd.layers.model_size import check_trainable
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Survey
@@ -44,10 +43,11 @@ from tfkd.training.callbacks import (
 from tfkd.training.checkpoints import Progress, restore_checkpoint, state_of
 from tfkd.training.ctc_lengths import report_unaligned
 from tfkd.training.distribution import Replicas
+from tfkd.training.identity import training_identity
 from tfkd.training.initial import begin_from, shares_frontend
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
 from tfkd.training.run_folder import check_owner, claim, is_finished
-from tfkd.training.sources import Source, identity_of, sources_of, tokenizer_of
+from tfkd.training.sources import Source, sources_of, tokenizer_of
 from tfkd.training.trainable import compile_for
 
 TENSORBOARD = "tensorboard"
@@ -77,37 +77,9 @@ class _Job:
     @property
     def identity(self) -> dict[str, str]:
         """Digests of all inputs that the run depends on."""
-        return _identity(self.system, self.sources, self.valid_store, self.initial, self.tokenizer)
-
-
-def _identity(
-    system: SystemConfig,
-    sources: Sequence[Source],
-    valid_store: Store,
-    initial: Run | None,
-    tokenizer: Tokenizer | None,
-) -> dict[str, str]:
-    """Digests of all inputs that a run depends on.
-
-    A resumed training may use other devices and other input workers, and a later version may have
-    other defaults of the search; none of these changes the identity.
-    """
-    training = dataclasses.replace(system.training, distribution="none", input_service=None)
-    decoding = resolved_without_ctc(system.decoding, system)
-    fusion = decoding.fusion
-    system = dataclasses.replace(system, training=training, decoding=decoding)
-    return {
-        "config": config_digest(system),
-        "train": identity_of(sources),
-        "valid": valid_store.sha256,
-        **({"initial": initial.sha256} if initial is not None else {}),
-        **({"units": units_sha256(tokenizer)} if tokenizer is not None else {}),
-        **(
-            {"language_model": language_model_sha256(fusion.lm)}
-            if fusion.lm is not None and fusion.lm_weight
-            else {}
-        ),
-    }
+        return training_identity(
+            self.system, self.sources, self.valid_store, self.initial, self.tokenizer
+        )
 
 
 def train(
@@ -186,7 +158,7 @@ def is_trained(
       CheckpointError: if `train` would refuse `out`, which holds a run of other settings or data.
     """
     out, sources = Path(out), sources_of(train_store, system.training, shares)
-    identity = _identity(system, sources, valid_store, _initial_run(system), tokenizer)
+    identity = training_identity(system, sources, valid_store, _initial_run(system), tokenizer)
     if is_finished(out, identity):
         return True
     check_owner(out, identity, system)
