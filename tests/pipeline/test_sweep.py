@@ -15,11 +15,19 @@ import pytest
 
 from tfkd import cli
 from tfkd.cli.exit_codes import EXIT_FAILED
-from tfkd.config import RunConfig, SweepConfig, from_dict, load_run_config
+from tfkd.config import (
+    RunConfig,
+    SweepConfig,
+    SystemConfig,
+    from_dict,
+    load_run_config,
+    with_overrides,
+)
 from tfkd.decoding.runs import load_run
 from tfkd.errors import ConfigError, ExportError, TrainingError
 from tfkd.metrics import score
 from tfkd.pipeline.grid import cells_of
+from tfkd.pipeline.learning import with_objective
 from tfkd.pipeline.sweep import Sweep
 from tfkd.reporting.sweeps import sweep_markdown
 from tfkd.storage.locks import locked
@@ -57,6 +65,11 @@ def config(settings) -> RunConfig:
 
 def with_sweep(config: RunConfig, **changes) -> RunConfig:
     return dataclasses.replace(config, sweep=SweepConfig(**changes))
+
+
+def larger(student: SystemConfig) -> SystemConfig:
+    """A student with another encoder."""
+    return with_overrides(student, ["model.encoder.units=28"])
 
 
 def test_the_grid_is_every_combination_with_the_baseline_first(config):
@@ -184,12 +197,53 @@ def test_settings_are_called_by_as_little_as_tells_them_apart(config):
         (({"teacher.training.epochs": (3,)},), "teacher.training.epochs cannot be varied"),
         (({"student.training.seed": (3,)},), "student.training.seed cannot be varied"),
         (({"generation": (2,)},), "there is no generation 2, only 1"),
+        (({"generation": (1.0,)},), "there is no generation 1.0, only 1"),
         (({"variant": ("tiny",)},), "there is no variant 'tiny'"),
+        (({"student": ({"model": {"ctc": False}},)},), "there is no student {'model'"),
+        (({"student": ("teacher",)},), "'teacher' is the name of two rows"),
+        (({"student": ("two",)}, {"variant": ("two",)}), "'two, truth' is the name of two rows"),
+        (({"variant": ("inline",)},), "there is no student {'model'"),
     ],
 )
 def test_a_grid_that_cannot_be_tried_is_refused_at_once(config, grid, message):
+    other = larger(config.student)
+    students = {"teacher": other, "two": other}
+    variants = {
+        "two": {"student.training.epochs": 1},
+        "inline": {"student": {"model": {"ctc": False}}},
+    }
     with pytest.raises(ConfigError, match=message):
-        cells_of(with_sweep(config, grid=grid))
+        cells_of(with_sweep(config, grid=grid, students=students, variants=variants))
+
+
+def test_a_variant_can_choose_the_student_and_the_generation(config):
+    job = dataclasses.replace(config, generations=2)
+    other = larger(config.student)
+    variants = {"second": {"generation": 2}, "other": {"student": "large", HYPOTHESES: 1}}
+    grid = ({"variant": ("second",)}, {"variant": ("other",), HYPOTHESES: (2,)})
+    sweep = with_sweep(job, grid=grid, variants=variants, students={"large": other})
+    cells = {cell.row: cell for cell in cells_of(sweep)}
+    assert {row: cell.baseline for row, cell in cells.items()} == {
+        "second, truth": "second, truth",  # of the first generation: it learns no labels
+        "second": "second, truth",
+        "other, truth": "other, truth",
+        "other, k 2": "other, truth",
+    }
+    assert [cell.generation for cell in cells.values()] == [1, 1, 2, 1]
+    learned = cells["other, k 2"].config.student
+    assert learned.model == other.model
+    assert learned.training.objective.num_hypotheses == 2  # what stands beside the variant counts
+
+
+def test_the_truth_of_all_audio_and_of_filtered_audio_are_two_students(config):
+    filtered = dataclasses.replace(config.student.training.objective, truth_audio="filtered")
+    job = dataclasses.replace(config, student=with_objective(config.student, filtered))
+    audio = "student.training.objective.truth_audio"
+    grid = ({"student.training.objective.kind": ("truth",), audio: ("all", "filtered")},)
+    cells = cells_of(with_sweep(job, grid=grid, baseline={}))
+    assert {cell.config.student.training.objective.truth_audio for cell in cells[1:]} == {
+        *("all", "filtered"),
+    }
 
 
 def test_a_student_that_the_job_trains_too_is_trained_once(config):

@@ -37,6 +37,8 @@ from tfkd.pipeline.stores import JobStores
 from tfkd.records import open_store
 from tfkd.records.transcripts import transcribed_rows
 from tfkd.reporting.results import results_report
+from tfkd.text import CharacterTokenizer
+from tfkd.training.batches import TrainingEpochs
 
 
 @pytest.fixture
@@ -254,46 +256,48 @@ def test_an_id_that_two_corpora_use_is_refused(run_config):
         prepare_corpora(config, Path(config.work_dir))
 
 
-def test_the_baseline_takes_as_many_steps_as_the_student_on_labels(run_config):
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.4, 0.9])
+def test_the_baseline_takes_as_many_steps_as_the_student_on_labels(run_config, batch_size, share):
+    config = with_corpora(run_config, transcribed_share=share)
+    prepare_corpora(config, Path(config.work_dir))
+    store = open_store(Path(config.work_dir) / "data" / "train")
+    truth = Learned((store,))
+    given = dataclasses.replace(
+        config.student.training,
+        epochs=40,
+        patience=20,
+        batch_size=batch_size,
+        augmentation=AugmentationConfig(clean_epochs=10),
+    )
+    without = {row["utterance_id"] for row in store.index} - {
+        row["utterance_id"] for row in transcribed_rows(store)
+    }
+
+    tokenizer = CharacterTokenizer("a")
+    for own in (1, 3):
+        training = dataclasses.replace(given, passes_per_epoch=own)
+        student = dataclasses.replace(config.student, training=training)
+        found = as_baseline(student, truth, truth).training
+        labelled = TrainingEpochs(store, tokenizer, training, [set()])
+        transcribed = TrainingEpochs(store, tokenizer, found, [without])
+        difference = transcribed.total_batches - labelled.total_batches
+        assert abs(difference) <= transcribed.num_batches / 2
+        assert found.patience / found.epochs == pytest.approx(0.5, abs=0.02)
+        assert found.augmentation.clean_epochs / found.epochs == pytest.approx(0.25, abs=0.02)
+
+
+def test_transcripts_beside_labels_count_as_steps_of_the_student(run_config):
     config = with_corpora(run_config, transcribed_share=0.25)
     prepare_corpora(config, Path(config.work_dir))
     truth = Learned((open_store(Path(config.work_dir) / "data" / "train"),))
-    given = dataclasses.replace(
-        config.student.training,
-        epochs=10,
-        patience=5,
-        augmentation=AugmentationConfig(clean_epochs=3),
-    )
+    training = dataclasses.replace(config.student.training, epochs=10, batch_size=1)
+    student = dataclasses.replace(config.student, training=training)
     # 6 of 24 have a transcript; labels alone are 24 examples an epoch, with the transcripts 30.
-    for learned, ratio in ((truth, 4), (Learned(truth.stores * 2), 5)):
-        for own in (1, 3):
-            training = dataclasses.replace(given, passes_per_epoch=own)
-            student = dataclasses.replace(config.student, training=training)
-            assert as_baseline(student, truth, learned).training == dataclasses.replace(
-                training, passes_per_epoch=ratio * own
-            )
-
-
-def test_epochs_of_a_baseline_make_up_for_what_whole_passes_leave(run_config):
-    config = with_corpora(run_config, transcribed_share=0.4)
-    prepare_corpora(config, Path(config.work_dir))
-    truth = Learned((open_store(Path(config.work_dir) / "data" / "train"),))
-    assert len(transcribed_rows(truth.stores[0])) == 9
-    given = dataclasses.replace(
-        config.student.training,
-        epochs=10,
-        patience=5,
-        augmentation=AugmentationConfig(clean_epochs=5),
-    )
-    student = dataclasses.replace(config.student, training=given)
-    # 24 examples are 2.67 times the 9 that have a transcript: 9 epochs of 3 passes.
-    assert as_baseline(student, truth, truth).training == dataclasses.replace(
-        given,
-        epochs=9,
-        passes_per_epoch=3,
-        patience=4,
-        augmentation=AugmentationConfig(clean_epochs=4),
-    )
+    for learned, passes in ((truth, 4), (Learned(truth.stores * 2), 5)):
+        assert as_baseline(student, truth, learned).training == dataclasses.replace(
+            training, passes_per_epoch=passes
+        )
 
 
 def stores_and_shares(config: RunConfig) -> tuple[list[str], tuple[float, ...] | None]:

@@ -34,6 +34,7 @@ from tfkd.training.batches import TrainingEpochs
 from tfkd.training.callbacks import ValidationErrorRate
 from tfkd.training.checkpoints import restore_checkpoint
 from tfkd.training.loop import train
+from tfkd.training.optimizers import averaged_weights
 from tfkd.training.sources import Source
 from tfkd.training.trainable import compile_for
 
@@ -88,7 +89,7 @@ def short_system(tiny_system) -> SystemConfig:
     """Few epochs, and no CTC, whose gradient takes seconds to trace."""
     model = dataclasses.replace(tiny_system.model, ctc=False)
     system = dataclasses.replace(tiny_system, model=model)
-    return altered(system, epochs=EPOCHS, ctc_weight=0.0)
+    return altered(system, epochs=EPOCHS, ctc_weight=0.0, average_share=0.1)
 
 
 # --- learning
@@ -456,6 +457,23 @@ def test_what_follows_a_checkpoint_is_made_up_for(teacher_copy, teacher, prepare
     restore_checkpoint(teacher_copy / "checkpoints", newest)
     for found, expected in zip(run.model.get_weights(), newest.get_weights(), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_what_is_kept_are_the_averages_that_were_validated(tmp_path, short_system, prepared):
+    run = train(short_system, prepared["train"], prepared["valid"], tmp_path)
+    model = Recogniser(short_system.model, run.tokenizer.vocab_size)
+    compile_for(model, short_system.training, 1)
+    progress = restore_checkpoint(tmp_path / "checkpoints", model)
+    assert progress.is_best("val_wer")  # so that the checkpoint is that of the kept model
+    with averaged_weights(model):
+        averages = model.get_weights()
+    for kept, average in zip(run.model.get_weights(), averages, strict=True):
+        np.testing.assert_array_equal(kept, average)
+    assert any(np.any(a != b) for a, b in zip(averages, model.get_weights(), strict=True))
+    decoding = DecodingConfig(beam_width=1, max_tokens=short_system.decoding.max_tokens)
+    measured = ValidationErrorRate(Decoder(run.model, run.tokenizer, decoding), prepared["valid"])
+    assert measured.measure() == pytest.approx(progress.history[-1]["val_wer"])
 
 
 # --- the loss

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.training.optimizers import Adam
+from tfkd.training.optimizers import Adam, averaged_weights
 
 SHAPES = [(5, 3), (7,), ()]
 STEPS = 6
@@ -84,6 +84,64 @@ def test_one_operation_for_each_weight():
     assert names.count("Sqrt") == 1
 
 
-def test_amsgrad_is_refused():
-    with pytest.raises(ValueError, match="amsgrad"):
-        Adam(0.1, amsgrad=True)
+@pytest.mark.parametrize("option", ["amsgrad", "use_ema"])
+def test_what_it_cannot_do_is_refused(option):
+    with pytest.raises(ValueError, match=option):
+        Adam(0.1, **{option: True})
+
+
+# --- averages
+
+
+def model_after(optimizer: keras.optimizers.Optimizer, steps: int) -> tuple[keras.Model, list]:
+    """A model after some steps, and its weights after each of them."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile(optimizer, "mse", jit_compile=False)
+    rng, seen = np.random.default_rng(0), []
+    for _ in range(steps):
+        model.train_on_batch(rng.normal(size=(4, 2)), rng.normal(size=(4, 3)))
+        seen.append(model.get_weights())
+    return model, seen
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_averages_are_those_of_the_stated_share(share, scaled):
+    optimizer = Adam(0.1, average_share=share)
+    model, seen = model_after(
+        keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer, STEPS
+    )
+    power, steps = 1 / share, np.arange(1, STEPS + 1)
+    counts = (steps**power - (steps - 1) ** power) / STEPS**power
+    assert counts.sum() == pytest.approx(1)
+    with averaged_weights(model):
+        for place, average in enumerate(model.get_weights()):
+            expected = sum(c * each[place] for c, each in zip(counts, seen, strict=True))
+            np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-6)
+    for found, own in zip(model.get_weights(), seen[-1], strict=True):
+        np.testing.assert_array_equal(found, own)
+
+
+def test_an_error_leaves_the_models_own_weights():
+    model, seen = model_after(Adam(0.1, average_share=0.1), 3)
+    with pytest.raises(KeyError), averaged_weights(model):
+        raise KeyError
+    np.testing.assert_array_equal(model.get_weights()[0], seen[-1][0])
+
+
+def test_without_averages_nothing_changes():
+    model, seen = model_after(Adam(0.1), 3)
+    assert not model.optimizer.averages
+    with averaged_weights(model):
+        np.testing.assert_array_equal(model.get_weights()[0], seen[-1][0])
+
+
+def test_they_do_not_change_what_is_learned():
+    plain, averaged = (trained(Adam(0.1, average_share=share)) for share in (0.0, 0.1))
+    for one, other in zip(plain, averaged, strict=False):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_share_is_among_the_settings():
+    optimizer = Adam.from_config(Adam(0.1, average_share=0.2).get_config())
+    assert optimizer.average_share == 0.2

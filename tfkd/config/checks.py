@@ -12,7 +12,7 @@ from tfkd.config.bounds import faults
 from tfkd.config.decoding import DecodingConfig, FusionConfig
 from tfkd.config.export import ExportConfig
 from tfkd.config.job import CorporaConfig, RunConfig, SweepConfig, SystemConfig
-from tfkd.config.labelling import WHISPER_PREFIX, LabelConfig
+from tfkd.config.labelling import WHISPER_PREFIX, LabelConfig, WhisperConfig
 from tfkd.config.model import (
     ConvolutionalDecoderConfig,
     ConvolutionalEncoderConfig,
@@ -191,6 +191,8 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                 refuse(key, fault)
             if isinstance(config.teacher, SystemConfig):
                 check_labelling(config.labels, config.teacher, path=path)
+                if config.labels.whisper != WhisperConfig():
+                    refuse("labels.whisper", "has settings, but the teacher is no Whisper")
                 if not config.corpora.train:
                     refuse("corpora.train", "is empty, but the teacher is to be trained")
             if config.generations > 1:
@@ -222,8 +224,10 @@ def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:
         for name in _OF_HYPOTHESES if objective.kind == "mixture" else ():
             if getattr(objective, name) != getattr(ObjectiveConfig(), name):
                 yield f"{key}.{name}", "a mixture has none; set it in its parts"
-        for each in objective.parts or (objective,):
-            if each.kind == "truth":
+        # A job learns hypotheses where `truth` names no parts.
+        has_parts = objective.kind in ("mixture", "truth") and objective.parts
+        for each in objective.parts if has_parts else (objective,):
+            if has_parts and each.kind == "truth":
                 continue
             if each.num_hypotheses > held:
                 yield f"{key}.num_hypotheses", f"the labels hold {held} hypotheses"

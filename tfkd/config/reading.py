@@ -112,8 +112,17 @@ def _read_system(value: Any, role: str, config: str | Path) -> Any:
     """Reads the file that describes a system, if `value` is the path of one."""
     if not (isinstance(value, str) and value.endswith((".yaml", ".yml"))):
         return value
-    content = read_yaml(Path(config).parent / value)
-    return content.get(role) if _is_run(content) else content
+    path = Path(config).parent / value
+    content = read_yaml(path)
+    if not _is_run(content):
+        return content
+    if role not in content:
+        raise ConfigError(
+            f"describes a job without {role}",
+            path=path,
+            remedy=f"name the file of the {role} alone, or a job that has one",
+        )
+    return _read_system(content[role], role, path)
 
 
 def _is_run(content: dict[str, Any]) -> bool:

@@ -35,6 +35,9 @@ class TrainingConfig:
       passes_per_epoch: how often an epoch goes through the data; with little data, more than one
         saves the time of many validations.
       clip_norm: global norm to which gradients are clipped; 0 is off.
+      average_share: share of the steps so far, the latest ones, over which the weights that are
+        validated and kept are averaged; 0 keeps those of the last step. See
+        docs/guide/training.md.
       label_smoothing: share of each target that is spread over the other tokens.
       ctc_weight: share of CTC in the loss.
       speed_factors: speeds at which an utterance may be played; each pass draws one of them.
@@ -60,6 +63,7 @@ class TrainingConfig:
     final_learning_rate: float = number(1e-5, at_least=0)
     warmup_steps: int = number(200, at_least=0)
     clip_norm: float = number(5.0, at_least=0)
+    average_share: float = number(0.0, at_least=0, below=1, is_later=True)
     label_smoothing: float = number(0.1, at_least=0, below=1)
     ctc_weight: float = number(0.3, at_least=0, at_most=1)
     speed_factors: tuple[float, ...] = number((0.9, 1.0, 1.1), at_least=0.5, at_most=2)

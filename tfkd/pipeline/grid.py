@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,9 +89,20 @@ def cells_of(config: RunConfig) -> list[Cell]:
     baseline_of = {row: row for row in baselines if row}
     for (_, settings), row in zip(paired, baselines, strict=True):
         baseline_of.setdefault(student(settings).row, row)
+    _check_rows(each.row for each in students.values())
     return [
         each.cell(seed, baseline_of[each.row]) for seed in sweep.seeds for each in students.values()
     ]
+
+
+def _check_rows(rows: Iterable[str]) -> None:
+    """Raises ConfigError if two students, or a student and the teacher, have one name in tables."""
+    counts = Counter(["teacher", *rows])
+    if twice := [row for row, count in counts.items() if count > 1]:
+        raise ConfigError(
+            f"sweep.grid: {twice[0]!r} is the name of two rows",
+            remedy="rename one in sweep.students or sweep.variants",
+        )
 
 
 def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
@@ -124,58 +136,70 @@ class _Student:
 
 
 def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) -> _Student:
-    row = _row_name(settings, names)
+    row, given = _row_name(settings, names), settings
+    settings = _with_variant(settings, config.sweep.variants)
     generation = settings.get(_GENERATION, 1)
-    if generation not in range(1, config.generations + 1):
+    if type(generation) is not int or not 1 <= generation <= config.generations:
         raise ConfigError(
             f"sweep.grid: there is no {_GENERATION} {generation}, only {config.generations}",
             remedy="raise generations",
         )
     whole = _whole_student(config, settings)
     distilling = dataclasses.replace(config, student=distilled(whole))
-    changes = [*_changes(settings, config.sweep.variants)]
     try:
-        resolved = with_overrides(distilling, changes)
+        resolved = with_overrides(distilling, [*_changes(settings)])
     except ConfigError as error:
         raise ConfigError(f"sweep.grid: {row}: {error.message}", remedy=error.remedy) from error
     objective = make_objective(resolved.student.training)
     if not objective.needs_hypotheses:
         student = resolved.student
         if not objective.reads_hypotheses:  # Labels have no effect, so they make no difference.
-            student = with_objective(student, whole.training.objective)
+            own = dataclasses.replace(whole.training.objective, truth_audio="all")
+            student, generation = with_objective(student, own), 1
             resolved = dataclasses.replace(resolved, labels=config.labels)
         resolved = dataclasses.replace(resolved, transcript_share=config.transcript_share)
         resolved = dataclasses.replace(resolved, student=undistilled(student))
-    return _Student(row, dict(settings), resolved, generation)
+    return _Student(row, dict(given), resolved, generation)
+
+
+def _with_variant(settings: Settings, variants: Mapping[str, Settings]) -> Settings:
+    """Puts the settings of a variant in its place; those beside it count where both have one."""
+    if _VARIANT not in settings:
+        return settings
+    variant = variants[_choice(settings[_VARIANT], _VARIANT, variants, "describe it")]
+    return {**variant, **{key: each for key, each in settings.items() if key != _VARIANT}}
 
 
 def _whole_student(config: RunConfig, settings: Settings) -> SystemConfig:
     """The student that the other settings change: one of `sweep.students`, or the job's own."""
     if _STUDENT not in settings:
         return config.student
-    students, name = config.sweep.students, settings[_STUDENT]
-    if name not in students:
-        remedy = did_you_mean(str(name), students) or "name its file in sweep.students"
-        raise ConfigError(f"sweep.grid: there is no student {name!r}", remedy=remedy)
-    return students[name]
+    students = config.sweep.students
+    return students[_choice(settings[_STUDENT], _STUDENT, students, "name its file")]
 
 
-def _changes(settings: Settings, variants: Mapping[str, Settings]) -> Iterator[str]:
+def _choice(name: Any, kind: str, known: Mapping[str, Any], remedy: str) -> str:
+    """The name of a student or variant, if there is such a one."""
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError(
+            f"sweep.grid: there is no {kind} {name!r}",
+            remedy=did_you_mean(str(name), known) or f"{remedy} in sweep.{kind}s",
+        )
+    return name
+
+
+def _changes(settings: Settings) -> Iterator[str]:
     """The `key=value` overrides that settings of a grid stand for."""
     for key, value in settings.items():
-        if key == _VARIANT:
-            if value not in variants:
-                remedy = did_you_mean(str(value), variants) or "describe it in sweep.variants"
-                raise ConfigError(f"sweep.grid: there is no variant {value!r}", remedy=remedy)
-            yield from _changes(variants[value], {})
-        elif key not in (_GENERATION, _STUDENT):
-            if key.partition(".")[0] not in _SECTIONS or key == _SEED:
-                remedy = (
-                    "use student, settings of student and labels, transcript_share, generation, "
-                    "variant, and sweep.seeds"
-                )
-                raise ConfigError(f"sweep.grid: {key} cannot be varied", remedy=remedy)
-            yield f"{key}={json.dumps(value)}"
+        if key in (_GENERATION, _STUDENT):
+            continue
+        if key.partition(".")[0] not in _SECTIONS or key == _SEED:
+            remedy = (
+                "use student, settings of student and labels, transcript_share, generation, "
+                "variant, and sweep.seeds"
+            )
+            raise ConfigError(f"sweep.grid: {key} cannot be varied", remedy=remedy)
+        yield f"{key}={json.dumps(value)}"
 
 
 def _short_names(rows: Iterable[Settings]) -> dict[str, str]:

@@ -63,6 +63,8 @@ from tfkd.training.loop import check_system, is_trained, train
 _LOG = logging.getLogger("tfkd")
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 VALID_LABELS = "labels-valid"
+# What a rerun may find otherwise although nothing was done anew.
+_OF_A_DAY = {"stage_seconds", "versions", "hardware", "date"}
 _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
 
 
@@ -139,10 +141,13 @@ class Job:
         Raises:
           ConfigError: if this machine cannot train one of the models, or an existing teacher cannot
             make such labels or hears another sample rate.
-          CheckpointError: if there is no such teacher.
+          CheckpointError: if there is no such teacher, or no such run for a model to begin from.
         """
         for system in self.config.systems.values():
             check_system(system)
+            begun_from = system.training.initial.run
+            if begun_from is not None and self.work not in Path(begun_from).parents:
+                load_run(begun_from)  # What is below the work folder, the job may still make.
         if isinstance(self.config.teacher, str):
             self._check_teacher(self.teacher(1))
 
@@ -344,9 +349,12 @@ class Job:
     def _evaluate(self) -> None:
         evaluations = self._evaluations()
         systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
+        results = {**self._results(systems, evaluations), **provenance()}
         # A rerun that changed nothing keeps the results and their date.
-        if systems != evaluations.known:
-            write_json(self.work / RESULTS, self._results(systems, evaluations))
+        path = self.work / RESULTS
+        known = read_json_object(path) if path.exists() else {}
+        if any(results[key] != known.get(key) for key in results.keys() - _OF_A_DAY):
+            write_json(path, results)
 
     def _is_evaluated(self) -> bool:
         evaluations, models = self._evaluations(), self._models()
@@ -389,10 +397,14 @@ class Job:
             "is_test_transcribed": self.stores.is_transcribed(TEST),
             "labels": labels,
             "parity": self._parity(),
-            "stage_seconds": stage_seconds(self.work),
+            "stage_seconds": self._stage_seconds(),
             "config": published(self.config),
-            **provenance(),
         }
+
+    def _stage_seconds(self) -> dict[str, float]:
+        """The seconds of the stages before the evaluation, which has not ended yet."""
+        names = {stage.name for stage in self.stages()} - {"evaluate"}
+        return {name: each for name, each in stage_seconds(self.work).items() if name in names}
 
     def _parity(self) -> list[dict[str, Any]]:
         return read_json_rows(self.work / "export" / REPORT, {"format": str, "path": str})

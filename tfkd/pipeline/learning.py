@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfkd import objectives
-from tfkd.config import ObjectiveConfig, SystemConfig
+from tfkd.config import AugmentationConfig, ObjectiveConfig, SystemConfig, TrainingConfig
+from tfkd.data.augmentation import num_without_speech
 from tfkd.records import Store
 from tfkd.records.transcripts import transcribed_rows
 
@@ -63,7 +64,8 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
     """
     training, augmentation = student.training, student.training.augmentation
     transcribed = sum(len(transcribed_rows(store)) for store in truth.stores)
-    wanted_passes = training.passes_per_epoch * labels.epoch_size / max(1, transcribed)
+    wanted_steps = training.passes_per_epoch * _steps_of_pass(labels.epoch_size, training)
+    wanted_passes = wanted_steps / _steps_of_pass(max(1, transcribed), training)
     passes = max(1, round(wanted_passes))
     # What whole passes leave is made up for by more or fewer epochs.
     factor = wanted_passes / passes
@@ -78,6 +80,12 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
         augmentation=augmentation,
     )
     return dataclasses.replace(student, training=training)
+
+
+def _steps_of_pass(utterances: int, training: TrainingConfig) -> int:
+    """Number of batches of one pass through some utterances; the last may be a small one."""
+    augmentation = training.augmentation or AugmentationConfig.off()
+    return -(-(utterances + num_without_speech(augmentation, utterances)) // training.batch_size)
 
 
 def warn_of_unlearned(system: SystemConfig, learned: Learned, folder: Path) -> None:

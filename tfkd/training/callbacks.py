@@ -30,6 +30,7 @@ from tfkd.records import Store
 from tfkd.storage.files import write_text
 from tfkd.training.checkpoints import Progress, is_finite, restore_checkpoint, save_checkpoint
 from tfkd.training.distribution import Replicas
+from tfkd.training.optimizers import averaged_weights
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.jsonl"
@@ -78,11 +79,12 @@ class ValidationErrorRate(keras.callbacks.Callback):
 
     def measure(self) -> float:
         """Decodes the validation data and returns its WER as a share."""
-        pairs = [
-            (decoded.reference, decoded.best_text)
-            for decoded in decode_dataset(self.decoder, self.batches)
-            if decoded.reference is not None
-        ]
+        with averaged_weights(self.decoder.model):
+            pairs = [
+                (decoded.reference, decoded.best_text)
+                for decoded in decode_dataset(self.decoder, self.batches)
+                if decoded.reference is not None
+            ]
         return score([r for r, _ in pairs], [h for _, h in pairs], samples=1).wer
 
 
@@ -205,7 +207,8 @@ class KeepProgress(keras.callbacks.Callback):
 
     def _write_results(self) -> None:
         if self.progress.is_best(self.monitor):
-            self.save(self.model, self.out / MODEL)
+            with averaged_weights(self.model):
+                self.save(self.model, self.out / MODEL)
         write_text(self.out / HISTORY, self._history_lines())
 
     def _history_lines(self) -> str:

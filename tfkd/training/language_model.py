@@ -17,10 +17,11 @@ from tfkd.config import LanguageModelConfig, LanguageModelTrainingConfig, config
 from tfkd.data.audio_batches import without_autotuning
 from tfkd.data.batch_plan import plan_batches, seed_of_pass
 from tfkd.decoding.runs import CONFIG
+from tfkd.distillation.units import units_sha256
 from tfkd.language_models.rnn import RecurrentLanguageModel, load_recurrent_model
 from tfkd.language_models.sentences import Sentences, read_sentences
 from tfkd.layers.model_size import check_trainable
-from tfkd.storage.files import sha256_of_text, write_json, write_text
+from tfkd.storage.files import write_json, write_text
 from tfkd.storage.json_files import read_json_lines
 from tfkd.storage.keras_files import write_model
 from tfkd.storage.markers import COMPLETE
@@ -110,7 +111,7 @@ def train_language_model(
     valid = read_sentences(valid_text, tokenizer)
     identity = {
         "config": config_digest(config),
-        "units": sha256_of_text("\n".join([tokenizer.kind, *tokenizer.pieces])),
+        "units": units_sha256(tokenizer),
         "train": sentences.sha256,
         "valid": valid.sha256,
     }

@@ -17,7 +17,7 @@ def compile_for(
     total_steps: int,
     objective: Objective | None = None,
 ) -> None:
-    """Compiles a model with Adam, gradient clipping, the schedule and the precision of `training`.
+    """Compiles a model with the optimizer and the precision that `training` describes.
 
     Args:
       total_steps: number of optimizer steps of the whole training, for the schedule.
@@ -25,7 +25,11 @@ def compile_for(
     """
     schedule = learning_rate_schedule(training, total_steps)
     with model.distribute_strategy.scope():
-        optimizer = Adam(schedule, global_clipnorm=training.clip_norm or None)
+        optimizer = Adam(
+            schedule,
+            global_clipnorm=training.clip_norm or None,
+            average_share=training.average_share,
+        )
         if training.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(

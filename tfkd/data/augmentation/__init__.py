@@ -5,7 +5,14 @@ continues with the same audio, and workers on several machines agree without com
 """
 
 from tfkd.data.augmentation.augmenter import Augmenter
-from tfkd.data.augmentation.scenes import Scene, Scenes
+from tfkd.data.augmentation.scenes import Scene, Scenes, num_without_speech
 from tfkd.data.augmentation.speed import SpeedChange, draw_speed
 
-__all__ = ["Augmenter", "Scene", "Scenes", "SpeedChange", "draw_speed"]
+__all__ = [
+    "Augmenter",
+    "Scene",
+    "Scenes",
+    "SpeedChange",
+    "draw_speed",
+    "num_without_speech",
+]
