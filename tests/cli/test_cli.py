@@ -589,6 +589,21 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(
         assert states[name].startswith(state)
 
 
+def test_a_rerun_writes_results_only_if_they_no_longer_hold(finished_job, job, tmp_path):
+    work = tmp_path / "work"
+    shutil.copytree(finished_job, work)
+    path, long_ago = work / "results.json", "2020-02-02"
+    results = {**json.loads(path.read_text()), "date": long_ago}
+    # What the labels are judged by may have come later than everything else.
+    for labels, date in ((results["labels"], long_ago), ({"labels": None}, None)):
+        path.write_text(json.dumps({**results, "labels": labels}))
+        cli.main([*job[0], "--set", f"work_dir={work}"])
+        found = json.loads(path.read_text())
+        assert found["labels"] == results["labels"]
+        assert found["stage_seconds"].keys() == set(STAGES) - {"evaluate"}
+        assert (found["date"] == long_ago) == (date == long_ago)
+
+
 @pytest.mark.parametrize("name", ["plan.json", "complete.json", "shards/*.tfrecord"])
 def test_a_dry_run_leaves_damage_that_the_run_repairs_to_it(
     finished_job, job, tmp_path, capsys, name

@@ -17,8 +17,9 @@ from tfkd import cli
 from tfkd.audio.activity import cut_points
 from tfkd.audio.reading import read_audio
 from tfkd.config import PrepareConfig
-from tfkd.corpora import Utterance
+from tfkd.corpora import Utterance, splitting
 from tfkd.corpora.splitting import split_long
+from tfkd.data import preparation
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.preparation import prepare
 from tfkd.distillation.labelling import label
@@ -56,6 +57,10 @@ def prepared_from(rows: list[dict], directory: Path, config: PrepareConfig) -> S
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare(manifest, directory / "data", config)
     return open_store(directory / "data")
+
+
+def refuse(*_, **__):
+    raise AssertionError("no audio is to be read")
 
 
 def samples_of(store: Store) -> dict[str, np.ndarray]:
@@ -133,11 +138,28 @@ def test_pieces_may_be_shorter_than_the_longest_utterance(
     assert max(lengths.values()) <= (piece_seconds if is_cut else 5.9)
 
 
-def test_a_rerun_finds_the_same_pieces(lecture, tmp_path, config):
-    first = prepared_from([{"audio": lecture[0].name}], tmp_path, config)
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_a_rerun_finds_the_same_pieces(lecture, tmp_path, config, monkeypatch, is_copied):
+    path, _ = lecture
+    rows = [{"audio": path.name}]
+    first = prepared_from(rows, tmp_path, config)
     marker = (first.directory / "complete.json").read_bytes()
-    again = prepared_from([{"audio": lecture[0].name}], tmp_path, config)
+    if is_copied:
+        os.utime(path, (0, 0))  # so that the content has to be compared
+    else:
+        monkeypatch.setattr(splitting, "read_recording", refuse)
+        monkeypatch.setattr(preparation, "read_recording", refuse)
+    again = prepared_from(rows, tmp_path, config)
     assert (again.directory / "complete.json").read_bytes() == marker
+
+
+def test_a_recording_that_was_cut_and_is_another_now_is_noticed(lecture, tmp_path, config, speak):
+    path, _ = lecture
+    prepared_from([{"audio": path.name}], tmp_path, config)
+    samples, rate_hz = soundfile.read(path)
+    soundfile.write(path, np.roll(samples, rate_hz), rate_hz)
+    with pytest.raises(RecordError, match="other data|has changed"):
+        prepared_from([{"audio": path.name}], tmp_path, config)
 
 
 def test_prepare_says_how_many_recordings_were_cut(lecture, tmp_path, capsys):

@@ -104,7 +104,12 @@ def system(tiny_system) -> SystemConfig:
     """Batches of five, so that shares are unequal, and a checkpoint after every step."""
     model = dataclasses.replace(tiny_system.model, ctc=False)
     training = dataclasses.replace(
-        tiny_system.training, epochs=EPOCHS, batch_size=5, ctc_weight=0.0, checkpoint_minutes=0.0
+        tiny_system.training,
+        epochs=EPOCHS,
+        batch_size=5,
+        ctc_weight=0.0,
+        checkpoint_minutes=0.0,
+        average_share=0.2,
     )
     return dataclasses.replace(tiny_system, model=model, training=training)
 

@@ -136,8 +136,12 @@ def test_without_averages_nothing_changes():
         np.testing.assert_array_equal(model.get_weights()[0], seen[-1][0])
 
 
-def test_they_do_not_change_what_is_learned():
-    plain, averaged = (trained(Adam(0.1, average_share=share)) for share in (0.0, 0.1))
+@pytest.mark.parametrize("xla", [False, True])
+def test_they_do_not_change_what_is_learned(xla):
+    plain, averaged = (
+        trained(Adam(0.1, average_share=share), jit_compile=xla) for share in (0.0, 0.1)
+    )
+    assert len(averaged) == len(plain) + len(SHAPES)
     for one, other in zip(plain, averaged, strict=False):
         np.testing.assert_array_equal(one, other)
 

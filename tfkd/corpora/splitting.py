@@ -54,7 +54,7 @@ def split_long(
     with ThreadPoolExecutor(workers) as pool:
         found = zip(utterances, pool.map(split, utterances), strict=True)
         for utterance, own in progress_bar(found, total=len(utterances), desc="split", unit="utt"):
-            kept.extend([_utterance(utterance, piece) for piece in own] or [utterance])
+            kept.extend([piece_of(utterance, piece) for piece in own] or [utterance])
             pieces.extend(own)
     _check_ids(kept, pieces)
     return kept, pieces
@@ -101,7 +101,8 @@ def _pieces(
     ]
 
 
-def _utterance(whole: Utterance, piece: Piece) -> Utterance:
+def piece_of(whole: Utterance, piece: Piece) -> Utterance:
+    """Returns the part of an utterance that a piece describes, as an utterance without text."""
     return Utterance(
         piece.utterance_id,
         whole.audio,

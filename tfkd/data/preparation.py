@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ from tfkd.audio.waveforms import check_waveform
 from tfkd.config import PrepareConfig, config_digest, overrides_of, to_dict
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
-from tfkd.corpora.splitting import split_long
+from tfkd.corpora.splitting import piece_of, split_long
 from tfkd.data.continuation import plan_to_continue
 from tfkd.data.rejections import MEND, check_rejected_share
 from tfkd.data.remarks import Remarks, warn_of_texts
@@ -34,6 +35,7 @@ from tfkd.records import (
     StoreWriter,
     UtteranceRecord,
     is_finished,
+    open_store,
 )
 from tfkd.records.store import PLAN
 from tfkd.storage.files import sha256_of_text
@@ -120,17 +122,11 @@ def prepare_corpus(
     unusable = [*rejections, *filter(None, map(_missing, utterances))]
     check_rejected_share(unusable, total, config, source, remedy=remedy)
     warn_of_texts(source, utterances, config.text.extra_characters, config.tags)
-    utterances, cut = _split(utterances, config)
+    utterances, cut = _split_as_before(utterances, config, out) or _split(utterances, config)
     total = len(utterances) + len(rejections)
     by_id = {utterance.utterance_id: utterance for utterance in utterances}
     cut = [*(piece for piece in pieces if piece.utterance_id in by_id), *cut]
-    plan = Plan.create(
-        UTTERANCES,
-        by_id,
-        sources={"corpus": _corpus_identity(utterances)},
-        shard_size=config.shard_size,
-        **_identity(config),
-    )
+    plan = _plan(utterances, config)
     remarks = Remarks()
     plan = plan_to_continue(out, plan, by_id, lambda each: _record(each, config, Remarks()))
     with StoreWriter(out, plan) as writer:
@@ -210,6 +206,39 @@ def _split(
         max_seconds=config.max_seconds,
         piece_seconds=config.piece_seconds,
         workers=os.cpu_count() or 1,
+    )
+
+
+def _split_as_before(
+    whole: list[Utterance], config: PrepareConfig, out: str | Path
+) -> tuple[list[Utterance], list[Piece]] | None:
+    """Finds the pieces that a finished store of this corpus was made of, without reading audio.
+
+    Returns:
+      What `_split` returned then; None if there is no such store, or it is of other files.
+    """
+    if config.too_long == "reject" or not is_prepared(out, config):
+        return None
+    store, pieces_of = open_store(out), defaultdict(list)
+    for piece in store.pieces:
+        pieces_of[piece.source_id].append(piece)
+    utterances: list[Utterance] = []
+    cut: list[Piece] = []
+    for utterance in whole:
+        own = pieces_of[utterance.utterance_id] if utterance.text is None else []
+        own = [dataclasses.replace(piece, source=str(utterance.audio)) for piece in own]
+        utterances += [piece_of(utterance, piece) for piece in own] or [utterance]
+        cut += own
+    return (utterances, cut) if _plan(utterances, config) == store.plan else None
+
+
+def _plan(utterances: Sequence[Utterance], config: PrepareConfig) -> Plan:
+    return Plan.create(
+        UTTERANCES,
+        [utterance.utterance_id for utterance in utterances],
+        sources={"corpus": _corpus_identity(utterances)},
+        shard_size=config.shard_size,
+        **_identity(config),
     )
 
 
