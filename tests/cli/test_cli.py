@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -602,6 +603,25 @@ def test_a_rerun_writes_results_only_if_they_no_longer_hold(finished_job, job, t
         assert found["labels"] == results["labels"]
         assert found["stage_seconds"].keys() == set(STAGES) - {"evaluate"}
         assert (found["date"] == long_ago) == (date == long_ago)
+
+
+@pytest.mark.slow
+def test_what_there_is_is_measured_although_an_export_is_refused(
+    finished_job, job, tmp_path, capsys
+):
+    work = tmp_path / "work"
+    shutil.copytree(finished_job, work)
+    forms = "export.formats=[tflite-int8,tflite-float32]"
+    settings = [f"work_dir={work}", forms, "export.max_log_prob_drift=0"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*job[0], *itertools.chain(*(("--set", each) for each in settings))])
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert "tflite-int8 changes log_prob" in said.err.splitlines()[-1]
+    assert "export tflite-float32" in said.out
+    assert "export tflite-int8" not in said.out
+    systems = json.loads((work / "results.json").read_text())["systems"]
+    assert [name for name in systems if name.startswith("export")] == ["export tflite-float32"]
 
 
 @pytest.mark.parametrize("name", ["plan.json", "complete.json", "shards/*.tfrecord"])

@@ -16,10 +16,12 @@ import soundfile
 
 from tfkd import cli
 from tfkd.config import FilterConfig
+from tfkd.decoding.run_writing import save_run
 from tfkd.distillation import filter_page
 from tfkd.distillation.filter_page import filter_page as render
 from tfkd.distillation.filter_report import report_filters
 from tfkd.distillation.filters import FILTERS
+from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import SequenceKD, survey
 from tfkd.records import (
     PSEUDO_LABELS,
@@ -248,6 +250,18 @@ def test_tokens_carry_the_names_of_the_teacher(store):
     report = report_filters(store, FILTERS_ON, examples_per_reason=9)
     assert "gamma" in Reader(render(report, ["", "", "", "", "gamma", " "])).texts
     assert "4" in Reader(render(report)).texts
+
+
+def test_units_of_another_teacher_than_that_of_the_labels_are_refused(
+    labels, teacher, tmp_path, capsys
+):
+    untrained = Recogniser(teacher.model.config, teacher.model.vocab_size)
+    other = save_run(untrained, teacher.tokenizer, tmp_path / "other").directory
+    command = ["filter-report", str(labels.directory), "--out", str(tmp_path / "page.html")]
+    cli.main([*command, "--teacher", str(teacher.directory)])
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--teacher", str(other)])
+    assert "these labels are of another teacher" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["page.html", "folder"])

@@ -56,6 +56,7 @@ def test_figures_follow_from_the_transcripts(evaluations, form, prepared, teache
     evaluation, transcripts = evaluations[form]
     references = {row["utterance_id"]: row["text"] for row in prepared["test"].index}
     assert {t.utterance_id: t.reference for t in transcripts} == references
+    assert [t.utterance_id for t in transcripts] == [*references]  # as in the store
     rate = score([t.reference for t in transcripts], [t.hypothesis for t in transcripts])
     assert evaluation.wer == rate.wer
     assert evaluation.cer == rate.cer

@@ -28,7 +28,7 @@ from tfkd.device.interpreter import RUNTIMES
 from tfkd.device.metadata import parse_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.errors import AudioError, CheckpointError, ConfigError, ExportError
-from tfkd.exporting.export import export
+from tfkd.exporting.export import export, exported_rows
 from tfkd.exporting.forms import FORMS, form_of
 from tfkd.exporting.graph import decode_with, decoder_for, metadata_of
 from tfkd.exporting.savedmodel import load_savedmodel
@@ -454,6 +454,38 @@ def test_a_failing_gate_leaves_the_earlier_files(
         with pytest.raises(ExportError, match=f"{form} differs from Keras on .*report it with"):
             export(forgetful, tmp_path, config, prepared["valid"])
     assert bytes_below(tmp_path) == before
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_a_refused_form_leaves_the_others_alone(teacher, prepared, export_config, tmp_path):
+    strict = dataclasses.replace(
+        export_config, formats=("tflite-int8", "tflite-float32"), max_log_prob_drift=0.0
+    )
+    with pytest.raises(ExportError, match="tflite-int8 changes log_prob"):
+        export(teacher, tmp_path, strict, prepared["valid"])
+    assert [row["format"] for row in exported_rows(tmp_path)] == ["tflite-float32"]
+    assert {path.name for path in tmp_path.glob("*.tflite")} == {"model-float32.tflite"}
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_forms_of_a_run_are_recorded_together_and_runs_do_not_mix(
+    teacher, prepared, export_config, tmp_path
+):
+    for form in ("tflite-float32", "tflite-int8", "tflite-float32"):
+        config = dataclasses.replace(export_config, formats=(form,))
+        export(teacher, tmp_path, config, prepared["valid"])
+    assert {row["format"] for row in exported_rows(tmp_path)} == {"tflite-float32", "tflite-int8"}
+    rows = json.loads((tmp_path / "parity.json").read_text())
+    other = [{**row, "run_sha256": "that of another run"} for row in rows]
+    (tmp_path / "parity.json").write_text(json.dumps(other))
+    before = bytes_below(tmp_path)
+    config = dataclasses.replace(export_config, formats=("tflite-float32",))
+    with pytest.raises(ExportError, match=r"holds model-int8\.tflite of another run"):
+        export(teacher, tmp_path, config, prepared["valid"])
+    assert bytes_below(tmp_path) == before
+    both = dataclasses.replace(export_config, formats=("tflite-float32", "tflite-int8"))
+    export(teacher, tmp_path, both, prepared["valid"])
+    assert {row["run_sha256"] for row in exported_rows(tmp_path)} == {teacher.sha256}
 
 
 def bytes_below(directory: Path) -> dict[str, bytes]:

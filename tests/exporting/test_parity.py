@@ -269,8 +269,8 @@ def test_rounding_may_swap_hypotheses_that_keras_itself_cannot_tell_apart(
 @pytest.mark.parametrize(
     ("limit", "message"),
     [
-        ("max_wer_to_keras", r"changes \d+.\d\d% of Keras' words, more than 0.3"),
-        ("max_wer_change", r"changes WER by \d+.\d\d%, more than 0.3"),
+        ("max_wer_to_keras", r"changes \d+.\d\d% of Keras' words, more than 30.00%"),
+        ("max_wer_change", r"changes WER by \d+.\d\d%, more than 30.00%"),
     ],
 )
 def test_a_quantised_form_is_held_to_each_limit(gate, export_config, limit, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from tfkd.errors import RecordError, TextError
 from tfkd.objectives import (
     Dropped,
     Objective,
+    SequenceInterpolation,
     SequenceKD,
     Truth,
     survey,
@@ -301,6 +303,14 @@ def test_survey_says_where_filters_leave_nothing():
     objective = seq_kd(filters=FilterConfig(min_coverage=1.0))
     with pytest.raises(TextError, match=r"for seq_kd: 1 low_coverage \(loosen objective.filters"):
         survey([labelled(("a", -1.0), ("b", -1.0))], TOKENIZER, objective)
+
+
+def test_survey_says_where_transcripts_are_missing():
+    records = [labelled(("a", -1.0), ("b", -2.0))]
+    nearest = SequenceInterpolation()
+    with pytest.raises(TextError, match=r"for seq_inter: 1 no_reference \(give labels of audio"):
+        survey([dataclasses.replace(each, utterance=utterance(None)) for each in records],
+               TOKENIZER, nearest)  # fmt: skip
 
 
 @pytest.mark.parametrize(

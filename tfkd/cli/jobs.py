@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfkd.cli.exit_codes import EXIT_FAILED
 from tfkd.cli.printing import say
-from tfkd.errors import ConfigError, TfkdError
+from tfkd.errors import ConfigError, ExportError, TfkdError
 
 if TYPE_CHECKING:
     from tfkd.config import RunConfig
@@ -41,7 +41,11 @@ def run(options: argparse.Namespace) -> None:
     from tfkd.exporting.forms import FORMS
     from tfkd.reporting.results import results_report
 
-    results = job.run(_announce)
+    refused: ExportError | None = None
+    try:
+        results = job.run(_announce)
+    except ExportError as error:  # All else is measured.
+        refused, results = error, job.results
     say()
     say(results_report(results))
     smallest = min(
@@ -52,6 +56,8 @@ def run(options: argparse.Namespace) -> None:
     if smallest:
         model = job.work / "export" / smallest["path"]
         say(f"\nTranscribe your own recording:\n  tfkd transcribe {model} YOUR.wav")
+    if refused:
+        raise refused
 
 
 def sweep(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from tfkd.errors import ConfigError
 
 if TYPE_CHECKING:
     from tfkd.config import LabelConfig
-    from tfkd.records import StoreSummary
+    from tfkd.records import Store, StoreSummary
 
 
 def label(options: argparse.Namespace) -> None:
@@ -118,7 +118,6 @@ def filter_report(options: argparse.Namespace) -> None:
     from tfkd.distillation.filter_report import report_filters
     from tfkd.records import PSEUDO_LABELS, open_store
     from tfkd.storage.files import check_writable, write_text
-    from tfkd.text import load_tokenizer
 
     out = Path(options.out)
     page = out if out.suffix == ".html" else out / "filters.html"
@@ -127,11 +126,24 @@ def filter_report(options: argparse.Namespace) -> None:
     if options.config:
         student = load_system_config(options.config, "student")
         filters = student.training.objective.of_labels.filters
-    pieces = load_tokenizer(options.teacher).pieces if options.teacher else None
     store = open_store(options.labels, kind=PSEUDO_LABELS)
+    pieces = _pieces_of(options.teacher, store) if options.teacher else None
     report = report_filters(store, filters, examples_per_reason=options.examples)
     write_text(page, filter_page(report, pieces))
     say(
         f"{report.after.utterances} of {report.before.utterances} utterances and "
         f"{report.after.hypotheses} of {report.before.hypotheses} hypotheses kept; {page}"
     )
+
+
+def _pieces_of(run: str, labels: Store) -> Sequence[str]:
+    """The units of the teacher that made labels."""
+    from tfkd.distillation.teachers import load_teacher
+
+    teacher, labelled_by = load_teacher(run), labels.plan.sources.get("teacher")
+    if teacher.tokenizer is None or labelled_by not in (None, teacher.identity):
+        raise ConfigError(
+            f"--teacher {run}: these labels are of another teacher",
+            remedy="give the run that made them, or leave it out",
+        )
+    return teacher.tokenizer.pieces

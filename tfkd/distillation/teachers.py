@@ -112,7 +112,7 @@ class RunTeacher:
         if config.whisper != WhisperConfig():
             raise ConfigError(
                 "labels.whisper: applies to a teacher whisper:FOLDER only",
-                remedy="leave it out for this teacher",
+                remedy="leave it out for this teacher: --set 'labels.whisper={}'",
             )
         # The digest covers the values in effect: the teacher's limits, and what null stands for.
         decoding = resolved(config.decoding(self.run.system.decoding), self.run.system)

@@ -112,7 +112,7 @@ def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Trans
       recogniser: from `open_model`.
       store: utterances at its sample rate.
     Returns:
-      The figures, and the transcripts of the scored utterances.
+      The figures, and the transcripts of the scored utterances, in the order of the store.
     Raises:
       TfkdError: if no utterance has a transcript, or all are too long.
       RecordError: if they have another sample rate.
@@ -152,7 +152,9 @@ def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Trans
         audio_seconds=audio_seconds,
         **asdict(rate),
     )
-    return evaluation, transcripts
+    # Decoding goes by length.
+    places = {row["utterance_id"]: place for place, row in enumerate(store.index)}
+    return evaluation, sorted(transcripts, key=lambda each: places[each.utterance_id])
 
 
 def _decode(recogniser: OpenForm, store: Store) -> _Decoded:

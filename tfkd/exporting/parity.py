@@ -212,19 +212,20 @@ def _measure(samples: Sequence[Sample], found: Sequence[Hypotheses]) -> Parity:
 def _check_limits(form: str, parity: Parity, config: ExportConfig) -> None:
     """Raises ExportError beyond a limit; a lower WER counts, too: empty results may cause it."""
     limits = {
-        "max_wer_to_keras": (parity.wer_to_keras, "changes {:.2%} of Keras' words"),
-        "max_wer_change": (abs(parity.wer_change), "changes WER by {:.2%}"),
+        "max_wer_to_keras": (parity.wer_to_keras, "changes {:.2%} of Keras' words", "{:.2%}"),
+        "max_wer_change": (abs(parity.wer_change), "changes WER by {:.2%}", "{:.2%}"),
         "max_log_prob_drift": (
             parity.log_prob_drift,
             "changes log_prob or score by {:.3f} in the mean",
+            "{:g}",
         ),
     }
-    for setting, (value, what) in limits.items():
+    for setting, (value, what, unit) in limits.items():
         limit = getattr(config, setting)
         if value > limit:
             raise ExportError(
-                f"{form} {what.format(value)}, more than {limit:g}",
-                remedy=f"raise export.{setting}, or leave the form out",
+                f"{form} {what.format(value)}, more than {unit.format(limit)}",
+                remedy=f"raise export.{setting}, or leave {form} out of export.formats",
             )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tfkd.errors import TextError
-from tfkd.objectives.objective import Dropped, Objective
+from tfkd.objectives.objective import NO_REFERENCE, Dropped, Objective
 from tfkd.records import Record
 from tfkd.text import Tokenizer
 
@@ -24,6 +24,13 @@ class Survey:
 
     dropped: list[Dropped]
     dropped_hypotheses: dict[str, int]
+
+
+def _remedy(reasons: Mapping[str, int], are_filtered: bool) -> str | None:
+    """What to do where no utterance gives a target."""
+    if NO_REFERENCE.reason in reasons:
+        return "give labels of audio that has transcripts, or another objective"
+    return "loosen objective.filters" if are_filtered else None
 
 
 def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective) -> Survey:
@@ -47,6 +54,6 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         raise TextError(
             f"no utterance gives a target for {objective.name}: {reasons or 'no data'}",
-            remedy="loosen objective.filters" if dropped_hypotheses else None,
+            remedy=_remedy(counts, bool(dropped_hypotheses)),
         )
     return Survey(dropped, dict(dropped_hypotheses))

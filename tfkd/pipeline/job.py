@@ -20,9 +20,9 @@ from tfkd.distillation.labelling import digest_of, is_labelled, label
 from tfkd.distillation.references import write_references
 from tfkd.distillation.teachers import load_teacher
 from tfkd.environment import provenance
-from tfkd.errors import ConfigError
+from tfkd.errors import ConfigError, ExportError
 from tfkd.evaluation.evaluate import check_transcripts
-from tfkd.exporting.export import REPORT
+from tfkd.exporting.export import REPORT, exported_rows
 from tfkd.metrics import difference_of_counts
 from tfkd.pipeline.corpora import (
     TEST,
@@ -54,7 +54,7 @@ from tfkd.pipeline.stages import (
 from tfkd.pipeline.stores import BY_TEACHER, JobStores
 from tfkd.records.transcripts import transcripts_of
 from tfkd.storage.files import write_json
-from tfkd.storage.json_files import read_json_object, read_json_rows
+from tfkd.storage.json_files import read_json_object
 from tfkd.storage.markers import COMPLETE
 from tfkd.text import Tokenizer
 from tfkd.training.callbacks import HISTORY
@@ -168,9 +168,20 @@ class Job:
           announce: called with a line before and after each stage.
         Raises:
           ConfigError, CheckpointError: see `check`; before any work is done.
+          ExportError: if an export is refused; after all else is measured.
         """
         self.check()
-        run_stages(self.stages(), self.work, announce)
+        stages = self.stages()
+        try:
+            run_stages(stages, self.work, announce)
+        except ExportError:
+            run_stages(stages[-1:], self.work, announce)  # what there is can be measured
+            raise
+        return self.results
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The content of results.json."""
         return read_json_object(self.work / RESULTS)
 
     # Names of folders in the work folder. Those of the first generation have no number.
@@ -371,7 +382,7 @@ class Job:
         folders = {stage.name: self.work / stage.name for stage in self.stages()}
         trained = {name: path for name, path in folders.items() if (path / HISTORY).exists()}
         models = {**self.given_teacher(), **trained}
-        for row in self._parity():
+        for row in exported_rows(self.work / "export"):
             models[f"export {row['format']}"] = self.work / "export" / row["path"]
         return models
 
@@ -396,7 +407,7 @@ class Job:
             "training_data": self.stores.training_data(),
             "is_test_transcribed": self.stores.is_transcribed(TEST),
             "labels": labels,
-            "parity": self._parity(),
+            "parity": exported_rows(self.work / "export"),
             "stage_seconds": self._stage_seconds(),
             "config": published(self.config),
         }
@@ -405,9 +416,6 @@ class Job:
         """The seconds of the stages before the evaluation, which has not ended yet."""
         names = {stage.name for stage in self.stages()} - {"evaluate"}
         return {name: each for name, each in stage_seconds(self.work).items() if name in names}
-
-    def _parity(self) -> list[dict[str, Any]]:
-        return read_json_rows(self.work / "export" / REPORT, {"format": str, "path": str})
 
     def given_teacher(self) -> dict[str, Path]:
         """The first teacher, if it is a run of tfkd, so that its speed and size can be measured."""

@@ -30,7 +30,7 @@ from tfkd.distillation.interface import Teacher
 from tfkd.distillation.labelling import is_labelled, label
 from tfkd.environment import provenance
 from tfkd.errors import BusyError, TfkdError
-from tfkd.exporting.export import REPORT
+from tfkd.exporting.export import exported_rows
 from tfkd.exporting.forms import FORMS
 from tfkd.layers.model_size import count_parameters
 from tfkd.metrics import difference_of_counts, rate_with_interval
@@ -223,13 +223,10 @@ class Sweep:
         if not self.config.sweep.export:
             return {}
         form = FORMS[self.config.sweep.export]
-        files = {
-            _export_name(cell, form.name): self._exports(cell) / form.file_name for cell in cells
-        }
         return {
-            name: file
-            for name, file in files.items()
-            if file.exists() and file.with_name(REPORT).exists()
+            _export_name(cell, form.name): self._exports(cell) / form.file_name
+            for cell in cells
+            if form.name in (row["format"] for row in exported_rows(self._exports(cell)))
         }
 
     def _labels(self, cell: Cell) -> str:

@@ -55,11 +55,18 @@ def sources_of(
         counts alike.
     Raises:
       ConfigError: if `shares` do not match the stores.
-      TrainingError: if there is no store, or one is given twice.
+      TrainingError: if there is no store, one is given twice, or none holds the pseudo labels that
+        the objective learns from.
     """
     stores = [stores] if isinstance(stores, Store) else list(stores)
     _check(stores, shares)
     objective = make_objective(training)
+    if objective.needs_hypotheses and all(store.kind == UTTERANCES for store in stores):
+        raise TrainingError(
+            f"holds no pseudo labels, from which {objective.name} learns",
+            path=stores[-1].directory,
+            remedy="make them with tfkd label, or learn transcripts with --objective truth",
+        )
     truth = Truth(label_smoothing=objective.label_smoothing, ctc_weight=objective.ctc_weight)
     parts: list[float | None] = [None] * len(stores)
     if shares is not None:
