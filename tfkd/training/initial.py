@@ -94,8 +94,8 @@ def begin_from(
             remedy="choose a model with the same kinds of layers and the same number of units",
         )
     if shares_frontend(model, run):
-        for ours, other in zip(model.frontend.weights, run.model.frontend.weights, strict=True):
-            ours.assign(other)
+        for weight, other in zip(model.frontend.weights, run.model.frontend.weights, strict=True):
+            weight.assign(other)
     return Taken(taken / total, tuple(anew))
 
 
