@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -33,26 +34,43 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Yields a binary file that replaces `path` atomically when the block ends without an error.
 
     The temporary file is in the same folder; it is fsynced before the rename, and the folder after
-    it.
+    it. A symlink stays, and the file that it names is replaced. A device or pipe, such as
+    /dev/stdout, stays, too: it is written directly.
 
     Raises:
       RecordError: if the file cannot be written (full disk, permissions); `path` is unchanged.
+      BrokenPipeError: if `path` is a pipe whose reader has closed it.
     """
     path = Path(path)
+    with writing(path):
+        target = _replaceable(path)
+        with _replacing(target) if target else open(path, "wb") as file:
+            yield file
+
+
+def _replaceable(path: Path) -> Path | None:
+    """Returns the file that `path` names; None for a device, a pipe, a socket or a folder."""
+    target = Path(os.path.realpath(path))
+    # /dev/stdout may lead to the name of a pipe, which is the path of nothing.
+    return target if target.is_file() or not path.exists() else None
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Yields a temporary file that replaces the regular file `path`, if there is one."""
     temporary: Path | None = None
     try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-            ) as file:
-                temporary = Path(file.name)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-            sync(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        sync(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -66,9 +84,13 @@ def check_writable(path: str | Path) -> None:
     """
     path = Path(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        target = _replaceable(path)
+        if target:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=target.parent):
+                pass
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     if path.is_dir():
         raise RecordError(
             "cannot write: it is a folder", path=path, remedy="give the path of a file"
@@ -88,8 +110,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yields a new folder that replaces `path` when the block ends without an error."""
-    path = Path(path)
+    """Yields a new folder that replaces `path` when the block ends without an error.
+
+    A symlink stays, and the folder that it names is replaced.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
@@ -193,9 +218,14 @@ def directory_bytes(path: str | Path) -> int:
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Raises an OSError of the block as a RecordError that names `path`."""
+    """Raises an OSError of the block as a RecordError that names `path`.
+
+    The command line handles a pipe that nobody reads any longer.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise RecordError(
             f"cannot write: {error.strerror or error}",

@@ -1,0 +1,69 @@
+"""Files and folders are replaced as a whole; links, pipes and devices stay what they are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tfkd.storage.files import atomic_directory, atomic_write, check_writable, write_text
+
+
+def test_a_symlink_stays_and_its_target_is_replaced(tmp_path):
+    target, link = tmp_path / "disk" / "out.jsonl", tmp_path / "out.jsonl"
+    link.symlink_to(target)
+    for text in ("first", "second"):
+        write_text(link, text)
+        assert link.is_symlink()
+        assert target.read_text() == text
+    with pytest.raises(TypeError), atomic_write(link) as file:
+        file.write("no bytes")
+    assert target.read_text() == "second"
+    assert [path.name for path in tmp_path.rglob("*.jsonl*")] == ["out.jsonl", "out.jsonl"]
+
+
+def test_a_link_to_a_folder_stays_and_the_folder_is_replaced(tmp_path):
+    target, link = tmp_path / "disk", tmp_path / "saved"
+    target.mkdir()
+    (target / "old").touch()
+    link.symlink_to(target)
+    with atomic_directory(link) as folder:
+        (folder / "new").touch()
+    assert link.is_symlink()
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "saved"]
+
+
+def test_a_named_pipe_is_written_directly(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_writable(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_text(pipe, "text")
+    assert pipe.is_fifo()
+    reader.join(10)
+    assert read == [b"text"]
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_pipe_without_a_name_is_written_directly():
+    """The path is what /dev/stdout leads to where the output is a pipe."""
+    reader, writer = os.pipe()
+    path = Path(f"/proc/self/fd/{writer}")
+    check_writable(path)
+    write_text(path, "text")
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b"text"
+
+
+def test_a_pipe_that_nobody_reads_is_left_to_the_command_line():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        write_text(f"/proc/self/fd/{writer}", "text")
+    os.close(writer)
