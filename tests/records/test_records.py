@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import errno
 import json
@@ -12,7 +13,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -988,14 +988,15 @@ class Operations:
         return counted
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        opened = tempfile.NamedTemporaryFile
+        opened = builtins.open
 
-        def counting_file(*args: object, **kwargs: object) -> object:
-            file = opened(*args, **kwargs)
-            file.write = self.before(file.write)
+        def counting_file(path: object, mode: str = "r", *args: object, **kwargs: object) -> object:
+            file = opened(path, mode, *args, **kwargs)
+            if "x" in mode:
+                file.write = self.before(file.write)
             return file
 
-        patch.setattr(tempfile, "NamedTemporaryFile", counting_file)
+        patch.setattr(builtins, "open", counting_file)
         patch.setattr(os, "fsync", self.before(os.fsync))
         patch.setattr(Path, "replace", self.before(Path.replace))
 

@@ -67,3 +67,16 @@ def test_a_pipe_that_nobody_reads_is_left_to_the_command_line():
     with pytest.raises(BrokenPipeError):
         write_text(f"/proc/self/fd/{writer}", "text")
     os.close(writer)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_umask_gives_the_permissions(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "file", "text")
+        with atomic_directory(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~umask

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 from tfkd.errors import ManifestError, RecordError
 
-# Matches what `tempfile` puts between prefix and suffix.
+# Matches what `_temporary` puts between prefix and suffix.
 _RANDOM = "????????"
 REDO = "run the command that wrote it again: it repairs what is damaged or missing"
 
@@ -58,22 +59,26 @@ def _replaceable(path: Path) -> Path | None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """Yields a temporary file that replaces the regular file `path`, if there is one."""
-    temporary: Path | None = None
+    temporary = _temporary(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
         sync(path.parent)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Makes the name of a temporary file or folder beside `path`.
+
+    The modules of Python that make such files make them private; ours get the permissions that
+    the user's umask gives, and become `path` with them.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(len(_RANDOM) // 2)}.tmp")
 
 
 def check_writable(path: str | Path) -> None:
@@ -116,10 +121,10 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    temporary = _temporary(path)
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
         for each in [*temporary.rglob("*"), temporary]:
             sync(each)
         # Two renames: a reader sees the old folder, none for an instant, or the new one.
