@@ -102,11 +102,11 @@ def report(options: argparse.Namespace) -> None:
     from tfkd.storage.files import write_text
     from tfkd.storage.json_files import read_json_object
 
+    remedy = "give the results.json of tfkd run or tfkd sweep"
+    results = read_json_object(options.results, remedy=remedy)
     try:
-        results = read_json_object(options.results)
         page = _page_of(results, options.title, Path(options.out))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        remedy = "give the results.json that tfkd run or tfkd sweep wrote"
         raise TfkdError(
             f"not the results of a run: {error!r}", path=options.results, remedy=remedy
         ) from error
