@@ -215,7 +215,10 @@ def test_wrong_files_are_refused(tmp_path):
             read_metadata(path)
     with pytest.raises(CheckpointError, match="No such file"):
         read_metadata(tmp_path / "absent.tflite")
-    with pytest.raises(CheckpointError, match="cannot read"):
+    with pytest.raises(CheckpointError, match="is a folder .give a .tflite file"):
+        read_metadata(tmp_path)
+    (tmp_path / "model.keras").touch()
+    with pytest.raises(CheckpointError, match="is a run, not a .tflite file .*tfkd export"):
         read_metadata(tmp_path)
 
 

@@ -119,6 +119,8 @@ def read_metadata(path: str | Path) -> DeviceMetadata:
                 graph_size = _graph_size(archive)
             metadata = _of_this_format(content, path)
             _check_graph(file, graph_size, content.get("tflite_sha256"), path)
+    except IsADirectoryError as error:
+        raise _folder(path) from error
     except OSError as error:
         raise CheckpointError(
             f"cannot read: {error.strerror or error}",
@@ -130,6 +132,14 @@ def read_metadata(path: str | Path) -> DeviceMetadata:
     except ValueError as error:
         raise foreign(path, f"holds metadata that {error}") from error
     return metadata
+
+
+def _folder(path: Path) -> CheckpointError:
+    # The name of a run's model is written out, because its module needs Keras.
+    if (path / "model.keras").is_file():
+        remedy = f"make a .tflite of it with `tfkd export {path} --out FOLDER`"
+        return CheckpointError("is a run, not a .tflite file", path=path, remedy=remedy)
+    return CheckpointError("is a folder", path=path, remedy="give a .tflite file in it")
 
 
 def foreign(path: Path, reason: str) -> CheckpointError:
