@@ -228,6 +228,8 @@ MISTAKES = [
      "that this machine did not export; opening it runs any code in it (give --trust"),
     ("no threads", "transcribe --threads 0 {dir}/absent.tflite {corpus}/test-00.wav", 2,
      "--threads 0 is too few (use at least 1"),
+    ("no segments", "transcribe --segment-seconds -3 {dir}/absent.tflite {corpus}/test-00.wav", 2,
+     "--segment-seconds -3 is too short (give more than 0)"),
     ("date", "label {dir} --data {test} --out {dir}/o --beam-width 2 --num-hypotheses 1 "
      "--decoding {dir}/dated.yaml", 2, "dated.yaml: line 1: '2020-01-01' is no setting's value"),
     ("limits of labels", "label {teacher} --data {corpus}/test.jsonl --out {dir}/o --beam-width 2 "

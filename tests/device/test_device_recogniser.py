@@ -366,9 +366,17 @@ def test_a_recording_little_longer_than_the_model_takes_is_cut(recogniser):
     assert counts == [1, 2]
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, 2.1, np.nan])
-def test_segments_that_the_model_does_not_take_are_refused(recogniser, seconds):
-    with pytest.raises(TfkdError, match=r"segments of .* \(the model takes at most 2 s"):
+@pytest.mark.parametrize(
+    ("seconds", "remedy"),
+    [
+        (0.0, "give more than 0"),
+        (-1.0, "give more than 0"),
+        (np.nan, "give more than 0"),
+        (2.1, "the model takes at most 2 s"),
+    ],
+)
+def test_segments_that_the_model_does_not_take_are_refused(recogniser, seconds, remedy):
+    with pytest.raises(TfkdError, match=rf"segments of .* \({remedy}"):
         recogniser.transcribe(np.full(800, 0.1), segment_seconds=seconds)
 
 

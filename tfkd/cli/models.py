@@ -54,6 +54,11 @@ def export(options: argparse.Namespace) -> None:
 def transcribe(options: argparse.Namespace) -> None:
     if options.threads < 1:
         raise ConfigError(f"--threads {options.threads} is too few", remedy="use at least 1")
+    if options.segment_seconds is not None and not options.segment_seconds > 0:
+        raise ConfigError(
+            f"--segment-seconds {options.segment_seconds:g} is too short",
+            remedy="give more than 0",
+        )
     from tfkd.device.recogniser import DeviceRecogniser
 
     recogniser = DeviceRecogniser(options.model, num_threads=options.threads)

@@ -175,7 +175,9 @@ class DeviceRecogniser:
         rate_hz = self.metadata.sample_rate_hz
         if given is None:
             return self.metadata.usual_samples / rate_hz
-        if not 1 <= given * rate_hz <= self.metadata.max_samples:
+        if not given * rate_hz >= 1:
+            raise TfkdError(f"segments of {given:g} s", remedy="give more than 0")
+        if given * rate_hz > self.metadata.max_samples:
             longest = self.metadata.max_samples / rate_hz
             raise TfkdError(
                 f"segments of {given:g} s",
