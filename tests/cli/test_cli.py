@@ -137,6 +137,8 @@ MISTAKES = [
     ("workers of a job", "run configs/demo.yaml --set teacher.training.distribution=multi_worker",
      2, "cannot train on several machines (run tfkd train and tfkd distill on each machine)"),
     ("no data", "run configs/demo.yaml --set data_dir={dir}", 2, "train.jsonl: the train corpus"),
+    ("no such corpus", "run configs/demo.yaml --set data_dir={corpus} --set corpora.valid=absent",
+     2, "the valid corpus is missing (--set data_dir=FOLDER, or --set corpora.valid=NAME)"),
     ("no size", "fit-student --teacher configs/digits.yaml --bytes 4xB --out {dir}/o", 2,
      "--bytes '4xB' is no size"),
     ("no such student", "fit-student --teacher {dir}/good.yaml --params 1000x --out {dir}/o", 2,

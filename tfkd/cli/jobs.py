@@ -152,5 +152,7 @@ def _check_inputs(config: RunConfig) -> None:
             source = Path(config.data_dir) / name
             if not source.exists():
                 raise ConfigError(
-                    f"the {split} corpus is missing", path=source, remedy="--set data_dir=FOLDER"
+                    f"the {split} corpus is missing",
+                    path=source,
+                    remedy=f"--set data_dir=FOLDER, or --set corpora.{split}=NAME",
                 )
