@@ -185,7 +185,7 @@ MISTAKES = [
     ("no run to export", "export {dir}/empty --out {dir}/o --parity-data {test}",
      1, "is not a finished run"),
     ("file of figures", "evaluate {teacher} --data {test} --json {dir}/text.txt/x.json",
-     1, "x.json: cannot write: "),
+     1, "cannot write: a file is where its folder would be (give a path in a folder)"),
     ("file of settings", "tune-decoding {teacher} --data {test} --parameter beam_width=1,2 "
      "--out {dir}", 1, "cannot write: it is a folder"),
     ("no model", "evaluate {dir}/empty --data {test}", 1, "neither the folder of a run"),
@@ -238,6 +238,8 @@ MISTAKES = [
      "--num-hypotheses 1 --set min_tokens=500", 2, "labels.min_tokens: cannot exceed max_tokens"),
     ("form", "run configs/demo.yaml --set export.formats=[tflite-int4]", 2, "'tflite-int4' is"),
     ("no results", "report {dir}/text.txt --title T --out {dir}/o", 1, "text.txt: is not JSON"),
+    ("folder as page", "report {dir}/systems.json --title T --out {dir}", 1,
+     "cannot write: it is a folder (give the path of a file)"),
     ("other results", "report {dir}/good.yaml --title T --out {dir}/o", 1,
      "(give the results.json of tfkd run or tfkd sweep)"),
     ("results missing", "report {dir}/absent.json --title T --out {dir}/o", 1,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tfkd.errors import RecordError
 from tfkd.storage.files import atomic_directory, atomic_write, check_writable, write_text
 
 
@@ -80,3 +81,14 @@ def test_the_umask_gives_the_permissions(tmp_path, umask):
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_a_path_that_cannot_be_a_file_has_its_own_remedy(tmp_path):
+    (tmp_path / "file").touch()
+    for path, remedy in [
+        (tmp_path, "cannot write: it is a folder .give the path of a file"),
+        (tmp_path / "file" / "x", "a file is where its folder would be .give a path in a folder"),
+    ]:
+        for call in (check_writable, lambda path: write_text(path, "text")):
+            with pytest.raises(RecordError, match=remedy):
+                call(path)

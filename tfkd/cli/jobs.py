@@ -99,14 +99,16 @@ def sweep(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from tfkd.storage.files import write_text
+    from tfkd.storage.files import check_writable, write_text, writing
     from tfkd.storage.json_files import read_json_object
 
+    check_writable(options.out)
     remedy = "give the results.json of tfkd run or tfkd sweep"
     results = read_json_object(options.results, remedy=remedy)
     try:
-        page = _page_of(results, options.title, Path(options.out))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        with writing(options.out):
+            page = _page_of(results, options.title, Path(options.out))
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise TfkdError(
             f"not the results of a run: {error!r}", path=options.results, remedy=remedy
         ) from error

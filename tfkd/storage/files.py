@@ -94,12 +94,10 @@ def check_writable(path: str | Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=target.parent):
                 pass
+        elif path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         elif not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    if path.is_dir():
-        raise RecordError(
-            "cannot write: it is a folder", path=path, remedy="give the path of a file"
-        )
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -231,6 +229,16 @@ def writing(path: str | Path) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
+    except IsADirectoryError as error:
+        raise RecordError(
+            "cannot write: it is a folder", path=path, remedy="give the path of a file"
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RecordError(
+            "cannot write: a file is where its folder would be",
+            path=path,
+            remedy="give a path in a folder",
+        ) from error
     except OSError as error:
         raise RecordError(
             f"cannot write: {error.strerror or error}",
