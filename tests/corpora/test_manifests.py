@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from pathlib import Path
@@ -367,3 +368,16 @@ def test_a_file_without_line_ends_does_not_fill_the_memory(tmp_path):
     path.write_bytes(gzip.compress(b" " * (1 << 25)))
     with pytest.raises(ManifestError, match="line 1 is longer than"):
         read_corpus(path)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refused(path: Path, **_: bool) -> bool:
+        if path == tmp_path:
+            return True
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(ManifestError) as caught:
+        read_corpus(tmp_path)
+    said = "cannot read: Permission denied (check its path and permissions)"
+    assert str(caught.value) == f"{tmp_path / 'wav.scp'}: {said}"

@@ -66,11 +66,18 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
     if format not in FORMATS:
         remedy = f"use one of {', '.join(FORMATS)}"
         raise ManifestError(f"unknown corpus format {format!r}", path=path, remedy=remedy)
-    if not path.exists():
-        raise ManifestError("no such file or folder", path=path, remedy="correct the path")
-    if format == "auto":
-        format = _detect_format(path)
-    utterances, rejections = _READERS[format](path)
+    try:
+        if not path.exists():
+            raise ManifestError("no such file or folder", path=path, remedy="correct the path")
+        if format == "auto":
+            format = _detect_format(path)
+        utterances, rejections = _READERS[format](path)
+    except OSError as error:
+        raise ManifestError(
+            f"cannot read: {error.strerror or error}",
+            path=error.filename or path,
+            remedy="check its path and permissions",
+        ) from error
     if not utterances and not rejections:
         raise ManifestError(
             f"no utterances in this {format} corpus", path=path, remedy="correct the path or format"
