@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +114,13 @@ def test_an_index_whose_rows_lack_a_field_is_refused(prepared, copied):
     store = Store(copied, prepared["test"].plan, prepared["test"].summary, prepared["test"].marker)
     with pytest.raises(RecordError, match="index.jsonl: line 3 lacks shard"):
         _ = store.index
+
+
+@pytest.mark.parametrize("method", ["exists", "read_bytes", "stat", "open"])
+def test_a_store_that_may_not_be_read_needs_no_repair(prepared, monkeypatch, method):
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(*((builtins, "open") if method == "open" else (Path, method)), refused)
+    with pytest.raises(RecordError, match="Permission denied .check the permissions there"):
+        open_verified(prepared["test"].directory)

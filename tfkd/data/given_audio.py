@@ -12,7 +12,7 @@ from tfkd.corpora import Rejection, read_corpus
 from tfkd.data.preparation import prepare_corpus
 from tfkd.data.rejections import described
 from tfkd.data.sample_rates import check_rate
-from tfkd.errors import ManifestError, TfkdError
+from tfkd.errors import TfkdError
 from tfkd.records import Store, is_store, open_verified
 from tfkd.storage.scratch import scratch_folder
 from tfkd.text import extra_characters_of
@@ -50,8 +50,6 @@ def utterance_store(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
 @contextlib.contextmanager
 def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store]:
     """Like `utterance_store`, but a store may have another sample rate than `config`."""
-    if not Path(data).exists():
-        raise ManifestError("no such file or folder", path=data, remedy="correct the path")
     if is_store(data):
         yield open_verified(data)
         return

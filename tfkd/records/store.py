@@ -228,8 +228,13 @@ def shard_path(directory: Path, plan: Plan, number: int) -> Path:
 
 
 def is_store(directory: str | Path) -> bool:
-    """Whether a folder holds a store, finished or unfinished."""
-    return (Path(directory) / PLAN).exists()
+    """Whether a folder holds a store, finished or unfinished.
+
+    Raises:
+      RecordError: if the folder cannot be read.
+    """
+    with reading(Path(directory)):
+        return (Path(directory) / PLAN).exists()
 
 
 def open_store(directory: str | Path, *, kind: str | None = None) -> Store:

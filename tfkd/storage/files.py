@@ -19,6 +19,7 @@ from tfkd.errors import ManifestError, RecordError
 # Matches what `_temporary` puts between prefix and suffix.
 _RANDOM = "????????"
 REDO = "run the command that wrote it again: it repairs what is damaged or missing"
+PERMISSIONS = "check the permissions there"
 
 
 def sync(path: Path) -> None:
@@ -253,6 +254,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = PERMISSIONS if isinstance(error, PermissionError) else REDO
         raise RecordError(
-            f"cannot read: {error.strerror or error}", path=path, remedy=REDO
+            f"cannot read: {error.strerror or error}", path=path, remedy=remedy
         ) from error

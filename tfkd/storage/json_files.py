@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tfkd.errors import RecordError, TfkdError
+from tfkd.storage.files import PERMISSIONS
 
 T = TypeVar("T")
 
@@ -163,6 +164,10 @@ def refusing(
     """Raises an OSError or ValueError of the block as an `error` that names the file."""
     try:
         yield
+    except PermissionError as fault:
+        raise error(
+            f"cannot read: {fault.strerror or fault}", path=path, remedy=PERMISSIONS
+        ) from fault
     except OSError as fault:
         raise error(f"cannot read: {fault.strerror or fault}", path=path, remedy=remedy) from fault
     except ValueError as fault:
