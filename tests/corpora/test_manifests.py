@@ -329,6 +329,13 @@ def test_what_is_no_manifest_is_one_line(tmp_path, line, detail):
     assert "\n" not in rejection.detail
 
 
+def test_the_place_of_a_fault_is_the_line_of_the_file_and_a_column(tmp_path):
+    path = write(tmp_path / "m.jsonl", {"audio": "a.wav"}, '{"audio": "b.wav" "text": "b"}')
+    _, (rejection,) = read_corpus(path)
+    assert rejection.source == f"{path}:2"
+    assert "Expecting ',' delimiter: column 19 (" in rejection.detail
+
+
 def test_a_row_of_other_length_is_rejected(tmp_path):
     path = write(tmp_path / "t.csv", "ID,wav,wrd", "a,a.wav,one", "b,b.wav")
     utterances, (rejection,) = read_corpus(path)

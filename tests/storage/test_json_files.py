@@ -11,6 +11,7 @@ import pytest
 from tfkd.errors import CheckpointError, RecordError
 from tfkd.storage.json_files import (
     dataclass_of,
+    parse_json,
     read_dataclass_lines,
     read_json_lines,
     read_json_object,
@@ -52,6 +53,15 @@ def test_a_damaged_line_is_named_with_its_number(tmp_path, content, message):
     path.write_bytes(b'{"epochs": 1}\n' + (content or b"\n"))
     with pytest.raises(RecordError, match=f"history.jsonl: line 2 .*{message}"):
         list(read_json_lines(path, {"epochs": int}))
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [('{"a": 1 "b": 2}\n', "column 9"), ('{"a": 1,\n "b" 2}', "line 2 column 6 .*")],
+)
+def test_a_text_of_one_line_is_told_the_column_alone(text, where):
+    with pytest.raises(ValueError, match=f"is not JSON: Expecting '.' delimiter: {where}$"):
+        parse_json(text)
 
 
 def test_arrays_of_objects(tmp_path):

@@ -42,6 +42,11 @@ def parse_json(
         return json.loads(data, parse_constant=parse_constant, object_pairs_hook=object_pairs_hook)
     except RecursionError as error:
         raise ValueError("is not JSON: nested too deeply") from error
+    except json.JSONDecodeError as error:
+        # The caller knows the line of a text of one line.
+        is_line = "\n" not in error.doc.strip()
+        reason = f"{error.msg}: column {error.pos + 1}" if is_line else error
+        raise ValueError(f"is not JSON: {reason}") from error
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from error
 
