@@ -146,6 +146,7 @@ def test_text_is_normalised_and_what_cannot_be_spelt_is_counted(tmp_path, prepar
     sentences = read_sentences([path], tokenizer())
     assert [tokenizer().decode(ids) for ids in sentences.token_ids] == ["ab cd", "dab"]
     assert sentences.skipped == 1
+    assert sentences.first_skipped == "characters not in the vocabulary: 'x' 'y' 'z' in 'xyz'"
     both = read_sentences([path, prepared["train"].directory], tokenizer())
     assert len(both.token_ids) + both.skipped == 3 + 24
     assert "ba" in [tokenizer().decode(ids) for ids in both.token_ids]
@@ -171,8 +172,13 @@ def test_the_commands_train_and_write_units(teacher, tmp_path, capsys):
               "--valid", str(words), "--out", str(lm)])  # fmt: skip
     said = capsys.readouterr().out.splitlines()[-1]
     assert re.search(r"validation perplexity \d+\.\d\d \(\d\.\d{3} bits a token\)", said)
-    assert "2 sentences, 1 skipped" in said
+    skipped = (
+        ", 1 skipped, which the tokenizer cannot spell (first: characters not in the vocabulary: "
+        "'x' 'y' 'z' in 'xyz')"
+    )
+    assert said.endswith(f"2 sentences{skipped}")
     assert load_language_model(lm, teacher.tokenizer).vocab_size == teacher.tokenizer.vocab_size
     cli.main(["lm-text", run, "--text", str(words), "--out", str(tmp_path / "units.txt")])
+    assert capsys.readouterr().out == f"2 sentences in {tmp_path / 'units.txt'}{skipped}\n"
     units = (tmp_path / "units.txt").read_text(encoding="utf-8")
     assert units == "b a \u2581 d i\nk o\n"

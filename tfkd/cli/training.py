@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfkd.cli.options import refuse_set
 from tfkd.cli.printing import say
-from tfkd.errors import ConfigError
+from tfkd.errors import ConfigError, TextError
 
 if TYPE_CHECKING:
     from tfkd.config import SystemConfig
@@ -199,7 +199,7 @@ def train_lm(options: argparse.Namespace) -> None:
     say(
         f"{summary.parameters:,} parameters in {options.out}; validation perplexity "
         f"{summary.perplexity:.2f} ({summary.bits_per_token:.3f} bits a token); "
-        f"{summary.sentences} sentences, {summary.skipped} skipped"
+        f"{summary.sentences} sentences{_skipped(summary.skipped, summary.first_skipped)}"
     )
 
 
@@ -213,13 +213,20 @@ def lm_text(options: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(options.run)
     names = unit_names(tokenizer)
     written = skipped = 0
+    first: str | None = None
     # Write one sentence after another, because the text may exceed the memory.
     with atomic_write(options.out) as file:
         sentences = encoded_sentences(options.text, tokenizer)
         for ids in progress_bar(sentences, desc="lm-text", unit="sentences"):
-            if ids is None:
+            if isinstance(ids, TextError):
                 skipped += 1
+                first = first or ids.message
             else:
                 file.write((" ".join(names[token] for token in ids) + "\n").encode())
                 written += 1
-    say(f"{written} sentences, {skipped} skipped; in {options.out}")
+    say(f"{written} sentences in {options.out}{_skipped(skipped, first)}")
+
+
+def _skipped(count: int, first: str | None) -> str:
+    """Says, after the number of sentences, how many were left out and why."""
+    return f", {count} skipped, which the tokenizer cannot spell (first: {first})" if count else ""

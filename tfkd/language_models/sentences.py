@@ -18,10 +18,12 @@ class Sentences:
 
     Attributes:
       skipped: sentences with characters that the tokenizer does not know.
+      first_skipped: the first of these, and its characters; None if there is none.
     """
 
     token_ids: tuple[tuple[int, ...], ...]
     skipped: int
+    first_skipped: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -38,20 +40,22 @@ def read_sentences(sources: Sequence[str | Path], tokenizer: Tokenizer) -> Sente
     Raises:
       TextError: if a file cannot be read, or no sentence is left.
     """
-    known = []
+    known: list[tuple[int, ...]] = []
     skipped = 0
+    first: str | None = None
     for ids in encoded_sentences(sources, tokenizer):
-        if ids is None:
+        if isinstance(ids, TextError):
             skipped += 1
+            first = first or ids.message
         else:
             known.append(ids)
-    return Sentences(tuple(known), skipped)
+    return Sentences(tuple(known), skipped, first)
 
 
 def encoded_sentences(
     sources: Sequence[str | Path], tokenizer: Tokenizer
-) -> Iterator[tuple[int, ...] | None]:
-    """Yields what `read_sentences` returns; None for a sentence that the tokenizer cannot spell.
+) -> Iterator[tuple[int, ...] | TextError]:
+    """Yields what `read_sentences` returns; an error for a sentence that cannot be spelt.
 
     Raises:
       TextError: if a file cannot be read; at the end, if no sentence could be spelt.
@@ -61,9 +65,9 @@ def encoded_sentences(
         for text in _texts(Path(source), tokenizer):
             try:
                 ids = tuple(tokenizer.encode(text))
-            except TextError:
+            except TextError as error:
                 skipped += 1
-                yield None
+                yield error
             else:
                 known += 1
                 yield ids

@@ -46,6 +46,7 @@ class LanguageModelSummary:
       bits_per_token: the same cross-entropy in bits.
       sentences: number of sentences of the training text that were used.
       skipped: number of sentences of the training text that the tokenizer cannot spell.
+      first_skipped: the first of these, and the characters in question; None if there is none.
     """
 
     parameters: int
@@ -53,6 +54,7 @@ class LanguageModelSummary:
     bits_per_token: float
     sentences: int
     skipped: int
+    first_skipped: str | None
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -127,6 +129,7 @@ def train_language_model(
         bits_per_token=best["val_bits_per_token"],
         sentences=len(sentences.token_ids),
         skipped=sentences.skipped,
+        first_skipped=sentences.first_skipped,
     )
 
 
