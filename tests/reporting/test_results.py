@@ -118,6 +118,14 @@ def test_the_sentence_of_a_sweep_shows_the_seeds_that_it_compares():
     assert any("1.25 against 4.75 %" in sentence for sentence in sweep_sentences(results))
 
 
+def test_a_sweep_says_that_it_compares_the_seeds_of_both_only_where_these_differ():
+    results = json.loads((RECIPES / "digits-untranscribed.results.json").read_text())
+    said = "the difference is over the seeds that both have."
+    assert said not in "".join(sweep_sentences(results))
+    del results["rows"]["k 4"]["seeds"][2]
+    assert [line.endswith(said) for line in sweep_sentences(results)].count(True) == 1
+
+
 def test_a_sweep_has_that_row_too():
     results = json.loads((RECIPES / "barista-synthetic-and-whisper.results.json").read_text())
     _, _, teacher, best, _ = sweep_table(results).splitlines()

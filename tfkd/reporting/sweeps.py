@@ -108,6 +108,16 @@ def _rates_of_common_seeds(
     )
 
 
+def _has_other_seeds_than_its_baseline(
+    row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Whether the difference of a row leaves out seeds of the row or of its baseline."""
+    if "difference" not in row:
+        return False
+    own, others = ({each["seed"] for each in of["seeds"]} for of in (row, rows[row["baseline"]]))
+    return own != others
+
+
 def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences: how much audio was transcribed, what won, how good the labels were."""
     rows = results["rows"]
@@ -128,6 +138,11 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
             rates = _rates_of_common_seeds(rivals[name], rows[baseline])
             one, other = f"the best {rival} ({name})", f"its baseline ({baseline})"
             yield comparison(one, other, rates, rivals[name]["difference"])
+    if any(_has_other_seeds_than_its_baseline(row, rows) for row in rows.values()):
+        yield (
+            "Where a student has other seeds than its baseline, the difference is over the seeds "
+            "that both have."
+        )
     yield from label_sentences(results["labels"])
     yield from _export_sentences(results)
     failed = results.get("failed", {})
