@@ -492,7 +492,7 @@ def test_a_page_without_a_baseline_compares_with_none(swept):
     rows = {name: {**row, "baseline": ""} for name, row in results["rows"].items()}
     for row in rows.values():
         del row["difference"]
-    page = sweep_markdown({**results, "rows": rows, "baselines": []}, "Tones", {})
+    page = sweep_markdown({**results, "rows": rows, "baselines": []}, "Tones", "results.json", {})
     assert "the interval is of the mean" in page
     assert "()" not in page
     assert "baseline of" not in page

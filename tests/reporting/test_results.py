@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tfkd import cli
 from tfkd.reporting.figures import _front, _label_heights, save_figures
-from tfkd.reporting.results import comparison, results_markdown, results_report, verdicts
+from tfkd.reporting.results import (
+    comparison,
+    path_from,
+    results_markdown,
+    results_report,
+    verdicts,
+)
 from tfkd.reporting.sweeps import sweep_markdown, sweep_sentences, sweep_table
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
@@ -102,7 +110,7 @@ def test_a_teacher_of_another_kind_is_compared_by_its_labels_of_the_test_set():
 
 def test_a_teacher_of_another_kind_has_a_row_of_the_wer_of_its_labels():
     results = json.loads((RECIPES / "barista-whisper.results.json").read_text())
-    for text in (results_report(results), results_markdown(results, "Orders")):
+    for text in (results_report(results), results_markdown(results, "Orders", "results.json")):
         lines = text.splitlines()
         (place,) = (n for n, line in enumerate(lines) if line.startswith("teacher"))
         assert lines[place].split() == ["teacher", "(its", "labels)", "2.73", *["-"] * 9]
@@ -141,9 +149,21 @@ def test_results_of_the_first_versions_still_make_a_page():
     }
     for key in ("differences", "training_data", "labels", "student"):
         results.pop(key, None)
-    page = results_markdown(results, "Digits")
+    page = results_markdown(results, "Digits", "results.json")
     assert "does worse than the same student on the transcripts" in page
     assert "(+1.36 points, 95 % interval +0.74 to +2.03)" in page
+
+
+def test_a_page_says_where_its_results_lie(tmp_path):
+    results, page = tmp_path / "work" / "results.json", tmp_path / "pages" / "digits.md"
+    results.parent.mkdir()
+    shutil.copy(RECIPES / "digits.results.json", results)
+    cli.main(["report", str(results), "--title", "Digits", "--out", str(page)])
+    assert "from the results of a run, `../work/results.json`." in page.read_text()
+
+
+def test_results_that_only_the_root_connects_with_the_page_are_named_without_a_path():
+    assert path_from("/home/me/pages", "/data/work/results.json") == "results.json"
 
 
 def test_the_front_holds_no_student_that_another_one_beats_in_both():
@@ -187,7 +207,7 @@ def test_a_page_says_what_was_exported_and_what_is_missing(exported):
     assert missing.endswith(": truth, k 4, generation 2.")
     for row in exported["rows"].values():
         row["export"] = exported["rows"]["k 4"]["export"]
-    assert "No export" not in sweep_markdown(exported, "Digits", {})
+    assert "No export" not in sweep_markdown(exported, "Digits", "results.json", {})
 
 
 @pytest.mark.parametrize(

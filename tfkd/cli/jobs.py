@@ -99,6 +99,7 @@ def sweep(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
+    from tfkd.reporting.results import path_from
     from tfkd.storage.files import check_writable, write_text, writing
     from tfkd.storage.json_files import read_json_object
 
@@ -106,8 +107,9 @@ def report(options: argparse.Namespace) -> None:
     remedy = "give the results.json of tfkd run or tfkd sweep"
     results = read_json_object(options.results, remedy=remedy)
     try:
+        source = path_from(Path(options.out).parent, options.results)
         with writing(options.out):
-            page = _page_of(results, options.title, Path(options.out))
+            page = _page_of(results, options.title, source, Path(options.out))
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise TfkdError(
             f"not the results of a run: {error!r}", path=options.results, remedy=remedy
@@ -116,15 +118,15 @@ def report(options: argparse.Namespace) -> None:
     say(options.out)
 
 
-def _page_of(results: Mapping[str, Any], title: str, page: Path) -> str:
+def _page_of(results: Mapping[str, Any], title: str, source: str, page: Path) -> str:
     from tfkd.reporting.figures import save_figures
     from tfkd.reporting.results import results_markdown
     from tfkd.reporting.sweeps import sweep_markdown
 
     if "rows" in results:
         page.parent.mkdir(parents=True, exist_ok=True)
-        return sweep_markdown(results, title, save_figures(results, page))
-    return results_markdown(results, title)
+        return sweep_markdown(results, title, source, save_figures(results, page))
+    return results_markdown(results, title, source)
 
 
 def _raise_first(states: Mapping[str, State]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tfkd.distillation.label_quality import TEST_LABELS
@@ -200,8 +202,24 @@ def provenance_line(results: Mapping[str, Any]) -> str:
     return f"{results['date']}; {results['hardware']}; {versions}"
 
 
-def results_markdown(results: Mapping[str, Any], title: str) -> str:
-    """Formats a page for docs/recipes: every figure of results.json that a reader compares."""
+def path_from(folder: str | Path, file: str | Path) -> str:
+    """Writes the path of a file as seen from a folder, or its name if the two share only the root.
+
+    >>> path_from("pages", "work/results.json"), path_from("/home/me", "/data/results.json")
+    ('../work/results.json', 'results.json')
+    """
+    start, end = os.path.abspath(folder), os.path.abspath(file)
+    # A way through the root would hold the absolute path of this machine.
+    is_through_root = os.path.commonpath([start, end]) == os.path.sep
+    return os.path.basename(end) if is_through_root else os.path.relpath(end, start)
+
+
+def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str:
+    """Formats a page for docs/recipes: every figure of results.json that a reader compares.
+
+    Args:
+      source: path of the results as the page names it.
+    """
     systems = results["systems"]
     first = next(iter(systems.values()))
     seconds = results["stage_seconds"]
@@ -223,7 +241,7 @@ def results_markdown(results: Mapping[str, Any], title: str) -> str:
     lines = [
         f"# {title}",
         "",
-        "Written by `tfkd report` from the results of a run, which lie beside this page.",
+        f"Written by `tfkd report` from the results of a run, `{source}`.",
         "",
         *verdicts(results),
         "",

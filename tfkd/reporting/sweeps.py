@@ -173,10 +173,13 @@ def sweep_report(results: Mapping[str, Any]) -> str:
     return "\n".join(["", sweep_table(results), "", *sweep_sentences(results)])
 
 
-def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str, str]) -> str:
+def sweep_markdown(
+    results: Mapping[str, Any], title: str, source: str, figures: Mapping[str, str]
+) -> str:
     """Formats a page for docs/recipes.
 
     Args:
+      source: path of the results as the page names it.
       figures: names of image files beside the page, by what they show.
     """
     some_row = next(iter(results["rows"].values()))
@@ -185,7 +188,7 @@ def sweep_markdown(results: Mapping[str, Any], title: str, figures: Mapping[str,
     lines = [
         f"# {title}",
         "",
-        "Written by `tfkd report` from the results of a sweep, which lie beside this page.",
+        f"Written by `tfkd report` from the results of a sweep, `{source}`.",
         "",
         *sweep_sentences(results),
         "",
