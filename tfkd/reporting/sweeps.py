@@ -159,10 +159,11 @@ def _export_sentences(results: Mapping[str, Any]) -> Iterator[str]:
         return
     rows = results["rows"]
     missing = [name for name, row in rows.items() if not row["export"]]
+    is_whole = not missing and not results.get("failed")
+    parity = "; each export gave what Keras gives, within the limits of the config"
     yield (
-        f"Students are exported as {form}; each export gave what Keras gives, within the limits "
-        "of the config. RTF: seconds of computing per second of audio, Keras and SavedModel in "
-        "batches, .tflite one by one on a thread."
+        f"Students are exported as {form}{parity if is_whole else ''}. RTF: seconds of computing "
+        "per second of audio, Keras and SavedModel in batches, .tflite one by one on a thread."
     )
     if missing:
         yield f"No export yet, or one that differs from Keras: {', '.join(missing)}."
