@@ -162,6 +162,17 @@ def test_a_page_says_where_its_results_lie(tmp_path):
     assert "from the results of a run, `../work/results.json`." in page.read_text()
 
 
+def test_each_sentence_of_a_page_is_an_item_of_a_list():
+    run = json.loads((RECIPES / "barista-whisper.results.json").read_text())
+    sweep = json.loads((RECIPES / "families.results.json").read_text())
+    for page, sentences in (
+        (results_markdown(run, "Orders", "results.json"), [*verdicts(run)]),
+        (sweep_markdown(sweep, "Families", "results.json", {}), [*sweep_sentences(sweep)]),
+    ):
+        assert len(sentences) > 2
+        assert "\n\n" + "".join(f"- {each}\n" for each in sentences) + "\n" in page
+
+
 def test_results_that_only_the_root_connects_with_the_page_are_named_without_a_path():
     assert path_from("/home/me/pages", "/data/work/results.json") == "results.json"
 

@@ -243,7 +243,7 @@ def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str
         "",
         f"Written by `tfkd report` from the results of a run, `{source}`.",
         "",
-        *verdicts(results),
+        *(f"- {sentence}" for sentence in verdicts(results)),
         "",
         "```",
         systems_table(systems, labels_wer(results)),

@@ -191,7 +191,7 @@ def sweep_markdown(
         "",
         f"Written by `tfkd report` from the results of a sweep, `{source}`.",
         "",
-        *sweep_sentences(results),
+        *(f"- {sentence}" for sentence in sweep_sentences(results)),
         "",
         "```",
         sweep_table(results),
