@@ -173,6 +173,14 @@ def test_each_sentence_of_a_page_is_an_item_of_a_list():
         assert "\n\n" + "".join(f"- {each}\n" for each in sentences) + "\n" in page
 
 
+def test_a_title_shows_as_it_is_given():
+    results = json.loads((RECIPES / "digits.results.json").read_text())
+    sweep = json.loads((RECIPES / "digits-untranscribed.results.json").read_text())
+    title, shown = "Digits <b>&| [k_1](*) `\\#", r"# Digits \<b\>\&\| \[k\_1\](\*) \`\\\#"
+    assert results_markdown(results, title, "results.json").splitlines()[0] == shown
+    assert sweep_markdown(sweep, title, "results.json", {}).splitlines()[0] == shown
+
+
 def test_results_that_only_the_root_connects_with_the_page_are_named_without_a_path():
     assert path_from("/home/me/pages", "/data/work/results.json") == "results.json"
 

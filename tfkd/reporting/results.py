@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,15 @@ def path_from(folder: str | Path, file: str | Path) -> str:
     return os.path.basename(end) if is_through_root else os.path.relpath(end, start)
 
 
+def heading(title: str) -> str:
+    r"""Writes the first heading of a page; its title shows as it is given.
+
+    >>> print(heading("Digits <b>"))
+    # Digits \<b\>
+    """
+    return "# " + re.sub(r"[\\`*_~\[\]<>&|#]", r"\\\g<0>", title)
+
+
 def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str:
     """Formats a page for docs/recipes: every figure of results.json that a reader compares.
 
@@ -239,7 +249,7 @@ def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str
         if isinstance(system, dict)
     ]
     lines = [
-        f"# {title}",
+        heading(title),
         "",
         f"Written by `tfkd report` from the results of a run, `{source}`.",
         "",

@@ -9,6 +9,7 @@ from typing import Any
 from tfkd.reporting.results import (
     LABELS_OF_TEACHER,
     comparison,
+    heading,
     label_sentences,
     labels_wer,
     p_value_text,
@@ -187,7 +188,7 @@ def sweep_markdown(
     first = some_row["seeds"][0]
     baselines = " or ".join(results["baselines"])
     lines = [
-        f"# {title}",
+        heading(title),
         "",
         f"Written by `tfkd report` from the results of a sweep, `{source}`.",
         "",
