@@ -605,6 +605,10 @@ def test_a_rerun_writes_results_only_if_they_no_longer_hold(finished_job, job, t
     shutil.copytree(finished_job, work)
     path, long_ago = work / "results.json", "2020-02-02"
     results = {**json.loads(path.read_text()), "date": long_ago}
+    # A sweep that trained this student would note no seconds for the job.
+    seconds = json.loads((work / "seconds.json").read_text())
+    del seconds["student-seq_kd"]
+    (work / "seconds.json").write_text(json.dumps(seconds))
     # What the labels are judged by may have come later than everything else.
     for labels, date in ((results["labels"], long_ago), ({"labels": None}, None)):
         path.write_text(json.dumps({**results, "labels": labels}))
@@ -613,6 +617,7 @@ def test_a_rerun_writes_results_only_if_they_no_longer_hold(finished_job, job, t
         assert found["labels"] == results["labels"]
         assert found["stage_seconds"].keys() == set(STAGES) - {"evaluate"}
         assert (found["date"] == long_ago) == (date == long_ago)
+    assert found["stage_seconds"]["student-seq_kd"] is None
 
 
 @pytest.mark.slow

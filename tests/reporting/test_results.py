@@ -173,6 +173,16 @@ def test_each_sentence_of_a_page_is_an_item_of_a_list():
         assert "\n\n" + "".join(f"- {each}\n" for each in sentences) + "\n" in page
 
 
+def test_stages_without_a_time_are_named_beside_the_sum_of_the_others():
+    results = json.loads((RECIPES / "digits.results.json").read_text())
+    assert "export 0.3; together 17.6." in results_markdown(results, "Digits", "results.json")
+    results["stage_seconds"].update({"teacher": None, "student-seq_kd": None})
+    page = results_markdown(results, "Digits", "results.json")
+    (line,) = (line for line in page.splitlines() if line.startswith("Wall time"))
+    assert "prepare 0.1, label 0.2, student-truth 5.0, export 0.3; together 5.6" in line
+    assert line.endswith(": teacher, student-seq_kd.")
+
+
 def test_a_title_shows_as_it_is_given():
     results = json.loads((RECIPES / "digits.results.json").read_text())
     sweep = json.loads((RECIPES / "digits-untranscribed.results.json").read_text())

@@ -412,10 +412,10 @@ class Job:
             "config": published(self.config),
         }
 
-    def _stage_seconds(self) -> dict[str, float]:
-        """The seconds of the stages before the evaluation, which has not ended yet."""
-        names = {stage.name for stage in self.stages()} - {"evaluate"}
-        return {name: each for name, each in stage_seconds(self.work).items() if name in names}
+    def _stage_seconds(self) -> dict[str, float | None]:
+        """The seconds of the stages before the evaluation; None for what a run found finished."""
+        noted, (*stages, _) = stage_seconds(self.work), self.stages()
+        return {stage.name: noted.get(stage.name) for stage in stages}
 
     def given_teacher(self) -> dict[str, Path]:
         """The first teacher, if it is a run of tfkd, so that its speed and size can be measured."""

@@ -224,6 +224,18 @@ def heading(title: str) -> str:
     return "# " + re.sub(r"[\\`*_~\[\]<>&|#]", r"\\\g<0>", title)
 
 
+def _wall_time(seconds: Mapping[str, float | None]) -> str:
+    """Writes the minutes of stages; those that the run found finished have none."""
+    minutes = {name: value / 60 for name, value in seconds.items() if value is not None}
+    found = ", ".join(name for name in seconds if name not in minutes)
+    without = f", without what was finished before, by a sweep for example: {found}"
+    return (
+        "Wall time in minutes before the evaluation: "
+        + ", ".join(f"{name} {value:.1f}" for name, value in minutes.items())
+        + f"; together {sum(minutes.values()):.1f}{without if found else ''}."
+    )
+
+
 def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str:
     """Formats a page for docs/recipes: every figure of results.json that a reader compares.
 
@@ -232,7 +244,6 @@ def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str
     """
     systems = results["systems"]
     first = next(iter(systems.values()))
-    seconds = results["stage_seconds"]
     parity = [
         [
             row["format"],
@@ -268,9 +279,7 @@ def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str
         table(["form", "size", "same ids", "WER change"], parity),
         "```",
         "",
-        "Wall time in minutes before the evaluation: "
-        + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items())
-        + f"; together {sum(seconds.values()) / 60:.1f}.",
+        _wall_time(results["stage_seconds"]),
         "",
         "; ".join([provenance_line(results), ", ".join(seeds)]) + ".",
     ]
