@@ -528,7 +528,9 @@ def test_the_utterances_kept_in_a_run_are_the_default_parity_data(teacher, tmp_p
     arguments = ["export", str(teacher.directory), "--out", str(tmp_path)]
     arguments += ["--formats", "tflite-float32", "--beam-width", "2", "--num-hypotheses", "2"]
     cli.main(arguments)
-    assert "100% of 6" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "100% of 6" in shown
+    assert "  WER change, points  WER to Keras %  log_prob drift, nats  " in shown
     assert (tmp_path / "model-float32.tflite").exists()
 
 

@@ -46,8 +46,8 @@ def export(options: argparse.Namespace) -> None:
         ]
         for report in reports
     ]
-    header = ["form", "size", "same ids as Keras", "WER change", "WER to Keras", "log_prob drift",
-              "file"]  # fmt: skip
+    header = ["form", "size", "same ids as Keras", "WER change, points", "WER to Keras %",
+              "log_prob drift, nats", "file"]  # fmt: skip
     say(table(header, rows))
 
 
