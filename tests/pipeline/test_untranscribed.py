@@ -21,6 +21,7 @@ from tfkd.config import (
     TokenizerConfig,
     WhisperConfig,
     from_dict,
+    with_overrides,
 )
 from tfkd.data.preparation import prepare
 from tfkd.decoding.runs import load_run
@@ -559,3 +560,13 @@ def test_a_page_says_that_nobody_has_transcribed_the_test_set():
     assert "an error is what differs from the teacher's best hypothesis (labels-test)" in (
         results_report({**results, "is_test_transcribed": False})
     )
+
+
+def test_a_run_to_begin_from_that_is_not_there_is_missed_before_any_work(run_config, tmp_path):
+    def beginning(run: Path) -> RunConfig:
+        student = with_overrides(run_config.student, [f"training.initial.run={run}"])
+        return dataclasses.replace(run_config, student=student)
+
+    with pytest.raises(CheckpointError, match="elsewhere"):
+        Job(beginning(tmp_path / "elsewhere")).check()
+    Job(beginning(tmp_path / "work" / "teacher")).check()  # which the job makes

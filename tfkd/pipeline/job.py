@@ -146,7 +146,7 @@ class Job:
         for system in self.config.systems.values():
             check_system(system)
             begun_from = system.training.initial.run
-            if begun_from is not None and self.work not in Path(begun_from).parents:
+            if begun_from and self.work.resolve() not in Path(begun_from).resolve().parents:
                 load_run(begun_from)  # What is below the work folder, the job may still make.
         if isinstance(self.config.teacher, str):
             self._check_teacher(self.teacher(1))
