@@ -207,7 +207,7 @@ MISTAKES = [
     ("parameter", "tune-decoding {teacher} --data {test} --parameter width=1,2 --out {dir}/o", 2,
      "unknown key 'width'"),
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
-     "--objective seq_kd", 1, "holds no pseudo labels, from which seq_kd learns (make them with tfkd label"),
+     "--objective seq_kd", 1, "holds no pseudo labels, from which seq_kd learns (make them"),
     ("shares of folders", "distill {dir}/good.yaml --labels {train} --transcribed {test} --valid "
      "{test} --out {dir}/o --shares 1", 2, "has 1 numbers for 2 folders (give one number for each"),
     ("shares in words", "train {dir}/good.yaml --train {train} --valid {test} --out {dir}/o "
