@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,15 @@ def test_errors_and_warnings_go_the_same_way(capfd):
     logger = logging.Logger("apart")  # pytest's own handlers are not in the way
     logger.warning("%s", HOSTILE)
     assert capfd.readouterr().err.splitlines() == [f"tfkd: error: {HARMLESS}", HARMLESS]
+
+
+def test_a_package_that_sets_up_the_log_changes_nothing():
+    script = (
+        "import logging; from tfkd.cli.printing import log_plainly; log_plainly(); "
+        "logging.basicConfig(); log_plainly(); logging.getLogger('tfkd').warning('a\\x1b[2J')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr == "a\\u001b[2J\n"
 
 
 @pytest.mark.parametrize("path", sorted(Path(tfkd.cli.__file__).parent.glob("*.py")), ids=str)

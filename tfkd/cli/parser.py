@@ -183,7 +183,8 @@ def _add_distilling(add: _Add) -> None:
 
 
 def _add_decoding(add: _Add) -> None:
-    command = add("decode", decoding.decode, "print the hypotheses of a recogniser",
+    command = add("decode", decoding.decode,
+                  "print the hypotheses of a recogniser, of the longest utterances first",
                   "tfkd decode work/teacher --data work/data/test --nbest "
                   "--set beam_width=8 --set normalisation=mean")  # fmt: skip
     command.add_argument("run", help="folder of a run, or whisper:FOLDER")

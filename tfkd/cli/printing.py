@@ -44,9 +44,13 @@ def complain(text: object) -> None:
 
 
 def log_plainly() -> None:
-    """Makes the log escape control characters, too."""
-    if logging.lastResort is not None:
-        logging.lastResort.setFormatter(_Printable())
+    """Makes the log escape control characters, too, whatever other packages do to it."""
+    handler, root = logging.lastResort, logging.getLogger()
+    if handler is not None:
+        handler.setFormatter(_Printable())
+        # Where there is none, a package that logs may add one of its own, which escapes nothing.
+        if not root.handlers:
+            root.addHandler(handler)
 
 
 class _Printable(logging.Formatter):
