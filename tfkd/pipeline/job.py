@@ -63,8 +63,6 @@ from tfkd.training.loop import check_system, is_trained, train
 _LOG = logging.getLogger("tfkd")
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 VALID_LABELS = "labels-valid"
-# What a rerun may find otherwise although nothing was done anew.
-_OF_A_DAY = {"stage_seconds", "versions", "hardware", "date"}
 _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
 
 
@@ -360,12 +358,11 @@ class Job:
     def _evaluate(self) -> None:
         evaluations = self._evaluations()
         systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
-        results = {**self._results(systems, evaluations), **provenance()}
-        # A rerun that changed nothing keeps the results and their date.
-        path = self.work / RESULTS
+        results, path = self._results(systems, evaluations), self.work / RESULTS
         known = read_json_object(path) if path.exists() else {}
-        if any(results[key] != known.get(key) for key in results.keys() - _OF_A_DAY):
-            write_json(path, results)
+        # A rerun that changed nothing keeps the results and their date.
+        if any(results[key] != known.get(key) for key in results.keys() - {"stage_seconds"}):
+            write_json(path, {**results, **provenance()})
 
     def _is_evaluated(self) -> bool:
         evaluations, models = self._evaluations(), self._models()

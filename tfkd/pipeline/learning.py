@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfkd import objectives
-from tfkd.config import AugmentationConfig, ObjectiveConfig, SystemConfig, TrainingConfig
-from tfkd.data.augmentation import num_without_speech
+from tfkd.config import ObjectiveConfig, SystemConfig
 from tfkd.records import Store
 from tfkd.records.transcripts import transcribed_rows
+from tfkd.training.batches import batches_per_pass
 
 _LOG = logging.getLogger("tfkd")
 
@@ -64,8 +64,8 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
     """
     training, augmentation = student.training, student.training.augmentation
     transcribed = sum(len(transcribed_rows(store)) for store in truth.stores)
-    wanted_steps = training.passes_per_epoch * _steps_of_pass(labels.epoch_size, training)
-    wanted_passes = wanted_steps / _steps_of_pass(max(1, transcribed), training)
+    wanted_steps = training.passes_per_epoch * batches_per_pass(labels.epoch_size, training)
+    wanted_passes = wanted_steps / batches_per_pass(max(1, transcribed), training)
     passes = max(1, round(wanted_passes))
     # What whole passes leave is made up for by more or fewer epochs.
     factor = wanted_passes / passes
@@ -80,12 +80,6 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
         augmentation=augmentation,
     )
     return dataclasses.replace(student, training=training)
-
-
-def _steps_of_pass(utterances: int, training: TrainingConfig) -> int:
-    """Number of batches of one pass through some utterances; the last may be a small one."""
-    augmentation = training.augmentation or AugmentationConfig.off()
-    return -(-(utterances + num_without_speech(augmentation, utterances)) // training.batch_size)
 
 
 def warn_of_unlearned(system: SystemConfig, learned: Learned, folder: Path) -> None:

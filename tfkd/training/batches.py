@@ -13,7 +13,14 @@ import tensorflow as tf
 
 from tfkd.config import AugmentationConfig, TrainingConfig
 from tfkd.data.audio_batches import without_autotuning
-from tfkd.data.augmentation import Augmenter, Scene, Scenes, SpeedChange, draw_speed
+from tfkd.data.augmentation import (
+    Augmenter,
+    Scene,
+    Scenes,
+    SpeedChange,
+    draw_speed,
+    num_without_speech,
+)
 from tfkd.data.batch_plan import plan_batches, seed_of_pass
 from tfkd.data.sample_rates import rate_of
 from tfkd.objectives.joining import empty_targets, join_targets
@@ -196,7 +203,7 @@ class TrainingEpochs:
 
     @property
     def _batches_per_pass(self) -> int:
-        return -(-self._augmenter.num_examples // self.training.batch_size)
+        return batches_per_pass(len(self._places), self.training)
 
     def _loader_of_pass(self, number: int) -> Callable[[int], tuple[np.ndarray, ...]]:
         augmenter, speeds = self._augmenter_of(number), self._speeds_of(number)
@@ -328,6 +335,13 @@ def batches(
     )
     sources = [Source(data, objective)] if isinstance(data, Store) else data
     return TrainingEpochs(sources, tokenizer, training).in_turn(first_epoch)
+
+
+def batches_per_pass(num_utterances: int, training: TrainingConfig) -> int:
+    """Computes the number of batches of a pass through some utterances; the last may be small."""
+    augmentation = training.augmentation or AugmentationConfig.off()
+    num_examples = num_utterances + num_without_speech(augmentation, num_utterances)
+    return -(-num_examples // training.batch_size)
 
 
 def _example_name(scene: Scene, name_of: Callable[[int], str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from tfkd.config import AugmentationConfig, Sound
 from tfkd.data.augmentation.draws import hashes
 from tfkd.data.augmentation.reverberation import impulse_response, reverberate
-from tfkd.data.augmentation.scenes import Scene, Scenes, num_without_speech, plan_scenes
+from tfkd.data.augmentation.scenes import Scene, Scenes, plan_scenes
 from tfkd.data.augmentation.sounds import Speech, at_level, power, sound
 
 # Levels of examples without speech: from a quiet room to a loud device nearby.
@@ -43,11 +43,6 @@ class Augmenter:
     ) -> None:
         self.config, self.rate_hz, self.seed = config, rate_hz, seed
         self._names = hashes(utterance_ids)
-
-    @property
-    def num_examples(self) -> int:
-        """E, the number of examples of an epoch, the same for all epochs."""
-        return len(self._names) + num_without_speech(self.config, len(self._names))
 
     def of_epoch(self, epoch: int) -> Augmenter:
         """Returns what augments an epoch: in the first `clean_epochs`, it leaves speech unchanged.
