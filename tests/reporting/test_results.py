@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -160,6 +161,17 @@ def test_a_page_says_where_its_results_lie(tmp_path):
     shutil.copy(RECIPES / "digits.results.json", results)
     cli.main(["report", str(results), "--title", "Digits", "--out", str(page)])
     assert "from the results of a run, `../work/results.json`." in page.read_text()
+
+
+def test_a_page_of_a_sweep_that_goes_into_a_pipe_has_no_figures_and_nothing_after_it(capsys):
+    reader, writer = os.pipe()
+    results = str(RECIPES / "digits-untranscribed.results.json")
+    cli.main(["report", results, "--title", "Digits", "--out", f"/dev/fd/{writer}"])
+    os.close(writer)
+    with open(reader) as pipe:
+        page = pipe.read()
+    assert page.startswith("# Digits\n") and ".svg" not in page
+    assert capsys.readouterr().out == ""
 
 
 def test_each_sentence_of_a_page_is_an_item_of_a_list():

@@ -100,7 +100,7 @@ def sweep(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     from tfkd.reporting.results import path_from
-    from tfkd.storage.files import check_writable, write_text, writing
+    from tfkd.storage.files import check_writable, replaceable, write_text, writing
     from tfkd.storage.json_files import read_json_object
 
     check_writable(options.out)
@@ -115,17 +115,21 @@ def report(options: argparse.Namespace) -> None:
             f"not the results of a run: {error!r}", path=options.results, remedy=remedy
         ) from error
     write_text(options.out, page)
-    say(options.out)
+    if replaceable(Path(options.out)):
+        say(options.out)
 
 
 def _page_of(results: Mapping[str, Any], title: str, source: str, page: Path) -> str:
     from tfkd.reporting.figures import save_figures
     from tfkd.reporting.results import results_markdown
     from tfkd.reporting.sweeps import sweep_markdown
+    from tfkd.storage.files import replaceable
 
     if "rows" in results:
         page.parent.mkdir(parents=True, exist_ok=True)
-        return sweep_markdown(results, title, source, save_figures(results, page))
+        # Beside a device or a pipe, such as /dev/stdout, there is no place for figures.
+        figures = save_figures(results, page) if replaceable(page) else {}
+        return sweep_markdown(results, title, source, figures)
     return results_markdown(results, title, source)
 
 

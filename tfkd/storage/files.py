@@ -45,12 +45,12 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     with writing(path):
-        target = _replaceable(path)
+        target = replaceable(path)
         with _replacing(target) if target else open(path, "wb") as file:
             yield file
 
 
-def _replaceable(path: Path) -> Path | None:
+def replaceable(path: Path) -> Path | None:
     """Returns the file that `path` names; None for a device, a pipe, a socket or a folder."""
     target = Path(os.path.realpath(path))
     # /dev/stdout may lead to the name of a pipe, which is the path of nothing.
@@ -90,7 +90,7 @@ def check_writable(path: str | Path) -> None:
     """
     path = Path(path)
     with writing(path):
-        target = _replaceable(path)
+        target = replaceable(path)
         if target:
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=target.parent):
