@@ -170,7 +170,8 @@ def test_a_page_of_a_sweep_that_goes_into_a_pipe_has_no_figures_and_nothing_afte
     os.close(writer)
     with open(reader) as pipe:
         page = pipe.read()
-    assert page.startswith("# Digits\n") and ".svg" not in page
+    assert page.startswith("# Digits\n")
+    assert ".svg" not in page
     assert capsys.readouterr().out == ""
 
 
