@@ -102,6 +102,15 @@ def test_sphere_of_a_length_that_its_writer_did_not_know_is_read(declared):
     assert recording.remarks
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_several_channels_are_nothing_to_remark_on(kind, subtype):
+    channels = np.stack([SAMPLES, SAMPLES, SAMPLES], axis=-1)[:4007]
+    recording = decode_recording(encoded(channels, RATE_HZ, kind, subtype), name="clip")
+    assert recording.waveform.size == 4007
+    assert not any("declares" in remark for remark in recording.remarks)
+
+
 @pytest.mark.parametrize("kind", ["VOC", "IRCAM", "AVR"])
 def test_of_kinds_that_are_not_checked_that_is_said(kind):
     recording = decode_recording(encoded(SAMPLES, RATE_HZ, kind, "PCM_16"), name="clip")

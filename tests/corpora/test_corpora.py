@@ -564,6 +564,26 @@ def test_a_folder_with_a_manifest_beside_its_audio_is_not_taken_for_audio_alone(
     assert len(read_corpus(folder / "audio")[0]) == 1
 
 
+@pytest.mark.parametrize("name", ["train.jsonl.gz", "train/metadata.csv", "en/validated.tsv.GZ"])
+def test_packed_and_nested_manifests_count_too(tmp_path, name):
+    folder = recordings(tmp_path, "train/1.wav", name)
+    with pytest.raises(ManifestError, match=f"holds {name} beside audio"):
+        read_corpus(folder)
+
+
+def test_files_of_unknown_kinds_are_counted(tmp_path, caplog):
+    names = ("a.wav", "b.mp2", "c.mka", "d.wv", "cover.png", "rec1", "rec2", "a.txt")
+    assert len(read_corpus(recordings(tmp_path, *names))[0]) == 4
+    assert "not known to be audio were not read: .png (1 x), no suffix (2 x)" in caplog.text
+
+
+def test_audio_of_librispeech_without_a_transcript_is_named(tmp_path, caplog):
+    folder = recordings(tmp_path, "1/2/1-2-1.flac", "1/2/1-2-2.flac")
+    (folder / "1/2/1-2.trans.txt").write_text("1-2-1 YES\n")
+    assert len(read_corpus(folder)[0]) == 1
+    assert "1 audio files such as 1/2/1-2-2.flac are not read" in caplog.text
+
+
 def test_a_recording_whose_name_cannot_be_printed_is_rejected(tmp_path):
     corpus = read_corpus(recordings(tmp_path, "1.wav", "bad\n/2.wav"))
     assert [each.utterance_id for each in corpus[0]] == ["1"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tfkd.corpora import Rejection, Utterance
-from tfkd.corpora.joining import join_corpora, without_transcripts
+from tfkd.corpora.joining import held_out_ids, join_corpora, shared_audio, without_transcripts
 from tfkd.errors import ManifestError
 
 
@@ -46,3 +46,37 @@ def test_a_share_above_zero_keeps_at_least_one_transcript(share, count):
     corpus = utterances(*map(str, range(10))) + utterances("silent", text=None), []
     assert len(transcribed(without_transcripts(corpus, share))) == count
     assert len(without_transcripts(corpus, share)[0]) == 11
+
+
+def spoken(name: str, speaker: str | None = None, audio: str | None = None) -> Utterance:
+    return Utterance(name, Path(audio or f"{name}.wav"), "yes", speaker)
+
+
+def test_whole_speakers_are_held_out():
+    corpus = [spoken(f"u{n}", f"speaker {n % 20}") for n in range(200)], []
+    parts = held_out_ids(corpus, 0.1, 2)
+    numbers = [[int(name[1:]) for name in part] for part in parts]
+    assert [len(part) for part in parts] == [20, 20]
+    assert [len({n % 20 for n in part}) for part in numbers] == [2, 2]
+    assert parts[0].isdisjoint(parts[1])
+
+
+def test_parts_of_a_recording_are_held_out_together():
+    corpus = [spoken(f"u{n}", audio=f"talk {n % 20}.wav") for n in range(200)], []
+    (part,) = held_out_ids(corpus, 0.1, 1)
+    assert len({int(name[1:]) % 20 for name in part}) == 2
+
+
+def test_too_few_speakers_share_what_is_held_out():
+    """Of three speakers, one would be a third of the corpus."""
+    corpus = [spoken(f"u{n}", f"speaker {n % 3}") for n in range(60)], []
+    alone = [spoken(f"u{n}") for n in range(60)], []
+    (part,) = held_out_ids(corpus, 0.1, 1)
+    assert len(part) == 6
+    assert [part] == held_out_ids(alone, 0.1, 1)
+
+
+def test_audio_that_two_corpora_share_is_found_whatever_its_id():
+    learned = [spoken("a", audio="x/../one.wav"), spoken("b", audio="two.wav")], []
+    measured = [spoken("c", audio="one.wav"), spoken("b", audio="three.wav")], []
+    assert shared_audio(measured, learned) == ["c"]

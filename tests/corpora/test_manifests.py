@@ -81,6 +81,8 @@ def test_the_names_of_other_toolkits_are_known(tmp_path, row, expected):
         ({"frame_offset": 8000, "num_frames": 9}, "frame_offset counts samples"),
         ({"start": 0, "stop": 16000, "duration": 1.0}, "start and stop count samples"),
         ({"onset": 1, "offset": 2}, "both given"),
+        ({"start_seconds": 1.0, "start_ms": 9000, "end": 20}, "start_ms differs from another"),
+        ({"begin_ms": 1, "start_ms": 2, "end": 20}, "start_ms differs from another"),
         ({"end": 3, "duration": 10}, "ends at 3 s, but is 10 s long (give its start"),
         ({"end": 3, "duration": 0}, "ends at 3 s, before it starts"),
         ({"audio": {"array": [0.1], "sampling_rate": 16000}}, "names no file"),
@@ -108,6 +110,22 @@ def test_of_two_transcripts_it_is_said_which_is_read(tmp_path, caplog):
     assert utterance == Utterance("a", tmp_path / "a.wav", "one")
     (message,) = caplog.messages
     assert "'path' beside 'audio' (1 x), 'transcript' beside 'text' (1 x)" in message
+
+
+def test_of_two_spellings_of_a_name_the_first_is_read_and_that_is_said(tmp_path, caplog):
+    row = {"audio": "a.wav", "Text": "one", "TEXT": "two", "start_ms": 1000, "start": "1.0"}
+    ((utterance,), _) = read_corpus(write(tmp_path / "m.jsonl", {**row, "end": 2}))
+    assert (utterance.text, utterance.start_seconds) == ("one", 1.0)
+    (message,) = caplog.messages
+    assert "'TEXT' beside 'text' (1 x)" in message
+
+
+def test_an_array_on_one_long_line_is_read(tmp_path):
+    """json.dump writes a manifest of a hundred thousand utterances so."""
+    rows = [{"audio": f"{n}.wav", "text": "so " * 1000} for n in range(6000)]
+    path = write(tmp_path / "m.json", json.dumps(rows))
+    assert path.stat().st_size > 1 << 24
+    assert len(read_corpus(path)[0]) == 6000
 
 
 @pytest.mark.parametrize("name", ["m.jsonl", "m.json"])

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tfkd.data import preparation as preparing
 from tfkd.data.given_audio import utterance_store
 from tfkd.data.preparation import prepare
 from tfkd.errors import ManifestError, RecordError
-from tfkd.records import Store, UtteranceRecord, open_store
+from tfkd.records import Store, StoreWriter, UtteranceRecord, open_store
 
 RATE_HZ = 8000
 REASONS = {
@@ -381,6 +382,27 @@ def test_channels_that_cancel_are_not_stored_as_silence(tmp_path, caplog):
     assert "phase: its channels cancel each other" in caplog.text
     (row,) = map(json.loads, (tmp_path / "out/remarks.jsonl").read_text().splitlines())
     assert row["utterance_id"] == "phase"
+
+
+def test_remarks_outlive_a_kill(tmp_path, monkeypatch):
+    """What a finished shard holds is not read again, so its remarks cannot be made again."""
+    stereo = {name: np.stack([voice(n), voice(n + 9)], 1) for n, name in enumerate("ab")}
+    manifest = corpus(tmp_path, [{"audio": "a.wav"}, {"audio": "b.wav"}], **stereo)
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, shard_size=1)
+    written = StoreWriter.write_shard
+
+    def killed(writer: StoreWriter, number: int, *given: Any) -> None:
+        if number:
+            raise KeyboardInterrupt
+        written(writer, number, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(manifest, tmp_path / "out", config)
+    prepare(manifest, tmp_path / "out", config)
+    rows = map(json.loads, (tmp_path / "out/remarks.jsonl").read_text().splitlines())
+    assert {row["utterance_id"] for row in rows} == {"a", "b"}
 
 
 def test_a_speaker_a_channel_is_read_alone(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfkd.distillation.label_quality import errors_of_best, label_quality
+from tfkd.metrics import rate_with_interval
 
 
 def test_labels_are_measured_by_the_best_and_by_the_nearest_hypothesis(labels):
@@ -34,3 +35,13 @@ def test_errors_of_the_best_hypotheses_are_in_the_order_of_the_references(labels
     references = {second.utterance_id: wrong, "elsewhere": "ba di", first.utterance_id: right}
     errors = errors_of_best(labels, references)[:, :3].sum(axis=1)
     assert errors.tolist() == [1, 2, 0]
+
+
+def test_labels_of_a_whole_test_set_are_measured_as_they_are_compared(labels):
+    record = next(labels.records())
+    references = {record.utterance_id: record.hypotheses[0].text, "elsewhere": "ba di"}
+    quality = label_quality(labels, references, is_scored_whole=True)
+    wer, low, high = rate_with_interval(errors_of_best(labels, references))
+    assert quality.utterances == 2
+    assert (quality.wer, quality.wer_low, quality.wer_high) == (wer, low, high)
+    assert wer > 0

@@ -48,6 +48,11 @@ def test_tags_of_a_recogniser_are_no_words(tmp_path):
     assert next(kept)[0].text == "en yes music"
 
 
+def test_words_that_are_placeholders_in_tables_were_heard(tmp_path):
+    ((best, second),) = read(written(tmp_path / "n.jsonl", line("None", "N/A")), "a1")
+    assert [best.text, second.text] == ["none", "n a"]
+
+
 def test_a_hypothesis_is_a_text_or_an_object(tmp_path):
     path = written(
         tmp_path / "nbest.jsonl",

@@ -352,3 +352,29 @@ def test_losses_in_a_graph_with_unknown_shapes():
         assert float(got[0]) == pytest.approx(float(expected), rel=1e-5)
         expected = ctc(ctc_logits, tf.fill([batch], 9), token_ids, weights)
         assert float(got[1]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_factor_of_an_example_counts_whatever_the_others_in_its_batch_have():
+    """Batches hold audio of one length, so often of one store: a mean would cancel its factor."""
+    logits, ctc_logits = draw(3, 1, 4, 8), draw(3, 9, 8)
+    token_ids = np.array([[[A, B, A, EOS_ID]], [[B, EOS_ID, 0, 0]], [[A, A, EOS_ID, 0]]], np.int32)
+    weights, steps = np.ones([3, 1], np.float32), np.array([9, 9, 9], np.int32)
+    for loss in (
+        lambda rows, factors=None: sequence_cross_entropy(
+            logits[rows], token_ids[rows], weights[rows], factors=factors
+        ),
+        lambda rows, factors=None: ctc(
+            ctc_logits[rows], tf.constant(steps[rows]), token_ids[rows], weights[rows], factors
+        ),
+    ):
+        everything = slice(None)
+        np.testing.assert_allclose(
+            loss(everything, tf.fill([3], 0.25)), 0.25 * loss(everything), rtol=1e-6
+        )
+        # With one example of factor 2, the loss is the sum of parts over all tokens alike.
+        rest = loss(everything, tf.constant([0.0, 1.0, 1.0]))
+        first = loss(everything, tf.constant([1.0, 0.0, 0.0]))
+        np.testing.assert_allclose(
+            loss(everything, tf.constant([2.0, 1.0, 1.0])), 2 * first + rest, rtol=1e-6
+        )
+        np.testing.assert_allclose(first + rest, loss(everything), rtol=1e-6)

@@ -144,6 +144,15 @@ def test_the_baseline_on_all_transcripts_has_a_store_of_its_own(run_config, tiny
     assert len(found) == 24
 
 
+def test_audio_that_is_measured_and_learned_from_is_named(run_config, tiny_corpus, caplog):
+    prepare_corpora(run_config, Path(run_config.work_dir) / "apart")
+    assert "learned from, too" not in caplog.text
+    config = with_corpora(run_config, untranscribed=(run_config.corpora.test,))
+    prepare_corpora(config, Path(config.work_dir))
+    (message,) = (each for each in caplog.messages if "learned from, too" in each)
+    assert message.startswith(f"{tiny_corpus / 'test.jsonl'}: 6 of its utterances, for example")
+
+
 def test_what_is_held_out_is_not_learned_from_and_depends_on_the_ids_alone(run_config, tiny_corpus):
     config = with_corpora(run_config, valid=None, test=None, held_out_share=0.2)
     prepare = dataclasses.replace(config.prepare, max_rejected_share=0.1)

@@ -18,7 +18,7 @@ from tfkd.reporting.results import (
     results_report,
     verdicts,
 )
-from tfkd.reporting.sweeps import sweep_markdown, sweep_sentences, sweep_table
+from tfkd.reporting.sweeps import sweep_markdown, sweep_report, sweep_sentences, sweep_table
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
 
@@ -80,7 +80,7 @@ def test_a_sentence_for_each_rival_with_the_baseline_before_the_teacher():
     rates = {"teacher": 0.12, "student-truth": 0.22, "student-seq_kd": 0.11}
     clear = {"low": -0.2, "high": -0.001, "p_value": 0.01}
     results = {
-        "systems": {name: {"wer": rate} for name, rate in rates.items()},
+        "systems": {name: {"wer": rate, "words": 9} for name, rate in rates.items()},
         "student": "student-seq_kd",
         "differences": {
             "teacher": {"wer": -0.01, **clear},
@@ -99,7 +99,7 @@ def test_a_sentence_for_each_rival_with_the_baseline_before_the_teacher():
 
 def test_a_teacher_of_another_kind_is_compared_by_its_labels_of_the_test_set():
     results = {
-        "systems": {"student-seq_kd": {"wer": 0.11}},
+        "systems": {"student-seq_kd": {"wer": 0.11, "words": 9}},
         "student": "student-seq_kd",
         "differences": {"teacher": {"wer": 0.06, "low": 0.01, "high": 0.1, "p_value": 0.01}},
         "labels": {"labels": None, "labels-test": {"utterances": 9, "wer": 0.05, "oracle_wer": 0}},
@@ -107,6 +107,20 @@ def test_a_teacher_of_another_kind_is_compared_by_its_labels_of_the_test_set():
     first, second = verdicts(results)
     assert "does worse than the teacher: 11.00 against 5.00 %" in first
     assert second.startswith("The labels of 9 utterances of the test set (labels-test) have 5.00 %")
+
+
+def test_without_a_word_in_the_test_set_there_are_no_rates():
+    run = json.loads((RECIPES / "barista-whisper.results.json").read_text())
+    sweep = json.loads((RECIPES / "families.results.json").read_text())
+    for system in run["systems"].values():
+        system.update(words=0, wer=3.0)
+    for row in sweep["rows"].values():
+        row.update(wer=3.0)
+        row["seeds"][0]["words"] = 0
+    for report in (results_report(run), sweep_report(sweep)):
+        assert "there are no rates, only insertions" in report
+        assert "% word errors" not in report
+        assert "300.00" not in report
 
 
 def test_a_teacher_of_another_kind_has_a_row_of_the_wer_of_its_labels():

@@ -88,12 +88,17 @@ def test_an_epoch_resumes_and_names_its_batches(epochs, stores):
 def test_shares_count_whatever_the_sizes(stores):
     sources = sources_of(stores, TRAINING, [3, 1])
     epochs = TrainingEpochs(sources, TOKENIZER, TRAINING)
-    weights: Counter[str] = Counter()
+    factors: Counter[str] = Counter()
     for name, row in rows_of(epochs.batches(0)):
-        weights[name[:5]] += float(row["weights"].sum())
+        factors[name[:5]] += float(row["loss_factors"])
+        assert row["weights"].sum() == pytest.approx(1)
     total = sum(store.summary.records for store in stores)
-    assert weights["test-"] == pytest.approx(0.75 * total)
-    assert weights["train"] == pytest.approx(0.25 * total)
+    assert factors["test-"] == pytest.approx(0.75 * total)
+    assert factors["train"] == pytest.approx(0.25 * total)
+    assert (
+        "loss_factors"
+        not in TrainingEpochs(sources_of(stores, TRAINING), TOKENIZER, TRAINING).fields
+    )
 
 
 def test_an_utterance_of_two_stores_comes_with_the_target_of_each(prepared, labels):

@@ -20,6 +20,7 @@ from tfkd.corpora.published import (
 )
 from tfkd.corpora.recordings import has_recordings, read_recordings
 from tfkd.corpora.tables import has_columns, read_table
+from tfkd.corpora.trees import files_in
 from tfkd.corpora.utterances import Corpus, Rejection, Utterance
 from tfkd.errors import ManifestError
 
@@ -30,6 +31,7 @@ FORMATS = (
     "auto", "jsonl", "kaldi", "librispeech", "commonvoice", "ljspeech", "table", "recordings"
 )  # fmt: skip
 _MANIFESTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+_ENDS = ("", ".gz")  # As they are, or packed.
 
 
 def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
@@ -120,7 +122,13 @@ def _format_of_csv(path: Path) -> str:
 
 def _refuse_manifests(folder: Path) -> None:
     """Raises ManifestError for a folder whose audio may have transcripts in a file beside it."""
-    names = sorted(each.name for each in folder.iterdir() if each.suffix.lower() in _MANIFESTS)
+    # Other files in JSON are often about one recording each, of which `read_recordings` warns.
+    found = (
+        each.relative_to(folder)
+        for each in files_in(folder, tuple(f"{kind}{end}" for kind in _MANIFESTS for end in _ENDS))
+        if each.parent == folder or not each.name.lower().endswith(".json")
+    )
+    names = sorted(map(str, found))
     if names:
         raise ManifestError(
             f"holds {', '.join(names[:3])} beside audio",

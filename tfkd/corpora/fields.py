@@ -55,6 +55,7 @@ _MILLISECONDS = {
 _KNOWN = frozenset(
     (*AUDIO, *_ID, *_TEXT, *_OTHER_TEXT, *_SPEAKER, *_START, *_END, *_DURATION, *_CHANNEL)
 ) | frozenset(_MILLISECONDS)
+_TIMES = frozenset((*_START, *_END, *_DURATION))
 _IN_SAMPLES = re.compile(
     r"(\w+_)?(start|begin|onset|end|stop|offset)_?(sample|frame)s?"
     r"|(sample|frame)s?_(start|begin|onset|end|stop|offset)"
@@ -149,7 +150,7 @@ def utterance_of(fields: Mapping[str, Any], directory: Path, count: FieldCount) 
     Raises:
       ManifestError: if the row names no audio, or a field that is needed cannot be understood.
     """
-    given = _given(fields)
+    given = _given(fields, count)
     audio_name = _name_of(given, AUDIO)
     if audio_name is None:
         raise ManifestError("no audio field", remedy="name the file in `audio`")
@@ -170,8 +171,11 @@ def utterance_of(fields: Mapping[str, Any], directory: Path, count: FieldCount) 
     )
 
 
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that hold something, by their known names, times in seconds."""
+def _given(fields: Mapping[str, Any], count: FieldCount) -> dict[str, Any]:
+    """The fields that hold something, by their known names, times in seconds.
+
+    Of two spellings of a name, the first counts.
+    """
     given: dict[str, Any] = {}
     for key, value in fields.items():
         name = known_name(key)
@@ -180,11 +184,18 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
         if _is_absent(value):
             continue
         if name in _MILLISECONDS:
-            given[_MILLISECONDS[name]] = parse_seconds(name, value) / 1000
+            name, value = _MILLISECONDS[name], parse_seconds(name, value) / 1000
         elif _IN_SAMPLES.fullmatch(name.lower()):
             raise ManifestError(f"{key} counts samples", remedy="give start and end in seconds")
-        else:
+        if name not in given:
             given[name] = value
+        elif name not in _TIMES:
+            if value != given[name]:
+                count.add_beside(key, name)
+        elif parse_seconds(name, value) != parse_seconds(name, given[name]):
+            raise ManifestError(
+                f"{key} differs from another field of its kind", remedy="leave out all but one"
+            )
     return given
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
 from tfkd.storage.files import sha256_of_text
+
+# Whole speakers or recordings are held out unless that takes more than this much of the share.
+_MOST_OF_SHARE = 1.5
 
 
 def join_corpora(corpora: Mapping[str, Corpus]) -> Corpus:
@@ -61,23 +65,64 @@ def without_transcripts(corpus: Corpus, kept_share: float = 0.0) -> Corpus:
 def held_out_ids(corpus: Corpus, share: float, parts: int) -> list[set[str]]:
     """Chooses the utterances of some parts to hold out, each with a share of the corpus.
 
-    They are of those with a transcript or, if there are none, of all. Which they are depends on the
-    ids alone: neither on their order nor on the machine, nor on whose transcripts were removed.
+    They are of those with a transcript or, if there are none, of all. Whole speakers are held out
+    and, where these are too few to part them so, whole recordings or, at last, single utterances.
+    Which they are depends on ids, speakers and recordings alone: neither on the order nor on the
+    machine, nor on whose transcripts were removed.
 
     Raises:
       ManifestError: if the share is less than one utterance.
     """
     utterances, _ = corpus
-    transcribed = [each.utterance_id for each in utterances if each.text is not None]
-    ids = transcribed or [each.utterance_id for each in utterances]
-    count = round(share * len(ids))
+    candidates = [each for each in utterances if each.text is not None] or utterances
+    count = round(share * len(candidates))
     if parts and not count:
         raise ManifestError(
-            f"a share of {share:g} of {len(ids)} utterances is none to hold out",
+            f"a share of {share:g} of {len(candidates)} utterances is none to hold out",
             remedy="name corpora.valid and corpora.test, or raise corpora.held_out_share",
         )
-    ordered = sorted(ids, key=lambda name: sha256_of_text(f"held out: {name}"))
-    return [set(ordered[part * count : (part + 1) * count]) for part in range(parts)]
+    ordered = sorted(candidates, key=lambda each: sha256_of_text(f"held out: {each.utterance_id}"))
+    most = min(_MOST_OF_SHARE * count * parts, len(candidates) - 1)
+    for group_of in (_speaker, _recording):
+        chosen = _whole_groups(ordered, group_of, count, parts)
+        if all(len(part) >= count for part in chosen) and sum(map(len, chosen)) <= most:
+            return chosen
+    return _whole_groups(ordered, lambda each: each.utterance_id, count, parts)
+
+
+def _speaker(utterance: Utterance) -> str:
+    return utterance.speaker or _recording(utterance)
+
+
+def _recording(utterance: Utterance) -> str:
+    return str(utterance.audio)
+
+
+def _whole_groups(
+    ordered: Sequence[Utterance], group_of: Callable[[Utterance], str], count: int, parts: int
+) -> list[set[str]]:
+    """Parts of at least `count` utterances each, if there are as many, that cut no group."""
+    groups: dict[str, list[str]] = {}
+    for utterance in ordered:
+        groups.setdefault(group_of(utterance), []).append(utterance.utterance_id)
+    left, chosen = iter(groups.values()), []
+    for _ in range(parts):
+        part: set[str] = set()
+        while len(part) < count and (group := next(left, None)):
+            part.update(group)
+        chosen.append(part)
+    return chosen
+
+
+def shared_audio(corpus: Corpus, others: Corpus) -> list[str]:
+    """Lists the ids of the utterances of a corpus whose audio is in another corpus, too."""
+    there = {_place(each) for each in others[0]}
+    return [each.utterance_id for each in corpus[0] if _place(each) in there]
+
+
+def _place(utterance: Utterance) -> tuple[str, float | None, float | None, int | None]:
+    part = utterance.start_seconds, utterance.end_seconds, utterance.channel
+    return os.path.abspath(utterance.audio), *part
 
 
 def parted(corpus: Corpus, utterance_ids: Collection[str]) -> tuple[Corpus, Corpus]:

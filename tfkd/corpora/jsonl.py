@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tfkd.storage.json_files import parse_json, unique_fields
 
 # Larger files are read by lines alone.
 _MAX_DOCUMENT_BYTES = 1 << 28
+_SPACE = re.compile(r"\s+")
 _CUTS = ("sources", "supervisions", "tracks")
 _DATA_ROOT = ("{data_root}", "$data_root")
 
@@ -74,9 +77,10 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _documents(path: Path) -> list[Line] | None:
     """Returns the rows of a file of JSON values that span lines; None for one object a line."""
-    first = next(lines_of(path), None)
-    if first is None or _is_row(first):
-        return None
+    with contextlib.suppress(ManifestError):  # A line that is too long for a row may hold them all.
+        first = next(lines_of(path), None)
+        if first is None or _is_row(first):
+            return None
     content = content_of(path, _MAX_DOCUMENT_BYTES)
     if content is None:
         return None
@@ -101,11 +105,16 @@ def _is_row(line: Line) -> bool:
 def _values(text: str) -> Iterator[Any]:
     """Yields the JSON values that follow each other in a text."""
     decoder = json.JSONDecoder(object_pairs_hook=unique_fields)
-    position = 0
-    while rest := text[position:].lstrip() if position else text.lstrip():
-        position = len(text) - len(rest)
+    position = _end_of_space(text, 0)
+    while position < len(text):
         value, position = decoder.raw_decode(text, position)
         yield value
+        position = _end_of_space(text, position)
+
+
+def _end_of_space(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    return space.end() if space else start
 
 
 def _rows(value: Any) -> list[Any]:

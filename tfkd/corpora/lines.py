@@ -30,7 +30,7 @@ _Place = tuple[Path, float | None, float | None, int | None]
 
 _FILE_ADDRESS = "file://"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 # In ids and paths: control characters, line ends, and surrogates, which UTF-8 cannot hold.
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -266,7 +266,7 @@ def _spellings(name: str) -> dict[str, None]:
 
 def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
     """Finds the audio file of a name with any audio suffix; if missing, that of the usual one."""
-    suffixes = (usual, *(suffix for suffix in _AUDIO_SUFFIXES if suffix != usual))
+    suffixes = (usual, *(suffix for suffix in AUDIO_SUFFIXES if suffix != usual))
     paths = [audio_path(directory, stem + suffix) for suffix in suffixes]
     # Path.exists raises for names that no file can have.
     return next((path for path in paths if os.path.exists(path)), paths[0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tfkd.corpora.lines import (
+    AUDIO_SUFFIXES,
     Line,
     audio_path,
     audio_with_any_suffix,
@@ -19,14 +21,28 @@ from tfkd.corpora.trees import files_in
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError, advising
 
+_LOG = logging.getLogger("tfkd")
 # Of LibriSpeech: how names of the files of transcripts end.
 _TRANSCRIPTS = ".trans.txt"
 
 
 def read_librispeech(path: Path) -> Corpus:
-    """Reads a tree, or one file of transcripts; see `tfkd.corpora.read_corpus`."""
-    files = [path] if path.is_file() else sorted(transcript_files(path))
-    return collect((line for file in files for line in lines_of(file)), _librispeech_utterance)
+    """Reads a tree, or one file of transcripts; see `tfkd.corpora.read_corpus`.
+
+    Logs a warning if there is audio in the tree that no file of transcripts names.
+    """
+    if path.is_file():
+        return collect(lines_of(path), _librispeech_utterance)
+    files = sorted(transcript_files(path))
+    corpus = collect((line for file in files for line in lines_of(file)), _librispeech_utterance)
+    named = {utterance.audio for utterance in corpus[0]}
+    unnamed = sorted(each for each in files_in(path, AUDIO_SUFFIXES) if each not in named)
+    if unnamed:
+        _LOG.warning(
+            "%s: %d audio files such as %s are not read: no file of transcripts has a line for them",
+            *(path, len(unnamed), unnamed[0].relative_to(path)),
+        )
+    return corpus
 
 
 def transcript_files(tree: Path) -> Iterator[Path]:

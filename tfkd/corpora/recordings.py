@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from tfkd.corpora.lines import Line, audio_path, collect
@@ -13,8 +14,9 @@ _LOG = logging.getLogger("tfkd")
 # What is not read among these is named for what it is when its audio is opened.
 _AUDIO = (
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".snd", ".caf", ".aif",
-    ".aiff", ".aifc", ".w64", ".rf64", ".sph", ".m4a", ".mp4", ".aac", ".amr", ".3gp", ".wma",
-    ".webm",
+    ".aiff", ".aifc", ".w64", ".rf64", ".sph", ".nist", ".voc", ".gsm", ".m4a", ".m4b", ".mp4",
+    ".aac", ".ac3", ".amr", ".3gp", ".wma", ".webm", ".mp2", ".mpga", ".mka", ".mkv", ".mov",
+    ".avi", ".wv", ".ape", ".spx", ".tta", ".raw", ".pcm",
 )  # fmt: skip
 _TEXTS = (".txt", ".lab", ".trn", ".textgrid", ".srt", ".vtt", ".json")
 
@@ -27,10 +29,17 @@ def has_recordings(folder: Path) -> bool:
 def read_recordings(folder: Path) -> Corpus:
     """Reads every audio file of a folder and of those inside of it, in the order of their paths.
 
-    Logs a warning if files of text stand beside them, since these are not read as transcripts.
+    Logs a warning if files of text stand beside them, since these are not read as transcripts, and
+    one that counts files of kinds that are not known to be audio.
     """
     files = sorted(files_in(folder, _AUDIO))
     texts = sorted(files_in(folder, _TEXTS))
+    others = Counter(each.suffix.lower() or "no suffix" for each in files_in(folder, ""))
+    if unknown := {kind: n for kind, n in others.items() if kind not in (*_AUDIO, *_TEXTS)}:
+        _LOG.warning(
+            "%s: files that are not known to be audio were not read: %s",
+            *(folder, ", ".join(f"{kind} ({n} x)" for kind, n in sorted(unknown.items()))),
+        )
     recorded = {each.with_suffix("") for each in files}
     beside = [each for each in texts if each.with_suffix("") in recorded]
     if beside:

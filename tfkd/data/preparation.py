@@ -127,7 +127,7 @@ def prepare_corpus(
     by_id = {utterance.utterance_id: utterance for utterance in utterances}
     cut = [*(piece for piece in pieces if piece.utterance_id in by_id), *cut]
     plan = _plan(utterances, config)
-    remarks = Remarks()
+    remarks = Remarks(listed)
     plan = plan_to_continue(out, plan, by_id, lambda each: _record(each, config, Remarks()))
     with StoreWriter(out, plan) as writer:
         pending = writer.pending_shards()
@@ -140,8 +140,8 @@ def prepare_corpus(
                 refused: list[Rejection] = []
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
                 results = pool.map(lambda each: _record(each, config, remarks), own)
-                writer.write_shard(number, _accepted(results, refused, bar), refused)
-        remarks.report(source, listed)
+                writer.write_shard(number, _accepted(results, refused, remarks, bar), refused)
+        remarks.report(source)
         all_refused = writer.write_rejections(rejections)
         check_rejected_share(all_refused, total, config, source, listed, remedy)
         return writer.complete(rejections, cut)
@@ -167,14 +167,19 @@ def _identity(config: PrepareConfig) -> dict[str, Any]:
 
 
 def _accepted(
-    results: Iterable[UtteranceRecord | Rejection], refused: list[Rejection], bar: tqdm
+    results: Iterable[UtteranceRecord | Rejection],
+    refused: list[Rejection],
+    remarks: Remarks,
+    bar: tqdm,
 ) -> Iterator[UtteranceRecord]:
+    """Yields the records of a shard; fills `refused` and saves `remarks` before it is finished."""
     for result in results:
         bar.update()
         if isinstance(result, Rejection):
             refused.append(result)
         else:
             yield result
+    remarks.save()
 
 
 def _usable(corpus: Corpus, config: PrepareConfig, advice: str) -> Corpus:

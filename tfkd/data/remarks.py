@@ -26,9 +26,14 @@ _SAID = frozenset("%\u2030&@\xa7+=\xb0\xd7\xf7")
 
 
 class Remarks:
-    """Collects remarks on recordings that were used although something is odd."""
+    """Collects remarks on recordings that were used although something is odd.
 
-    def __init__(self) -> None:
+    Args:
+      store: folder whose `remarks.jsonl` lists them; None for no list.
+    """
+
+    def __init__(self, store: str | Path | None = None) -> None:
+        self._path = None if store is None else Path(store) / REMARKS
         self._rows: dict[str, tuple[str, ...]] = {}
 
     def add(self, utterance_id: str, remarks: tuple[str, ...]) -> None:
@@ -36,11 +41,28 @@ class Remarks:
         if remarks:
             self._rows[utterance_id] = remarks
 
-    def report(self, source: str | Path, out: str | Path | None) -> None:
-        """Logs their number and examples, and writes all to `remarks.jsonl` of the store `out`."""
+    def save(self) -> None:
+        """Adds the remarks to the list of the store, which keeps those of an earlier, killed run.
+
+        Call it before a shard is finished: a rerun does not read its recordings again.
+        """
+        if self._path is None or not self._rows:
+            return
+        before = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
+        rows = [
+            json.dumps({"utterance_id": key, "remark": remark}, ensure_ascii=False)
+            for key, remarks in self._rows.items()
+            for remark in remarks
+        ]
+        with atomic_write(self._path) as file:
+            for row in sorted({*before, *rows}):
+                file.write(row.encode(errors="backslashreplace") + b"\n")
+
+    def report(self, source: str | Path) -> None:
+        """Logs the number of remarks, and examples."""
         if not self._rows:
             return
-        listed = "" if out is None else f"; all are in {Path(out) / REMARKS}"
+        listed = "" if self._path is None else f"; all are in {self._path}"
         found: dict[str, list[str]] = {}
         for utterance_id in sorted(self._rows):
             for remark in self._rows[utterance_id]:
@@ -52,20 +74,6 @@ class Remarks:
             "%s: %d utterances were used although something is odd, for example %s%s",
             *(source, len(self._rows), " | ".join(examples), listed),
         )
-        if out is not None:
-            self._write(Path(out) / REMARKS)
-
-    def _write(self, path: Path) -> None:
-        # Keep the remarks that an earlier, killed run wrote for its shards.
-        before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        rows = [
-            json.dumps({"utterance_id": key, "remark": remark}, ensure_ascii=False)
-            for key, remarks in self._rows.items()
-            for remark in remarks
-        ]
-        with atomic_write(path) as file:
-            for row in sorted({*before, *rows}):
-                file.write(row.encode(errors="backslashreplace") + b"\n")
 
 
 def warn_of_texts(

@@ -33,24 +33,32 @@ class LabelQuality:
     oracle_wer_high: float
 
 
-def label_quality(labels: Store, references: Mapping[str, str]) -> LabelQuality | None:
+def label_quality(
+    labels: Store, references: Mapping[str, str], *, is_scored_whole: bool = False
+) -> LabelQuality | None:
     """Compares the hypotheses of a store with transcripts from another source.
 
     Args:
-      references: transcripts by utterance id; those of utterances that `labels` lacks are ignored.
+      references: transcripts by utterance id.
+      is_scored_whole: whether references of utterances that `labels` lacks are compared with no
+        word, as `errors_of_best` does it; otherwise they are ignored.
     Returns:
       The error rates; None if no utterance of the store has a reference.
     """
     best, nearest = [], []
-    for record in labels.records():
-        reference = references.get(record.utterance_id)
-        if reference is None or not isinstance(record, PseudoLabelRecord):
-            continue
-        texts = [hypothesis.text for hypothesis in record.hypotheses]
-        counts = count_word_errors([reference] * len(texts), texts)
-        errors = counts[:, :3].sum(axis=1)
+    unlabelled = set(references)
+
+    def compare(utterance_id: str, texts: list[str]) -> None:
+        unlabelled.discard(utterance_id)
+        counts = count_word_errors([references[utterance_id]] * len(texts), texts)
         best.append(counts[0])
-        nearest.append(counts[errors.argmin()])
+        nearest.append(counts[counts[:, :3].sum(axis=1).argmin()])
+
+    for record in labels.records():
+        if isinstance(record, PseudoLabelRecord) and record.utterance_id in references:
+            compare(record.utterance_id, [each.text for each in record.hypotheses])
+    for utterance_id in sorted(unlabelled) if is_scored_whole else ():
+        compare(utterance_id, [""])
     if not best:
         return None
     wer, low, high = rate_with_interval(np.array(best))

@@ -270,7 +270,9 @@ def _hypothesis(value: Any, extra_characters: str, tags: str) -> Hypothesis:
     if "text" not in known:
         raise ValueError("has no text")
     if "token_ids" not in known:
-        said = transcript_of(known["text"], extra_characters=extra_characters, tags=tags)
+        said = transcript_of(
+            known["text"], extra_characters=extra_characters, tags=tags, is_written_by_model=True
+        )
         known["text"] = said.text or ""
     return Hypothesis(**{name: _as_tuples(entry) for name, entry in known.items()})
 

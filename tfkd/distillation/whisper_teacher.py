@@ -134,7 +134,9 @@ def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]
         language = "en"
 
     def as_transcripts(written: str) -> str:
-        return transcript_of(written, extra_characters=options.extra_characters).text or ""
+        extra = options.extra_characters
+        said = transcript_of(written, extra_characters=extra, is_written_by_model=True)
+        return said.text or ""
 
     if options.numbers == "as_written":
         return as_transcripts

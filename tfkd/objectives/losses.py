@@ -35,6 +35,7 @@ def sequence_cross_entropy(
     label_smoothing: float = 0.0,
     soft: SoftTargets | None = None,
     temperature: float = 1.0,
+    factors: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Computes the cross-entropy of weighted target sequences, per token, in nats.
 
@@ -49,6 +50,8 @@ def sequence_cross_entropy(
         emitted; soft targets are not smoothed.
       soft: distributions that replace the token ids as targets, at the steps that have one.
       temperature: of soft targets.
+      factors: [B] float32, of the loss of each example; they are no part of the divisor, so that an
+        example counts as much among others of its factor as among those of another.
     Returns:
       Float32 scalar: the weighted sum over tokens, divided by the sum of their weights.
     References:
@@ -65,6 +68,8 @@ def sequence_cross_entropy(
         per_token = tf.where(is_soft, soft_cross_entropy(logits, soft, temperature), per_token)
     is_token = tf.cast(tf.not_equal(token_ids, PAD_ID), logits.dtype)
     token_weights = is_token * tf.expand_dims(weights, -1)
+    if factors is not None:
+        per_token *= tf.reshape(factors, [-1, 1, 1])
     return share_of_mean(tf.reduce_sum(per_token * token_weights), tf.reduce_sum(token_weights))
 
 
@@ -85,7 +90,11 @@ def soft_cross_entropy(logits: tf.Tensor, soft: SoftTargets, temperature: float 
 
 
 def ctc(
-    ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor, token_ids: tf.Tensor, weights: tf.Tensor
+    ctc_logits: tf.Tensor,
+    encoded_lengths: tf.Tensor,
+    token_ids: tf.Tensor,
+    weights: tf.Tensor,
+    factors: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Computes the CTC loss of weighted target sequences, per token, in nats; pad is the blank.
 
@@ -97,6 +106,7 @@ def ctc(
       encoded_lengths: [B] int32.
       token_ids: [B, K, U] int32, ending with eos, which CTC ignores, and padded with pad.
       weights: [B, K] float32.
+      factors: [B] float32, as of `sequence_cross_entropy`.
     Returns:
       Float32 scalar: the weighted sum over sequences, divided by the weighted number of tokens.
     References:
@@ -115,4 +125,6 @@ def ctc(
     losses = ctc_losses(tf.nn.log_softmax(ctc_logits), tf.maximum(encoded_lengths, 1), labels)
     weights *= tf.cast(is_possible, weights.dtype)
     total = tf.reduce_sum(weights * tf.cast(tf.maximum(lengths, 1), weights.dtype))
+    if factors is not None:
+        losses *= tf.expand_dims(factors, -1)
     return share_of_mean(tf.reduce_sum(losses * weights), total)

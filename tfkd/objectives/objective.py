@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tfkd.models.recogniser import RecogniserOutput
 
 TOKEN_IDS, WEIGHTS = "token_ids", "weights"
+# In trainings over several stores with shares: what the loss of each example counts.
+LOSS_FACTORS = "loss_factors"
 TOP_TOKEN_IDS, TOP_PROBS = "top_token_ids", "top_probs"
 NO_REFERENCE = Fault("no_reference")
 UNTOKENISABLE = Fault("untokenisable_text")
@@ -165,7 +167,8 @@ class Objective(abc.ABC):
         contributions add up to the loss of the global batch.
 
         Args:
-          batch: the fields of `signature`, each with a batch axis in front.
+          batch: the fields of `signature`, each with a batch axis in front; and loss_factors [B]
+            float32, where stores have shares of the loss.
           output: the model's output for the batch, given the batch's `token_ids`.
         Returns:
           A float32 scalar for each of `losses`, in nats per token.
@@ -173,12 +176,18 @@ class Objective(abc.ABC):
           ConfigError: if `ctc_weight` is above 0 and the model has no CTC head.
         """
         sequences, soft = (batch[TOKEN_IDS], batch[WEIGHTS]), None
+        factors = batch.get(LOSS_FACTORS)
         if TOP_PROBS in batch:
             soft = SoftTargets(batch[TOP_TOKEN_IDS], batch[TOP_PROBS])
         attention = alignment = tf.zeros([])
         if output.logits is not None:
             attention = sequence_cross_entropy(
-                output.logits, *sequences, self.label_smoothing, soft, self.token_temperature
+                output.logits,
+                *sequences,
+                self.label_smoothing,
+                soft,
+                self.token_temperature,
+                factors,
             )
         if self.ctc_weight:
             if output.ctc_logits is None:
@@ -186,7 +195,7 @@ class Objective(abc.ABC):
                     f"the objective has ctc_weight={self.ctc_weight:g}, but the model no CTC head",
                     remedy="set ctc_weight to 0, or ctc: true in the model's config",
                 )
-            alignment = ctc(output.ctc_logits, output.encoded_lengths, *sequences)
+            alignment = ctc(output.ctc_logits, output.encoded_lengths, *sequences, factors)
         loss = (1 - self.ctc_weight) * attention + self.ctc_weight * alignment
         return {"loss": loss, "attention_loss": attention, "ctc_loss": alignment}
 

@@ -12,9 +12,15 @@ from pathlib import Path
 
 from tfkd.config import PrepareConfig, RunConfig
 from tfkd.corpora import Corpus, read_corpus
-from tfkd.corpora.joining import held_out_ids, join_corpora, parted, without_transcripts
+from tfkd.corpora.joining import (
+    held_out_ids,
+    join_corpora,
+    parted,
+    shared_audio,
+    without_transcripts,
+)
 from tfkd.corpora.pieces import Piece
-from tfkd.data.preparation import cut_recordings, prepare, prepare_corpus
+from tfkd.data.preparation import cut_recordings, prepare_corpus
 from tfkd.errors import ManifestError
 from tfkd.storage.files import write_text
 from tfkd.storage.json_files import read_json_lines
@@ -38,7 +44,7 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     """Prepares every corpus of a run.
 
     - `data/valid` and `data/test` hold what the config names, or what is held out of the training
-      audio instead: whole recordings, or pieces of long ones where there are too few;
+      audio instead: whole speakers or recordings, or pieces of long ones where there are too few;
     - `data/train` holds all other training audio, with the transcripts that the job may learn from;
     - `data/hidden.jsonl` holds its other transcripts, which only measure the labels;
     - `data/train-all` holds the same audio with every transcript, for the baseline "all".
@@ -48,12 +54,19 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
         is unusable, or nothing is left for the baseline "all".
     """
     root, names = Path(config.data_dir), config.corpora
-    given = {VALID: names.valid, TEST: names.test}
-    for store, name in given.items():
-        if name is not None:
-            prepare(root / name, work / store, config.prepare)
+    named = {VALID: names.valid, TEST: names.test}
+    given = {store: root / name for store, name in named.items() if name is not None}
+    evaluated = {store: read_corpus(path) for store, path in given.items()}
     every_transcript, usable = _training_corpora(config)
-    missing = [store for store, name in given.items() if name is None]
+    for store, corpus in evaluated.items():
+        if shared := shared_audio(corpus, usable):
+            _LOG.warning(
+                "%s: %d of its utterances, for example %s, are learned from, too: figures of them "
+                "say nothing of other audio",
+                *(given[store], len(shared), shared[0]),
+            )
+        prepare_corpus(corpus, given[store], work / store, config.prepare)
+    missing = [store for store in named if store not in given]
     pieces: list[Piece] = []
     if missing and names.held_out_share * len(usable[0]) < _FEWEST_RECORDINGS:
         usable, pieces = cut_recordings(usable, config.prepare)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tfkd.reporting.results import (
     LABELS_OF_TEACHER,
+    WORDLESS,
     comparison,
     heading,
     label_sentences,
@@ -30,7 +31,7 @@ def sweep_table(results: Mapping[str, Any]) -> str:
     has_times = any(_minutes(row) != "-" for row in results["rows"].values())
     if has_times:
         header.insert(-1, "minutes")
-    has_exports = bool(_export_form(results))
+    has_words, has_exports = _has_words(results), bool(_export_form(results))
     if has_exports:
         header += ["export WER %", "export size", "export RTF"]
     teacher = results["teacher"]
@@ -41,12 +42,18 @@ def sweep_table(results: Mapping[str, Any]) -> str:
 
     def line(name: str, row: Mapping[str, Any], *seeds_and_comparison: str) -> list[str]:
         seeds, spread, difference, p_value = seeds_and_comparison
+        wer, interval = (
+            f"{100 * row['wer']:.2f}",
+            f"{100 * row['wer_low']:.2f} - {100 * row['wer_high']:.2f}",
+        )
+        if not has_words:
+            wer = interval = spread = difference = p_value = "-"
         return [
             name,
             seeds,
-            f"{100 * row['wer']:.2f}",
+            wer,
             spread,
-            f"{100 * row['wer_low']:.2f} - {100 * row['wer_high']:.2f}",
+            interval,
             difference,
             p_value,
             f"{row['parameters']:,}",
@@ -65,6 +72,11 @@ def sweep_table(results: Mapping[str, Any]) -> str:
         for name, row in ranked
     ]
     return table(header, [*first, *rows])
+
+
+def _has_words(results: Mapping[str, Any]) -> bool:
+    """Whether a transcript of the test set has a word; without one there is no rate."""
+    return any(seed["words"] for row in results["rows"].values() for seed in row["seeds"])
 
 
 def _of_export(export: Mapping[str, Any] | None) -> list[str]:
@@ -128,7 +140,9 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     rival = "student on labels" if learns_truth else "other student"
     yield transcribed_sentence(results["training_data"])
     yield from reference_sentences(results)
-    for baseline in results["baselines"]:
+    if not _has_words(results):
+        yield WORDLESS
+    for baseline in results["baselines"] if _has_words(results) else ():
         rivals = {
             n: row
             for n, row in others.items()

@@ -35,7 +35,11 @@ class Transcript:
 
 
 def transcript_of(
-    text: str | None, *, extra_characters: str = "", tags: str = "drop"
+    text: str | None,
+    *,
+    extra_characters: str = "",
+    tags: str = "drop",
+    is_written_by_model: bool = False,
 ) -> Transcript:
     """Normalises a transcript, and decides what one without words means.
 
@@ -48,6 +52,8 @@ def transcript_of(
       text: the transcript; None if there is none.
       extra_characters: characters that normalisation keeps.
       tags: "drop" or "keep"; see `without_tags`.
+      is_written_by_model: whether it is what a model heard, and so no cell of a table: "None" and
+        "N/A" are words then.
 
     >>> from tfkd.text import transcript_of
     >>> transcript_of("[noise] Yes!").text, transcript_of("").text, transcript_of("-").text
@@ -55,7 +61,7 @@ def transcript_of(
     """
     if text is None:
         return Transcript(None)
-    if tags == "drop" and text.strip() in _PLACEHOLDERS:
+    if tags == "drop" and not is_written_by_model and text.strip() in _PLACEHOLDERS:
         return Transcript(None, (text.strip(),))
     for _ in range(_MOST_ESCAPES):
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)

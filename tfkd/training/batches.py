@@ -24,7 +24,14 @@ from tfkd.data.augmentation import (
 from tfkd.data.batch_plan import plan_batches, seed_of_pass
 from tfkd.data.sample_rates import rate_of
 from tfkd.objectives.joining import empty_targets, join_targets
-from tfkd.objectives.objective import Arrays, Objective, most_tokens, widest
+from tfkd.objectives.objective import (
+    LOSS_FACTORS,
+    Arrays,
+    Field,
+    Objective,
+    most_tokens,
+    widest,
+)
 from tfkd.records import Store
 from tfkd.text import Tokenizer
 from tfkd.training.examples import Examples, num_samples_of
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
 _PARALLEL_BATCHES = 2
 _BATCHES_AHEAD = 4
 _FULL_SCALE = 2**15
+# The field of a batch whose sources have shares of the loss.
+_FACTORS = {LOSS_FACTORS: Field("float32", (), 1.0)}
 
 
 class TrainingEpochs:
@@ -70,7 +79,10 @@ class TrainingEpochs:
             surveys = [source.survey(tokenizer) for source in sources]
             without = [{each.utterance_id for each in found.dropped} for found in surveys]
         self.training, self.tokenizer = training, tokenizer
-        self.signature = widest([source.objective.signature for source in sources])
+        self.signature = {
+            **widest([source.objective.signature for source in sources]),
+            **({} if all(source.share is None for source in sources) else _FACTORS),
+        }
         self._examples = Examples(sources, tokenizer)
         self._utterance_ids = [row["utterance_id"] for s in sources for row in s.store.index]
         self._counts = Counter(self._utterance_ids)
@@ -265,26 +277,25 @@ class TrainingEpochs:
     def _arrays_of(self, scenes: Sequence[Scene]) -> list[np.ndarray]:
         """The fields of the signature, in its order."""
         targets = [self._targets_of(scene) for scene in scenes]
-        factors = [self._factor_of(scene) for scene in scenes]
+        if LOSS_FACTORS in self.signature:
+            for each, scene in zip(targets, scenes, strict=True):
+                each[LOSS_FACTORS] = self._factor_of(scene)
         longest = most_tokens(self.signature, targets)
-        arrays = []
-        for name, field in self.signature.items():
-            rows = np.stack([field.fill(each.get(name), longest) for each in targets])
-            if field.is_weight:
-                rows *= np.reshape(factors, [-1] + [1] * (rows.ndim - 1))
-            arrays.append(rows)
-        return arrays
+        return [
+            np.stack([field.fill(each.get(name), longest) for each in targets])
+            for name, field in self.signature.items()
+        ]
 
     def _targets_of(self, scene: Scene) -> Arrays:
         if not scene.places:
             return empty_targets(self.tokenizer)
         parts = [self._examples[self._places[number]].arrays for number in scene.places]
-        return join_targets(parts, self.signature, self.tokenizer)
+        return dict(join_targets(parts, self.signature, self.tokenizer))
 
-    def _factor_of(self, scene: Scene) -> np.float32:
-        """The factor of the example's weights: that of the source of its first utterance."""
+    def _factor_of(self, scene: Scene) -> np.ndarray:
+        """The factor of the example's loss: that of the source of its first utterance."""
         if not scene.places:
-            return np.float32(1)
+            return np.ones([], np.float32)
         return self._factors[self._examples.source_number(self._places[scene.places[0]])]
 
 
@@ -349,9 +360,9 @@ def _example_name(scene: Scene, name_of: Callable[[int], str]) -> str:
     return " + ".join(map(name_of, scene.places)) or "(an example without speech)"
 
 
-def _factors_of(sources: Sequence[Source], counts: Sequence[int]) -> list[np.float32]:
+def _factors_of(sources: Sequence[Source], counts: Sequence[int]) -> list[np.ndarray]:
     """The factor that gives each source its share of the loss, whatever its size."""
     return [
-        np.float32(1 if source.share is None else source.share * sum(counts) / count)
+        np.array(1 if source.share is None else source.share * sum(counts) / count, np.float32)
         for source, count in zip(sources, counts, strict=True)
     ]

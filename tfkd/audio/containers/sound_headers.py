@@ -182,7 +182,7 @@ def _aiff_container(
     kind = common[18:22] if len(common) >= 22 else b"NONE"
     if kind not in _AIFC_PLAIN and kind not in _AIFC_BITS:
         return Container()
-    frame_bytes = max(1, channels * (_AIFC_BITS.get(kind, bits) + 7) // 8)
+    frame_bytes = max(1, channels * ((_AIFC_BITS.get(kind, bits) + 7) // 8))
     offset = start + 8  # Of the chunk: offset and size of blocks, which nobody uses.
     found = extent(
         file,
