@@ -14,6 +14,7 @@ from helpers import VOCAB_SIZE, random_batch, tokenizer
 
 from tfkd.config import DecodingConfig, ModelConfig, from_dict, load_system_configs, to_dict
 from tfkd.decoding.decoder import Decoder
+from tfkd.errors import ConfigError
 from tfkd.models.recogniser import Recogniser, RecogniserOutput
 from tfkd.objectives.losses import ctc
 from tfkd.text import PAD_ID, SOS_ID, vocab_size_of
@@ -34,6 +35,12 @@ def graph_of(name):
     }
     forward = tf.function(model, input_signature=[signature], autograph=False)
     return model, lambda batch: forward(batch.inputs())
+
+
+def test_too_many_convolutions_are_refused_by_name():
+    config = from_dict(ModelConfig, {"encoder": {"kind": "conv2d_recurrent", "convolutions": 4}})
+    with pytest.raises(ConfigError, match="model.encoder.convolutions: 80 features are too few"):
+        Recogniser(config, VOCAB_SIZE)
 
 
 def teacher_forced(forward, batch):

@@ -88,6 +88,16 @@ def test_the_loss_is_the_weighted_sum_of_the_parts():
     assert float(losses["loss"]) == pytest.approx(total / (0.5 * 2 + 0.25 * 3 + 0.25 * 2))
 
 
+def test_each_hypothesis_that_is_not_learned_is_counted_once():
+    """Two parts that leave out the same hypotheses leave out no more of them."""
+    labelled = record("a", "x", "y")
+    three = SequenceKD(num_hypotheses=3, weights="uniform")
+    alone = three.targets(labelled, TOKENIZER).hypothesis_faults
+    assert len(alone) == 2
+    for parts in (((1.0, Truth()), (1.0, three)), ((1.0, three), (2.0, three))):
+        assert Mixture(parts=parts).targets(labelled, TOKENIZER).hypothesis_faults == alone
+
+
 def test_mixtures_may_be_nested():
     mixture = Mixture(parts=((1.0, HALVES), (1.0, SequenceInterpolation())))
     arrays = arrays_of(mixture, record("ab", "a", reference="ab"))
@@ -142,7 +152,7 @@ def test_truth_hears_what_the_labels_of_a_mixture_do(kind):
 
 def test_a_mixture_survives_overrides():
     config = from_dict(ObjectiveConfig, {"kind": "mixture", "parts": [{"kind": "seq_kd"}]})
-    assert with_overrides(config, ["temperature=2.0"]).parts == config.parts
+    assert with_overrides(config, ["token_temperature=2.0"]).parts == config.parts
 
 
 @pytest.mark.parametrize(
@@ -151,6 +161,14 @@ def test_a_mixture_survives_overrides():
         ({"kind": "mixture"}, "parts: a mixture needs a list of objectives"),
         ({"parts": [{"share": 0.0}]}, "share: 0.0 is not above 0"),
         ({"parts": [{"kind": "seqkd"}]}, "kind: 'seqkd' is none of"),
+        (
+            {"kind": "mixture", "parts": [{}], "num_hypotheses": 4},
+            "num_hypotheses: a mixture has none; set it in its parts",
+        ),
+        (
+            {"kind": "mixture", "parts": [{"kind": "word_kd", "token_temperature": 4.0}]},
+            "parts: token_temperature is that of the mixture",
+        ),
     ],
 )
 def test_faulty_parts_are_named(settings, message):

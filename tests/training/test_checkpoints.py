@@ -71,6 +71,17 @@ def test_two_are_kept(directory):
     assert sorted(p.name for p in directory.iterdir()) == ["epoch-00000002", "epoch-00000003"]
 
 
+def test_what_is_no_checkpoint_stays_and_counts_for_nothing(directory):
+    """Keras' ModelCheckpoint may write beside them, under names that begin alike."""
+    (directory / "epoch-07").mkdir()
+    (directory / "epoch-00000009.keras").write_text("weights")
+    assert restored_epochs(directory) == 3
+    model = compiled()
+    save_checkpoint(directory, model, progress_of(4))
+    names = ["epoch-00000003", "epoch-00000004", "epoch-00000009.keras", "epoch-07"]
+    assert sorted(p.name for p in directory.iterdir()) == names
+
+
 def cut_state(checkpoint: Path) -> None:
     state = checkpoint / "state.npz"
     state.write_bytes(state.read_bytes()[:-100])

@@ -116,6 +116,30 @@ def test_a_saved_model_is_read_by_keras_and_wants_an_objective(model, batches, t
 # --- misuse
 
 
+def test_a_step_may_run_eagerly(model, batches):
+    seen = []
+
+    class Watched(Truth):
+        def loss(self, batch, output):
+            seen.append(tf.executing_eagerly())
+            return super().loss(batch, output)
+
+    model.compile("adam", Watched(ctc_weight=0.0), run_eagerly=True)
+    model.fit(batches().take(1), steps_per_epoch=1, verbose=0)
+    assert seen == [True]
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(model, tmp_path, caplog):
+    model.compile("adam", objective=TRUTH)
+    checkpoints = tfkd.callbacks.Checkpoints(tmp_path, model)
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0, {"loss": 1.0})
+    model.trainable_variables[0].assign(np.full(model.trainable_variables[0].shape, np.nan))
+    checkpoints.on_epoch_end(1, {"loss": np.nan})
+    assert "weights are not finite; epoch 1 is not kept" in caplog.text
+    assert tfkd.callbacks.Checkpoints(tmp_path, model).epoch == 1
+
+
 def is_one_line(error: Exception) -> bool:
     return "\n" not in str(error)
 
@@ -125,6 +149,7 @@ def is_one_line(error: Exception) -> bool:
     [
         ({"loss": "mse"}, "compile was given loss, but a recogniser is trained with an"),
         ({"metrics": ["accuracy"]}, "compile was given metrics"),
+        ({"steps_per_execution": 4}, "steps_per_execution is not 1"),
         ({"objective": {"kind": "truth"}}, r"the objective is a dict \(call compile\("),
         ({"objective": "truth"}, "the objective is a str"),
         ({"objective": Truth}, r"the objective is the class Truth \(give an instance"),

@@ -20,7 +20,7 @@ from tfkd.layers import attention_scan
 from tfkd.layers.recurrent import BidirectionalRNN, Order
 from tfkd.models.decoders.attention_rnn import AttentionDecoder
 from tfkd.models.recogniser import Recogniser
-from tfkd.objectives import Objective
+from tfkd.objectives import Objective, Truth
 from tfkd.objectives.losses import ctc, sequence_cross_entropy
 from tfkd.training.checkpoints import restore_checkpoint
 from tfkd.training.loop import train
@@ -70,7 +70,32 @@ def test_loss_and_gradients_are_near_those_of_float32(cell, attention, reduction
     assert float(difference / tf.linalg.global_norm(gradients)) < 8 * unit
 
 
-def test_decoding_computes_in_float32_whatever_the_training_does():
+@pytest.mark.parametrize("policy", SIGNIFICANT_BITS)
+def test_a_global_policy_of_keras_changes_nothing(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = Recogniser(tiny_config(), VOCAB_SIZE)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
+    batch = random_batch()
+    inputs = {"waveform": batch.waveform, "num_samples": batch.num_samples}
+    output = model({**inputs, "token_ids": tf.constant(batch.token_ids)})
+    assert output.logits.dtype == output.ctc_logits.dtype == tf.float32
+
+
+def test_the_loss_of_float16_is_scaled_whoever_compiles():
+    model = Recogniser(tiny_config(), VOCAB_SIZE, precision="mixed_float16")
+    model.compile("adam", Truth())
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    model.compile("adam", Truth(), auto_scale_loss=False)
+    assert not isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    model = Recogniser(tiny_config(), VOCAB_SIZE, precision="mixed_bfloat16")
+    model.compile("adam", Truth())
+    assert not isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_the_search_computes_in_float32_whatever_the_training_does():
     model = Recogniser(tiny_config(), VOCAB_SIZE, precision="mixed_bfloat16")
     batch = random_batch()
     memory, state = model.initial_state(

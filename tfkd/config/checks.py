@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -134,8 +134,8 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if slowest is not None and fastest is not None and slowest > fastest:
                 refuse("min_characters_per_second", "exceeds max_characters_per_second")
         case ObjectiveConfig():
-            if config.kind == "mixture" and not config.parts:
-                refuse("parts", "a mixture needs a list of objectives")
+            if config.kind == "mixture":
+                _check_mixture(config, refuse)
         case TokenizerConfig():
             if config.kind == "sentencepiece" and config.vocab_size is None:
                 refuse("vocab_size", "SentencePiece needs one")
@@ -210,6 +210,17 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                     refuse(f"{role}.model.frontend.sample_rate_hz", "differs from prepare's")
 
 
+def _check_mixture(config: ObjectiveConfig, refuse: Callable[[str, str], NoReturn]) -> None:
+    """Refuses settings that a mixture, or a part of it, would not read."""
+    if not config.parts:
+        refuse("parts", "a mixture needs a list of objectives")
+    for name in _OF_HYPOTHESES:
+        if getattr(config, name) != getattr(ObjectiveConfig(), name):
+            refuse(name, "a mixture has none; set it in its parts")
+    if any(part.token_temperature != ObjectiveConfig().token_temperature for part in config.parts):
+        refuse("parts", "token_temperature is that of the mixture; set it there")
+
+
 def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:
     """What a student of the job is to learn, but its labels or corpora will not hold."""
     has_transcripts, held = bool(config.corpora.train), config.labels.num_hypotheses
@@ -221,9 +232,6 @@ def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:
     for role, system in {"student": config.student, "next_teacher": config.next_teacher}.items():
         objective = ObjectiveConfig() if system is None else system.training.objective
         key = f"{role}.training.objective"
-        for name in _OF_HYPOTHESES if objective.kind == "mixture" else ():
-            if getattr(objective, name) != getattr(ObjectiveConfig(), name):
-                yield f"{key}.{name}", "a mixture has none; set it in its parts"
         # A job learns hypotheses where `truth` names no parts.
         has_parts = objective.kind in ("mixture", "truth") and objective.parts
         for each in objective.parts if has_parts else (objective,):

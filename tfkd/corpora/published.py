@@ -39,7 +39,7 @@ def read_librispeech(path: Path) -> Corpus:
     unnamed = sorted(each for each in files_in(path, AUDIO_SUFFIXES) if each not in named)
     if unnamed:
         _LOG.warning(
-            "%s: %d audio files such as %s are not read: no file of transcripts has a line for them",
+            "%s: %d audio files such as %s are not read: no file of transcripts has their line",
             *(path, len(unnamed), unnamed[0].relative_to(path)),
         )
     return corpus

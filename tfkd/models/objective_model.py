@@ -52,7 +52,9 @@ class ObjectiveModel(keras.Model):
     (docs/decisions/0015-distribution.md).
     """
 
+    precision = "float32"  # Keras dtype policy of the layers that compute in 16 bits, if any do
     objective: Any = None  # an ObjectiveLike once the model is compiled
+    optimizer: Any
     means = _Means()
     _fields: Sequence[str] = ()
     train_function: Callable[[Any], dict[str, tf.Tensor]] | None
@@ -73,8 +75,8 @@ class ObjectiveModel(keras.Model):
           jit_compile: whether XLA compiles the step, once for each shape of a batch.
           kwargs: other arguments of `keras.Model.compile`, except losses and metrics.
         Raises:
-          TrainingError: if the objective is not an instance of one, or a Keras loss or metrics are
-            given.
+          TrainingError: if the objective is not an instance of one, or a Keras loss, metrics or
+            several steps for each execution are given.
         """
         for name in ("loss", "metrics", "weighted_metrics", "loss_weights"):
             if kwargs.get(name) is not None:
@@ -82,6 +84,11 @@ class ObjectiveModel(keras.Model):
                     f"compile was given {name}, but a recogniser is trained with an objective",
                     remedy=f"call {_OBJECTIVE}",
                 )
+        if kwargs.get("steps_per_execution", 1) != 1:
+            raise TrainingError(
+                "steps_per_execution is not 1, but a recogniser is trained step by step",
+                remedy="leave it out",
+            )
         if isinstance(objective, type):
             raise TrainingError(
                 f"the objective is the class {objective.__name__}",
@@ -92,6 +99,15 @@ class ObjectiveModel(keras.Model):
                 f"the objective is a {type(objective).__name__}", remedy=f"call {_OBJECTIVE}"
             )
         super().compile(optimizer, jit_compile=jit_compile, **kwargs)
+        # Keras looks at the policy of the model, which is always float32.
+        is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        if (
+            self.precision == "mixed_float16"
+            and not is_scaled
+            and kwargs.get("auto_scale_loss", True)
+        ):
+            with self.distribute_strategy.scope():
+                self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
@@ -188,7 +204,6 @@ class ObjectiveModel(keras.Model):
         if self.jit_compile:
             step = tf.function(step, jit_compile=True)
 
-        @tf.function(reduce_retracing=True)
         def train_function(iterator) -> dict[str, tf.Tensor]:
             batch = next(iterator)
             batch = {name: batch[name] for name in self._fields}
@@ -198,6 +213,8 @@ class ObjectiveModel(keras.Model):
             )
             return self.get_metrics_result()
 
+        if not self.run_eagerly:
+            train_function = tf.function(train_function, reduce_retracing=True)
         self.train_function = train_function
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:

@@ -58,14 +58,19 @@ class Recogniser(ObjectiveModel):
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.config = from_dict(ModelConfig, config) if isinstance(config, dict) else config
-        self.vocab_size = vocab_size
-        self.frontend = make_frontend(self.config, name="frontend")
-        self.spec_augment = SpecAugment(self.config.spec_augment, name="spec_augment")
+        self.vocab_size, self.precision = vocab_size, precision
+        # Said of each layer, because Keras' global policy may be another.
+        self.frontend = make_frontend(self.config, name="frontend", dtype="float32")
+        self.spec_augment = SpecAugment(
+            self.config.spec_augment, name="spec_augment", dtype="float32"
+        )
         self.encoder = make_encoder(self.config, name="encoder", dtype=precision)
         self.decoder = make_decoder(
             self.config, vocab_size, self.ctc_logits, name="decoder", dtype=precision
         )
-        self.ctc_head = keras.layers.Dense(vocab_size, name="ctc") if self.config.ctc else None
+        self.ctc_head = None
+        if self.config.ctc:
+            self.ctc_head = keras.layers.Dense(vocab_size, name="ctc", dtype="float32")
         if not getattr(self, "built", False):
             self.build()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -140,4 +141,8 @@ def _weighted(arrays: Arrays, share: float) -> Arrays:
 
 
 def _each_once(faults: Iterable[tuple[Fault, ...]]) -> tuple[Fault, ...]:
-    return tuple(dict.fromkeys(chain.from_iterable(faults)))
+    """The faults that several parts found in the same hypotheses, each as often as one part did."""
+    most: Counter[Fault] = Counter()
+    for found in faults:
+        most |= Counter(found)
+    return tuple(most.elements())

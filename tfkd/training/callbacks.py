@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from tfkd.training.checkpoints import Progress, is_finite, restore_checkpoint, s
 from tfkd.training.distribution import Replicas
 from tfkd.training.optimizers import averaged_weights
 
+_LOG = logging.getLogger("tfkd")
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.jsonl"
 # Validation audio up to this duration is cached: 230 MB as float32 at 16 kHz.
@@ -264,7 +266,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.progress.history.append({k: float(v) for k, v in (logs or {}).items()})
-        save_checkpoint(self.directory, self.model, self.progress)
+        if is_finite(self.model):
+            save_checkpoint(self.directory, self.model, self.progress)
+        else:
+            _LOG.warning("%s: weights are not finite; epoch %d is not kept", self.directory, epoch)
 
 
 class CurvesForTensorBoard(keras.callbacks.Callback):

@@ -6,6 +6,7 @@ Each is written beside the others and renamed, so a process killed at any moment
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,8 @@ from tfkd.storage.files import atomic_directory, sha256
 from tfkd.storage.sealed_json import read_sealed, write_sealed
 
 _KEPT = 2
+# Other files and folders may begin like a checkpoint, those of Keras' ModelCheckpoint for example.
+_NAME = re.compile(r"epoch-\d{8}(-batch-\d{8})?")
 _STATE = "state.npz"
 _PROGRESS = "progress.json"
 _LOG = logging.getLogger("tfkd")
@@ -147,4 +150,5 @@ def _remove(checkpoints: Iterable[Path]) -> None:
 
 
 def _newest_first(directory: Path) -> list[Path]:
-    return sorted(directory.glob("epoch-*"), reverse=True)
+    found = (each for each in directory.glob("epoch-*") if _NAME.fullmatch(each.name))
+    return sorted((each for each in found if each.is_dir()), reverse=True)

@@ -51,7 +51,9 @@ def report_unaligned(
         f"example {example.utterance_id}: CTC needs {example.needed}, the encoder gives "
         f"{example.encodings}"
     )
-    remedy = "lower model.encoder.time_reduction, or choose longer units"
+    remedy = (
+        "lower the time_reduction of model.encoder, or its convolutions, or choose longer units"
+    )
     if len(found) > _MAX_UNALIGNED_SHARE * utterances:
         raise TrainingError(
             f"{what}; CTC would learn nothing", remedy=f"{remedy}, or set training.ctc_weight to 0"

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfkd.config import Conv2dRecurrentConfig, from_dict
+from tfkd.errors import ConfigError
 from tfkd.layers.dropout import Dropout
 from tfkd.layers.recurrent import BidirectionalRNN, zero_beyond
 from tfkd.layers.static_shape import dimensions
@@ -88,14 +89,15 @@ class Conv2dRecurrentEncoder(keras.layers.Layer):
         """Creates every weight for features of shape (None, None, F).
 
         Raises:
-          ValueError: if F is too small for the convolutions.
+          ConfigError: if F is too small for the convolutions.
         """
         bins, channels = input_shape[-1], 1
         for conv in self.convs:
             if bins < self.config.kernel_bins:
-                raise ValueError(
-                    f"{input_shape[-1]} features are too few for {len(self.convs)} convolutions"
-                    f" over {self.config.kernel_bins} bins each"
+                raise ConfigError(
+                    f"model.encoder.convolutions: {input_shape[-1]} features are too few for "
+                    f"{len(self.convs)} convolutions over {self.config.kernel_bins} bins each",
+                    remedy="lower it, or kernel_bins, or choose a frontend with more features",
                 )
             conv.build((None, None, bins, channels))
             bins, channels = conv.output_bins, self.config.filters
