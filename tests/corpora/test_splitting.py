@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -151,6 +152,17 @@ def test_a_rerun_finds_the_same_pieces(lecture, tmp_path, config, monkeypatch, i
         monkeypatch.setattr(preparation, "read_recording", refuse)
     again = prepared_from(rows, tmp_path, config)
     assert (again.directory / "complete.json").read_bytes() == marker
+
+
+def test_what_fills_the_memory_is_cut_alike(lecture, tmp_path, config, monkeypatch):
+    rows = [{"audio": lecture[0].name}]
+    pieces = prepared_from(rows, tmp_path, config).pieces
+    monkeypatch.setattr(splitting, "_LONG_SECONDS", 1.0)
+    (tmp_path / "again").mkdir()
+    shutil.copy(lecture[0], tmp_path / "again")
+    assert [
+        replace(each, source="") for each in prepared_from(rows, tmp_path / "again", config).pieces
+    ] == [replace(each, source="") for each in pieces]
 
 
 def test_a_recording_that_was_cut_and_is_another_now_is_noticed(lecture, tmp_path, config, speak):

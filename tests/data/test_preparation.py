@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfkd.audio.flac import decode_flac
+from tfkd.audio.flac import decode_flac, encode_flac
 from tfkd.config import PrepareConfig, TextConfig
 from tfkd.corpora import read_corpus
 from tfkd.data import preparation as preparing
@@ -283,10 +283,33 @@ def test_a_copy_of_the_corpus_continues_its_store(corpus_copy, tmp_path, prepare
     title = corpus_copy / "valid-01.wav"
     title.write_bytes(title.read_bytes() + b"LIST\4\0\0\0INFO")
     assert prepare(manifest, out, prepare_config) == first
-    assert content_of(out) == before
+    assert content_of(out).items() - before.items() == {
+        ("same_corpora.json", ((out / "same_corpora.json").read_bytes(), 0))
+    }
     assert "comparing the content of the files with that of" in caplog.text
+    caplog.clear()
+    assert prepare(manifest, out, prepare_config) == first
+    assert not caplog.text  # The copy is known now.
     for path in (out / "shards").glob("*00001*"):
         path.unlink()
+    assert prepare(manifest, out, prepare_config) == first
+
+
+def test_another_version_of_the_encoder_makes_no_other_audio(
+    corpus_copy, tmp_path, prepare_config, monkeypatch
+):
+    """FLAC names its encoder in its header."""
+    manifest, out = corpus_copy / "valid.jsonl", tmp_path / "out"
+    first = prepare(manifest, out, prepare_config)
+    for path in corpus_copy.glob("*.wav"):
+        os.utime(path, ns=(1, 1))
+
+    def encoded(*given: Any) -> bytes:
+        data = encode_flac(*given)
+        assert b"libFLAC 1." in data
+        return data.replace(b"libFLAC 1.", b"libFLAC 9.")
+
+    monkeypatch.setattr(preparing, "encode_flac", encoded)
     assert prepare(manifest, out, prepare_config) == first
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,14 @@ from tfkd.audio.segments import LONGEST_WHOLE
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.corpora import Utterance
 from tfkd.corpora.pieces import Piece
+from tfkd.environment import memory_bytes
 from tfkd.errors import ManifestError
 from tfkd.progress import progress_bar
+
+# Longer recordings are decoded whole by few threads at a time: their samples fill the memory.
+_LONG_SECONDS = 600
+# Four hours of stereo at 44.1 kHz take nearly as much, while they are decoded and measured.
+_BYTES_OF_LONG = 1 << 34
 
 
 def split_long(
@@ -44,10 +51,17 @@ def split_long(
       ManifestError: if another utterance has the id of a piece.
     """
 
+    memory = threading.Semaphore(max(1, (memory_bytes() or 0) // _BYTES_OF_LONG))
+
     def split(utterance: Utterance) -> list[Piece]:
         if utterance.text is not None:
             return []
-        return _pieces(utterance, sample_rate_hz, max_seconds, piece_seconds)
+        limits = sample_rate_hz, max_seconds, piece_seconds
+        try:
+            return _pieces(utterance, *limits, decoded_seconds=_LONG_SECONDS)
+        except UnusableAudio:  # It is longer.
+            with memory:
+                return _pieces(utterance, *limits, decoded_seconds=math.inf)
 
     kept: list[Utterance] = []
     pieces: list[Piece] = []
@@ -61,9 +75,17 @@ def split_long(
 
 
 def _pieces(
-    utterance: Utterance, sample_rate_hz: int, max_seconds: float, piece_seconds: float | None
+    utterance: Utterance,
+    sample_rate_hz: int,
+    max_seconds: float,
+    piece_seconds: float | None,
+    decoded_seconds: float,
 ) -> list[Piece]:
-    """Returns the pieces of an utterance; none if it is short enough, or cannot be used."""
+    """Returns the pieces of an utterance; none if it is short enough, or cannot be used.
+
+    Raises:
+      UnusableAudio: if it is longer than `decoded_seconds`.
+    """
     start, end = utterance.start_seconds, utterance.end_seconds
     try:
         recording = read_recording(
@@ -71,9 +93,12 @@ def _pieces(
             start_seconds=start,
             end_seconds=end,
             channel=utterance.channel,
+            max_seconds=decoded_seconds,
             command=utterance.command,
         )
-    except UnusableAudio:
+    except UnusableAudio as error:
+        if error.reason == "too_long":
+            raise
         return []  # Preparation meets the same error, and names it.
     waveform, rate_hz = recording.waveform, recording.sample_rate_hz
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -9,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from tfkd.audio.flac import decode_flac
 from tfkd.corpora import Rejection, Utterance
 from tfkd.errors import RecordError
 from tfkd.progress import progress_bar
@@ -17,8 +21,12 @@ from tfkd.records.plan import OTHER_FOLDER
 from tfkd.records.schema import Record
 from tfkd.records.shards import Sidecar, ordered_records, sidecar_path
 from tfkd.records.store import PLAN, shard_path
+from tfkd.storage.files import write_json
 
 _LOG = logging.getLogger("tfkd")
+# The source of a plan that describes the files of the corpus.
+CORPUS = "corpus"
+SAME_CORPORA = "same_corpora.json"
 
 
 def plan_to_continue(
@@ -30,7 +38,8 @@ def plan_to_continue(
     """Chooses the plan to continue in `out`: the existing one, if its content would be the same.
 
     A store's identity includes the size and modification time of every file. If only these differ,
-    as after a copy, every utterance of the finished shards is prepared again and compared.
+    as after a copy, every utterance of the finished shards is prepared again and compared, once:
+    the folder then lists the copy among the corpora that hold the same.
 
     Args:
       out: folder of the store.
@@ -47,7 +56,9 @@ def plan_to_continue(
         existing = Plan.read(directory / PLAN)
     except RecordError:
         return plan  # The writer reads it again and reports what is wrong.
-    if existing == plan or replace(existing, sources=plan.sources) != plan:
+    if is_of_same_corpus(directory, existing, plan):
+        return existing
+    if replace(existing, sources=plan.sources) != plan:
         return plan
     _LOG.warning(
         "%s: size or modification time of files of the corpus have changed since this store was "
@@ -61,14 +72,44 @@ def plan_to_continue(
             # A missing or damaged shard needs no comparison, because it is written again.
             own = [by_id[utterance_id] for utterance_id in plan.shards[number]] if there else []
             for made in pool.map(remake, own):
-                if there[made.utterance_id] != _content_of(made):
+                if not _is_same(there[made.utterance_id], _content_of(made)):
                     raise RecordError(
                         "has changed in the corpus since this store was made",
                         path=directory,
                         utterance_id=made.utterance_id,
                         remedy=OTHER_FOLDER,
                     )
+    write_json(directory / SAME_CORPORA, [*_same_corpora(directory), plan.sources[CORPUS]])
     return existing
+
+
+def is_of_same_corpus(directory: Path, existing: Plan, plan: Plan) -> bool:
+    """Whether the plan of a store is the given one, or that of a corpus found to hold the same."""
+    is_known = plan.sources[CORPUS] in _same_corpora(directory)
+    return existing == plan or (is_known and replace(existing, sources=plan.sources) == plan)
+
+
+def _same_corpora(directory: Path) -> list[str]:
+    """The digests of the corpora whose content was compared; none if the list is damaged."""
+    try:
+        return json.loads((directory / SAME_CORPORA).read_bytes())
+    except (OSError, ValueError):
+        return []  # They are compared again.
+
+
+def _is_same(there: Record | str, made: Record | str) -> bool:
+    """Whether two records are equal, or differ in nothing but how FLAC encodes their samples.
+
+    Encoded audio names the version of its encoder.
+    """
+    if isinstance(there, UtteranceRecord) and isinstance(made, UtteranceRecord):
+        if replace(there, audio=made.audio) != made:
+            return False
+        one, other = there.audio, made.audio
+        return one == other or np.array_equal(
+            decode_flac(one, "int16"), decode_flac(other, "int16")
+        )
+    return there == made
 
 
 def _content(path: Path, plan: Plan, number: int) -> dict[str, Record | str]:

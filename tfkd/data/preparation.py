@@ -23,7 +23,7 @@ from tfkd.config import PrepareConfig, config_digest, overrides_of, to_dict
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
 from tfkd.corpora.splitting import piece_of, split_long
-from tfkd.data.continuation import plan_to_continue
+from tfkd.data.continuation import CORPUS, is_of_same_corpus, plan_to_continue
 from tfkd.data.rejections import MEND, check_rejected_share
 from tfkd.data.remarks import Remarks, warn_of_texts
 from tfkd.errors import RecordError
@@ -234,14 +234,15 @@ def _split_as_before(
         own = [dataclasses.replace(piece, source=str(utterance.audio)) for piece in own]
         utterances += [piece_of(utterance, piece) for piece in own] or [utterance]
         cut += own
-    return (utterances, cut) if _plan(utterances, config) == store.plan else None
+    is_same = is_of_same_corpus(store.directory, store.plan, _plan(utterances, config))
+    return (utterances, cut) if is_same else None
 
 
 def _plan(utterances: Sequence[Utterance], config: PrepareConfig) -> Plan:
     return Plan.create(
         UTTERANCES,
         [utterance.utterance_id for utterance in utterances],
-        sources={"corpus": _corpus_identity(utterances)},
+        sources={CORPUS: _corpus_identity(utterances)},
         shard_size=config.shard_size,
         **_identity(config),
     )
