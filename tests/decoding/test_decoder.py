@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from brute_force import exhaustive, found
-from helpers import VOCAB_SIZE, random_batch, tiny_model, tokenizer
+from helpers import VOCAB_SIZE, random_batch, tiny_config, tiny_model, tokenizer
 
 from tfkd.beam_search import BeamResult, length_penalty
-from tfkd.config import DecodingConfig
+from tfkd.config import DecodingConfig, NoDecoderConfig
+from tfkd.decoding import best_path
 from tfkd.decoding.decoder import Decoder, decode_dataset
+from tfkd.errors import ConfigError
+from tfkd.models.recogniser import Recogniser
 from tfkd.text import EOS_ID, PAD_ID, SOS_ID
 
 MAX_TOKENS = 7
@@ -299,3 +302,17 @@ def test_the_limit_by_seconds_is_that_of_each_utterance():
     assert (result.num_tokens == np.ceil(np.array(SECONDS) * 25)[:, None]).all()
     expected = teacher_forced(model, batch, result.token_ids)
     np.testing.assert_allclose(result.token_log_probs, expected, atol=1e-4)
+
+
+def test_a_model_without_attention_has_no_coverage_to_penalise():
+    config = dataclasses.replace(tiny_config(), decoder=NoDecoderConfig())
+    model = Recogniser(config, VOCAB_SIZE)
+    Decoder(model, tokenizer(), DecodingConfig())
+    with pytest.raises(ConfigError, match="coverage_penalty: the model has no attention"):
+        Decoder(model, tokenizer(), DecodingConfig(coverage_penalty=0.1))
+
+
+@pytest.mark.parametrize(("settings", "is_enough"), [({}, True), ({"temperature": 2.0}, False)])
+def test_a_temperature_needs_the_search_over_prefixes(settings, is_enough):
+    config = DecodingConfig(beam_width=1, **settings)
+    assert best_path.is_enough(config) == is_enough

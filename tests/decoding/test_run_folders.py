@@ -47,6 +47,21 @@ def test_the_config_of_another_model_is_refused(copied):
         load_run(copied)
 
 
+def test_a_run_whose_training_goes_on_is_warned_of(copied, caplog):
+    load_run(copied)
+    assert not caplog.records
+    (copied / "complete.json").unlink()
+    load_run(copied)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{copied}: its training has not ended")
+
+
+def test_a_run_is_known_by_the_weights_that_were_read(copied, teacher):
+    run = load_run(copied)
+    (copied / "model.keras").write_bytes(b"of a later epoch")
+    assert run.sha256 == run.with_decoding(["beam_width=3"]).sha256 == teacher.sha256
+
+
 # --- save_run
 
 

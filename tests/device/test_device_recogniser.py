@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tfkd.device import isolation
+from tfkd.device.child_processes import child_command
 from tfkd.device.interpreter import RUNTIMES
 from tfkd.device.metadata import DeviceMetadata, append_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
@@ -620,5 +621,45 @@ def test_what_is_no_hypothesis_is_named(actor, trusted, samples, message):
 
 def test_a_model_without_enough_memory_is_named(actor):
     recogniser = DeviceRecogniser(actor, runtime="actor")
-    with pytest.raises(CheckpointError, match="more than 4 GiB of memory"):
+    with pytest.raises(CheckpointError, match=r"more than 4 GiB of memory \(.* give --trust, or"):
         recogniser.transcribe_waveform(np.zeros(1004))
+    recogniser = DeviceRecogniser(actor, runtime="actor", max_memory_bytes=6 * 2**30)
+    with pytest.raises(CheckpointError, match="more than 6 GiB of memory"):
+        recogniser.transcribe_waveform(np.zeros(1004))
+
+
+def test_a_child_that_was_killed_while_it_waited_costs_no_recording(actor):
+    recogniser = DeviceRecogniser(actor, runtime="actor")
+    before = process_of(recogniser)
+    os.kill(before, signal.SIGKILL)
+    os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)
+    assert process_of(recogniser) != before
+
+
+# A file of the working folder that takes the place of a module of Python.
+IMPOSTOR = "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n"
+
+
+def test_a_child_runs_no_file_of_the_working_folder(actor, monkeypatch, tmp_path):
+    working = tmp_path / "working"
+    working.mkdir()
+    for name in ("resource", "json", "numpy"):
+        (working / f"{name}.py").write_text(IMPOSTOR)
+    monkeypatch.chdir(working)
+    process_of(DeviceRecogniser(actor, runtime="actor"))
+    command = child_command("tfkd.storage.files", "sha256", actor)
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert not list(working.glob("*.ran"))
+
+
+@pytest.mark.parametrize("limit_gib", [1, 64])
+def test_a_lower_limit_of_memory_stays(limit_gib):
+    said = run_python(
+        "import resource\n"
+        "from tfkd.device.child_processes import limit_memory\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        f"limit_memory({limit_gib} << 30)\n"
+        "print(*(limit >> 30 for limit in resource.getrlimit(resource.RLIMIT_AS)))"
+    )
+    least = min(2, limit_gib)
+    assert said == f"{least} {least}\n"

@@ -23,17 +23,25 @@ from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
 from tfkd.decoding.run_writing import save_model
-from tfkd.decoding.runs import MODEL, Run
+from tfkd.decoding.runs import MODEL, Run, load_run
 from tfkd.device.interpreter import RUNTIMES
 from tfkd.device.metadata import parse_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
-from tfkd.errors import AudioError, CheckpointError, ConfigError, ExportError
-from tfkd.exporting.export import export, exported_rows
+from tfkd.errors import AudioError, CheckpointError, ConfigError, ExportError, TfkdError
+from tfkd.exporting.export import RefusedForms, export, exported_rows
 from tfkd.exporting.forms import FORMS, form_of
-from tfkd.exporting.graph import decode_with, decoder_for, metadata_of
-from tfkd.exporting.savedmodel import load_savedmodel
+from tfkd.exporting.graph import (
+    decode_with,
+    decoder_for,
+    metadata_of,
+    warn_of_language_model,
+)
+from tfkd.exporting.interface import OpenForm, Write
+from tfkd.exporting.savedmodel import load_savedmodel, write_savedmodel
 from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
+from tfkd.pipeline.exports import export_once
+from tfkd.storage.files import sha256
 
 EXPORTED = ExportConfig(beam_width=2, num_hypotheses=2)
 TFLITE_FORMS = ("tflite-float32", "tflite-float16", "tflite-int8")
@@ -219,7 +227,7 @@ def test_a_recording_is_longer_than_the_fixed_length(fixed_length, keras_says):
 
 def test_the_fixed_length_is_one_that_devices_pad_to(teacher):
     config = from_dict(ExportConfig, {"fixed_length": True, "max_seconds": 60.0})
-    metadata = metadata_of(teacher, config, "float32")
+    metadata = metadata_of(teacher, config, "float32", teacher.usual_seconds)
     written = json.loads(json.dumps(dataclasses.asdict(metadata)))
     assert parse_metadata(written, Path("model.tflite")) == metadata
     with pytest.raises(ConfigError, match="max_seconds: fixed_length takes 60 s at most"):
@@ -238,8 +246,10 @@ def test_every_kind_of_recogniser_converts(
     kind = {"cell": cell, "attention": attention, "reduction": reduction}
     system = dataclasses.replace(tiny_system, model=tiny_config(**kind))
     # Its weights are random: left alone, it would say next to nothing.
-    run = Run(tmp_path, system, tokenizer(), tiny_model(**kind)).with_decoding(["min_tokens=6"])
-    save_model(run.model, tmp_path / MODEL)
+    model = tiny_model(**kind)
+    save_model(model, tmp_path / MODEL)
+    run = Run(tmp_path, system, tokenizer(), model, sha256(tmp_path / MODEL))
+    run = run.with_decoding(["min_tokens=6"])
     config = dataclasses.replace(export_config, formats=("tflite-float32",))
     (report,) = export(run, tmp_path / "export", config, prepared["valid"])
     assert report.identical == 1.0
@@ -383,11 +393,21 @@ def test_a_language_model_is_left_out_aloud(teacher, export_config, caplog, tmp_
     run = dataclasses.replace(
         teacher, system=dataclasses.replace(teacher.system, decoding=decoding)
     )
+    warn_of_language_model(run)
     decoder = decoder_for(run, export_config)
     assert decoder.language_model is None
     assert decoder.config.normalisation == "gnmt"
     (record,) = caplog.records
     assert "absent.arpa, which is too large for" in record.getMessage()
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_an_export_tells_of_the_language_model_once(teacher, prepared, one_form, caplog, tmp_path):
+    run = teacher.with_decoding(["fusion.lm=absent.arpa", "fusion.lm_weight=0.3"])
+    config = dataclasses.replace(one_form, formats=("tflite-int8", "tflite-float32"))
+    export(run, tmp_path, config, prepared["valid"])
+    (record,) = caplog.records
+    assert "absent.arpa" in record.getMessage()
 
 
 def test_quantised_forms_are_smaller(exports):
@@ -419,8 +439,8 @@ def test_what_is_no_savedmodel_is_refused(tmp_path):
 def no_conversion(exports, monkeypatch) -> None:
     """Writes the forms that were made already: the gate cannot tell, and conversion is slow."""
 
-    def copying(source: Path) -> Callable[[Run, Path, ExportConfig], None]:
-        def write(run: Run, path: Path, config: ExportConfig) -> None:
+    def copying(source: Path) -> Write:
+        def write(run: Run, path: Path, config: ExportConfig, usual_seconds: float) -> None:
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, path)
 
         return write
@@ -508,18 +528,204 @@ def test_what_a_killed_export_left_is_removed(teacher, prepared, export_config, 
 
 
 @pytest.mark.usefixtures("no_conversion")
-def test_a_damaged_file_is_not_written(teacher, exports, prepared, export_config, tmp_path):
+def test_a_damaged_file_is_not_written(
+    teacher, exports, prepared, export_config, tmp_path, monkeypatch
+):
     whole = Path(exports["tflite-int8"].path).read_bytes()
     damaged = whole[:2000] + bytes(100) + whole[2100:]
 
-    def write(run: Run, path: Path, config: ExportConfig) -> None:
+    def write(run: Run, path: Path, config: ExportConfig, usual_seconds: float) -> None:
         path.write_bytes(damaged)
 
-    FORMS["tflite-int8"] = dataclasses.replace(FORMS["tflite-int8"], write=write)
+    form = dataclasses.replace(FORMS["tflite-int8"], write=write)
+    monkeypatch.setitem(FORMS, "tflite-int8", form)
     config = dataclasses.replace(export_config, formats=("tflite-int8",))
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(ExportError, match="^tflite-int8: is damaged.*leave the form out of"):
         export(teacher, tmp_path, config, prepared["valid"])
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "parity.json"]
+    assert exported_rows(tmp_path) == []
+
+
+@pytest.fixture
+def failing(monkeypatch) -> Callable[..., list[dict]]:
+    """Makes a form fail with an error when it is opened, or when it decodes.
+
+    It returns the list that receives the options with which the form is opened.
+    """
+
+    def fail(name: str, error: TfkdError, *, when_it: str) -> list[dict]:
+        form, options = FORMS[name], []
+
+        def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list:
+            raise error
+
+        def opening(path: Path, **given) -> OpenForm:
+            options.append(given)
+            if when_it == "opens":
+                raise error
+            return dataclasses.replace(form.open(path), decode=decode)
+
+        monkeypatch.setitem(FORMS, name, dataclasses.replace(form, open=opening))
+        return options
+
+    return fail
+
+
+UNRUNNABLE = [
+    ("opens", CheckpointError("cannot load the model: op 7", remedy="copy it again"), "report it"),
+    ("decodes", CheckpointError("the model crashes", remedy="copy it again"), "report it"),
+    ("opens", TfkdError("no TFLite runtime", remedy="pip install one"), "pip install one"),
+]
+
+
+@pytest.mark.usefixtures("no_conversion")
+@pytest.mark.parametrize(("when_it", "error", "remedy"), UNRUNNABLE)
+def test_a_form_that_does_not_run_is_refused_as_one_that_differs(
+    teacher, prepared, export_config, tmp_path, failing, caplog, when_it, error, remedy
+):
+    error.path = "/tmp/scratch/model-int8.tflite"
+    options = failing("tflite-int8", error, when_it=when_it)
+    forms = ("tflite-int8", "tflite-float32")
+    config = dataclasses.replace(export_config, formats=forms, parity_utterances=1)
+    with pytest.raises(RefusedForms, match=f"^tflite-int8: {error.message} .*{remedy}") as raised:
+        export(teacher, tmp_path, config, prepared["valid"])
+    assert "scratch" not in str(raised.value)
+    assert [report.format for report in raised.value.exported] == ["tflite-float32"]
+    assert [row["format"] for row in exported_rows(tmp_path)] == ["tflite-float32"]
+    assert [record.getMessage() for record in caplog.records] == [str(raised.value)]
+    assert options == [{"max_memory_bytes": 16 * 2**30}]
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_every_refused_form_is_told(teacher, prepared, export_config, tmp_path, failing, caplog):
+    for name in ("tflite-float16", "tflite-int8"):
+        failing(name, CheckpointError("crashes", remedy="copy it again"), when_it="opens")
+    forms = ("tflite-float16", "tflite-int8")
+    config = dataclasses.replace(export_config, formats=forms, parity_utterances=1)
+    with pytest.raises(RefusedForms, match="tflite-float16: crashes"):
+        export(teacher, tmp_path, config, prepared["valid"])
+    told = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert told == list(forms)
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_the_report_is_right_after_each_form(
+    teacher, prepared, export_config, tmp_path, monkeypatch
+):
+    def interrupted(*arguments) -> None:
+        raise KeyboardInterrupt
+
+    form = dataclasses.replace(FORMS["tflite-float32"], write=interrupted)
+    monkeypatch.setitem(FORMS, "tflite-float32", form)
+    forms = ("tflite-int8", "tflite-float32")
+    config = dataclasses.replace(export_config, formats=forms, parity_utterances=1)
+    with pytest.raises(KeyboardInterrupt):
+        export(teacher, tmp_path, config, prepared["valid"])
+    assert [row["format"] for row in exported_rows(tmp_path)] == ["tflite-int8"]
+
+
+# --- forms of another run
+
+
+def as_of_another_run(out: Path) -> None:
+    """Changes parity.json as if another run had been exported."""
+    rows = json.loads((out / "parity.json").read_text())
+    other = [{**row, "run_sha256": "that of another run"} for row in rows]
+    (out / "parity.json").write_text(json.dumps(other))
+
+
+@pytest.fixture
+def one_form(export_config) -> ExportConfig:
+    return dataclasses.replace(export_config, formats=("tflite-int8",), parity_utterances=1)
+
+
+@pytest.mark.usefixtures("no_conversion")
+@pytest.mark.parametrize("is_of_another", [True, False])
+def test_a_refused_form_of_another_run_does_not_stay(
+    teacher, prepared, one_form, tmp_path, failing, is_of_another
+):
+    export(teacher, tmp_path, one_form, prepared["valid"])
+    if is_of_another:
+        as_of_another_run(tmp_path)
+    failing("tflite-int8", CheckpointError("crashes", remedy="copy it again"), when_it="opens")
+    with pytest.raises(RefusedForms):
+        export(teacher, tmp_path, one_form, prepared["valid"])
+    assert (tmp_path / "model-int8.tflite").exists() is not is_of_another
+    assert len(exported_rows(tmp_path)) == (0 if is_of_another else 1)
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_a_form_that_a_kill_moved_aside_counts_as_one_of_its_run(
+    teacher, prepared, one_form, tmp_path
+):
+    saved = dataclasses.replace(one_form, formats=("savedmodel",))
+    export(teacher, tmp_path, saved, prepared["valid"])
+    as_of_another_run(tmp_path)
+    (tmp_path / "savedmodel").rename(tmp_path / ".savedmodel.abcdefgh.old")
+    with pytest.raises(ExportError, match="holds savedmodel of another run"):
+        export(teacher, tmp_path, one_form, prepared["valid"])
+    assert [row["format"] for row in exported_rows(tmp_path)] == ["savedmodel"]
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_a_job_keeps_no_form_of_an_earlier_student(teacher, prepared, one_form, tmp_path):
+    both = dataclasses.replace(one_form, formats=("savedmodel", "tflite-int8"))
+    export_once(teacher.directory, tmp_path, both, prepared["valid"])
+    as_of_another_run(tmp_path)
+    export_once(teacher.directory, tmp_path, one_form, prepared["valid"])
+    assert [row["format"] for row in exported_rows(tmp_path)] == ["tflite-int8"]
+    assert not (tmp_path / "savedmodel").exists()
+
+
+# --- what a form says of itself
+
+
+@pytest.fixture
+def usual_seconds_given(monkeypatch, no_conversion) -> list[float]:
+    """Receives the duration of usual utterances that a form is written with."""
+    form, given = FORMS["tflite-int8"], []
+
+    def write(run: Run, path: Path, config: ExportConfig, usual_seconds: float) -> None:
+        given.append(usual_seconds)
+        form.write(run, path, config, usual_seconds)
+
+    monkeypatch.setitem(FORMS, "tflite-int8", dataclasses.replace(form, write=write))
+    return given
+
+
+def test_a_run_without_utterances_is_cut_as_the_parity_data_are(
+    teacher, prepared, one_form, tmp_path, usual_seconds_given
+):
+    kept = shutil.copytree(teacher.directory, tmp_path / "run")
+    shutil.rmtree(kept / "parity")
+    without = load_run(kept)
+    assert without.usual_seconds == np.inf
+    export(teacher, tmp_path / "with", one_form, prepared["valid"])
+    export(without, tmp_path / "without", one_form, prepared["test"])
+    seconds = [row["num_samples"] / 8000 for row in prepared["test"].index]
+    expected = [teacher.usual_seconds, np.quantile(seconds, 0.95)]
+    assert usual_seconds_given == pytest.approx(expected)
+    metadata = metadata_of(without, one_form, "int8", usual_seconds_given[1])
+    assert metadata.usual_samples == round(8000 * expected[1])
+
+
+def test_a_savedmodel_takes_any_length_beside_forms_of_a_fixed_one(
+    teacher, export_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tf.saved_model, "save", lambda module, path, signatures: None)
+    config = dataclasses.replace(export_config, fixed_length=True)
+    write_savedmodel(teacher, tmp_path, config, 1.0)
+    metadata = json.loads((tmp_path / "tfkd.json").read_text())
+    assert (metadata["min_samples"], metadata["max_samples"]) == (1, 40_000)
+
+
+def test_the_longest_audio_is_what_devices_read(teacher):
+    config = from_dict(ExportConfig, {"max_seconds": 24 * 3600.0})
+    metadata = metadata_of(teacher, config, "float32", 1.0)
+    written = json.loads(json.dumps(dataclasses.asdict(metadata)))
+    assert parse_metadata(written, Path("model.tflite")) == metadata
+    with pytest.raises(ConfigError, match="max_seconds: 90000.0 is above 86400"):
+        from_dict(ExportConfig, {"max_seconds": 25 * 3600.0})
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.exporting.export import export
 from tfkd.exporting.graph import decoder_for
 from tfkd.models.recogniser import Recogniser
+from tfkd.storage.files import sha256
 
 
 @pytest.mark.slow
@@ -27,8 +28,10 @@ def test_a_family_converts(name, tiny_system, prepared, export_config, tmp_path)
     """The gate of `export` compares token ids; here the k best and their log_probs besides."""
     system = dataclasses.replace(tiny_system, model=FAMILIES[name])
     # Its weights are random: left alone, it would say next to nothing.
-    run = Run(tmp_path, system, tokenizer(), family_model(name)).with_decoding(["min_tokens=4"])
-    save_model(run.model, tmp_path / MODEL)
+    model = family_model(name)
+    save_model(model, tmp_path / MODEL)
+    run = Run(tmp_path, system, tokenizer(), model, sha256(tmp_path / MODEL))
+    run = run.with_decoding(["min_tokens=4"])
     config = dataclasses.replace(export_config, formats=("tflite-float32",))
     (exact,) = export(run, tmp_path / "export", config, prepared["valid"])
     assert exact.identical == 1.0
@@ -53,8 +56,8 @@ def test_ctc_alone_at_width_1_is_exported_without_a_loop(
     model = Recogniser(config, VOCAB_SIZE)
     randomise(model.trainable_variables, seed=0, gain=2.0)
     model.frontend.set_statistics(np.full(8, -6.0), np.full(8, 2.5))
-    run = Run(tmp_path, system, tokenizer(), model)
     save_model(model, tmp_path / MODEL)
+    run = Run(tmp_path, system, tokenizer(), model, sha256(tmp_path / MODEL))
     formats = dataclasses.replace(
         export_config, formats=("tflite-float32",), beam_width=1, num_hypotheses=1
     )

@@ -27,6 +27,15 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_a_model_whose_training_goes_on_is_warned_of(folder, caplog):
+    load_language_model(folder, tokenizer())
+    assert not caplog.records
+    (folder / "history.jsonl").touch()
+    load_language_model(folder, tokenizer())
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{folder}: its training has not ended")
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_each_step_of_the_scorer_equals_teacher_forcing(cell, layers):

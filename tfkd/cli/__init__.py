@@ -14,6 +14,7 @@ import select
 import sys
 from collections.abc import Sequence
 
+from tfkd.cli.doctor import INSTALL_TFKD
 from tfkd.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from tfkd.cli.parser import command_parser
 from tfkd.cli.printing import complain, log_plainly, say
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         complain(
             f"this command needs {error.name}, which is not installed "
-            "(pip install tfkd; tfkd doctor reports what else is missing)"
+            f"({INSTALL_TFKD}; tfkd doctor reports what else is missing)"
         )
         sys.exit(EXIT_FAILED)
     except TfkdError as error:

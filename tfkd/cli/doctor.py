@@ -15,7 +15,10 @@ from pathlib import Path
 from tfkd.cli.exit_codes import EXIT_FAILED
 from tfkd.cli.printing import say
 from tfkd.environment import provenance
+from tfkd.errors import TfkdError
 
+INSTALL_TFKD = "pip install . in tfkd's folder"
+_ALL_BUT_TRANSCRIBE = "all but transcribe"
 _CPU_FEATURES = ("avx2", "avx512f", "amx_tile", "neon", "asimd")
 
 
@@ -63,31 +66,48 @@ def diagnose() -> Iterator[Finding]:
     yield Finding("Python", platform.python_version())
     yield Finding("machine", str(provenance()["hardware"]))
     yield Finding("processor features", ", ".join(_cpu_features()) or "not told by this system")
-    yield _tried("numpy", "transcribe", "pip install tfkd-device", _version_of("numpy"))
-    yield _tried("TFLite runtime", "transcribe", "pip install tfkd-device", _runtime)
+    yield _tried("numpy", "transcribe", "pip install numpy", _version_of("numpy"))
+    yield _tried("TFLite runtime", "transcribe", "pip install numpy", _runtime)
     yield _tried("soundfile", "audio other than wav", "pip install soundfile", _audio_formats)
-    yield _tried("TensorFlow", "all but transcribe", "pip install tfkd", _tensorflow)
-    for module, package in (("keras", "keras"), ("sentencepiece", "sentencepiece"),
-                            ("yaml", "PyYAML"), ("jiwer", "jiwer")):  # fmt: skip
-        remedy = "pip install tfkd"
-        yield _tried(package, "all but transcribe", remedy, _version_of(module, package))
+    yield _tried("TensorFlow", _ALL_BUT_TRANSCRIBE, INSTALL_TFKD, _tensorflow)
+    for module, package, needed_for in (
+        ("keras", "keras", _ALL_BUT_TRANSCRIBE),
+        ("sentencepiece", "sentencepiece", _ALL_BUT_TRANSCRIBE),
+        ("yaml", "PyYAML", _ALL_BUT_TRANSCRIBE),
+        ("jiwer", "jiwer", _ALL_BUT_TRANSCRIBE),
+        ("rapidfuzz", "rapidfuzz", _ALL_BUT_TRANSCRIBE),
+        ("google_crc32c", "google-crc32c", _ALL_BUT_TRANSCRIBE),
+        ("tqdm", "tqdm", _ALL_BUT_TRANSCRIBE),
+        ("grpc", "grpcio", "serve-input, training.input_service"),
+        ("jinja2", "jinja2", "filter-report"),
+    ):
+        yield _tried(package, needed_for, INSTALL_TFKD, _version_of(module, package))
     yield _tried("tensorflow-io kernels", "stores in a graph", "Python 3.11 with TensorFlow 2.16",
                  _tensorflow_io, is_extra=True)  # fmt: skip
     for package, extra, needed_for in (
         ("apache-beam", "beam", "label --runner"),
         ("matplotlib", "report", "figures of report"),
         ("tokenizers", "whisper", "whisper:FOLDER"),
+        ("safetensors", "whisper", "whisper:FOLDER"),
+        ("num2words", "whisper", "labels.whisper.numbers"),
     ):
-        remedy = f"pip install 'tfkd[{extra}]'"
+        remedy = f"pip install '.[{extra}]' in tfkd's folder"
         yield _tried(package, needed_for, remedy, _installed(package), is_extra=True)
 
 
 def _tried(
     name: str, needed_for: str, remedy: str, look: Callable[[], str], is_extra: bool = False
 ) -> Finding:
-    """Returns the finding of `look`; a package that raises on import counts as missing."""
+    """Returns the finding of `look`; a package that raises on import counts as missing.
+
+    The remedy of an error of tfkd, if it has one, takes the place of `remedy`.
+    """
     try:
         return Finding(name, look(), needed_for, is_extra=is_extra)
+    except TfkdError as error:
+        return Finding(
+            name, "", needed_for, f"{error.remedy or remedy} ({error.message})", is_extra
+        )
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         return Finding(name, "", needed_for, f"{remedy} ({reason})", is_extra)

@@ -5,35 +5,68 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfkd.cli.exit_codes import EXIT_FAILED
-from tfkd.cli.options import own_options
+from tfkd.cli.options import own_options, search_overrides
 from tfkd.cli.printing import complain, say
 from tfkd.errors import ConfigError, TfkdError
 
+if TYPE_CHECKING:
+    from tfkd.config import ExportConfig
+    from tfkd.exporting.export import Exported
+
+# Settings of the search that are settings of an export, too.
+_OF_SEARCH = ("beam_width", "num_hypotheses")
+# Values with which a setting of the language model turns it off.
+_OFF = ("0", "0.0", "null")
+
 
 def export(options: argparse.Namespace) -> None:
-    from tfkd.config import ExportConfig, from_dict
     from tfkd.decoding.runs import PARITY, load_run
-    from tfkd.exporting.export import export
-    from tfkd.reporting.tables import human_bytes, table
+    from tfkd.exporting.export import RefusedForms, export
 
-    settings = own_options(
+    overrides = search_overrides(options)
+    config = _export_config(options, overrides)
+    run = load_run(options.run).with_decoding(overrides)
+    with run.open_data(options.parity_data or Path(options.run) / PARITY) as store:
+        try:
+            reports = export(run, options.out, config, store)
+        except RefusedForms as error:
+            _say_exported(error.exported, options.out)
+            raise
+    _say_exported(reports, options.out)
+
+
+def _export_config(options: argparse.Namespace, overrides: Sequence[str]) -> ExportConfig:
+    """Reads the settings of --decoding that exports have, too, and of options; the latter win."""
+    from tfkd.config import ExportConfig, apply_overrides, from_dict
+
+    own = own_options(
         options, "beam_width", "num_hypotheses", "max_seconds", "fixed_length",
         "max_wer_change", "max_wer_to_keras", "max_log_prob_drift",
     )  # fmt: skip
-    config = from_dict(ExportConfig, {"formats": options.formats.split(","), **settings})
     for override in options.set:
-        if override.startswith("fusion.lm"):
+        key, _, value = override.partition("=")
+        if key.startswith("fusion.lm") and value not in _OFF:
             raise ConfigError(
                 f"--set {override}: a language model is too large for devices",
                 remedy="use it for labelling instead: the student learns from its labels",
             )
-    run = load_run(options.run).with_decoding(options.set)
-    with run.open_data(options.parity_data or Path(options.run) / PARITY) as store:
-        reports = export(run, options.out, config, store)
+    search = [each for each in overrides if each.partition("=")[0] in _OF_SEARCH]
+    formats = options.formats.split(",")
+    return from_dict(ExportConfig, {**apply_overrides({}, search), **own, "formats": formats})
+
+
+def _say_exported(reports: Sequence[Exported], out: str) -> None:
+    """Prints a table of the forms that were written."""
+    from tfkd.reporting.tables import human_bytes, table
+
+    if not reports:
+        return
     rows = [
         [
             report.format,
@@ -42,7 +75,7 @@ def export(options: argparse.Namespace) -> None:
             f"{100 * report.wer_change:+.2f}",
             f"{100 * report.wer_to_keras:.2f}",
             f"{report.log_prob_drift:.4f}",
-            str(Path(options.out) / report.path),
+            str(Path(out) / report.path),
         ]
         for report in reports
     ]
@@ -61,7 +94,7 @@ def transcribe(options: argparse.Namespace) -> None:
         )
     from tfkd.device.recogniser import DeviceRecogniser
 
-    recogniser = DeviceRecogniser(options.model, num_threads=options.threads)
+    recogniser = DeviceRecogniser(options.model, num_threads=options.threads, trusted=options.trust)
     failures = 0
     for path in options.audio:
         try:

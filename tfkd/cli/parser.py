@@ -219,8 +219,8 @@ def _add_decoding(add: _Add) -> None:
     command.add_argument("--json", help="file for the figures")
     command.add_argument("--transcripts", help="file for references and hypotheses (JSONL)")
     command.add_argument("--trust", action="store_true",
-                         help="open a SavedModel that this machine did not export; TensorFlow "
-                         "runs any code in it")  # fmt: skip
+                         help="open a SavedModel that this machine did not export, and any code "
+                         "in it; run such a .tflite in this process, without limits")  # fmt: skip
     _add_search(command)
 
 
@@ -253,7 +253,7 @@ def _add_delivering(add: _Add) -> None:
                          "(0.02)")  # fmt: skip
     command.add_argument("--max-log-prob-drift", type=float,
                          help="largest mean change of log_prob, in nats (0.3)")  # fmt: skip
-    _add_set(command, " of the search (docs/guide/decoding.md)")
+    _add_search(command)
 
     command = add("transcribe", models.transcribe, "transcribe recordings with a .tflite",
                   "tfkd transcribe work/export/model-int8.tflite order.wav")  # fmt: skip
@@ -268,6 +268,9 @@ def _add_delivering(add: _Add) -> None:
                          help="print a line of JSON for each recording")  # fmt: skip
     command.add_argument("--threads", type=int, default=1,
                          help="threads of the interpreter (%(default)s)")  # fmt: skip
+    command.add_argument("--trust", action="store_true",
+                         help="run a .tflite that this machine did not export in this process, "
+                         "without limits")  # fmt: skip
 
 
 def _add_inspecting(add: _Add) -> None:

@@ -8,6 +8,9 @@ from typing import Literal
 from tfkd.config.bounds import LATER, number
 from tfkd.config.decoding import WIDEST_BEAM
 
+# `tfkd.device` reads no metadata of longer audio.
+LONGEST_SECONDS = 24 * 3600
+
 ExportFormat = Literal["savedmodel", "tflite-float32", "tflite-float16", "tflite-int8"]
 
 
@@ -31,7 +34,7 @@ class ExportConfig:
     formats: tuple[ExportFormat, ...] = ("savedmodel", "tflite-float32", "tflite-int8")
     beam_width: int = number(4, at_least=1, at_most=WIDEST_BEAM)
     num_hypotheses: int = number(1, at_least=1)
-    max_seconds: float = number(30.0, at_least=0.01)
+    max_seconds: float = number(30.0, at_least=0.01, at_most=LONGEST_SECONDS)
     fixed_length: bool = field(default=False, metadata=LATER)
     max_wer_change: float = number(0.005, at_least=0)
     max_wer_to_keras: float = number(0.02, at_least=0, is_later=True)

@@ -18,13 +18,15 @@ from tfkd.text import EOS_ID, PAD_ID
 def is_enough(config: DecodingConfig) -> bool:
     """Whether the best path is all that a search by CTC alone is asked for.
 
-    A control that forbids tokens, or a language model, needs the search over prefixes.
+    A control that forbids tokens, a temperature, which changes what the blanks weigh, or a language
+    model needs the search over prefixes.
     """
     return (
         config.beam_width == 1
         and config.min_tokens <= 1
         and config.eos_threshold is None
         and not config.no_repeat_ngram
+        and config.temperature == 1
         and not config.fusion.lm_weight
     )
 

@@ -65,7 +65,8 @@ class Decoder:
       decode: tf.function from waveform [B, N] float32 in [-1, 1] and num_samples [B] int32 to a
         BeamResult.
     Raises:
-      ConfigError: if `fusion.ctc_weight` is above 0 and the model has no CTC head.
+      ConfigError: if `fusion.ctc_weight` is above 0 and the model has no CTC head, or
+        `coverage_penalty` is and the model has no attention.
       LanguageModelError: if the language model cannot be read, or has other units.
 
     >>> run = tfkd.load_run("work/teacher")
@@ -90,6 +91,10 @@ class Decoder:
             raise ConfigError(
                 "fusion.ctc_weight: the model has no CTC head",
                 remedy="set it to 0, or train with ctc: true in the model's config",
+            )
+        if config.coverage_penalty and model.config.decoder.kind == "none":
+            raise ConfigError(
+                "coverage_penalty: the model has no attention, only CTC", remedy="set it to 0"
             )
         self.language_model = load_language_model(fusion.lm, tokenizer) if fusion.lm else None
         self._weights = FusionWeights(fusion.lm_weight, fusion.ctc_weight or 0.0)

@@ -35,6 +35,7 @@ from tfkd.storage.files import (
     sha256_of_text,
 )
 from tfkd.storage.keras_files import MODEL, read_model
+from tfkd.storage.markers import warn_of_unfinished
 from tfkd.text import (
     Tokenizer,
     load_tokenizer,
@@ -90,6 +91,7 @@ class Run:
       system: its settings; `system.decoding` holds those of the search.
       tokenizer: maps texts to token ids and back.
       model: the `keras.Model`.
+      sha256: hex digest of its model file when it was read, which identifies the weights.
 
     >>> run = tfkd.load_run("work/teacher")
     >>> run.transcribe("order.wav").text
@@ -100,11 +102,7 @@ class Run:
     system: SystemConfig
     tokenizer: Tokenizer
     model: Recogniser
-
-    @property
-    def sha256(self) -> str:
-        """The sha256 of its model file, which identifies the weights."""
-        return sha256(self.directory / MODEL)
+    sha256: str
 
     @property
     def sample_rate_hz(self) -> int:
@@ -120,9 +118,7 @@ class Run:
         directory = self.directory / PARITY
         if not directory.exists():
             return math.inf
-        rows = open_store(directory).index
-        samples = np.quantile([row["num_samples"] for row in rows], _USUAL_SHARE)
-        return float(samples) / self.sample_rate_hz
+        return usual_seconds_of(open_store(directory), self.sample_rate_hz)
 
     def with_decoding(self, overrides: Sequence[str]) -> Run:
         """Returns the same recogniser with other decoding settings.
@@ -237,6 +233,12 @@ class Run:
             )
 
 
+def usual_seconds_of(store: Store, sample_rate_hz: int) -> float:
+    """Computes the duration that 95 % of the utterances of a store do not exceed."""
+    samples = np.quantile([row["num_samples"] for row in store.index], _USUAL_SHARE)
+    return float(samples) / sample_rate_hz
+
+
 def run_files(directory: Path) -> list[Path]:
     """Lists the files in a run's folder that its output depends on."""
     return [directory / MODEL, directory / CONFIG, *tokenizer_files(directory)]
@@ -258,7 +260,7 @@ def run_identity(directory: Path) -> str:
 
 
 def load_run(directory: str | Path) -> Run:
-    """Reads a run folder.
+    """Reads a run folder; a warning names one whose training has not ended.
 
     Raises:
       CheckpointError: if the folder is not a run, or a file in it is missing or damaged.
@@ -275,7 +277,9 @@ def load_run(directory: str | Path) -> Run:
                 remedy="give the folder that tfkd train or tfkd distill wrote",
             )
     system = _read_system(directory / CONFIG)
+    warn_of_unfinished(directory)
     tokenizer = load_tokenizer(directory)
+    digest = sha256(directory / MODEL)
     model = load_model(directory / MODEL)
     if model.config != system.model:
         raise CheckpointError(
@@ -284,7 +288,7 @@ def load_run(directory: str | Path) -> Run:
             remedy="copy the whole folder again",
         )
     check_vocabulary(model, tokenizer, directory, remedy="copy the whole folder again")
-    return Run(directory, system, tokenizer, model)
+    return Run(directory, system, tokenizer, model, digest)
 
 
 def check_vocabulary(model: Recogniser, tokenizer: Tokenizer, path: Path, remedy: str) -> None:

@@ -17,24 +17,24 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tfkd.device.child_processes import IF_TRUSTED, limit_memory
 from tfkd.device.interpreter import LoadedModel, find_runtime
 from tfkd.device.metadata import read_metadata
 from tfkd.errors import TfkdError
 
-_MAX_MEMORY_BYTES = 4 * 2**30
 
-
-def answer_requests(path: str, runtime: str, num_threads: str) -> None:
+def answer_requests(path: str, runtime: str, num_threads: str, max_memory_bytes: str) -> None:
     """Loads a model, and runs it for each waveform that comes on standard input.
 
     Args:
       path: the .tflite file.
       runtime: one of `tfkd.device.interpreter.RUNTIMES`.
       num_threads: number of threads of the interpreter.
+      max_memory_bytes: most memory that this process may take.
     """
     # An interruption from the terminal is for the caller to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _limit_resources()
+    _limit_resources(int(max_memory_bytes))
     requests, answers = sys.stdin.buffer, _take_standard_output()
     model = None
     while len(size := requests.read(8)) == 8:
@@ -47,9 +47,10 @@ def answer_requests(path: str, runtime: str, num_threads: str) -> None:
         except TfkdError as error:
             answer = {"error": error.message, "remedy": error.remedy}
         except MemoryError:
+            limit = int(max_memory_bytes) / 2**30
             answer = {
-                "error": f"the model needs more than {_MAX_MEMORY_BYTES >> 30} GiB of memory",
-                "remedy": "if you trust the file, run it with trusted=True",
+                "error": f"the model needs more than {limit:g} GiB of memory",
+                "remedy": IF_TRUSTED,
             }
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
@@ -68,14 +69,10 @@ def _take_standard_output() -> BinaryIO:
     return answers
 
 
-def _limit_resources() -> None:
+def _limit_resources(max_memory_bytes: int) -> None:
     """Limits the memory, and writes no core when the model crashes."""
     with contextlib.suppress(ImportError):  # Windows has no such limits.
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        # The caller may itself be held to less.
-        is_free = hard == resource.RLIM_INFINITY
-        limit = _MAX_MEMORY_BYTES if is_free else min(_MAX_MEMORY_BYTES, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    limit_memory(max_memory_bytes)

@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from tfkd.device.child_processes import IF_TRUSTED, child_command
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import CheckpointError, TfkdError
 from tfkd.storage.json_files import parse_json
@@ -31,19 +31,11 @@ _MAX_ANSWER_BYTES = 16 * 2**20
 # A process that has crashed may still be writing its core.
 _ENDING_SECONDS = 10
 
-# The folder of this tfkd comes first in sys.path, so that the child imports the same package.
-_CHILD = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from tfkd.device.isolated import answer_requests
-answer_requests(*sys.argv[2:])
-"""
-
 
 class IsolatedModel:
     """A .tflite in a child process, with the interface of `LoadedModel`.
 
-    The child starts with the first call. If it crashes, or this process is forked, the next call
+    The child starts with the first call. If it ends, or this process is forked, the next call
     starts another.
 
     Args:
@@ -51,12 +43,20 @@ class IsolatedModel:
       sample_rate_hz: sample rate of the waveforms.
       runtime: one of `tfkd.device.interpreter.RUNTIMES`.
       num_threads: number of threads of the interpreter.
+      max_memory_bytes: most memory that the child may take.
     """
 
-    def __init__(self, path: Path, sample_rate_hz: int, runtime: str, num_threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sample_rate_hz: int,
+        runtime: str,
+        num_threads: int,
+        max_memory_bytes: int,
+    ) -> None:
         self._path, self._sample_rate_hz = path, sample_rate_hz
-        arguments = (Path(__file__).parents[2], path.absolute(), runtime, num_threads)
-        self._command = [sys.executable, "-c", _CHILD, *map(str, arguments)]
+        arguments = (path.absolute(), runtime, num_threads, max_memory_bytes)
+        self._command = child_command("tfkd.device.isolated", "answer_requests", *arguments)
         self._child: _Child | None = None
 
     def recognise(self, waveform: np.ndarray) -> list[DeviceHypothesis]:
@@ -66,7 +66,7 @@ class IsolatedModel:
           CheckpointError: if the child raises an error, crashes, or does not answer in time.
           TfkdError: if no child can be started.
         """
-        if self._child is None or self._child.owner != os.getpid():
+        if self._child is None or self._child.owner != os.getpid() or self._child.has_ended():
             self._child = _Child(self._path, self._command)
         audio_seconds = waveform.size / self._sample_rate_hz
         seconds = MIN_SECONDS + SECONDS_PER_SECOND_OF_AUDIO * audio_seconds
@@ -102,9 +102,13 @@ class _Child:
             raise TfkdError(
                 f"cannot start a process to run the model in: {error.strerror or error}",
                 path=path,
-                remedy="if you trust the file, run it in this one with trusted=True",
+                remedy=IF_TRUSTED,
             ) from error
         self.end = weakref.finalize(self, _end, self._process)
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended, for example because the system needed its memory."""
+        return self._process.poll() is not None
 
     def ask(self, request: bytes, seconds: float) -> dict[str, Any]:
         """Sends a waveform and waits for the answer.

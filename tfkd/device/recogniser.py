@@ -21,6 +21,9 @@ from tfkd.native_messages import without_native_messages
 from tfkd.storage.files import sha256
 from tfkd.storage.known_files import is_known
 
+# Most memory of the child process of a file from elsewhere.
+MAX_CHILD_BYTES = 4 * 2**30
+
 
 @dataclass(frozen=True)
 class Transcription:
@@ -47,7 +50,7 @@ class DeviceRecogniser:
 
     A file that this machine has not exported runs in a child process, because an interpreter may
     crash on a damaged or malicious graph; a crash is then a CheckpointError, and the next call
-    starts another child. The child takes about half a second to start and at most 4 GiB of memory.
+    starts another child. The child takes about half a second to start.
 
     Args:
       path: file made by `tfkd export`.
@@ -55,6 +58,7 @@ class DeviceRecogniser:
         process, a forked process must load its own, because fork does not copy threads.
       runtime: one of `RUNTIMES`; None takes the first that is installed.
       trusted: runs the model in this process, for applications that ship the file themselves.
+      max_memory_bytes: most memory that a child process may take.
     Attributes:
       metadata: DeviceMetadata of the file.
       runtime: name of the runtime in use.
@@ -74,6 +78,7 @@ class DeviceRecogniser:
         *,
         runtime: str | None = None,
         trusted: bool = False,
+        max_memory_bytes: int = MAX_CHILD_BYTES,
     ) -> None:
         if num_threads < 1:
             raise TfkdError(f"num_threads is {num_threads}", remedy="use at least one thread")
@@ -86,7 +91,9 @@ class DeviceRecogniser:
             self._model = LoadedModel(self.path, self.metadata, interpreter_class, num_threads)
         else:
             rate_hz = self.metadata.sample_rate_hz
-            self._model = IsolatedModel(self.path, rate_hz, self.runtime, num_threads)
+            self._model = IsolatedModel(
+                self.path, rate_hz, self.runtime, num_threads, max_memory_bytes
+            )
         with without_native_messages():  # LiteRT greets when it first allocates its tensors.
             self._model.recognise(np.zeros(self.metadata.min_samples, np.float32))
 

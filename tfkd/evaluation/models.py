@@ -24,8 +24,9 @@ def open_model(
     Args:
       path: folder of a run, folder of a SavedModel, or .tflite file.
       overrides: "key=value" settings for the search of a run.
-      trusted: whether to open a SavedModel that this machine did not export. A SavedModel is a
-        program: TensorFlow runs any code that it contains.
+      trusted: whether to open a form that this machine did not export in this process. A
+        SavedModel is a program: TensorFlow runs any code that it contains. A .tflite that is not
+        trusted runs in a child process.
     Raises:
       CheckpointError: if `path` is none of these, is damaged, or is not trusted.
       ConfigError: if an override is invalid, or given for an exported form.
@@ -49,7 +50,7 @@ def open_model(
             path=model,
             remedy="give --trust if you trust its source",
         )
-    return form.open(model)
+    return form.open(model, trusted=trusted)
 
 
 def model_identity(path: str | Path) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import tensorflow as tf
 
-_MAX_MEMORY_BYTES = 16 * 2**30
+from tfkd.device.child_processes import limit_memory
+
+MAX_CONVERTER_BYTES = 16 * 2**30
 
 
 def convert(source: str, target: str, quantisation: str) -> None:
@@ -18,7 +19,7 @@ def convert(source: str, target: str, quantisation: str) -> None:
       target: file to write.
       quantisation: float32, float16 or int8.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
+    limit_memory(MAX_CONVERTER_BYTES)
     converter = tf.lite.TFLiteConverter.from_saved_model(source)
     # Built-in operators only: conversion fails if anything needs Flex or a custom operator.
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

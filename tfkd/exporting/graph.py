@@ -23,17 +23,9 @@ _LOG = logging.getLogger("tfkd")
 def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -> Decoder:
     """Makes the search of the exported forms: the run's, without a language model.
 
-    Devices have no memory for a language model beside the student. If the run's search has one, a
-    warning says that the forms leave it out.
+    Devices have no memory for a language model beside the student.
     """
     decoding = run.system.decoding
-    if decoding.fusion.lm_weight:
-        _LOG.warning(
-            "%s: exported forms decode without the language model %s, which is too large for "
-            "devices; they are compared with Keras without it",
-            run.directory,
-            decoding.fusion.lm,
-        )
     return run.decoder(
         replace(
             decoding,
@@ -43,6 +35,18 @@ def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -
         ),
         batch_size=batch_size,
     )
+
+
+def warn_of_language_model(run: Run) -> None:
+    """Warns if the run's search has a language model, which the exported forms leave out."""
+    fusion = run.system.decoding.fusion
+    if fusion.lm_weight:
+        _LOG.warning(
+            "%s: exported forms decode without the language model %s, which is too large for "
+            "devices; they are compared with Keras without it",
+            run.directory,
+            fusion.lm,
+        )
 
 
 def decode_with(decoder: Decoder) -> Decode:
@@ -90,15 +94,21 @@ def tracked(run: Run) -> tf.Module:
     return module
 
 
-def metadata_of(run: Run, config: ExportConfig, quantisation: str) -> DeviceMetadata:
-    """Makes the metadata that is stored with a form."""
+def metadata_of(
+    run: Run, config: ExportConfig, quantisation: str, usual_seconds: float
+) -> DeviceMetadata:
+    """Makes the metadata that is stored with a form.
+
+    Args:
+      usual_seconds: duration that most utterances do not exceed.
+    """
     rate_hz = run.sample_rate_hz
     max_samples = round(config.max_seconds * rate_hz)
     return DeviceMetadata(
         sample_rate_hz=rate_hz,
         min_samples=max_samples if config.fixed_length else 1,
         max_samples=max_samples,
-        usual_samples=max(1, round(min(run.usual_seconds * rate_hz, max_samples))),
+        usual_samples=max(1, round(min(usual_seconds * rate_hz, max_samples))),
         pieces=run.tokenizer.pieces,
         eos_id=run.tokenizer.eos_id,
         pad_id=run.tokenizer.pad_id,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
 from tfkd.device.hypothesis import DeviceHypothesis
+from tfkd.device.recogniser import MAX_CHILD_BYTES
 
 # (waveform [B, N] float32, num_samples [B] int32) -> the hypotheses of each, best first.
 Decode = Callable[[np.ndarray, np.ndarray], Sequence[Sequence[DeviceHypothesis]]]
@@ -44,6 +46,28 @@ class OpenForm:
     decode: Decode
 
 
+# (run, path, settings, seconds that most utterances do not exceed)
+Write = Callable[[Run, Path, ExportConfig, float], None]
+
+
+class Open(Protocol):
+    """The function of a form that opens what its `write` wrote."""
+
+    def __call__(
+        self, path: Path, *, trusted: bool = False, max_memory_bytes: int = MAX_CHILD_BYTES
+    ) -> OpenForm:
+        """Opens a file or folder.
+
+        Args:
+          path: the file or folder.
+          trusted: whether a model that this machine did not export may run in this process.
+          max_memory_bytes: most memory of the child process in which it runs otherwise.
+        Raises:
+          CheckpointError, ExportError: if `write` did not write it.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Form:
     """A file format for recognisers: a row of the table in `tfkd.exporting.forms`.
@@ -51,8 +75,8 @@ class Form:
     Attributes:
       name: in `export.formats` and in the parity report.
       file_name: name of the file or folder, in the folder of the exports.
-      write: writes a run to a path that does not exist yet.
-      open: opens a path that `write` wrote; raises CheckpointError for anything else.
+      write: writes a run to a path that does not exist yet; see `Write`.
+      open: opens a path that `write` wrote; see `Open`.
       owns: whether a path holds a file of this kind; forms that `open` treats alike return the
         same.
       identity: computes the sha256 of everything in it that its output depends on.
@@ -64,8 +88,8 @@ class Form:
 
     name: str
     file_name: str
-    write: Callable[[Run, Path, ExportConfig], None]
-    open: Callable[[Path], OpenForm]
+    write: Write
+    open: Open
     owns: Callable[[Path], bool]
     identity: Callable[[Path], str]
     is_exact: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import METADATA_NAME, DeviceMetadata, parse_metadata
+from tfkd.device.recogniser import MAX_CHILD_BYTES
 from tfkd.errors import CheckpointError, ExportError, advising
 from tfkd.exporting.graph import decoder_for, metadata_of, outputs_of, tracked
 from tfkd.exporting.interface import OpenForm
@@ -29,7 +30,7 @@ _BATCH_SIZE = 16
 _REMEDY = "copy the whole folder again, or make it with `tfkd export`"
 
 
-def write_savedmodel(run: Run, directory: Path, config: ExportConfig) -> None:
+def write_savedmodel(run: Run, directory: Path, config: ExportConfig, usual_seconds: float) -> None:
     """Writes frontend, encoder and search as one graph with the signature `serving_default`.
 
     The signature maps waveform [B, N] float32 in [-1, 1] and num_samples [B] int32, clipped to N,
@@ -47,7 +48,10 @@ def write_savedmodel(run: Run, directory: Path, config: ExportConfig) -> None:
         return {"text": text, **outputs_of(result)}
 
     tf.saved_model.save(tracked(run), str(directory), signatures={SIGNATURE: serve})
-    write_json(directory / METADATA_NAME, asdict(metadata_of(run, config, "float32")))
+    # A SavedModel takes audio of any length, even beside .tflite files of a fixed one.
+    of_any_length = replace(config, fixed_length=False)
+    metadata = metadata_of(run, of_any_length, "float32", usual_seconds)
+    write_json(directory / METADATA_NAME, asdict(metadata))
 
 
 def _decode_any_batch(decode, waveform: tf.Tensor, num_samples: tf.Tensor) -> BeamResult:
@@ -90,33 +94,36 @@ def _check_signature(inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, 
 
 
 @advising(_REMEDY)
-def open_savedmodel(directory: Path) -> OpenForm:
+def open_savedmodel(
+    path: Path, *, trusted: bool = False, max_memory_bytes: int = MAX_CHILD_BYTES
+) -> OpenForm:
     """Opens a SavedModel that tfkd exported.
 
+    Args:
+      path: its folder.
+      trusted, max_memory_bytes: without effect, because TensorFlow runs it in this process.
     Raises:
       CheckpointError: if its metadata is missing or invalid.
       ExportError: if its graph is damaged or not tfkd's.
     """
-    metadata = _read_metadata(directory)
-    serve = load_savedmodel(directory)
+    metadata = _read_metadata(path)
+    serve = load_savedmodel(path)
 
     @advising(_REMEDY)
     def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:
         try:
             found = serve(waveform=tf.constant(waveform), num_samples=tf.constant(num_samples))
         except tf.errors.OpError as error:
-            raise CheckpointError(
-                f"the model fails: {error.message[:300]}", path=directory
-            ) from error
+            raise CheckpointError(f"the model fails: {error.message[:300]}", path=path) from error
         arrays = {name: value.numpy() for name, value in found.items()}
-        _check_shapes(arrays, len(waveform), directory)
+        _check_shapes(arrays, len(waveform), path)
         return [_hypotheses({k: v[row] for k, v in arrays.items()}) for row in range(len(waveform))]
 
     return OpenForm(
-        path=directory,
+        path=path,
         form=NAME,
         parameters=metadata.parameters,
-        bytes=directory_bytes(directory),
+        bytes=directory_bytes(path),
         sample_rate_hz=metadata.sample_rate_hz,
         pieces=metadata.pieces,
         batch_size=_BATCH_SIZE,

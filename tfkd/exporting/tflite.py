@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +16,17 @@ import tensorflow as tf
 
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
+from tfkd.device.child_processes import child_command
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.device.metadata import append_metadata
-from tfkd.device.recogniser import DeviceRecogniser
+from tfkd.device.recogniser import MAX_CHILD_BYTES, DeviceRecogniser
 from tfkd.errors import ExportError, advising
 from tfkd.exporting.graph import decoder_for, metadata_of, outputs_of, tracked
-from tfkd.exporting.interface import OpenForm
+from tfkd.exporting.interface import OpenForm, Write
 
 _PREFIX = "tflite-"
 _SUFFIX = ".tflite"
 _CHILD_SECONDS = 900
-# The folder of this tfkd comes first in sys.path, so that the child imports the same package.
-_ROOT = Path(__file__).parents[2]
-_CHILD = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from tfkd.exporting.conversion import convert
-convert(*sys.argv[2:])
-"""
 
 
 def file_name(form: str) -> str:
@@ -47,12 +38,14 @@ def _quantisation(form: str) -> str:
     return form.removeprefix(_PREFIX)
 
 
-def writer(form: str) -> Callable[[Run, Path, ExportConfig], None]:
+def writer(form: str) -> Write:
     """Returns the function that writes a form; see `write_tflite`."""
     return functools.partial(write_tflite, form)
 
 
-def write_tflite(form: str, run: Run, path: Path, config: ExportConfig) -> None:
+def write_tflite(
+    form: str, run: Run, path: Path, config: ExportConfig, usual_seconds: float
+) -> None:
     """Writes frontend, encoder and search as one graph, followed by the metadata.
 
     The signature `serving_default` maps waveform [1, N] float32 in [-1, 1] to token_ids,
@@ -62,7 +55,7 @@ def write_tflite(form: str, run: Run, path: Path, config: ExportConfig) -> None:
     Raises:
       ExportError: if the converter refuses the graph, crashes or does not end.
     """
-    metadata = metadata_of(run, config, _quantisation(form))
+    metadata = metadata_of(run, config, _quantisation(form), usual_seconds)
     decoder = decoder_for(run, config, batch_size=1)
     length = metadata.max_samples if config.fixed_length else None
     waveform_spec = tf.TensorSpec([1, length], tf.float32, name="waveform")
@@ -91,8 +84,8 @@ def convert_in_child(source: Path, target: Path, form: str) -> None:
     """
     log = target.with_suffix(".log")
     # Not by multiprocessing, which would run a caller's script once more.
-    arguments = map(str, (_ROOT, source, target, _quantisation(form)))
-    command = [sys.executable, "-c", _CHILD, *arguments]
+    arguments = (source, target, _quantisation(form))
+    command = child_command("tfkd.exporting.conversion", "convert", *arguments)
     try:
         with open(log, "wb") as file:
             child = subprocess.run(
@@ -114,13 +107,18 @@ def is_tflite(path: Path) -> bool:
     return path.suffix == _SUFFIX
 
 
-def open_tflite(path: Path) -> OpenForm:
+def open_tflite(
+    path: Path, *, trusted: bool = False, max_memory_bytes: int = MAX_CHILD_BYTES
+) -> OpenForm:
     """Opens a .tflite that tfkd exported.
 
+    Args:
+      path: the file.
+      trusted, max_memory_bytes: see `DeviceRecogniser`.
     Raises:
       CheckpointError: if it is damaged, or tfkd did not export it.
     """
-    recogniser = DeviceRecogniser(path)
+    recogniser = DeviceRecogniser(path, trusted=trusted, max_memory_bytes=max_memory_bytes)
     metadata = recogniser.metadata
 
     def decode(waveform: np.ndarray, num_samples: np.ndarray) -> list[list[DeviceHypothesis]]:

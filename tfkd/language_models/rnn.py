@@ -19,6 +19,7 @@ from tfkd.layers.model_size import check_loadable
 from tfkd.layers.recurrent import Order, gru_scan, lstm_scan
 from tfkd.layers.recurrent_cell import RecurrentCell
 from tfkd.storage.keras_files import MODEL, read_model
+from tfkd.storage.markers import warn_of_unfinished
 from tfkd.text import Tokenizer, load_tokenizer
 
 
@@ -112,13 +113,14 @@ class RecurrentLanguageModel(keras.Model):
 
 
 def load_recurrent_model(directory: str | Path, tokenizer: Tokenizer) -> RecurrentLanguageModel:
-    """Reads a folder that `tfkd train-lm` wrote.
+    """Reads a folder that `tfkd train-lm` wrote; a warning names one whose training has not ended.
 
     Raises:
       LanguageModelError: if its units are not those of `tokenizer`.
       CheckpointError: if a file in it is missing or damaged.
     """
     directory = Path(directory)
+    warn_of_unfinished(directory)
     own = load_tokenizer(directory)
     if (own.kind, own.pieces) != (tokenizer.kind, tokenizer.pieces):
         raise LanguageModelError(

@@ -8,7 +8,7 @@ from tfkd.config import ExportConfig, config_digest
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.runs import Run, load_run
 from tfkd.evaluation.models import model_identity
-from tfkd.exporting.export import REPORT, export
+from tfkd.exporting.export import REPORT, export, remove_exports
 from tfkd.records import Store
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
@@ -30,7 +30,7 @@ def export_once(student: Path, out: Path, config: ExportConfig, parity_store: St
     if _is_exported(run, out, config):
         return
     # What lies there is of another student or other settings: it must not be taken for this one's.
-    (out / REPORT).unlink(missing_ok=True)
+    remove_exports(out)
     reports = export(run, out, config, parity_store)
     files = {report.path: model_identity(out / report.path) for report in reports}
     write_json(out / IDENTITY, {**_identity(run, config), "files": files})

@@ -55,9 +55,8 @@ from tfkd.pipeline.stores import BY_TEACHER, JobStores
 from tfkd.records.transcripts import transcripts_of
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
-from tfkd.storage.markers import COMPLETE
+from tfkd.storage.markers import COMPLETE, HISTORY
 from tfkd.text import Tokenizer
-from tfkd.training.callbacks import HISTORY
 from tfkd.training.loop import check_system, is_trained, train
 
 _LOG = logging.getLogger("tfkd")
@@ -429,7 +428,8 @@ class Job:
         if not self.given_teacher():
             test = self.stores.open(TEST)
             label(self.teacher(1), test, self.work / TEST_LABELS, self.config.labels)
-            found[TEST_LABELS] = label_quality(self.stores.open(TEST_LABELS), transcripts_of(test))
+            labels, references = self.stores.open(TEST_LABELS), transcripts_of(test)
+            found[TEST_LABELS] = label_quality(labels, references, is_scored_whole=True)
         return {name: each and asdict(each) for name, each in found.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tfkd.config import WHISPER_PREFIX, RunConfig, to_dict
 from tfkd.distillation.teachers import is_run
 from tfkd.storage.json_files import read_json_lines
-from tfkd.training.callbacks import HISTORY
+from tfkd.storage.markers import HISTORY
 
 
 def published(config: RunConfig) -> dict[str, Any]:

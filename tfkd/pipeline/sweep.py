@@ -57,9 +57,8 @@ from tfkd.records import Store
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.storage.locks import locked
-from tfkd.storage.markers import COMPLETE
+from tfkd.storage.markers import COMPLETE, HISTORY
 from tfkd.text import vocab_size_of
-from tfkd.training.callbacks import HISTORY
 
 FOLDER = "sweep"
 

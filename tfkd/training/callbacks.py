@@ -29,13 +29,13 @@ from tfkd.errors import TrainingError
 from tfkd.metrics import score
 from tfkd.records import Store
 from tfkd.storage.files import write_text
+from tfkd.storage.markers import HISTORY
 from tfkd.training.checkpoints import Progress, is_finite, restore_checkpoint, save_checkpoint
 from tfkd.training.distribution import Replicas
 from tfkd.training.optimizers import averaged_weights
 
 _LOG = logging.getLogger("tfkd")
 CHECKPOINTS = "checkpoints"
-HISTORY = "history.jsonl"
 # Validation audio up to this duration is cached: 230 MB as float32 at 16 kHz.
 _MAX_CACHED_SECONDS = 3600
 

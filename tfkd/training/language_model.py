@@ -24,9 +24,9 @@ from tfkd.layers.model_size import check_trainable
 from tfkd.storage.files import write_json, write_text
 from tfkd.storage.json_files import read_json_lines
 from tfkd.storage.keras_files import write_model
-from tfkd.storage.markers import COMPLETE
+from tfkd.storage.markers import COMPLETE, HISTORY
 from tfkd.text import PAD_ID, Tokenizer
-from tfkd.training.callbacks import CHECKPOINTS, HISTORY, KeepProgress, StopOnNonFiniteLoss
+from tfkd.training.callbacks import CHECKPOINTS, KeepProgress, StopOnNonFiniteLoss
 from tfkd.training.checkpoints import Progress, restore_checkpoint
 from tfkd.training.optimizers import Adam
 from tfkd.training.run_folder import claim, is_finished
