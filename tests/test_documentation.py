@@ -22,6 +22,7 @@ from tfkd.data.graph_reader import _kernels
 from tfkd.device.interpreter import COVERAGE, LENGTH, OUTPUTS
 from tfkd.device.metadata import DeviceMetadata
 from tfkd.distillation.filters import FILTERS
+from tfkd.training.sources import Source
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
@@ -116,7 +117,8 @@ def test_the_page_for_keras_tells_of_every_field_of_a_batch(labels, teacher):
     """Their names, dtypes and numbers of axes."""
     page = (ROOT / "docs" / "keras.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| \[(.*?)\] \|", page, re.MULTILINE)
-    batches = tfkd.batches(labels, teacher.tokenizer, tfkd.objectives.SequenceKD())
+    sources = [Source(labels, tfkd.objectives.SequenceKD(), share=1.0)]
+    batches = tfkd.batches(sources, teacher.tokenizer, sources[0].objective)
     fields = {n: (each.dtype.name, each.shape.rank) for n, each in batches.element_spec.items()}
     for name, field in tfkd.objectives.WordKD().signature.items():
         fields[name] = (field.dtype, 1 + len(field.shape))
