@@ -574,14 +574,30 @@ def test_packed_and_nested_manifests_count_too(tmp_path, name):
 def test_files_of_unknown_kinds_are_counted(tmp_path, caplog):
     names = ("a.wav", "b.mp2", "c.mka", "d.wv", "cover.png", "rec1", "rec2", "a.txt")
     assert len(read_corpus(recordings(tmp_path, *names))[0]) == 4
-    assert "not known to be audio were not read: .png (1 x), no suffix (2 x)" in caplog.text
+    assert "not known to be audio were not read: no suffix (2 x), .png (1 x)" in caplog.text
 
 
 def test_audio_of_librispeech_without_a_transcript_is_named(tmp_path, caplog):
-    folder = recordings(tmp_path, "1/2/1-2-1.flac", "1/2/1-2-2.flac")
-    (folder / "1/2/1-2.trans.txt").write_text("1-2-1 YES\n")
-    assert len(read_corpus(folder)[0]) == 1
+    folder = recordings(tmp_path, "1/2/1-2-1.flac", "1/2/1-2-1.mp3", "1/2/1-2-3.flac")
+    (folder / "1/2/1-2.trans.txt").write_text("1-2-1 YES\n\n1-2-3 NO\n1-2-3 NO\n")
+    assert len(read_corpus(folder / ".." / folder.name)[0]) == 2
+    assert not caplog.text
+    recordings(tmp_path, "1/2/1-2-2.flac")
+    read_corpus(folder)
     assert "1 audio files such as 1/2/1-2-2.flac are not read" in caplog.text
+
+
+def test_videos_of_recordings_are_not_read_beside_them(tmp_path, caplog):
+    folder = recordings(tmp_path, *(f"talk{n}.{kind}" for n in range(3) for kind in ("wav", "mkv")))
+    assert [each.utterance_id for each in read_corpus(folder)[0]] == ["talk0", "talk1", "talk2"]
+    assert ".mkv (3 x)" in caplog.text
+
+
+def test_of_many_kinds_of_files_the_most_common_are_named(tmp_path, caplog):
+    names = [f"part.{n:04d}" for n in range(30)] + ["a.wav", "b.x", "c.x"]
+    read_corpus(recordings(tmp_path, *names))
+    assert "were not read: .x (2 x), " in caplog.text
+    assert caplog.text.rstrip().endswith("(1 x), 23 other kinds")
 
 
 def test_a_recording_whose_name_cannot_be_printed_is_rejected(tmp_path):

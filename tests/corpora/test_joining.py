@@ -67,6 +67,19 @@ def test_parts_of_a_recording_are_held_out_together():
     assert len({int(name[1:]) % 20 for name in part}) == 2
 
 
+def test_speakers_of_many_sizes_are_held_out_whole():
+    """The first utterance of a large speaker comes early in any order by utterances."""
+    sizes = [max(1, 600 // (1 + n)) for n in range(200)]
+    corpus = [spoken(f"s{n}-{m}", f"speaker {n}") for n in range(200) for m in range(sizes[n])], []
+    count = round(0.1 * len(corpus[0]))
+    parts = held_out_ids(corpus, 0.1, 2)
+    speakers = [{name.partition("-")[0] for name in part} for part in parts]
+    for part, names in zip(parts, speakers, strict=True):
+        assert count <= len(part) <= 1.5 * count
+        assert len(part) == sum(sizes[int(name[1:])] for name in names)
+    assert speakers[0].isdisjoint(speakers[1])
+
+
 def test_too_few_speakers_share_what_is_held_out():
     """Of three speakers, one would be a third of the corpus."""
     corpus = [spoken(f"u{n}", f"speaker {n % 3}") for n in range(60)], []

@@ -82,7 +82,7 @@ def test_the_names_of_other_toolkits_are_known(tmp_path, row, expected):
         ({"start": 0, "stop": 16000, "duration": 1.0}, "start and stop count samples"),
         ({"onset": 1, "offset": 2}, "both given"),
         ({"start_seconds": 1.0, "start_ms": 9000, "end": 20}, "start_ms differs from another"),
-        ({"begin_ms": 1, "start_ms": 2, "end": 20}, "start_ms differs from another"),
+        ({"begin_ms": 1, "start_ms": 2000, "end": 20}, "start_ms differs from another"),
         ({"end": 3, "duration": 10}, "ends at 3 s, but is 10 s long (give its start"),
         ({"end": 3, "duration": 0}, "ends at 3 s, before it starts"),
         ({"audio": {"array": [0.1], "sampling_rate": 16000}}, "names no file"),
@@ -114,6 +114,7 @@ def test_of_two_transcripts_it_is_said_which_is_read(tmp_path, caplog):
 
 def test_of_two_spellings_of_a_name_the_first_is_read_and_that_is_said(tmp_path, caplog):
     row = {"audio": "a.wav", "Text": "one", "TEXT": "two", "start_ms": 1000, "start": "1.0"}
+    row |= {"duration_ms": 1001, "duration_seconds": 1.0005}
     ((utterance,), _) = read_corpus(write(tmp_path / "m.jsonl", {**row, "end": 2}))
     assert (utterance.text, utterance.start_seconds) == ("one", 1.0)
     (message,) = caplog.messages

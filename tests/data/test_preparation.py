@@ -423,9 +423,14 @@ def test_remarks_outlive_a_kill(tmp_path, monkeypatch):
         patch.setattr(StoreWriter, "write_shard", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(manifest, tmp_path / "out", config)
+    remarks = tmp_path / "out" / "remarks.jsonl"
+    with open(remarks, "a") as file:
+        file.write('{"utterance_id": "b", "rem')  # as far as a kill let it come
+    (tmp_path / "out" / ".remarks.jsonl.01234567.tmp").touch()
     prepare(manifest, tmp_path / "out", config)
-    rows = map(json.loads, (tmp_path / "out/remarks.jsonl").read_text().splitlines())
-    assert {row["utterance_id"] for row in rows} == {"a", "b"}
+    rows = map(json.loads, remarks.read_text().splitlines())
+    assert [row["utterance_id"] for row in rows] == ["a", "b"]
+    assert not [*remarks.parent.glob(".remarks*")]
 
 
 def test_a_speaker_a_channel_is_read_alone(tmp_path):

@@ -40,6 +40,7 @@ from tfkd.exporting.interface import OpenForm, Write
 from tfkd.exporting.savedmodel import load_savedmodel, write_savedmodel
 from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
+from tfkd.pipeline import exports as exports_of_jobs
 from tfkd.pipeline.exports import export_once
 from tfkd.storage.files import sha256
 
@@ -675,6 +676,37 @@ def test_a_job_keeps_no_form_of_an_earlier_student(teacher, prepared, one_form, 
     export_once(teacher.directory, tmp_path, one_form, prepared["valid"])
     assert [row["format"] for row in exported_rows(tmp_path)] == ["tflite-int8"]
     assert not (tmp_path / "savedmodel").exists()
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_a_job_keeps_good_forms_while_another_one_is_refused(
+    teacher, prepared, one_form, tmp_path, failing
+):
+    both = dataclasses.replace(one_form, formats=("tflite-float32", "tflite-int8"))
+    failing("tflite-int8", CheckpointError("crashes", remedy="copy it again"), when_it="opens")
+    with pytest.raises(RefusedForms):
+        export_once(teacher.directory, tmp_path, both, prepared["valid"])
+
+    def interrupted(*arguments) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exports_of_jobs, "export", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            export_once(teacher.directory, tmp_path, both, prepared["valid"])
+    assert (tmp_path / "model-float32.tflite").exists()
+    assert [row["format"] for row in exported_rows(tmp_path)] == ["tflite-float32"]
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_a_file_that_nobody_recorded_stays_where_its_form_is_refused(
+    teacher, prepared, one_form, tmp_path, failing
+):
+    (tmp_path / "model-int8.tflite").write_text("whose is it?")
+    failing("tflite-int8", CheckpointError("crashes", remedy="copy it again"), when_it="opens")
+    with pytest.raises(RefusedForms):
+        export(teacher, tmp_path, one_form, prepared["valid"])
+    assert (tmp_path / "model-int8.tflite").read_text() == "whose is it?"
 
 
 # --- what a form says of itself

@@ -1,5 +1,6 @@
 """The recurrent language model scores a search as it scores whole sentences."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,6 +35,15 @@ def test_a_model_whose_training_goes_on_is_warned_of(folder, caplog):
     load_language_model(folder, tokenizer())
     (record,) = caplog.records
     assert record.getMessage().startswith(f"{folder}: its training has not ended")
+
+
+def test_a_global_policy_of_keras_changes_nothing():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = tiny_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

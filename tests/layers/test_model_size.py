@@ -12,7 +12,7 @@ from helpers import VOCAB_SIZE, tiny_config, tiny_model
 
 from tfkd import environment
 from tfkd.cli import main
-from tfkd.config import ModelConfig, RecurrentConfig, SystemConfig, from_dict
+from tfkd.config import ModelConfig, RecurrentConfig, RunConfig, SystemConfig, from_dict
 from tfkd.errors import CheckpointError, ConfigError
 from tfkd.language_models.rnn import RecurrentLanguageModel
 from tfkd.layers import model_size
@@ -56,6 +56,43 @@ def test_a_model_that_no_machine_can_train_is_refused_with_the_numbers():
     with pytest.raises(ConfigError, match=r"has 9\d,\d{3},\d{3},\d{3} parameters: training it ta"):
         check_system(config)
     check_system(SystemConfig())
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (
+            {"training": {"objective": {"kind": "mixture", "parts": [{}], "num_hypotheses": 4}}},
+            "training.objective.num_hypotheses: a mixture has none",
+        ),
+        (
+            {
+                "training": {
+                    "objective": {
+                        "kind": "mixture",
+                        "parts": [{"kind": "word_kd", "token_temperature": 4.0}],
+                    }
+                }
+            },
+            "training.objective.parts: token_temperature is that of the mixture",
+        ),
+        (
+            {
+                "model": {"decoder": {"kind": "none"}},
+                "training": {"ctc_weight": 1.0},
+                "decoding": {"coverage_penalty": 0.1},
+            },
+            "decoding.coverage_penalty: must be 0 where model.decoder.kind is none",
+        ),
+    ],
+)
+def test_what_a_training_would_pass_over_is_refused_but_can_be_read(settings, fault):
+    """Finished runs of earlier versions have such settings."""
+    system = from_dict(SystemConfig, settings)
+    with pytest.raises(ConfigError, match=fault):
+        check_system(system)
+    with pytest.raises(ConfigError, match=f"student.{fault}"):
+        from_dict(RunConfig, {"student": settings})
 
 
 def test_training_needs_four_times_what_holding_does(monkeypatch):

@@ -98,5 +98,7 @@ def test_the_lengths_are_those_of_the_encoder(
 
 def test_a_reduction_that_leaves_ctc_nothing_is_refused(model_of, teacher, prepared, tmp_path):
     sources = [Source(prepared["train"], Truth())]
-    with pytest.raises(TrainingError, match=r"24 of 24 .* \(lower model\.encoder\.time_"):
+    with pytest.raises(
+        TrainingError, match=r"24 of 24 .* \(lower the time_reduction of model\.encoder"
+    ):
         report_unaligned(sources, teacher.tokenizer, model_of(64), tmp_path)

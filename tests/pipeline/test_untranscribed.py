@@ -23,13 +23,16 @@ from tfkd.config import (
     from_dict,
     with_overrides,
 )
+from tfkd.corpora import Utterance
+from tfkd.corpora.joining import held_out_ids
 from tfkd.data.preparation import prepare
 from tfkd.decoding.runs import load_run
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
 from tfkd.errors import CheckpointError, ConfigError, ManifestError, TfkdError
+from tfkd.pipeline import corpora as pipeline_corpora
 from tfkd.pipeline import job as module
-from tfkd.pipeline.corpora import hidden_transcripts, prepare_corpora
+from tfkd.pipeline.corpora import _held_out, hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job
 from tfkd.pipeline.learning import Learned, as_baseline, with_objective
 from tfkd.pipeline.results import published
@@ -196,6 +199,51 @@ def test_pieces_are_held_out_of_a_few_long_recordings(run_config, speak, tmp_pat
     for store, own in zip(stores, ids, strict=True):
         assert {piece.utterance_id for piece in store.pieces} == own
         assert store.summary.pieces == len(own)
+
+
+def lectures(number: int) -> list[Utterance]:
+    """Pieces of long recordings, as `cut_recordings` makes them."""
+    return [
+        Utterance(f"lecture-{n}-{piece:04d}", Path(f"lecture-{n}.wav"))
+        for n in range(number)
+        for piece in range(50)
+    ]
+
+
+def test_pieces_are_held_out_of_twenty_recordings_too(run_config):
+    """One recording would be just the share, and one voice."""
+    config = with_corpora(run_config, held_out_share=0.05)
+    parts = _held_out((lectures(20), []), config, [Path("valid"), Path("test")], is_cut=True)
+    for part in parts:
+        assert len({name.rpartition("-")[0] for name in part}) > 10
+
+
+def test_stores_of_earlier_versions_keep_what_they_hold(run_config):
+    """They held out single utterances, whoever spoke."""
+    config = with_corpora(run_config, valid=None, test=None, held_out_share=0.2)
+    rows = Path(config.data_dir) / config.corpora.train[0]
+    named = [json.loads(line) for line in rows.read_text().splitlines()]
+    with_speakers = Path(config.work_dir) / "corpus"
+    speaking = [{**row, "speaker": f"s{n % 5}"} for n, row in enumerate(named)]
+    write_rows(with_speakers, speaking, Path(config.data_dir))
+    config = with_corpora(config, train=(str(with_speakers / "pool.jsonl"),))
+    prepare = dataclasses.replace(config.prepare, max_rejected_share=0.1)
+    config = dataclasses.replace(config, prepare=prepare)
+
+    def speakers(work: Path) -> set[str]:
+        prepare_corpora(config, work)
+        return {each.speaker for each in open_store(work / "data" / "valid").records()}
+
+    assert len(speakers(Path(config.work_dir) / "new")) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_corpora, "_held_out", as_earlier_versions)
+        before = speakers(Path(config.work_dir) / "old")
+    assert len(before) > 1
+    assert speakers(Path(config.work_dir) / "old") == before
+
+
+def as_earlier_versions(usable, config, stores, *, is_cut):
+    return held_out_ids(usable, config.corpora.held_out_share, len(stores), is_grouped=False)
 
 
 @pytest.fixture

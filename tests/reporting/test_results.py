@@ -116,11 +116,20 @@ def test_without_a_word_in_the_test_set_there_are_no_rates():
         system.update(words=0, wer=3.0)
     for row in sweep["rows"].values():
         row.update(wer=3.0)
+        row["export"]["wer"] = 3.0
         row["seeds"][0]["words"] = 0
+    run["labels"]["labels-test"]["wer"] = 3.0
+    sweep["labels"]["labels-test"] = {"utterances": 9, "wer": 3.0, "oracle_wer": 3.0}
     for report in (results_report(run), sweep_report(sweep)):
         assert "there are no rates, only insertions" in report
         assert "% word errors" not in report
         assert "300.00" not in report
+
+
+def test_a_sweep_without_a_finished_student_says_nothing_of_words():
+    results = json.loads((RECIPES / "families.results.json").read_text())
+    results["rows"] = {}
+    assert "there are no rates" not in "".join(sweep_sentences(results))
 
 
 def test_a_teacher_of_another_kind_has_a_row_of_the_wer_of_its_labels():

@@ -23,7 +23,7 @@ from tfkd.config.augmentation import (
     SilenceConfig,
     Sound,
 )
-from tfkd.config.checks import check_labelling, input_workers, validate
+from tfkd.config.checks import check_labelling, faults_of_training, input_workers, validate
 from tfkd.config.decoding import DecodingConfig, FusionConfig, SearchControls
 from tfkd.config.export import ExportConfig
 from tfkd.config.job import CorporaConfig, RunConfig, SweepConfig, SystemConfig
@@ -113,6 +113,7 @@ __all__ = [
     "apply_overrides",
     "check_labelling",
     "config_digest",
+    "faults_of_training",
     "from_dict",
     "input_workers",
     "load_prepare_config",

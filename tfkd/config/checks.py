@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +34,7 @@ _MOST_ODD_FLAC_HZ = 65_535
 _LONGEST_FIXED_SECONDS = 60
 # What a mixture leaves to its parts.
 _OF_HYPOTHESES = ("num_hypotheses", "choice", "weights", "temperature", "filters", "top_m")
+_NO_ATTENTION = "must be 0 where model.decoder.kind is none, which has no attention"
 _ADDRESS = re.compile(r"[\w.\-\[\]:]+:\d+")
 
 
@@ -59,7 +60,14 @@ def check_labelling(
             path=path,
             remedy="set it to 0, or train a teacher with CTC",
         )
-    if labels.top_m and isinstance(teacher.model.decoder, NoDecoderConfig):
+    is_ctc_alone = isinstance(teacher.model.decoder, NoDecoderConfig)
+    if labels.coverage_penalty and is_ctc_alone:
+        raise ConfigError(
+            f"labels.coverage_penalty: {role} has no attention, only CTC",
+            path=path,
+            remedy="set it to 0",
+        )
+    if labels.top_m and is_ctc_alone:
         raise ConfigError(
             f"labels.top_m: needs a decoder, which {role} lacks", path=path, remedy="set it to 0"
         )
@@ -134,8 +142,8 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if slowest is not None and fastest is not None and slowest > fastest:
                 refuse("min_characters_per_second", "exceeds max_characters_per_second")
         case ObjectiveConfig():
-            if config.kind == "mixture":
-                _check_mixture(config, refuse)
+            if config.kind == "mixture" and not config.parts:
+                refuse("parts", "a mixture needs a list of objectives")
         case TokenizerConfig():
             if config.kind == "sentencepiece" and config.vocab_size is None:
                 refuse("vocab_size", "SentencePiece needs one")
@@ -187,6 +195,9 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
             if len(set(config.seeds)) < len(config.seeds):
                 refuse("seeds", "names a seed twice, which would count as two")
         case RunConfig():
+            for role, system in config.systems.items():
+                for key, fault in faults_of_training(system):
+                    refuse(f"{role}.{key}", fault)
             for key, fault in _faults_of_learning(config):
                 refuse(key, fault)
             if isinstance(config.teacher, SystemConfig):
@@ -210,15 +221,24 @@ def validate(config: Any, *, path: str | Path | None = None, at: str = "") -> No
                     refuse(f"{role}.model.frontend.sample_rate_hz", "differs from prepare's")
 
 
-def _check_mixture(config: ObjectiveConfig, refuse: Callable[[str, str], NoReturn]) -> None:
-    """Refuses settings that a mixture, or a part of it, would not read."""
-    if not config.parts:
-        refuse("parts", "a mixture needs a list of objectives")
+def faults_of_training(system: SystemConfig) -> Iterator[tuple[str, str]]:
+    """Finds settings that a training would pass over, or a search of its model refuse.
+
+    Finished runs may have them: earlier versions passed over them. So `validate` does not look.
+
+    Returns:
+      The key of each setting, and what is wrong with it.
+    """
+    if system.decoding.coverage_penalty and isinstance(system.model.decoder, NoDecoderConfig):
+        yield "decoding.coverage_penalty", _NO_ATTENTION
+    objective, default = system.training.objective, ObjectiveConfig()
+    if objective.kind != "mixture":
+        return
     for name in _OF_HYPOTHESES:
-        if getattr(config, name) != getattr(ObjectiveConfig(), name):
-            refuse(name, "a mixture has none; set it in its parts")
-    if any(part.token_temperature != ObjectiveConfig().token_temperature for part in config.parts):
-        refuse("parts", "token_temperature is that of the mixture; set it there")
+        if getattr(objective, name) != getattr(default, name):
+            yield f"training.objective.{name}", "a mixture has none; set it in its parts"
+    if any(part.token_temperature != default.token_temperature for part in objective.parts):
+        yield "training.objective.parts", "token_temperature is that of the mixture; set it there"
 
 
 def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:

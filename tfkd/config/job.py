@@ -36,8 +36,8 @@ class CorporaConfig:
         nobody has transcribed it, it is measured against what an existing teacher says.
       test: corpus for evaluation, likewise.
       held_out_share: share of the training audio that is held out for each of `valid` and `test`
-        that is null: of the utterances with transcripts or, if there are none, of all. The choice
-        depends on the ids alone.
+        that is null: of the utterances with transcripts or, if there are none, of all. Whole
+        speakers or recordings, if these are many enough; neither order nor machine matter.
       untranscribed: one or several corpora that the teacher labels and the student learns from. If
         they have transcripts, only the baseline "all" learns them; labels are measured by them.
       transcribed_share: share of the transcripts of `train` that are used; the other utterances

@@ -192,7 +192,7 @@ def _given(fields: Mapping[str, Any], count: FieldCount) -> dict[str, Any]:
         elif name not in _TIMES:
             if value != given[name]:
                 count.add_beside(key, name)
-        elif parse_seconds(name, value) != parse_seconds(name, given[name]):
+        elif abs(parse_seconds(name, value) - parse_seconds(name, given[name])) > _ROUNDING_SECONDS:
             raise ManifestError(
                 f"{key} differs from another field of its kind", remedy="leave out all but one"
             )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
 from tfkd.storage.files import sha256_of_text
 
-# Whole speakers or recordings are held out unless that takes more than this much of the share.
+# Parts of whole speakers or recordings may be larger than the share by this factor.
 _MOST_OF_SHARE = 1.5
 
 
@@ -62,14 +62,18 @@ def without_transcripts(corpus: Corpus, kept_share: float = 0.0) -> Corpus:
     return [hidden(each) for each in utterances], rejections
 
 
-def held_out_ids(corpus: Corpus, share: float, parts: int) -> list[set[str]]:
+def held_out_ids(
+    corpus: Corpus, share: float, parts: int, *, is_grouped: bool = True
+) -> list[set[str]]:
     """Chooses the utterances of some parts to hold out, each with a share of the corpus.
 
-    They are of those with a transcript or, if there are none, of all. Whole speakers are held out
-    and, where these are too few to part them so, whole recordings or, at last, single utterances.
-    Which they are depends on ids, speakers and recordings alone: neither on the order nor on the
-    machine, nor on whose transcripts were removed.
+    They are of those with a transcript or, if there are none, of all. Which they are depends on
+    ids, speakers and recordings alone: neither on the order nor on the machine, nor on whose
+    transcripts were removed.
 
+    Args:
+      is_grouped: whether whole speakers are held out or, where these are too few or too large,
+        whole recordings; single utterances only where neither gives parts of about that share.
     Raises:
       ManifestError: if the share is less than one utterance.
     """
@@ -81,13 +85,15 @@ def held_out_ids(corpus: Corpus, share: float, parts: int) -> list[set[str]]:
             f"a share of {share:g} of {len(candidates)} utterances is none to hold out",
             remedy="name corpora.valid and corpora.test, or raise corpora.held_out_share",
         )
-    ordered = sorted(candidates, key=lambda each: sha256_of_text(f"held out: {each.utterance_id}"))
-    most = min(_MOST_OF_SHARE * count * parts, len(candidates) - 1)
-    for group_of in (_speaker, _recording):
-        chosen = _whole_groups(ordered, group_of, count, parts)
-        if all(len(part) >= count for part in chosen) and sum(map(len, chosen)) <= most:
+    for group_of in (_speaker, _recording) if is_grouped else ():
+        chosen = _whole_groups(candidates, group_of, count, parts)
+        if all(len(part) >= count for part in chosen) and _num_of(chosen) < len(candidates):
             return chosen
-    return _whole_groups(ordered, lambda each: each.utterance_id, count, parts)
+    return _whole_groups(candidates, lambda each: each.utterance_id, count, parts)
+
+
+def _num_of(parts: Iterable[Collection[str]]) -> int:
+    return sum(map(len, parts))
 
 
 def _speaker(utterance: Utterance) -> str:
@@ -99,18 +105,28 @@ def _recording(utterance: Utterance) -> str:
 
 
 def _whole_groups(
-    ordered: Sequence[Utterance], group_of: Callable[[Utterance], str], count: int, parts: int
+    utterances: Iterable[Utterance], group_of: Callable[[Utterance], str], count: int, parts: int
 ) -> list[set[str]]:
-    """Parts of at least `count` utterances each, if there are as many, that cut no group."""
+    """Parts of whole groups, each of at least `count` utterances if such groups are found.
+
+    The groups come in an order that does not depend on their sizes; one that would make a part much
+    too large is passed over.
+    """
     groups: dict[str, list[str]] = {}
-    for utterance in ordered:
+    for utterance in utterances:
         groups.setdefault(group_of(utterance), []).append(utterance.utterance_id)
-    left, chosen = iter(groups.values()), []
+    left = sorted(groups.values(), key=lambda ids: sha256_of_text(f"held out: {min(ids)}"))
+    chosen: list[set[str]] = []
     for _ in range(parts):
         part: set[str] = set()
-        while len(part) < count and (group := next(left, None)):
-            part.update(group)
+        passed_over = []
+        for group in left:
+            if len(part) < count and len(part) + len(group) <= max(_MOST_OF_SHARE * count, 1):
+                part.update(group)
+            else:
+                passed_over.append(group)
         chosen.append(part)
+        left = passed_over
     return chosen
 
 

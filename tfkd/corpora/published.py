@@ -35,8 +35,10 @@ def read_librispeech(path: Path) -> Corpus:
         return collect(lines_of(path), _librispeech_utterance)
     files = sorted(transcript_files(path))
     corpus = collect((line for file in files for line in lines_of(file)), _librispeech_utterance)
-    named = {utterance.audio for utterance in corpus[0]}
-    unnamed = sorted(each for each in files_in(path, AUDIO_SUFFIXES) if each not in named)
+    # Lines that were rejected, and the same audio in another format, were not passed over.
+    lines = (line.content.split()[0] for file in files for line in lines_of(file))
+    named = {name.decode(errors="replace") for name in lines}
+    unnamed = sorted(each for each in files_in(path, AUDIO_SUFFIXES) if each.stem not in named)
     if unnamed:
         _LOG.warning(
             "%s: %d audio files such as %s are not read: no file of transcripts has their line",

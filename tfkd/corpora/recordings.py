@@ -14,10 +14,10 @@ _LOG = logging.getLogger("tfkd")
 # What is not read among these is named for what it is when its audio is opened.
 _AUDIO = (
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".au", ".snd", ".caf", ".aif",
-    ".aiff", ".aifc", ".w64", ".rf64", ".sph", ".nist", ".voc", ".gsm", ".m4a", ".m4b", ".mp4",
-    ".aac", ".ac3", ".amr", ".3gp", ".wma", ".webm", ".mp2", ".mpga", ".mka", ".mkv", ".mov",
-    ".avi", ".wv", ".ape", ".spx", ".tta", ".raw", ".pcm",
+    ".aiff", ".aifc", ".w64", ".rf64", ".sph", ".nist", ".voc", ".m4a", ".m4b", ".mp4", ".aac",
+    ".ac3", ".amr", ".3gp", ".wma", ".webm", ".mp2", ".mpga", ".mka", ".wv", ".ape", ".spx", ".tta",
 )  # fmt: skip
+_NAMED_KINDS = 8
 _TEXTS = (".txt", ".lab", ".trn", ".textgrid", ".srt", ".vtt", ".json")
 
 
@@ -34,11 +34,11 @@ def read_recordings(folder: Path) -> Corpus:
     """
     files = sorted(files_in(folder, _AUDIO))
     texts = sorted(files_in(folder, _TEXTS))
-    others = Counter(each.suffix.lower() or "no suffix" for each in files_in(folder, ""))
-    if unknown := {kind: n for kind, n in others.items() if kind not in (*_AUDIO, *_TEXTS)}:
+    kinds = (each.suffix.lower() or "no suffix" for each in files_in(folder, ""))
+    if unknown := Counter(kind for kind in kinds if kind not in (*_AUDIO, *_TEXTS)):
         _LOG.warning(
             "%s: files that are not known to be audio were not read: %s",
-            *(folder, ", ".join(f"{kind} ({n} x)" for kind, n in sorted(unknown.items()))),
+            *(folder, _counted(unknown)),
         )
     recorded = {each.with_suffix("") for each in files}
     beside = [each for each in texts if each.with_suffix("") in recorded]
@@ -49,6 +49,12 @@ def read_recordings(folder: Path) -> Corpus:
             *(folder, len(beside), beside[0].relative_to(folder)),
         )
     return collect((Line(each, 1, b"") for each in files), lambda line: _of(folder, line), folder)
+
+
+def _counted(kinds: Counter[str]) -> str:
+    named = [f"{kind} ({n} x)" for kind, n in kinds.most_common(_NAMED_KINDS)]
+    others = [f"{len(kinds) - len(named)} other kinds"] if len(kinds) > len(named) else []
+    return ", ".join(named + others)
 
 
 def _of(folder: Path, line: Line) -> Utterance:

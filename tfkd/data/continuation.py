@@ -92,9 +92,10 @@ def is_of_same_corpus(directory: Path, existing: Plan, plan: Plan) -> bool:
 def _same_corpora(directory: Path) -> list[str]:
     """The digests of the corpora whose content was compared; none if the list is damaged."""
     try:
-        return json.loads((directory / SAME_CORPORA).read_bytes())
+        found = json.loads((directory / SAME_CORPORA).read_bytes())
     except (OSError, ValueError):
         return []  # They are compared again.
+    return found if isinstance(found, list) else []
 
 
 def _is_same(there: Record | str, made: Record | str) -> bool:

@@ -23,9 +23,14 @@ from tfkd.config import PrepareConfig, config_digest, overrides_of, to_dict
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
 from tfkd.corpora.splitting import piece_of, split_long
-from tfkd.data.continuation import CORPUS, is_of_same_corpus, plan_to_continue
+from tfkd.data.continuation import (
+    CORPUS,
+    SAME_CORPORA,
+    is_of_same_corpus,
+    plan_to_continue,
+)
 from tfkd.data.rejections import MEND, check_rejected_share
-from tfkd.data.remarks import Remarks, warn_of_texts
+from tfkd.data.remarks import REMARKS, Remarks, warn_of_texts
 from tfkd.errors import RecordError
 from tfkd.progress import progress_bar
 from tfkd.records import (
@@ -38,7 +43,7 @@ from tfkd.records import (
     open_store,
 )
 from tfkd.records.store import PLAN
-from tfkd.storage.files import sha256_of_text
+from tfkd.storage.files import remove_unfinished, sha256_of_text
 from tfkd.text import transcript_of
 
 _LOG = logging.getLogger("tfkd")
@@ -130,6 +135,7 @@ def prepare_corpus(
     remarks = Remarks(listed)
     plan = plan_to_continue(out, plan, by_id, lambda each: _record(each, config, Remarks()))
     with StoreWriter(out, plan) as writer:
+        remove_unfinished(Path(out), (REMARKS, SAME_CORPORA))
         pending = writer.pending_shards()
         count = sum(len(plan.shards[number]) for number in pending)
         with (

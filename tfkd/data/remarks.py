@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfkd.corpora import Utterance
-from tfkd.storage.files import atomic_write
+from tfkd.storage.files import atomic_write, writing
 from tfkd.text import transcript_of
 
 REMARKS = "remarks.jsonl"
@@ -35,6 +36,7 @@ class Remarks:
     def __init__(self, store: str | Path | None = None) -> None:
         self._path = None if store is None else Path(store) / REMARKS
         self._rows: dict[str, tuple[str, ...]] = {}
+        self._num_saved = 0
 
     def add(self, utterance_id: str, remarks: tuple[str, ...]) -> None:
         """Adds the remarks on one utterance, if there are any."""
@@ -42,26 +44,29 @@ class Remarks:
             self._rows[utterance_id] = remarks
 
     def save(self) -> None:
-        """Adds the remarks to the list of the store, which keeps those of an earlier, killed run.
+        """Appends the remarks that are new to the list of the store.
 
-        Call it before a shard is finished: a rerun does not read its recordings again.
+        Call it before a shard is finished: a rerun after a kill does not read its recordings again.
         """
-        if self._path is None or not self._rows:
+        rows = [*self._rows.items()][self._num_saved :]
+        if self._path is None or not rows:
             return
-        before = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
-        rows = [
-            json.dumps({"utterance_id": key, "remark": remark}, ensure_ascii=False)
-            for key, remarks in self._rows.items()
-            for remark in remarks
-        ]
-        with atomic_write(self._path) as file:
-            for row in sorted({*before, *rows}):
-                file.write(row.encode(errors="backslashreplace") + b"\n")
+        self._num_saved = len(self._rows)
+        with writing(self._path), open(self._path, "ab") as file:
+            file.write(b"\n" if file.tell() else b"")  # Ends what a kill cut off.
+            for utterance_id, remarks in rows:
+                for remark in remarks:
+                    row = {"utterance_id": utterance_id, "remark": remark}
+                    line = json.dumps(row, ensure_ascii=False)
+                    file.write(line.encode(errors="backslashreplace") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def report(self, source: str | Path) -> None:
-        """Logs the number of remarks, and examples."""
+        """Logs the number of remarks, and examples; sorts the list of the store."""
         if not self._rows:
             return
+        self._sort()
         listed = "" if self._path is None else f"; all are in {self._path}"
         found: dict[str, list[str]] = {}
         for utterance_id in sorted(self._rows):
@@ -74,6 +79,14 @@ class Remarks:
             "%s: %d utterances were used although something is odd, for example %s%s",
             *(source, len(self._rows), " | ".join(examples), listed),
         )
+
+    def _sort(self) -> None:
+        """Writes the list of the store in order, each remark once, without what a kill cut off."""
+        if self._path is None:
+            return
+        lines = {line for line in self._path.read_bytes().splitlines() if line.endswith(b"}")}
+        with atomic_write(self._path) as file:
+            file.writelines(line + b"\n" for line in sorted(lines))
 
 
 def warn_of_texts(

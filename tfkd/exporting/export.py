@@ -107,7 +107,7 @@ def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store)
     """
     out = Path(out)
     with locked(out):
-        remove_unfinished(out, (REPORT, _SCRATCH, *(form.file_name for form in FORMS.values())))
+        _remove_unfinished(out)
         earlier = _earlier(out)
         _check_others(earlier, out, run, config)
         warn_of_language_model(run)
@@ -122,7 +122,7 @@ def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store)
             except ExportError as error:
                 _LOG.warning("%s", error)
                 refused.append(error)
-                if not _is_of(run, name, earlier):
+                if _is_of_another(run, name, earlier):
                     _remove(out / FORMS[name].file_name)
                     earlier = [row for row in earlier if row["format"] != name]
             made = {report.format for report in reports}
@@ -140,8 +140,13 @@ def remove_exports(out: Path) -> None:
       BusyError: if another process exports into `out`.
     """
     with locked(out):
+        _remove_unfinished(out)
         for name in (REPORT, *(form.file_name for form in FORMS.values())):
             _remove(out / name)
+
+
+def _remove_unfinished(out: Path) -> None:
+    remove_unfinished(out, (REPORT, _SCRATCH, *(form.file_name for form in FORMS.values())))
 
 
 def exported_rows(out: Path) -> list[dict[str, Any]]:
@@ -168,9 +173,10 @@ def _check_others(
             )
 
 
-def _is_of(run: Run, form: str, rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether rows of parity.json tell that a form is of this run."""
-    return any(row["format"] == form and row.get("run_sha256") == run.sha256 for row in rows)
+def _is_of_another(run: Run, form: str, rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether rows of parity.json tell that a form is of another run."""
+    runs = (row.get("run_sha256", run.sha256) for row in rows if row["format"] == form)
+    return any(each != run.sha256 for each in runs)
 
 
 def _remove(path: Path) -> None:

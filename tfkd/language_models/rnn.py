@@ -49,16 +49,20 @@ class RecurrentLanguageModel(keras.Model):
     """A language model of an embedding, recurrent layers, and a projection to the vocabulary."""
 
     def __init__(self, config: RecurrentConfig | dict, vocab_size: int, **kwargs) -> None:
-        super().__init__(**kwargs)
+        # Said of each layer, because Keras' global policy may be another.
+        dtype = "float32"
+        super().__init__(**{**kwargs, "dtype": dtype})
         self.config = from_dict(RecurrentConfig, config) if isinstance(config, dict) else config
         self.vocab_size = vocab_size
-        self.embedding = keras.layers.Embedding(vocab_size, self.config.embedding_units)
+        self.embedding = keras.layers.Embedding(
+            vocab_size, self.config.embedding_units, dtype=dtype
+        )
         self.recurrent = [
-            ForwardRNN(self.config.cell, self.config.units, name=f"recurrent_{number}")
+            ForwardRNN(self.config.cell, self.config.units, name=f"recurrent_{number}", dtype=dtype)
             for number in range(self.config.layers)
         ]
-        self.dropout = keras.layers.Dropout(self.config.dropout)
-        self.output_layer = keras.layers.Dense(vocab_size, name="output")
+        self.dropout = keras.layers.Dropout(self.config.dropout, dtype=dtype)
+        self.output_layer = keras.layers.Dense(vocab_size, name="output", dtype=dtype)
         if not getattr(self, "built", False):
             self.build()
 

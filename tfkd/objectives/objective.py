@@ -2,7 +2,9 @@
 
 An objective defines which arrays a record becomes (`targets`), their names, shapes and padding in a
 batch (`signature`), and what a training step minimises (`loss`). Batching, padding, replicas and
-the training step use these three alone, so a new objective is one class.
+the training step use these three alone, so a new objective is one class. Beside the fields of the
+signature, a batch holds `loss_factors` where stores have shares of the loss; a class with a `loss`
+of its own multiplies the loss of each example by them.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ Hidden transcripts are known but not learned from: they measure how good the pse
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfkd.config import PrepareConfig, RunConfig
@@ -21,7 +23,9 @@ from tfkd.corpora.joining import (
 )
 from tfkd.corpora.pieces import Piece
 from tfkd.data.preparation import cut_recordings, prepare_corpus
-from tfkd.errors import ManifestError
+from tfkd.errors import ManifestError, RecordError
+from tfkd.records import Plan
+from tfkd.records.store import PLAN
 from tfkd.storage.files import write_text
 from tfkd.storage.json_files import read_json_lines
 from tfkd.text import transcript_of
@@ -70,7 +74,7 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     pieces: list[Piece] = []
     if missing and names.held_out_share * len(usable[0]) < _FEWEST_RECORDINGS:
         usable, pieces = cut_recordings(usable, config.prepare)
-    chosen = held_out_ids(usable, names.held_out_share, len(missing))
+    chosen = _held_out(usable, config, [work / store for store in missing], is_cut=bool(pieces))
     # A transcript of a whole recording cannot be cut, so the whole is held out with its piece.
     whole = {piece.utterance_id: piece.source_id for piece in pieces}
     held_out = {}
@@ -98,6 +102,29 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     _write_hidden(every_transcript, usable, work / _HIDDEN, config.prepare)
     if "all" in config.baselines:
         prepare_corpus(every_transcript, root, work / TRAIN_ALL, config.prepare)
+
+
+def _held_out(
+    usable: Corpus, config: RunConfig, stores: Sequence[Path], *, is_cut: bool
+) -> list[set[str]]:
+    """Chooses what each of some stores is to hold.
+
+    Pieces are held out one by one, because they are of few recordings.
+    """
+    share = config.corpora.held_out_share
+    # Earlier versions knew neither speakers nor recordings; their stores stay as they are.
+    single = held_out_ids(usable, share, len(stores), is_grouped=False)
+    if is_cut or [_planned_ids(store) for store in stores] == single:
+        return single
+    return held_out_ids(usable, share, len(stores))
+
+
+def _planned_ids(store: Path) -> set[str]:
+    """The utterances that a store was planned to hold; none if there is no readable plan."""
+    try:
+        return set(itertools.chain(*Plan.read(store / PLAN).shards))
+    except RecordError:
+        return set()
 
 
 def hidden_transcripts(work: Path) -> dict[str, str]:

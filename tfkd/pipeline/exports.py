@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tfkd.config import ExportConfig, config_digest
 from tfkd.decoding.defaults import resolved
@@ -29,11 +30,14 @@ def export_once(student: Path, out: Path, config: ExportConfig, parity_store: St
     run = load_run(student)
     if _is_exported(run, out, config):
         return
-    # What lies there is of another student or other settings: it must not be taken for this one's.
-    remove_exports(out)
+    identity = _identity(run, config)
+    if _identity_of(out)[0] != identity:
+        # What lies there is of another student or other settings, and must not be taken for ours.
+        remove_exports(out)
+        write_json(out / IDENTITY, {**identity, "files": {}})
     reports = export(run, out, config, parity_store)
     files = {report.path: model_identity(out / report.path) for report in reports}
-    write_json(out / IDENTITY, {**_identity(run, config), "files": files})
+    write_json(out / IDENTITY, {**identity, "files": files})
 
 
 def is_exported(student: Path, out: Path, config: ExportConfig) -> bool:
@@ -42,11 +46,17 @@ def is_exported(student: Path, out: Path, config: ExportConfig) -> bool:
 
 
 def _is_exported(run: Run, out: Path, config: ExportConfig) -> bool:
-    marker = out / IDENTITY
-    earlier = read_json_object(marker, {"files": dict}) if marker.exists() else {}
-    files = earlier.pop("files", {})
+    earlier, files = _identity_of(out)
     is_ours = bool(files) and earlier == _identity(run, config) and (out / REPORT).exists()
     return is_ours and all(_is_unchanged(out / path, sha) for path, sha in files.items())
+
+
+def _identity_of(out: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the exports in a folder were made of, and the digests of those that are whole."""
+    marker = out / IDENTITY
+    found = read_json_object(marker, {"files": dict}) if marker.exists() else {}
+    files = found.pop("files", {})
+    return found, files
 
 
 def _identity(run: Run, config: ExportConfig) -> dict[str, str]:

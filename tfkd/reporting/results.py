@@ -60,8 +60,14 @@ def systems_table(
     ]
     if teacher_wer is not None:
         nothing = ["-"] * (len(header) - 2)
-        rows.insert(0, [LABELS_OF_TEACHER, f"{100 * teacher_wer:.2f}", *nothing])
+        shown = f"{100 * teacher_wer:.2f}" if _has_words(systems) else "-"
+        rows.insert(0, [LABELS_OF_TEACHER, shown, *nothing])
     return table(header, rows)
+
+
+def _has_words(systems: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a transcript of the test set has a word; without one there is no rate."""
+    return any(system["words"] for system in systems.values())
 
 
 def labels_wer(results: Mapping[str, Any]) -> float | None:
@@ -108,7 +114,8 @@ def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
         yield transcribed_sentence(data)
     yield from reference_sentences(results)
     # The baselines come first: whether labels help is what everybody asks.
-    if not next(iter(results["systems"].values()))["words"]:
+    has_words = _has_words(results["systems"])
+    if not has_words:
         yield WORDLESS
         differences = {}
     for other in sorted(differences, key="teacher".__eq__):
@@ -116,7 +123,7 @@ def verdicts(results: Mapping[str, Any]) -> Iterator[str]:
         yield comparison(
             f"the student on pseudo labels ({name})", _WORDS[other], rates, differences[other]
         )
-    yield from label_sentences(labels)
+    yield from label_sentences(labels, has_words)
 
 
 def transcribed_sentence(data: Mapping[str, Any]) -> str:
@@ -181,11 +188,17 @@ def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def label_sentences(labels: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
-    """Yields a sentence for each store: its label errors by transcripts that the teacher lacked."""
+def label_sentences(
+    labels: Mapping[str, Mapping[str, Any] | None], has_words: bool = True
+) -> Iterator[str]:
+    """Yields a sentence for each store: its label errors by transcripts that the teacher lacked.
+
+    Args:
+      has_words: whether a transcript of the test set has a word.
+    """
     for name, quality in labels.items():
-        if quality is not None:
-            is_test = name == TEST_LABELS
+        is_test = name == TEST_LABELS
+        if quality is not None and (has_words or not is_test):
             which = "of the test set" if is_test else "whose transcript was set aside"
             yield (
                 f"The labels of {quality['utterances']} utterances {which} ({name}) have "

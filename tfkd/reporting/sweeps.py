@@ -61,12 +61,13 @@ def sweep_table(results: Mapping[str, Any]) -> str:
             human_bytes(row["bytes"]),
             *([_minutes(row)] if has_times else []),
             f"{row['rtf']:.4f}",
-            *(_of_export(row.get("export")) if has_exports else []),
+            *(_of_export(row.get("export"), has_words) if has_exports else []),
         ]
 
     first = [line("teacher", teacher, "1", "-", "-", "-")] if teacher else []
     if (wer := labels_wer(results)) is not None:
-        first = [[LABELS_OF_TEACHER, "-", f"{100 * wer:.2f}", *["-"] * (len(header) - 3)]]
+        shown = f"{100 * wer:.2f}" if has_words else "-"
+        first = [[LABELS_OF_TEACHER, "-", shown, *["-"] * (len(header) - 3)]]
     rows = [
         line(name, row, str(len(row["seeds"])), _spread(row), *_against(name, row))
         for name, row in ranked
@@ -76,13 +77,15 @@ def sweep_table(results: Mapping[str, Any]) -> str:
 
 def _has_words(results: Mapping[str, Any]) -> bool:
     """Whether a transcript of the test set has a word; without one there is no rate."""
-    return any(seed["words"] for row in results["rows"].values() for seed in row["seeds"])
+    measured = [seed for row in results["rows"].values() for seed in row["seeds"]]
+    return not measured or any(each["words"] for each in measured)
 
 
-def _of_export(export: Mapping[str, Any] | None) -> list[str]:
+def _of_export(export: Mapping[str, Any] | None, has_words: bool) -> list[str]:
     if not export:
         return ["-"] * 3
-    return [f"{100 * export['wer']:.2f}", human_bytes(export["bytes"]), f"{export['rtf']:.4f}"]
+    wer = f"{100 * export['wer']:.2f}" if has_words else "-"
+    return [wer, human_bytes(export["bytes"]), f"{export['rtf']:.4f}"]
 
 
 def _export_form(results: Mapping[str, Any]) -> str | None:
@@ -158,7 +161,7 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
             "Where a student has other seeds than its baseline, the difference is over the seeds "
             "that both have."
         )
-    yield from label_sentences(results["labels"])
+    yield from label_sentences(results["labels"], _has_words(results))
     yield from _export_sentences(results)
     failed = results.get("failed", {})
     if waiting := [name for name in results["unfinished"] if name not in failed]:

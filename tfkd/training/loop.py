@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfkd.config import SystemConfig, TrainingConfig
+from tfkd.config import SystemConfig, TrainingConfig, faults_of_training
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.sample_rates import check_rate
 from tfkd.decoding.decoder import Decoder
@@ -175,6 +175,8 @@ def check_system(system: SystemConfig) -> None:
 
     Where the size of the vocabulary depends on the training text, the smallest one is assumed.
     """
+    for key, fault in faults_of_training(system):
+        raise ConfigError(f"{key}: {fault}", remedy="change it")
     check_products(system.training)
     # Building a model would prevent workers from connecting; `train` checks it after they have.
     if system.training.distribution != "multi_worker":

@@ -104,7 +104,11 @@ def identity_of(sources: Sequence[Source]) -> str:
     """Computes the digest of the stores and their shares; a single store's is its own."""
     if len(sources) == 1:
         return sources[0].store.sha256
-    rows = (f"{each.store.sha256} {each.share}" for each in sources)
+    # "factor": in earlier versions shares were weights, which counted less.
+    rows = (
+        f"{each.store.sha256} {each.share}" + " factor" * (each.share is not None)
+        for each in sources
+    )
     return sha256_of_text("\n".join(rows))
 
 
