@@ -89,4 +89,4 @@ def test_a_device_says_in_one_line_what_another_command_needs(run_on_device, com
     done = run_on_device(*command)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "is not installed (pip install tfkd;" in line
+    assert "is not installed (pip install . in tfkd's folder;" in line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from tfkd.records.schema import Record
 from tfkd.records.shards import Sidecar, ordered_records, sidecar_path
 from tfkd.records.store import PLAN, shard_path
 from tfkd.storage.files import write_json
+from tfkd.storage.json_files import parse_json
 
 _LOG = logging.getLogger("tfkd")
 # The source of a plan that describes the files of the corpus.
@@ -92,7 +92,7 @@ def is_of_same_corpus(directory: Path, existing: Plan, plan: Plan) -> bool:
 def _same_corpora(directory: Path) -> list[str]:
     """The digests of the corpora whose content was compared; none if the list is damaged."""
     try:
-        found = json.loads((directory / SAME_CORPORA).read_bytes())
+        found = parse_json((directory / SAME_CORPORA).read_bytes())
     except (OSError, ValueError):
         return []  # They are compared again.
     return found if isinstance(found, list) else []
