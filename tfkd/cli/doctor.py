@@ -67,6 +67,7 @@ def diagnose() -> Iterator[Finding]:
     yield Finding("machine", str(provenance()["hardware"]))
     yield Finding("processor features", ", ".join(_cpu_features()) or "not told by this system")
     yield _tried("numpy", "transcribe", "pip install numpy", _version_of("numpy"))
+    # Without numpy there is none; what else is missing, its own error tells.
     yield _tried("TFLite runtime", "transcribe", "pip install numpy", _runtime)
     yield _tried("soundfile", "audio other than wav", "pip install soundfile", _audio_formats)
     yield _tried("TensorFlow", _ALL_BUT_TRANSCRIBE, INSTALL_TFKD, _tensorflow)

@@ -87,13 +87,10 @@ def held_out_ids(
         )
     for group_of in (_speaker, _recording) if is_grouped else ():
         chosen = _whole_groups(candidates, group_of, count, parts)
-        if all(len(part) >= count for part in chosen) and _num_of(chosen) < len(candidates):
+        is_enough = all(len(part) >= count for part in chosen)
+        if is_enough and sum(map(len, chosen)) < len(candidates):
             return chosen
     return _whole_groups(candidates, lambda each: each.utterance_id, count, parts)
-
-
-def _num_of(parts: Iterable[Collection[str]]) -> int:
-    return sum(map(len, parts))
 
 
 def _speaker(utterance: Utterance) -> str:

@@ -23,7 +23,7 @@ from tfkd.progress import progress_bar
 
 # Longer recordings are decoded whole by few threads at a time: their samples fill the memory.
 _LONG_SECONDS = 600
-# Four hours of stereo at 44.1 kHz take nearly as much, while they are decoded and measured.
+# Room for some hours of stereo at 44.1 kHz, while they are decoded and measured.
 _BYTES_OF_LONG = 1 << 34
 
 

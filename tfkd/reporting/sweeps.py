@@ -143,9 +143,10 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     rival = "student on labels" if learns_truth else "other student"
     yield transcribed_sentence(results["training_data"])
     yield from reference_sentences(results)
-    if not _has_words(results):
+    has_words = _has_words(results)
+    if not has_words:
         yield WORDLESS
-    for baseline in results["baselines"] if _has_words(results) else ():
+    for baseline in results["baselines"] if has_words else ():
         rivals = {
             n: row
             for n, row in others.items()
@@ -161,7 +162,7 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
             "Where a student has other seeds than its baseline, the difference is over the seeds "
             "that both have."
         )
-    yield from label_sentences(results["labels"], _has_words(results))
+    yield from label_sentences(results["labels"], has_words)
     yield from _export_sentences(results)
     failed = results.get("failed", {})
     if waiting := [name for name in results["unfinished"] if name not in failed]:

@@ -278,8 +278,11 @@ class TrainingEpochs:
         """The fields of the signature, in its order."""
         targets = [self._targets_of(scene) for scene in scenes]
         if LOSS_FACTORS in self.signature:
-            for each, scene in zip(targets, scenes, strict=True):
-                each[LOSS_FACTORS] = self._factor_of(scene)
+            factors = map(self._factor_of, scenes)
+            targets = [
+                {**each, LOSS_FACTORS: factor}
+                for each, factor in zip(targets, factors, strict=True)
+            ]
         longest = most_tokens(self.signature, targets)
         return [
             np.stack([field.fill(each.get(name), longest) for each in targets])
@@ -290,7 +293,7 @@ class TrainingEpochs:
         if not scene.places:
             return empty_targets(self.tokenizer)
         parts = [self._examples[self._places[number]].arrays for number in scene.places]
-        return dict(join_targets(parts, self.signature, self.tokenizer))
+        return join_targets(parts, self.signature, self.tokenizer)
 
     def _factor_of(self, scene: Scene) -> np.ndarray:
         """The factor of the example's loss: that of the source of its first utterance."""
