@@ -186,6 +186,14 @@ def learning(objective: dict) -> dict:
         ),
         (
             RunConfig,
+            {
+                "labels": {"fusion": {"ctc_weight": 0.1}},
+                "teacher": {"training": {"ctc_weight": 0}},
+            },
+            "labels.fusion.ctc_weight: teacher.training.ctc_weight is 0",
+        ),
+        (
+            RunConfig,
             learning({"kind": "mixture", "parts": [{}], "filters": {"max_repeats": 2}}),
             "student.training.objective.filters: a mixture has none",
         ),

@@ -80,6 +80,24 @@ def test_speakers_of_many_sizes_are_held_out_whole():
     assert speakers[0].isdisjoint(speakers[1])
 
 
+@pytest.mark.parametrize("share", [0.15, 0.5])
+def test_nobody_who_is_held_out_is_learned_from_without_a_transcript(share):
+    whole = [spoken(f"u{n}", f"speaker {n % 40}") for n in range(800)], []
+    corpus = without_transcripts(whole, share)
+    parts = held_out_ids(corpus, 0.05, 2)
+    speakers = [{int(name[1:]) % 40 for name in part} for part in parts]
+    assert speakers[0].isdisjoint(speakers[1])
+    for part, names in zip(parts, speakers, strict=True):
+        assert part == {f"u{n}" for n in range(800) if n % 40 in names}
+        assert round(0.05 * 800 * share) <= len(part & transcribed(corpus)) <= 60 * share
+
+
+def test_a_speaker_of_most_audio_without_transcripts_is_not_left_out():
+    said = [spoken(f"u{n}", f"speaker {n % 50}") for n in range(100)]
+    unsaid = [Utterance(f"v{n}", Path(f"v{n}.wav"), None, "speaker 1") for n in range(900)]
+    assert all("u1" not in part for part in held_out_ids((said + unsaid, []), 0.2, 2))
+
+
 def test_too_few_speakers_share_what_is_held_out():
     """Of three speakers, one would be a third of the corpus."""
     corpus = [spoken(f"u{n}", f"speaker {n % 3}") for n in range(60)], []

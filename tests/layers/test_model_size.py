@@ -84,6 +84,11 @@ def test_a_model_that_no_machine_can_train_is_refused_with_the_numbers():
             },
             "decoding.coverage_penalty: must be 0 where model.decoder.kind is none",
         ),
+        (
+            {"training": {"ctc_weight": 0}, "decoding": {"fusion": {"ctc_weight": 0.3}}},
+            "decoding.fusion.ctc_weight: needs training.ctc_weight",
+        ),
+        ({"training": {"ctc_weight": 1}}, "training.ctc_weight: must be below 1"),
     ],
 )
 def test_what_a_training_would_pass_over_is_refused_but_can_be_read(settings, fault):

@@ -39,16 +39,33 @@ def test_a_narrowed_teacher_keeps_all_but_widths_and_dropouts(large):
 
 @pytest.mark.slow
 def test_the_student_is_the_widest_within_the_budget(large):
-    counts = [
-        Recogniser(narrowed(large, step / 16).model, VOCAB_SIZE).count_params()
-        for step in range(1, 16)
-    ]
+    models = dict.fromkeys(narrowed(large, step / 1000).model for step in range(1, 1000))
+    counts = [Recogniser(model, VOCAB_SIZE).count_params() for model in models]
+    assert len(counts) > 30
     for budget in (counts[3], counts[3] + 1, counts[4] - 1):
         found = fit_student(large, VOCAB_SIZE, lambda each: each.parameters, budget)
         assert found.parameters == counts[3]
         assert Recogniser(found.system.model, VOCAB_SIZE).count_params() == counts[3]
     with pytest.raises(ConfigError, match="even the narrowest student"):
         fit_student(large, VOCAB_SIZE, lambda each: each.parameters, counts[0] - 1)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "budget"),
+    [
+        ({"kind": "recurrent", "units": 216, "rank": 60}, 60_000),
+        ({"kind": "conv2d_recurrent", "units": 216, "filters": 32}, 40_000),
+    ],
+)
+def test_ranks_and_filters_become_fewer_with_the_units(encoder, budget):
+    """Factors of a rank near the units have more weights than the whole kernel."""
+    teacher = from_dict(SystemConfig, {"model": {"encoder": encoder}})
+    found = fit_student(teacher, VOCAB_SIZE, lambda each: each.parameters, budget)
+    own, whole = found.system.model.encoder, teacher.model.encoder
+    share = own.units / whole.units
+    assert own.units >= 12
+    for name in encoder.keys() & {"rank", "filters"}:
+        assert getattr(own, name) == pytest.approx(share * getattr(whole, name), abs=2)
 
 
 @pytest.mark.parametrize("family", ["ctc-recurrent", "conformer"])

@@ -29,7 +29,7 @@ from tfkd.data.preparation import prepare
 from tfkd.decoding.runs import load_run
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
-from tfkd.errors import CheckpointError, ConfigError, ManifestError, TfkdError
+from tfkd.errors import CheckpointError, ConfigError, LanguageModelError, ManifestError, TfkdError
 from tfkd.pipeline import corpora as pipeline_corpora
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import _held_out, hidden_transcripts, prepare_corpora
@@ -475,6 +475,19 @@ def test_without_transcripts_the_want_of_a_baseline_is_told_before_labels_are_ma
     assert not (Path(config.work_dir) / "labels").exists()
 
 
+def test_transcripts_that_the_baseline_all_lacks_are_missed_before_labels_are_made(
+    run_config, teacher, tiny_corpus, tmp_path
+):
+    folder = without_texts(tiny_corpus, tmp_path / "recordings")
+    given = dataclasses.replace(
+        run_config, teacher=str(teacher.directory), baselines=("transcribed", "all")
+    )
+    config = with_corpora(given, train=(), untranscribed=(str(folder),))
+    with pytest.raises(TfkdError, match="leave all out of baselines"):
+        Job(config).run(lambda line: None)
+    assert not (Path(config.work_dir) / "labels").exists()
+
+
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_a_teacher_that_is_to_be_trained_needs_transcripts_to_be_measured_by(
     run_config, tiny_corpus, tmp_path, part
@@ -627,3 +640,11 @@ def test_a_run_to_begin_from_that_is_not_there_is_missed_before_any_work(run_con
     with pytest.raises(CheckpointError, match="elsewhere"):
         Job(beginning(tmp_path / "elsewhere")).check()
     Job(beginning(tmp_path / "work" / "teacher")).check()  # which the job makes
+
+
+@pytest.mark.parametrize("place", ["labels.", "student.decoding.", "teacher.decoding."])
+def test_a_language_model_that_is_not_there_is_missed_before_any_work(run_config, place):
+    asked = [f"{place}fusion.lm=nowhere/lm", f"{place}fusion.lm_weight=0.3"]
+    with pytest.raises(LanguageModelError, match="nowhere"):
+        Job(with_overrides(run_config, asked)).check()
+    Job(with_overrides(run_config, asked[:1])).check()  # which nobody uses

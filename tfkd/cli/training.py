@@ -74,19 +74,22 @@ def fit_student(options: argparse.Namespace) -> None:
 
 def _budget(options: argparse.Namespace) -> tuple[str, float]:
     """Reads --params, --bytes or --rtf as a field of a Proposal and its largest value."""
-    units = {"k": 1e3, "M": 1e6, "kB": 1e3, "MB": 1e6, "x": 1.0, "": 1.0}
-    for option, cost in (("params", "parameters"), ("bytes", "int8_bytes"), ("rtf", "rtf")):
+    for option, cost, example, units in (
+        ("params", "parameters", "9.8x, 300k or 0.3M", {"x": 1.0, "k": 1e3, "M": 1e6}),
+        ("bytes", "int8_bytes", "400kB or 1.5MB", {"k": 1e3, "kB": 1e3, "M": 1e6, "MB": 1e6}),
+        ("rtf", "rtf", "0.002", {}),
+    ):
         text = getattr(options, option)
         if text is None:
             continue
         digits = text.rstrip("kMBx")
         try:
-            number = float(digits) * units[text[len(digits) :]]
+            number = float(digits) * {**units, "": 1.0}[text[len(digits) :]]
         except (ValueError, KeyError):
             number = 0.0
         if not 0 < number < float("inf"):
             raise ConfigError(
-                f"--{option} {text!r} is no size", remedy="for example --params 9.8x, --bytes 400kB"
+                f"--{option} {text!r} is no such budget", remedy=f"for example --{option} {example}"
             )
         return cost, number
     raise ConfigError("a budget is missing", remedy="give --params, --bytes or --rtf")

@@ -61,6 +61,13 @@ def check_labelling(
             remedy="set it to 0, or train a teacher with CTC",
         )
     is_ctc_alone = isinstance(teacher.model.decoder, NoDecoderConfig)
+    if labels.fusion.ctc_weight and not teacher.training.ctc_weight:
+        raise ConfigError(
+            f"labels.fusion.ctc_weight: {role}.training.ctc_weight is 0, so the CTC head of {role} "
+            "knows nothing",
+            path=path,
+            remedy="set it to 0, or train a teacher with CTC",
+        )
     if labels.coverage_penalty and is_ctc_alone:
         raise ConfigError(
             f"labels.coverage_penalty: {role} has no attention, only CTC",
@@ -229,8 +236,14 @@ def faults_of_training(system: SystemConfig) -> Iterator[tuple[str, str]]:
     Returns:
       The key of each setting, and what is wrong with it.
     """
-    if system.decoding.coverage_penalty and isinstance(system.model.decoder, NoDecoderConfig):
+    is_ctc_alone = isinstance(system.model.decoder, NoDecoderConfig)
+    if system.decoding.coverage_penalty and is_ctc_alone:
         yield "decoding.coverage_penalty", _NO_ATTENTION
+    ctc_weight = system.training.ctc_weight
+    if system.decoding.fusion.ctc_weight and not ctc_weight:
+        yield "decoding.fusion.ctc_weight", "needs training.ctc_weight, or the head learns nothing"
+    if ctc_weight == 1 and not is_ctc_alone:
+        yield "training.ctc_weight", "must be below 1, or the decoder learns nothing"
     objective, default = system.training.objective, ObjectiveConfig()
     if objective.kind != "mixture":
         return

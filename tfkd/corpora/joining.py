@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
@@ -12,6 +12,8 @@ from tfkd.storage.files import sha256_of_text
 
 # Parts of whole speakers or recordings may be larger than the share by this factor.
 _MOST_OF_SHARE = 1.5
+# So may, with what nobody transcribed, all audio that is then not learned from.
+_MOST_LEFT_OUT = 3.0
 
 
 def join_corpora(corpora: Mapping[str, Corpus]) -> Corpus:
@@ -67,30 +69,37 @@ def held_out_ids(
 ) -> list[set[str]]:
     """Chooses the utterances of some parts to hold out, each with a share of the corpus.
 
-    They are of those with a transcript or, if there are none, of all. Which they are depends on
-    ids, speakers and recordings alone: neither on the order nor on the machine, nor on whose
-    transcripts were removed.
+    The share is of the utterances with a transcript or, if there are none, of all. Which they are
+    depends on ids, speakers and recordings alone: neither on the order nor on the machine.
 
     Args:
       is_grouped: whether whole speakers are held out or, where these are too few or too large,
-        whole recordings; single utterances only where neither gives parts of about that share.
+        whole recordings, with all that they say in the corpus, transcribed or not; single
+        utterances only where neither gives parts of about that share.
     Raises:
       ManifestError: if the share is less than one utterance.
     """
     utterances, _ = corpus
-    candidates = [each for each in utterances if each.text is not None] or utterances
-    count = round(share * len(candidates))
+    measured = {each.utterance_id for each in measured_of(utterances)}
+    count = round(share * len(measured))
     if parts and not count:
         raise ManifestError(
-            f"a share of {share:g} of {len(candidates)} utterances is none to hold out",
+            f"a share of {share:g} of {len(measured)} utterances is none to hold out",
             remedy="name corpora.valid and corpora.test, or raise corpora.held_out_share",
         )
+    most = _MOST_LEFT_OUT * share * len(utterances)
     for group_of in (_speaker, _recording) if is_grouped else ():
-        chosen = _whole_groups(candidates, group_of, count, parts)
-        is_enough = all(len(part) >= count for part in chosen)
-        if is_enough and sum(map(len, chosen)) < len(candidates):
+        chosen = _whole_groups(utterances, measured, group_of, count, parts, most)
+        sizes = [len(part & measured) for part in chosen]
+        if min(sizes, default=count) >= count and sum(sizes) < len(measured):
             return chosen
-    return _whole_groups(candidates, lambda each: each.utterance_id, count, parts)
+    single = measured_of(utterances)
+    return _whole_groups(single, measured, lambda each: each.utterance_id, count, parts, most)
+
+
+def measured_of(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """What tells how good a recogniser is: the utterances with a transcript, or all if none has."""
+    return [each for each in utterances if each.text is not None] or list(utterances)
 
 
 def _speaker(utterance: Utterance) -> str:
@@ -102,26 +111,37 @@ def _recording(utterance: Utterance) -> str:
 
 
 def _whole_groups(
-    utterances: Iterable[Utterance], group_of: Callable[[Utterance], str], count: int, parts: int
+    utterances: Iterable[Utterance],
+    measured: Collection[str],
+    group_of: Callable[[Utterance], str],
+    count: int,
+    parts: int,
+    most: float,
 ) -> list[set[str]]:
-    """Parts of whole groups, each of at least `count` utterances if such groups are found.
+    """Parts of whole groups, each of at least `count` measured utterances if there are such groups.
 
     The groups come in an order that does not depend on their sizes; one that would make a part much
-    too large is passed over.
+    too large, or larger than `most` with what is not measured, is passed over.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, set[str]] = {}
     for utterance in utterances:
-        groups.setdefault(group_of(utterance), []).append(utterance.utterance_id)
-    left = sorted(groups.values(), key=lambda ids: sha256_of_text(f"held out: {min(ids)}"))
+        groups.setdefault(group_of(utterance), set()).add(utterance.utterance_id)
+    known = [(group, group & set(measured)) for group in groups.values()]
+    left = sorted(
+        ((group, own) for group, own in known if own),
+        key=lambda each: sha256_of_text(f"held out: {min(each[1])}"),
+    )
     chosen: list[set[str]] = []
     for _ in range(parts):
         part: set[str] = set()
-        passed_over = []
-        for group in left:
-            if len(part) < count and len(part) + len(group) <= max(_MOST_OF_SHARE * count, 1):
-                part.update(group)
+        size, passed_over = 0, []
+        for group, own in left:
+            is_small = size + len(own) <= max(_MOST_OF_SHARE * count, 1)
+            if size < count and is_small and len(part) + len(group) <= max(most, count):
+                part |= group
+                size += len(own)
             else:
-                passed_over.append(group)
+                passed_over.append((group, own))
         chosen.append(part)
         left = passed_over
     return chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -43,6 +44,7 @@ from tfkd.text import (
 )
 
 CONFIG = "config.yaml"
+_LOG = logging.getLogger("tfkd")
 # The folder of the validation utterances with which exports are compared with Keras.
 PARITY = "parity"
 _USUAL_SHARE = 0.95
@@ -144,6 +146,13 @@ class Run:
           LanguageModelError: if the language model cannot be read, or has other units.
         """
         settings = resolved(decoding or self.system.decoding, self.system)
+        is_joined = settings.fusion.ctc_weight > 0
+        if is_joined and self.system.model.ctc and not self.system.training.ctc_weight:
+            _LOG.warning(
+                "%s: its CTC head joins the search, but has learned nothing: training.ctc_weight is "
+                "0 (set fusion.ctc_weight to 0)",
+                self.directory,
+            )
         return Decoder(self.model, self.tokenizer, settings, batch_size=batch_size)
 
     def decode(self, waveforms: Sequence[np.ndarray]) -> list[tuple[Hypothesis, ...]]:

@@ -22,10 +22,12 @@ from tfkd.errors import ConfigError
 from tfkd.models.recogniser import Recogniser
 
 # Settings of width, which are scaled. Depth, kernel sizes and rates stay those of the teacher.
-_WIDTHS = ("units", "conv_units", "embedding_units", "feed_forward_units", "channels")
+_WIDTHS = ("units", "conv_units", "embedding_units", "feed_forward_units", "filters")
 _DROPOUTS = ("dropout",)
 # Widths are multiples of this, which vector instructions need, and of twice the attention heads.
 _MULTIPLE = 4
+# The widths of a student are those of its teacher times a multiple of one over this.
+_STEPS = 1000
 # Size of an int8 .tflite beyond one byte a weight, by kind of encoder: operators, scales, biases,
 # the filterbank. From the exports in docs/recipes/families.results.json.
 _GRAPH_BYTES = {"convolutional": 180_000, "conformer": 290_000, "transformer": 265_000}
@@ -61,7 +63,7 @@ class Proposal:
 
 
 def narrowed(teacher: SystemConfig, width: float) -> SystemConfig:
-    """Multiplies all widths and dropout rates of a teacher by `width`.
+    """Multiplies all widths, ranks and dropout rates of a teacher by `width`.
 
     A smaller network overfits less, so it needs less dropout. The objective becomes seq_kd.
 
@@ -88,13 +90,12 @@ def fit_student(
       ConfigError: if even the narrowest student exceeds the budget.
     """
     macs_per_second = measured_macs_per_second()
-    steps = teacher.model.encoder.units // _MULTIPLE
 
     @functools.cache
     def proposal(step: int) -> Proposal:
-        return proposed(narrowed(teacher, step / steps), vocab_size, macs_per_second)
+        return proposed(narrowed(teacher, step / _STEPS), vocab_size, macs_per_second)
 
-    too_wide = bisect.bisect_right(range(1, steps), budget, key=lambda step: cost(proposal(step)))
+    too_wide = bisect.bisect_right(range(1, _STEPS), budget, key=lambda step: cost(proposal(step)))
     if not too_wide:
         raise ConfigError(
             "even the narrowest student of this architecture exceeds the budget",
@@ -159,6 +160,8 @@ def _scaled(config: Any, factor: float, at: str) -> list[str]:
         elif field.name in _WIDTHS and value is not None:
             width = multiple * max(1, round(factor * value / multiple))
             changes.append(f"{key}={width}")
+        elif field.name == "rank" and value:
+            changes.append(f"{key}={max(1, round(factor * value))}")
         elif field.name in _DROPOUTS:
             changes.append(f"{key}={round(factor * value, 2)}")
     return changes

@@ -17,6 +17,7 @@ from tfkd.corpora import Corpus, read_corpus
 from tfkd.corpora.joining import (
     held_out_ids,
     join_corpora,
+    measured_of,
     parted,
     shared_audio,
     without_transcripts,
@@ -79,13 +80,22 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     whole = {piece.utterance_id: piece.source_id for piece in pieces}
     held_out = {}
     for store, ids in zip(missing, chosen, strict=True):
-        held_out[store], usable = parted(usable, ids)
-        if len(ids) < _ENOUGH_TO_MEASURE:
+        part, usable = parted(usable, ids)
+        measured = measured_of(part[0])
+        held_out[store] = measured, part[1]
+        if len(measured) < len(ids):
+            _LOG.warning(
+                "%s: %d utterances without transcripts are left out of the training, because "
+                "their speakers or recordings are held out",
+                store,
+                len(ids) - len(measured),
+            )
+        if len(measured) < _ENOUGH_TO_MEASURE:
             _LOG.warning(
                 "%s: %d utterances are held out, on which figures say little; raise "
                 "corpora.held_out_share, or name corpora of your own",
                 store,
-                len(ids),
+                len(measured),
             )
         _, every_transcript = parted(every_transcript, {whole.get(each, each) for each in ids})
     if pieces and "all" in config.baselines and not every_transcript[0]:

@@ -23,6 +23,7 @@ from tfkd.environment import provenance
 from tfkd.errors import ConfigError, ExportError
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.exporting.export import REPORT, exported_rows
+from tfkd.language_models import language_model_sha256
 from tfkd.metrics import difference_of_counts
 from tfkd.pipeline.corpora import (
     TEST,
@@ -63,6 +64,7 @@ _LOG = logging.getLogger("tfkd")
 BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 VALID_LABELS = "labels-valid"
 _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
+_NO_BASELINE_ALL = "leave all out of baselines, or give the corpora transcripts"
 
 
 class Job:
@@ -138,6 +140,7 @@ class Job:
         Raises:
           ConfigError: if this machine cannot train one of the models, or an existing teacher cannot
             make such labels or hears another sample rate.
+          LanguageModelError: if there is no such language model for a search.
           CheckpointError: if there is no such teacher, or no such run for a model to begin from.
         """
         for system in self.config.systems.values():
@@ -145,6 +148,10 @@ class Job:
             begun_from = system.training.initial.run
             if begun_from and self.work.resolve() not in Path(begun_from).resolve().parents:
                 load_run(begun_from)  # What is below the work folder, the job may still make.
+        searches = [self.config.labels, *(each.decoding for each in self.config.systems.values())]
+        for fusion in (each.fusion for each in searches):
+            if fusion.lm is not None and fusion.lm_weight:
+                language_model_sha256(fusion.lm)
         if isinstance(self.config.teacher, str):
             self._check_teacher(self.teacher(1))
 
@@ -328,6 +335,8 @@ class Job:
             check_transcripts(self.stores.open(TEST))
         elif BASELINE in (stage.name for stage in self.stages()):
             check_transcripts(self.stores.open(TRAIN), _NO_BASELINE)
+        if "all" in self.config.baselines:
+            check_transcripts(self.stores.open(TRAIN_ALL), _NO_BASELINE_ALL)
 
     def _is_prepared(self) -> bool:
         folders = (self.work / name for name in prepared_stores(self.config))

@@ -56,7 +56,8 @@ def report_unaligned(
     )
     if len(found) > _MAX_UNALIGNED_SHARE * utterances:
         raise TrainingError(
-            f"{what}; CTC would learn nothing", remedy=f"{remedy}, or set training.ctc_weight to 0"
+            f"{what}; CTC would learn nothing",
+            remedy=f"{remedy}, or set training.ctc_weight and decoding.fusion.ctc_weight to 0",
         )
     lines = (json.dumps(asdict(each), ensure_ascii=False) for each in found)
     write_text(out / UNALIGNED, "".join(f"{line}\n" for line in lines))
