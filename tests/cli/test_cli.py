@@ -106,6 +106,7 @@ def places(tmp_path_factory, tiny_corpus, prepared, tiny_settings) -> dict[str, 
     (directory / "lm.yaml").write_text("model: {units: 8}\n")
     (directory / "dated.yaml").write_text("max_tokens: 2020-01-01\n")
     (directory / "systems.json").write_text('{"systems": {}}')
+    (directory / "nothing.json").write_text('{"rows": {}}')
     (directory / "saved").mkdir()
     (directory / "saved" / "saved_model.pb").write_bytes(b"")
     (directory / "saved" / "tfkd.json").write_text("[]")
@@ -225,6 +226,8 @@ MISTAKES = [
     ("other setting of a student", "distill {dir}/good.yaml --labels {train} --valid {test} --out "
      "{teacher} --set training.epochs=77", 1, "here training.epochs=77"),
     ("no .tflite", "transcribe {dir}/absent.tflite {corpus}/test-00.wav", 1, "No such file"),
+    ("no student", "report {dir}/nothing.json --title T --out {dir}/o", 1,
+     "no student has finished (run tfkd sweep again)"),
     ("no systems", "report {dir}/systems.json --title T --out {dir}/o", 1, "not the results of"),
     ("part of a SavedModel", "evaluate {dir}/saved --trust --data {test}", 1,
      "saved/tfkd.json: holds metadata that is not an object"),
@@ -331,6 +334,16 @@ def test_a_broken_pipe_that_is_not_the_output_is_named(capsys, monkeypatch):
         cli.main(["verify", "x"])
     assert ended.value.code == 1
     assert capsys.readouterr().err == "tfkd: error: [Errno 32] Broken pipe\n"
+
+
+@pytest.mark.slow
+def test_a_command_needs_no_output():
+    done = subprocess.run(
+        [sys.executable, "-m", "tfkd", "params", "configs/digits.yaml"],
+        cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True, check=True,
+        preexec_fn=lambda: os.close(1),
+    )  # fmt: skip
+    assert done.stderr == ""
 
 
 @pytest.mark.slow

@@ -316,3 +316,11 @@ def test_a_model_without_attention_has_no_coverage_to_penalise():
 def test_a_temperature_needs_the_search_over_prefixes(settings, is_enough):
     config = DecodingConfig(beam_width=1, **settings)
     assert best_path.is_enough(config) == is_enough
+
+
+def test_an_empty_batch_has_no_results():
+    decoder = Decoder(random_recogniser(), tokenizer(), DecodingConfig(beam_width=2))
+    for samples in (0, 800):
+        result = decoder.decode(tf.zeros([0, samples]), tf.zeros([0], tf.int32))
+        assert result.token_ids.shape == (0, 1, 200)
+        assert result.log_prob.shape == (0, 1)

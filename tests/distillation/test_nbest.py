@@ -48,6 +48,19 @@ def test_tags_of_a_recogniser_are_no_words(tmp_path):
     assert next(kept)[0].text == "en yes music"
 
 
+def test_speech_without_its_words_is_no_hypothesis(tmp_path):
+    """It would teach that speech is silence, and stand first among texts."""
+    path = written(
+        tmp_path / "n.jsonl",
+        line("<unk>", "yes", "[inaudible]"),
+        line("(speaking in foreign language)", utterance_id="b"),
+    )
+    nbest = NBestList.scan(path)
+    ((only,), none) = nbest.hypotheses(["a1", "b"])
+    assert (only.text, none) == ("yes", ())
+    assert [nbest.has_hypotheses(each) for each in ("a1", "b")] == [True, False]
+
+
 def test_words_that_are_placeholders_in_tables_were_heard(tmp_path):
     ((best, second),) = read(written(tmp_path / "n.jsonl", line("None", "N/A")), "a1")
     assert [best.text, second.text] == ["none", "n a"]

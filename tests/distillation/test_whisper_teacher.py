@@ -194,6 +194,7 @@ def test_labels_keep_the_characters_that_transcripts_keep(whisper, options, expe
         ("(laughs) Turn it on.", "turn it on"),
         ("...", ""),
         ("(800) 5", "800 5"),
+        ("(speaking in foreign language)", None),
     ],
 )
 def test_marks_of_sounds_are_no_words(whisper, written, expected):

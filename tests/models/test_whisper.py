@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
@@ -162,6 +163,18 @@ def test_an_output_projection_of_its_own_is_used(whisper, tmp_path, audio):
 
 
 @pytest.mark.slow
+def test_a_global_policy_of_keras_changes_nothing(whisper, tmp_path, audio):
+    folder = folders.write_huggingface(tmp_path / "whisper")
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = load_whisper(folder).model
+        encoded = model.encode(audio[0])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
+    np.testing.assert_array_equal(encoded, whisper.model.encode(audio[0]))
+
+
 def test_log_probs_of_the_search_are_those_of_teacher_forcing(whisper, audio):
     found = search(whisper, beam_width=5, num_hypotheses=5, max_tokens=8)
     result = found.decode(*audio)

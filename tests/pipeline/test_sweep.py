@@ -106,6 +106,17 @@ def test_a_variant_changes_settings_together_and_has_a_baseline_of_its_own(confi
         assert model.decoder.units == (12 if is_small else given.decoder.units)
 
 
+def test_each_size_of_the_grid_has_a_baseline_of_its_own(config):
+    grid = ({"student.model.encoder.units": (8, 12), HYPOTHESES: (1, 2)},)
+    cells = cells_of(with_sweep(config, grid=grid))
+    assert {cell.row: cell.baseline for cell in cells} == {
+        "units 8, truth": "units 8, truth",
+        "units 12, truth": "units 12, truth",
+        **{f"units {n}, k {k}": f"units {n}, truth" for n in (8, 12) for k in (1, 2)},
+    }
+    assert [cell.config.student.model.encoder.units for cell in cells[:2]] == [8, 12]
+
+
 def test_variants_that_change_no_more_than_the_objective_share_a_baseline(config):
     parts = [{"kind": "truth"}, {"kind": "seq_kd", "num_hypotheses": 2}]
     objective = "student.training.objective."

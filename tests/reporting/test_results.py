@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 
 from tfkd import cli
-from tfkd.reporting.figures import _front, _label_heights, save_figures
+from tfkd.reporting.figures import _front, _label_heights, curves, save_figures
 from tfkd.reporting.results import (
     comparison,
     path_from,
@@ -299,3 +300,38 @@ def test_exports_have_a_figure_of_their_speed(exported, tmp_path):
 def test_labels_of_about_one_cost_are_set_apart():
     costs, rates = {"a": 1.0, "b": 1.1, "c": 9.0}, {"a": 5.0, "b": 5.1, "c": 5.2}
     assert _label_heights(costs, rates, gap=1.0) == {"a": 5.0, "b": 6.0, "c": 5.2}
+
+
+def test_a_page_says_what_students_are_compared_with(exported):
+    same = "against the baseline of the same size (truth), which takes as many optimizer steps"
+    assert same in sweep_markdown(exported, "Digits", "results.json", {})
+    exported["rows"]["k 4"]["parameters"] += 1
+    page = sweep_markdown(exported, "Digits", "results.json", {})
+    assert "against the baseline (truth), which takes as many optimizer steps" in page
+    results = json.loads((RECIPES / "families.results.json").read_text())
+    page = sweep_markdown(results, "Families", "results.json", {})
+    assert "optimizer steps" not in page
+
+
+def test_the_speed_of_a_row_is_that_of_its_fastest_seed(exported):
+    """Other work makes a model slower, and never faster."""
+    for rtf, seed in zip((0.009, 0.001, 0.002), exported["rows"]["k 4"]["seeds"], strict=True):
+        seed["rtf"] = rtf
+    (row,) = (line for line in sweep_table(exported).splitlines() if line.startswith("k 4  "))
+    assert "0.0010" in row.split()
+
+
+def test_no_error_at_all_has_a_place_in_the_figures(exported, tmp_path):
+    pytest.importorskip("matplotlib")
+    exported["rows"]["k 4"]["seeds"][0]["validation_curve"] = [0.5, 0.01, 0.0, 0.02, 0.0]
+    for row in (exported["teacher"], *exported["rows"].values()):
+        row |= {"wer": 0.0, "wer_low": 0.0, "wer_high": 0.0}
+    axes = curves(exported).axes[0]
+    (line,) = (line for line in axes.lines if line.get_label() == "k 4")
+    least = min(rate for rate in line.get_ydata() if rate > 0)
+    assert list(line.get_ydata())[2] == list(line.get_ydata())[4] == least
+    assert axes.get_ylim()[0] < least
+    assert f"({least:.2g}: no error)" in axes.get_ylabel()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_figures(exported, tmp_path / "page.md")

@@ -64,6 +64,26 @@ from tfkd.text.spoken_numbers import speller
         ("words", "en", "1" * 20, " ".join(["one"] * 20)),
         ("digits", "en", "5 32 904", "five three two nine zero four"),
         ("digits", "en", "no number", "no number"),
+        (
+            "words",
+            "fr",
+            "le 1er étage, la 1re et la 3ème",
+            "le premier étage la première et la troisième",
+        ),
+        ("words", "fr", "au 2e ou 21e", "au deuxième ou vingt et unième"),
+        ("words", "nl", "de 2de, 8ste en 20e", "de tweede achtste en twintigste"),
+        ("words", "es", "la 21ª y el 3.º", "la vigésima primera y el tercero"),
+        ("words", "it", "il 3º piano", "il terzo piano"),
+        ("words", "de", "2er", "zwei er"),
+        ("digits", "fr", "le 21er", "le deux un"),
+        (
+            "words",
+            "en",
+            "1½ cups, 2 ¾ or ½",
+            "one and a half cups two and three quarters or a half",
+        ),
+        ("words", "en", "20½ m², ① and ⅝", "twenty and a half m two one and five eight"),
+        ("words", "de", "½ m²", "eins zwei m zwei"),
     ],
 )
 def test_numbers_are_said(style, language, text, said):

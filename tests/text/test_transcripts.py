@@ -30,6 +30,8 @@ from tfkd.text import normalise, transcript_of, without_tags
         ("don&#39;t &lt;noise&gt; stop &amp; go", "don't stop go"),
         ("don&amp;#39;t stop &amp;amp; go", "don't stop go"),
         ("［noise］ yes（laughter）【music】 ＜sil＞", "yes"),
+        ("我喜欢《红楼梦》和〈月亮〉", "我喜欢 红楼梦 和 月亮"),
+        ("他说【重要】", "他说 重要"),
         ("!SIL yes %HESITATION no &=laughs", "yes no"),
         ("100 % sure !important", "100 sure important"),
     ],
@@ -93,6 +95,15 @@ def test_brackets_of_the_vocabulary_are_left(kept):
 )
 def test_what_a_transcript_without_words_means(text, expected):
     assert transcript_of(text).text == expected
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [("...", ""), ("-", ""), ("[music]", ""), ("[inaudible]", None), ("<unk>", None),
+     ("(speaking in foreign language)", None), ("[redacted] ...", None), ("nan", "nan")],
+)  # fmt: skip
+def test_what_a_model_heard_without_words_means(heard, expected):
+    assert transcript_of(heard, is_written_by_model=True).text == expected
 
 
 def test_the_tags_are_named():

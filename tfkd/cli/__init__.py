@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     share_one_heap()
     try:
         options.command(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as where it was closed before the command began
+            sys.stdout.flush()
     except OSError as error:  # One that no reader or writer of tfkd has turned into a typed error.
         if not _has_lost_its_reader():
             complain(error)

@@ -91,7 +91,8 @@ def sweep(options: argparse.Namespace) -> None:
 
     results = sweep.run(_announce)
     say(sweep_report(results))
-    say(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
+    if results["rows"]:
+        say(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
     if results["unfinished"] or results["failed"]:
         if set(results["unfinished"]) - set(results["failed"]):
             say("The same command goes on with what is not finished.")
@@ -106,6 +107,10 @@ def report(options: argparse.Namespace) -> None:
     check_writable(options.out)
     remedy = "give the results.json of tfkd run or tfkd sweep"
     results = read_json_object(options.results, remedy=remedy)
+    if results.get("rows") == {}:
+        raise TfkdError(
+            "no student has finished", path=options.results, remedy="run tfkd sweep again"
+        )
     try:
         source = path_from(Path(options.out).parent, options.results)
         with writing(options.out):

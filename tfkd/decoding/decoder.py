@@ -109,7 +109,14 @@ class Decoder:
         )
 
     def _decode(self, waveform: tf.Tensor, num_samples: tf.Tensor) -> BeamResult:
-        return self.search(waveform, num_samples, self._weights)
+        if self._batch_size is not None:
+            return self.search(waveform, num_samples, self._weights)
+        # To an empty batch add a silent utterance, which the loops need.
+        batch = tf.shape(waveform)[0]
+        missing = tf.maximum(0, 1 - batch)
+        waveform = tf.pad(waveform, [[0, missing], [0, 0]])
+        result = self.search(waveform, tf.pad(num_samples, [[0, missing]]), self._weights)
+        return BeamResult(*(field[:batch] for field in result))
 
     def search(
         self, waveform: tf.Tensor, num_samples: tf.Tensor, weights: FusionWeights

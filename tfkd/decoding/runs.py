@@ -149,8 +149,8 @@ class Run:
         is_joined = settings.fusion.ctc_weight > 0
         if is_joined and self.system.model.ctc and not self.system.training.ctc_weight:
             _LOG.warning(
-                "%s: its CTC head joins the search, but has learned nothing: training.ctc_weight is "
-                "0 (set fusion.ctc_weight to 0)",
+                "%s: its CTC head joins the search, but training.ctc_weight is 0, so the head has "
+                "learned nothing (set fusion.ctc_weight to 0)",
                 self.directory,
             )
         return Decoder(self.model, self.tokenizer, settings, batch_size=batch_size)

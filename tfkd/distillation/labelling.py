@@ -253,5 +253,8 @@ def _records(
         if hypotheses:
             yield PseudoLabelRecord(utterance, hypotheses)
         else:
-            detail = "every hypothesis of the search has probability zero"
+            detail = (
+                "the search found no text: the audio is silent or below 50 ms, no token is "
+                "possible, or a Whisper names speech without its words"
+            )
             refused.append(Rejection(utterance.utterance_id, "no_hypothesis", detail, str(path)))

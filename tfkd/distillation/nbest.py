@@ -105,8 +105,9 @@ class NBestList:
     def hypotheses(self, utterance_ids: Iterable[str]) -> Iterator[Hypotheses]:
         """Yields the hypotheses of each utterance in turn, best first; () where there are none.
 
-        A text without token_ids is normalised as transcripts are. One with token_ids is kept as it
-        is, because the tokens spell it.
+        One that names speech without its words, such as [inaudible] or <unk>, is left out. A text
+        without token_ids is normalised as transcripts are. One with token_ids is kept as it is,
+        because the tokens spell it.
 
         Raises:
           ManifestError: if the file has changed since it was scanned.
@@ -232,9 +233,11 @@ def _parse(line: bytes, extra_characters: str, tags: str) -> tuple[str, Hypothes
     hypotheses = []
     for rank, value in enumerate(row["hypotheses"]):
         try:
-            hypotheses.append(_hypothesis(value, extra_characters, tags))
+            hypothesis = _hypothesis(value, extra_characters, tags)
         except ValueError as fault:
             raise ValueError(f"hypothesis {rank}: {fault}") from fault
+        if hypothesis is not None:
+            hypotheses.append(hypothesis)
     contradiction = next(hypotheses_faults(hypotheses), None)
     if contradiction is not None:
         raise ValueError(contradiction)
@@ -255,7 +258,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
 
 
-def _hypothesis(value: Any, extra_characters: str, tags: str) -> Hypothesis:
+def _hypothesis(value: Any, extra_characters: str, tags: str) -> Hypothesis | None:
+    """Reads a hypothesis; None if it says that something was said, but not what."""
     if isinstance(value, str):
         value = {"text": value}
     if not isinstance(value, dict):
@@ -273,7 +277,9 @@ def _hypothesis(value: Any, extra_characters: str, tags: str) -> Hypothesis:
         said = transcript_of(
             known["text"], extra_characters=extra_characters, tags=tags, is_written_by_model=True
         )
-        known["text"] = said.text or ""
+        if said.text is None:
+            return None
+        known["text"] = said.text
     return Hypothesis(**{name: _as_tuples(entry) for name, entry in known.items()})
 
 

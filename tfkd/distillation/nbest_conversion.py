@@ -147,5 +147,5 @@ def _records(
 
 def _rejection(utterance_id: str, nbest: NBestList) -> Rejection:
     return Rejection(
-        utterance_id, "no_hypothesis", "the n-best list has no hypothesis", str(nbest.path)
+        utterance_id, "no_hypothesis", "the n-best list has no text of it", str(nbest.path)
     )

@@ -97,7 +97,7 @@ class WhisperTeacher:
                 result = search.decode(_padded([window.waveform for window in own]), _lengths(own))
                 found.extend(_transcripts(result, folder.tokens))
             return [
-                tuple(_hypothesis(transcript, to_text) for transcript in best)
+                tuple(_hypotheses(best, to_text))
                 for best in _joined(windows, found, config.num_hypotheses)
             ]
 
@@ -126,17 +126,19 @@ def _decoding(config: LabelConfig) -> DecodingConfig:
     return config.decoding(DecodingConfig(max_tokens=MAX_TOKENS))
 
 
-def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str]:
-    """Makes the function that turns what Whisper wrote into the text of a label."""
+def _to_text(tokens: WhisperTokens, config: LabelConfig) -> Callable[[str], str | None]:
+    """Makes the function that turns what Whisper wrote into the text of a label.
+
+    Its result is None where that names speech without its words: (speaking in foreign language).
+    """
     options = config.whisper
     language = options.language or tokens.default_language
     if options.task == "translate" or not tokens.is_multilingual:
         language = "en"
 
-    def as_transcripts(written: str) -> str:
+    def as_transcripts(written: str) -> str | None:
         extra = options.extra_characters
-        said = transcript_of(written, extra_characters=extra, is_written_by_model=True)
-        return said.text or ""
+        return transcript_of(written, extra_characters=extra, is_written_by_model=True).text
 
     if options.numbers == "as_written":
         return as_transcripts
@@ -227,13 +229,19 @@ def _join(first: Transcript, second: Transcript) -> Transcript:
     )
 
 
-def _hypothesis(transcript: Transcript, to_text: Callable[[str], str]) -> Hypothesis:
-    return Hypothesis(
-        text=to_text(transcript.written),
-        token_ids=transcript.token_ids,
-        log_prob=transcript.log_prob,
-        score=transcript.score,
-        token_log_probs=transcript.token_log_probs,
-        finish_reason="eos" if transcript.is_finished else "max_steps",
-        written=transcript.written,
-    )
+def _hypotheses(
+    best: Sequence[Transcript], to_text: Callable[[str], str | None]
+) -> Iterator[Hypothesis]:
+    """Yields the hypotheses that have a text."""
+    for transcript in best:
+        text = to_text(transcript.written)
+        if text is not None:
+            yield Hypothesis(
+                text=text,
+                token_ids=transcript.token_ids,
+                log_prob=transcript.log_prob,
+                score=transcript.score,
+                token_log_probs=transcript.token_log_probs,
+                finish_reason="eos" if transcript.is_finished else "max_steps",
+                written=transcript.written,
+            )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfkd.beam_search import BeamResult
 from tfkd.config import ExportConfig
 from tfkd.decoding.runs import Run
 from tfkd.device.hypothesis import DeviceHypothesis
@@ -42,7 +41,7 @@ def write_savedmodel(run: Run, directory: Path, config: ExportConfig, usual_seco
 
     @tf.function(input_signature=decoder.decode.input_signature, autograph=False)
     def serve(waveform, num_samples):
-        result = _decode_any_batch(decoder.decode, waveform, num_samples)
+        result = decoder.decode(waveform, num_samples)
         text = tf.strings.reduce_join(tf.gather(pieces, result.token_ids), -1)
         text = tf.strings.strip(tf.strings.regex_replace(text, " +", " "))
         return {"text": text, **outputs_of(result)}
@@ -52,15 +51,6 @@ def write_savedmodel(run: Run, directory: Path, config: ExportConfig, usual_seco
     of_any_length = replace(config, fixed_length=False)
     metadata = metadata_of(run, of_any_length, "float32", usual_seconds)
     write_json(directory / METADATA_NAME, asdict(metadata))
-
-
-def _decode_any_batch(decode, waveform: tf.Tensor, num_samples: tf.Tensor) -> BeamResult:
-    """Decodes any batch; to an empty one it adds a silent utterance, which the loops need."""
-    batch = tf.shape(waveform)[0]
-    missing = tf.maximum(0, 1 - batch)
-    waveform = tf.pad(waveform, [[0, missing], [0, 0]])
-    result = decode(waveform, tf.pad(num_samples, [[0, missing]]))
-    return BeamResult(*(field[:batch] for field in result))
 
 
 def is_savedmodel(path: Path) -> bool:

@@ -19,6 +19,7 @@ from tfkd.storage.files import sha256_of_text
 
 _GENERATION, _STUDENT, _VARIANT = "generation", "student", "variant"
 _SEED = "student.training.seed"
+_OF_MODEL = ("student.model.", "student.tokenizer.")
 _SECTIONS = ("student", "labels", "transcript_share")
 _LONGEST_NAME = 60
 # Short names of settings in tables; others are shortened to an ending that is unique.
@@ -111,8 +112,12 @@ def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
 
 
 def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:
-    """The baseline of the same student and variant."""
-    model = {key: value for key, value in settings.items() if key in (_STUDENT, _VARIANT)}
+    """The baseline of the same student, variant and model."""
+    model = {
+        key: value
+        for key, value in settings.items()
+        if key in (_STUDENT, _VARIANT) or key.startswith(_OF_MODEL)
+    }
     return {**model, **sweep.baseline}
 
 

@@ -83,7 +83,7 @@ def _errors_against(
     front = _front([(costs[name], rate) for name, rate in rates.items()])
     axes.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
     highest = 100 * max(row["wer_high"] for row in systems.values())
-    axes.set_ylim(0, 1.1 * highest)
+    axes.set_ylim(0, 1.1 * highest or 1)
     for name, height in _label_heights(costs, rates, gap=0.045 * highest).items():
         label = f"{name} (baseline)" if name in results["baselines"] else name
         colour = _colour(name, results)
@@ -132,10 +132,14 @@ def curves(results: Mapping[str, Any]) -> Figure:
 
     All students take the same number of optimizer steps, but in epochs of different lengths.
     """
-    figure, axes = _canvas("share of the planned optimizer steps, %", "validation WER, %")
-    for name, row in results["rows"].items():
-        seed = row["seeds"][0]
-        curve = [100 * value for value in seed["validation_curve"]]
+    seeds = {name: row["seeds"][0] for name, row in results["rows"].items()}
+    rates = {100 * rate for seed in seeds.values() for rate in seed["validation_curve"]}
+    # A logarithmic axis has no place for zero, which is drawn below all others.
+    zero = min((rate for rate in rates if rate), default=1.0) / 2
+    label = f"validation WER, % ({zero:.2g}: no error)" if 0 in rates else "validation WER, %"
+    figure, axes = _canvas("share of the planned optimizer steps, %", label)
+    for name, seed in seeds.items():
+        curve = [100 * rate or zero for rate in seed["validation_curve"]]
         shares = [100 * (epoch + 1) / seed["planned_epochs"] for epoch in range(len(curve))]
         style = "--" if name in results["baselines"] else "-"
         axes.plot(shares, curve, style, label=name, linewidth=1.2)

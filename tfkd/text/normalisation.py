@@ -5,11 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # The device side imports this module and has no YAML reader.
-    pass
-
 
 # Characters that stand for an apostrophe: quotes, modifier letters, accents. The last two are
 # quotes of Windows-1252 that were read as Latin-1.
@@ -23,9 +18,20 @@ _INVISIBLE = re.compile(
     "\U000e0100-\U000e01ef]"
 )
 # Fractions, superscripts, subscripts and numbers in circles: NFKC would join them to digits beside.
-_SMALL_NUMBERS = "\xb2\xb3\xb9\xbc-\xbe\u2070-\u2089\u2150-\u215e\u2189\u2460-\u249b\u24ea-\u24ff"
+_SMALL_NUMBERS = "\xb2\xb3\xb9\xbc-\xbe\u2070-\u2089\u2150-\u215e\u2189\u2460-\u249b\u24ea"
+_SMALL_NUMBER = re.compile(f"[{_SMALL_NUMBERS}]")
 _BETWEEN_NUMBERS = re.compile(rf"(?<=\d)(?=[{_SMALL_NUMBERS}])|(?<=[{_SMALL_NUMBERS}])(?=\d)")
 _DOTTED_I = re.compile("i\u0307+")
+
+
+def apart(text: str) -> str:
+    """Makes fractions, superscripts, subscripts and numbers in circles numbers of their own.
+
+    >>> from tfkd.text.normalisation import apart
+    >>> apart("m\u00b2")
+    'm 2 '
+    """
+    return _SMALL_NUMBER.sub(lambda match: f" {unicodedata.normalize('NFKC', match[0])} ", text)
 
 
 def normalise(text: str, *, extra_characters: str = "") -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tfkd.errors import ConfigError
+from tfkd.text.normalisation import apart
 
 # What stands between thousands, as a class of characters, and before decimals. CLDR 45, where
 # num2words has the language; its others, and those that are not listed, write as English does.
@@ -29,6 +30,14 @@ _ENGLISH_MONEY = {
     "€": ("euro", "euros", "cent", "cents"),
     "£": ("pound", "pounds", "penny", "pence"),
 }
+# What makes a number an ordinal, where num2words has ordinals.
+_OF_ROMANCE = r"\.?[ºª]"
+_ORDINALS = {"en": "st|nd|rd|th", "fr": "ers?|res?|i?[èe]mes?|es?|nde?s?", "nl": "ste|de|e",
+             "es": _OF_ROMANCE, "it": _OF_ROMANCE, "pt": _OF_ROMANCE}  # fmt: skip
+# Fractions that English says in words of its own.
+_ENGLISH_FRACTIONS = {"¼": "a quarter", "½": "a half", "¾": "three quarters", "⅓": "a third",
+                      "⅔": "two thirds", "⅛": "an eighth"}  # fmt: skip
+_ENGLISH_FRACTION = re.compile(rf"(?P<whole>\d?) ?(?P<sign>[{''.join(_ENGLISH_FRACTIONS)}])")
 # With what stands between thousands in place of the braces.
 _GROUPED = r"(?!0)\d{{1,3}}(?:[{}]\d{{3}})+(?!\d)"
 _MONEY = re.compile(
@@ -45,12 +54,14 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
     """Makes a function that writes the numbers in a text as words.
 
     Thousands and decimals are read as the language writes them: 1,250.5 in English, 1.250,5 in
-    German, 1 250,5 in French. In English words, a sign of a currency becomes its name, and four
+    German, 1 250,5 in French; and so are ordinals in English, French, Dutch, Spanish, Italian and
+    Portuguese. In English words, a sign of a currency becomes its name, and four
     digits without a comma are read as a year is, 1250 as twelve fifty.
 
     Args:
       style: "words" writes 21 as twenty one, "digits" as two one. In both styles, decimals become
         words, and very long numbers and those with a leading zero are written digit by digit.
+        Fractions and superscripts, as in 1½ and m², are numbers of their own.
       language: code of the language whose words are used.
     Returns:
       The function. It leaves a number as it is for which the language has no words.
@@ -84,8 +95,8 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
         found: str | None
         if match["decimals"]:
             found = words.decimal(whole, _digits(match["decimals"]))
-        elif match["ordinal"] and words.family == "en" and style == "words":
-            found = words.whole(whole, to="ordinal")
+        elif match["ordinal"] and style == "words":
+            found = words.ordinal(whole, match["ordinal"])
         else:
             found = words.digit_by_digit(whole) if style == "digits" else words.whole(whole)
         if found is None:
@@ -96,8 +107,13 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
 
     pattern = _pattern(words.family)
     if words.family != "en" or style == "digits":
-        return lambda text: pattern.sub(said, text)
-    return lambda text: pattern.sub(said, _YEAR.sub(words.year, _MONEY.sub(words.money, text)))
+        return lambda text: pattern.sub(said, apart(text))
+
+    def in_english(text: str) -> str:
+        text = _ENGLISH_FRACTION.sub(_english_fraction, text)
+        return pattern.sub(said, _YEAR.sub(words.year, _MONEY.sub(words.money, apart(text))))
+
+    return in_english
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,15 @@ class _Words:
         is_number = self._is_short(digits) and digits == str(int(digits))
         found = self._of(int(digits), **options) if is_number else None
         return found or self.digit_by_digit(digits)
+
+    def ordinal(self, digits: str, suffix: str) -> str | None:
+        """The ordinal of a whole number, whose suffix tells the gender in Romance languages."""
+        found = self.whole(digits, to="ordinal")
+        if found is None:
+            return None
+        if self.family == "fr" and suffix.startswith("re"):
+            return found.replace("premier", "première")
+        return re.sub(r"o\b", "a", found) if suffix.endswith("ª") else found
 
     def digit_by_digit(self, digits: str) -> str | None:
         words = [self._of(int(digit)) for digit in digits]
@@ -180,8 +205,14 @@ def _pattern(language: str) -> re.Pattern[str]:
         thousands, decimal = " \u00a0\u202f", ","
     return re.compile(
         rf"(?P<whole>{_GROUPED.format(thousands)}|\d+)(?:{re.escape(decimal)}(?P<decimals>\d+))?"
-        r"(?:(?P<ordinal>st|nd|rd|th)\b)?(?P<percent>[ \u00a0\u202f]?%)?"
+        rf"(?:(?P<ordinal>{_ORDINALS.get(language, '(?!)')})\b)?(?P<percent>[ \u00a0\u202f]?%)?"
     )
+
+
+def _english_fraction(match: re.Match[str]) -> str:
+    """1½ is one and a half."""
+    whole = f"{match['whole']} and " if match["whole"] else match["whole"]
+    return f"{whole} {_ENGLISH_FRACTIONS[match['sign']]} "
 
 
 def _digits(text: str) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 # Nested brackets are removed to this depth.
 _MAX_NESTING = 4
 _OPENING = re.compile(r"[\[{<(+*!%&]")
-# Brackets of Chinese and Japanese, which are read as the ones above.
-_WIDE = dict(zip("［］｛｝＜＞〈〉《》（）【】", "[]{}<><><>()[]", strict=True))
+# Brackets of Chinese and Japanese, which are read as the ones above. 【】 may hold words that are
+# said, and titles stand in brackets that are mere punctuation.
+_WIDE = dict(zip("［］｛｝＜＞（）【】", "[]{}<>()()", strict=True))
 _SQUARE = re.compile(r"\[[^\[\]]*\]")
 _CURLY = re.compile(r"\{[^{}]*\}")
 # The third is how Whisper writes languages, times and ends.

@@ -53,7 +53,7 @@ def transcript_of(
       extra_characters: characters that normalisation keeps.
       tags: "drop" or "keep"; see `without_tags`.
       is_written_by_model: whether it is what a model heard, and so no cell of a table: "None" and
-        "N/A" are words then.
+        "N/A" are words then, and punctuation alone means that it heard nothing.
 
     >>> from tfkd.text import transcript_of
     >>> transcript_of("[noise] Yes!").text, transcript_of("").text, transcript_of("-").text
@@ -69,5 +69,6 @@ def transcript_of(
     words = normalise(said, extra_characters=extra_characters)
     if words:
         return Transcript(words, found)
-    says_nothing = not visible(said).strip() and all(map(is_sound, found))
+    is_empty = is_written_by_model or not visible(said).strip()
+    says_nothing = is_empty and all(map(is_sound, found))
     return Transcript("" if says_nothing else None, found)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfkd.beam_search import BeamResult, Readout
 from tfkd.layers.static_shape import dimensions
 from tfkd.models.decoders.ctc_prefix import (
+    LEAST_LOG_PROB,
     CtcState,
     empty_prefix,
     frame_log_probs,
@@ -79,7 +80,9 @@ class CtcDecoder:
             ends_in_token=started(memory.empty.ends_in_token, state.ends_in_token),
             ends_in_blank=started(memory.empty.ends_in_blank, state.ends_in_blank),
         )
-        return next_log_probs(token_ids, state, memory.log_probs)
+        log_probs, state = next_log_probs(token_ids, state, memory.log_probs)
+        # Beside attention, a token that cannot be aligned costs much; here it is impossible.
+        return tf.where(log_probs > LEAST_LOG_PROB, log_probs, _NEVER), state
 
     def readout(self, state: CtcState, encoded_lengths: tf.Tensor) -> Readout:
         """Reads where the last token most likely starts; CTC alignments cover every encoding.

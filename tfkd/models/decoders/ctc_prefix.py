@@ -18,7 +18,7 @@ from tfkd.text import EOS_ID, PAD_ID, SOS_ID
 _LOG_ZERO = -1e10
 # The lowest log-probability of a token. It is finite, so that a hypothesis without any alignment is
 # ranked last but kept: an utterance that CTC cannot align still gets the result of attention.
-_LEAST_LOG_PROB = -1e4
+LEAST_LOG_PROB = -1e4
 
 
 class CtcState(NamedTuple):
@@ -79,8 +79,8 @@ def next_log_probs(
     never = tf.equal(ids, PAD_ID) | tf.equal(ids, SOS_ID)
     # Without any alignment, the difference of two log-zeros would be log 1.
     impossible = never | (totals < _LOG_ZERO / 2)
-    bounded = tf.clip_by_value(conditional, _LEAST_LOG_PROB, 0.0)
-    return tf.where(impossible, _LEAST_LOG_PROB, bounded), state
+    bounded = tf.clip_by_value(conditional, LEAST_LOG_PROB, 0.0)
+    return tf.where(impossible, LEAST_LOG_PROB, bounded), state
 
 
 def frame_log_probs(ctc_logits: tf.Tensor, encoded_lengths: tf.Tensor) -> tf.Tensor:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import keras
 import tensorflow as tf
 
 from tfkd.models.whisper.layers import (
     FeedForward,
+    Float32Layer,
     Projection,
     join_heads,
     layer_norm,
@@ -49,7 +49,7 @@ class DecoderCache(NamedTuple):
     values: tuple[tf.TensorArray, ...]
 
 
-class DecoderLayer(keras.layers.Layer):
+class DecoderLayer(Float32Layer):
     """Attention to earlier tokens, attention to the encodings, and a feed-forward layer."""
 
     def __init__(self, sizes: WhisperSizes, **kwargs) -> None:
@@ -112,7 +112,7 @@ class DecoderLayer(keras.layers.Layer):
         return self.feed_forward(hidden + self.across_output(context))
 
 
-class WhisperDecoder(keras.layers.Layer):
+class WhisperDecoder(Float32Layer):
     """Maps tokens and encodings to logits of the next token."""
 
     def __init__(self, sizes: WhisperSizes, **kwargs) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import keras
 import tensorflow as tf
 
 from tfkd.models.whisper.layers import (
     FeedForward,
+    Float32Layer,
     Projection,
     join_heads,
     layer_norm,
@@ -18,7 +18,7 @@ from tfkd.models.whisper.sizes import WhisperSizes
 _KERNEL_FRAMES = 3
 
 
-class Convolution(keras.layers.Layer):
+class Convolution(Float32Layer):
     """A convolution of three frames with exact GELU; one frame of padding at either end."""
 
     def __init__(self, units: int, stride: int, **kwargs) -> None:
@@ -39,7 +39,7 @@ class Convolution(keras.layers.Layer):
         return tf.nn.gelu(outputs, approximate=False)
 
 
-class EncoderLayer(keras.layers.Layer):
+class EncoderLayer(Float32Layer):
     """Self-attention of all frames with all, then a feed-forward layer; norms come first."""
 
     def __init__(self, sizes: WhisperSizes, **kwargs) -> None:
@@ -67,7 +67,7 @@ class EncoderLayer(keras.layers.Layer):
         return self.feed_forward(attended)
 
 
-class WhisperEncoder(keras.layers.Layer):
+class WhisperEncoder(Float32Layer):
     """Maps features of 30 s to 1500 encodings."""
 
     def __init__(self, sizes: WhisperSizes, **kwargs) -> None:

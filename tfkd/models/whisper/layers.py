@@ -11,7 +11,14 @@ from tfkd.layers.matmul import rows_of
 _EPSILON = 1e-5
 
 
-class Projection(keras.layers.Layer):
+class Float32Layer(keras.layers.Layer):
+    """A layer that computes in float32 whatever Keras' global dtype policy says."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+
+class Projection(Float32Layer):
     """A dense layer, with a kernel [F, G] and a bias [G], for inputs of any rank."""
 
     def __init__(self, units: int, **kwargs) -> None:
@@ -31,7 +38,7 @@ class Projection(keras.layers.Layer):
         return tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
 
 
-class FeedForward(keras.layers.Layer):
+class FeedForward(Float32Layer):
     """A residual block: layer norm, a wider layer with exact GELU, and a projection back."""
 
     def __init__(self, units: int, inner_units: int, **kwargs) -> None:
@@ -55,7 +62,7 @@ class FeedForward(keras.layers.Layer):
 
 def layer_norm(name: str) -> LayerNormalization:
     """Makes a layer norm with Whisper's epsilon."""
-    return LayerNormalization(epsilon=_EPSILON, name=name)
+    return LayerNormalization(epsilon=_EPSILON, name=name, dtype="float32")
 
 
 def split_heads(values: tf.Tensor, num_heads: int) -> tf.Tensor:

@@ -28,9 +28,9 @@ class Whisper(keras.Model):
     """
 
     def __init__(self, sizes: WhisperSizes | dict, **kwargs) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.sizes = WhisperSizes(**sizes) if isinstance(sizes, dict) else sizes
-        self.frontend = WhisperMel(self.sizes.num_mels, name="frontend")
+        self.frontend = WhisperMel(self.sizes.num_mels, name="frontend", dtype="float32")
         self.encoder = WhisperEncoder(self.sizes, name="encoder")
         self.decoder = WhisperDecoder(self.sizes, name="decoder")
         self.build()
