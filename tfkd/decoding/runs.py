@@ -146,8 +146,8 @@ class Run:
           LanguageModelError: if the language model cannot be read, or has other units.
         """
         settings = resolved(decoding or self.system.decoding, self.system)
-        is_joined = settings.fusion.ctc_weight > 0
-        if is_joined and self.system.model.ctc and not self.system.training.ctc_weight:
+        is_trained = self.system.training.ctc_weight > 0
+        if settings.fusion.ctc_weight and self.system.model.ctc and not is_trained:
             _LOG.warning(
                 "%s: its CTC head joins the search, but training.ctc_weight is 0, so the head has "
                 "learned nothing (set fusion.ctc_weight to 0)",

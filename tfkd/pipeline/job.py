@@ -148,8 +148,8 @@ class Job:
             begun_from = system.training.initial.run
             if begun_from and self.work.resolve() not in Path(begun_from).resolve().parents:
                 load_run(begun_from)  # What is below the work folder, the job may still make.
-        searches = [self.config.labels, *(each.decoding for each in self.config.systems.values())]
-        for fusion in (each.fusion for each in searches):
+        searches = (each.decoding.fusion for each in self.config.systems.values())
+        for fusion in (self.config.labels.fusion, *searches):
             if fusion.lm is not None and fusion.lm_weight:
                 language_model_sha256(fusion.lm)
         if isinstance(self.config.teacher, str):
