@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -335,3 +336,21 @@ def test_no_error_at_all_has_a_place_in_the_figures(exported, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_figures(exported, tmp_path / "page.md")
+
+
+# Of forms that `tfkd report` does not write.
+OTHER_RESULTS = ("families-repeated", "whisper")
+PAGES = {path.name.split(".")[0]: path for path in sorted(RECIPES.glob("*.results.json"))}
+
+
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - {*OTHER_RESULTS}))
+def test_a_published_page_is_what_its_results_give(name):
+    results = json.loads(PAGES[name].read_text())
+    page = (RECIPES / f"{name}.md").read_text()
+    title = page.splitlines()[0].removeprefix("# ")
+    if "rows" not in results:
+        assert page == results_markdown(results, title, PAGES[name].name)
+        return
+    drawn = re.findall(r"!\[(.+)\]\((.+)\)", page)
+    assert all((RECIPES / file).exists() for _, file in drawn)
+    assert page == sweep_markdown(results, title, PAGES[name].name, dict(drawn))
