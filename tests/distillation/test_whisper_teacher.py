@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,3 +257,48 @@ def test_settings_that_no_whisper_knows_are_refused(folder, untranscribed, capsy
     with pytest.raises(SystemExit):
         decoded(folder, untranscribed, capsys, "--set", "fusion.ctc_weight=0.3")
     assert "a Whisper has no CTC head" in capsys.readouterr().err
+
+
+# --- the configs to begin with
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FEW_TOKENS = ("--set", "labels.max_tokens=5")  # a limit of this tiny Whisper
+
+
+@pytest.fixture
+def recordings(folder, tmp_path) -> dict[str, str]:
+    """What the placeholders of a command in a config stand for."""
+    soundfile.write(tmp_path / "one.wav", np.full(16000, 0.1), 16000)
+    return {
+        "FOLDER_OF_THE_WHISPER": str(folder),
+        "configs": str(CONFIGS),
+        "work/mine": str(tmp_path / "work"),
+        "FOLDER": str(tmp_path),
+    }
+
+
+def placed(words: str, places: dict[str, str]) -> list[str]:
+    for name, place in places.items():
+        words = words.replace(name, place)
+    return shlex.split(words)
+
+
+@pytest.mark.slow
+def test_the_command_of_the_config_for_recordings_takes_a_whisper(recordings, capsys):
+    lines = (CONFIGS / "recordings.yaml").read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("#   tfkd run"))
+    words = f"{lines[first]} {lines[first + 1]}".replace("#", "").replace("\\", "")
+    cli.main([*placed(words, recordings)[1:], *FEW_TOKENS])
+    assert re.search(r"^label +to do ", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_config_to_begin_with_takes_a_whisper_beside_transcripts(recordings, tmp_path, capsys):
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.jsonl").write_text('{"audio": "one.wav", "text": "yes"}\n')
+    text = (CONFIGS / "start.yaml").read_text()
+    (options,) = re.findall(r"^#   (--set teacher=whisper:.*)", text, re.MULTILINE)
+    whisper = {**recordings, "FOLDER": recordings["FOLDER_OF_THE_WHISPER"]}
+    words = "run configs/start.yaml --set data_dir=FOLDER --set work_dir=work/mine --dry-run"
+    cli.main([*placed(words, recordings), *placed(options, whisper), *FEW_TOKENS])
+    assert re.search(r"^label +to do ", capsys.readouterr().out, re.MULTILINE)
