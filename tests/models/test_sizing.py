@@ -48,6 +48,8 @@ def test_the_student_is_the_widest_within_the_budget(large):
         assert Recogniser(found.system.model, VOCAB_SIZE).count_params() == counts[3]
     with pytest.raises(ConfigError, match="even the narrowest student"):
         fit_student(large, VOCAB_SIZE, lambda each: each.parameters, counts[0] - 1)
+    with pytest.raises(ConfigError, match="the teacher itself is within the budget"):
+        fit_student(large, VOCAB_SIZE, lambda each: each.parameters, 2 * counts[-1])
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,7 @@ def test_a_global_policy_of_keras_changes_nothing(whisper, tmp_path, audio):
     np.testing.assert_array_equal(encoded, whisper.model.encode(audio[0]))
 
 
+@pytest.mark.slow
 def test_log_probs_of_the_search_are_those_of_teacher_forcing(whisper, audio):
     found = search(whisper, beam_width=5, num_hypotheses=5, max_tokens=8)
     result = found.decode(*audio)

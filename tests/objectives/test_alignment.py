@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfkd.config import from_dict, to_dict
+from tfkd.config import PrepareConfig, from_dict, to_dict
+from tfkd.data.preparation import prepare
 from tfkd.errors import TrainingError
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Truth
 from tfkd.objectives.alignment import Unaligned, encodings_needed, unaligned
 from tfkd.objectives.losses import ctc
+from tfkd.records import open_store
 from tfkd.text import EOS_ID, PAD_ID, CharacterTokenizer
 from tfkd.training.ctc_lengths import UNALIGNED, report_unaligned
 from tfkd.training.sources import Source
@@ -101,4 +103,21 @@ def test_a_reduction_that_leaves_ctc_nothing_is_refused(model_of, teacher, prepa
     with pytest.raises(
         TrainingError, match=r"24 of 24 .* \(lower the time_reduction of model\.encoder"
     ):
+        report_unaligned(sources, teacher.tokenizer, model_of(64), tmp_path)
+
+
+def test_audio_without_transcripts_hides_none_that_ctc_cannot_align(
+    model_of, teacher, prepared, tiny_corpus, tmp_path
+):
+    """A tenth of the audio may be all that has transcripts."""
+    rows = [json.loads(line) for line in (tiny_corpus / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["audio"] = str(tiny_corpus / row["audio"])
+        if row["utterance_id"] not in ("train-00", "train-01"):
+            del row["text"]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = PrepareConfig(sample_rate_hz=8000, max_rejected_share=0.5)
+    prepare(tmp_path / "train.jsonl", tmp_path / "store", config)
+    sources = [Source(open_store(tmp_path / "store"), Truth())]
+    with pytest.raises(TrainingError, match="2 of 2 utterances have more labels than encoder"):
         report_unaligned(sources, teacher.tokenizer, model_of(64), tmp_path)

@@ -323,3 +323,16 @@ def test_survey_says_where_transcripts_are_missing():
 def test_survey_refuses_data_without_any_target(records, message):
     with pytest.raises(TextError, match=f"no utterance gives a target for truth: {message}"):
         survey(records, TOKENIZER, TRUTH)
+
+
+@pytest.mark.parametrize(
+    ("records", "objective", "remedy"),
+    [
+        ([utterance(None)], TRUTH, r"\(give audio that has transcripts"),
+        ([utterance("я")], TRUTH, r"\(give the student a tokenizer that spells"),
+        ([labelled(("я", -1.0))], SequenceKD(), r"\(give the student a tokenizer that spells"),
+    ],
+)
+def test_survey_says_what_helps(records, objective, remedy):
+    with pytest.raises(TextError, match=remedy):
+        survey(records, TOKENIZER, objective)

@@ -117,6 +117,17 @@ def test_each_size_of_the_grid_has_a_baseline_of_its_own(config):
     assert [cell.config.student.model.encoder.units for cell in cells[:2]] == [8, 12]
 
 
+def test_a_baseline_that_learns_labels_is_one_for_all_sizes(config):
+    """It is the student that all others are measured by."""
+    baseline = {"student.training.objective.kind": "seq_kd", HYPOTHESES: 2}
+    grid = ({"student.model.encoder.units": (8, 12), HYPOTHESES: (2,)},)
+    cells = cells_of(with_sweep(config, grid=grid, baseline=baseline))
+    assert [(cell.row, cell.baseline) for cell in cells] == [
+        *(("seq_kd, k 2", "seq_kd, k 2"), ("units 8, k 2", "seq_kd, k 2")),
+        ("units 12, k 2", "seq_kd, k 2"),
+    ]
+
+
 def test_variants_that_change_no_more_than_the_objective_share_a_baseline(config):
     parts = [{"kind": "truth"}, {"kind": "seq_kd", "num_hypotheses": 2}]
     objective = "student.training.objective."

@@ -70,6 +70,8 @@ from tfkd.text.spoken_numbers import speller
             "le 1er étage, la 1re et la 3ème",
             "le premier étage la première et la troisième",
         ),
+        ("words", "fr", "la 1ère fois, le 2nd, la 2nde", "la première fois le second la seconde"),
+        ("words", "es", "3er piso, 1.er, 2do, 1ra", "tercer piso primer segundo primera"),
         ("words", "fr", "au 2e ou 21e", "au deuxième ou vingt et unième"),
         ("words", "nl", "de 2de, 8ste en 20e", "de tweede achtste en twintigste"),
         ("words", "es", "la 21ª y el 3.º", "la vigésima primera y el tercero"),

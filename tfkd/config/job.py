@@ -63,7 +63,8 @@ class SweepConfig:
       students: whole students, such as those of several families, by the name that `student` takes
         in the grid. Each is a system, or the path of its YAML file, relative to the config.
       variants: settings that change together, such as those of a model's size, by name.
-      baseline: settings of the student with which the others of its variant are compared.
+      baseline: settings of the student with which the others of its variant are compared; one that
+        learns transcripts is trained for each model of the grid.
       seeds: each student is trained once with each seed.
       export: form in which each student is also exported, with the settings of `export`, and
         measured; null exports none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 
 from tfkd.corpora.utterances import Corpus, Utterance
 from tfkd.errors import ManifestError
@@ -79,10 +79,12 @@ def held_out_ids(
     Raises:
       ManifestError: if the share is less than one utterance.
     """
+    if not parts:
+        return []
     utterances, _ = corpus
     measured = {each.utterance_id for each in measured_of(utterances)}
     count = round(share * len(measured))
-    if parts and not count:
+    if not count:
         raise ManifestError(
             f"a share of {share:g} of {len(measured)} utterances is none to hold out",
             remedy="name corpora.valid and corpora.test, or raise corpora.held_out_share",
@@ -112,7 +114,7 @@ def _recording(utterance: Utterance) -> str:
 
 def _whole_groups(
     utterances: Iterable[Utterance],
-    measured: Collection[str],
+    measured: Set[str],
     group_of: Callable[[Utterance], str],
     count: int,
     parts: int,
@@ -126,7 +128,7 @@ def _whole_groups(
     groups: dict[str, set[str]] = {}
     for utterance in utterances:
         groups.setdefault(group_of(utterance), set()).add(utterance.utterance_id)
-    known = [(group, group & set(measured)) for group in groups.values()]
+    known = [(group, group & measured) for group in groups.values()]
     left = sorted(
         ((group, own) for group, own in known if own),
         key=lambda each: sha256_of_text(f"held out: {min(each[1])}"),

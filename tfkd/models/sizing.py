@@ -87,7 +87,8 @@ def fit_student(
       cost: the cost of a proposal that is limited, such as its number of parameters.
       budget: the largest cost.
     Raises:
-      ConfigError: if even the narrowest student exceeds the budget.
+      ConfigError: if even the narrowest student exceeds the budget, or none is smaller than the
+        teacher.
     """
     macs_per_second = measured_macs_per_second()
 
@@ -101,7 +102,10 @@ def fit_student(
             "even the narrowest student of this architecture exceeds the budget",
             remedy="give a teacher with fewer layers, or a larger budget",
         )
-    return proposal(too_wide)
+    student = proposal(too_wide)
+    if student.parameters >= Recogniser(teacher.model, vocab_size).count_params():
+        raise ConfigError("the teacher itself is within the budget", remedy="give a smaller budget")
+    return student
 
 
 def proposed(system: SystemConfig, vocab_size: int, macs_per_second: float) -> Proposal:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tfkd.errors import TextError
-from tfkd.objectives.objective import NO_REFERENCE, Dropped, Objective
+from tfkd.objectives.objective import NO_REFERENCE, UNTOKENISABLE, Dropped, Objective
 from tfkd.records import Record
 from tfkd.text import Tokenizer
 
@@ -26,11 +26,15 @@ class Survey:
     dropped_hypotheses: dict[str, int]
 
 
-def _remedy(reasons: Mapping[str, int], are_filtered: bool) -> str | None:
+def _remedy(reasons: Mapping[str, int], objective: Objective) -> str | None:
     """What to do where no utterance gives a target."""
-    if NO_REFERENCE.reason in reasons:
-        return "give labels of audio that has transcripts, or another objective"
-    return "loosen objective.filters" if are_filtered else None
+    most = max(reasons, key=reasons.__getitem__, default=None)
+    if most == UNTOKENISABLE.reason:
+        return "give the student a tokenizer that spells these texts, such as SentencePiece"
+    if most == NO_REFERENCE.reason:
+        is_of_labels = objective.needs_hypotheses
+        return f"give {'labels of ' * is_of_labels}audio that has transcripts, or another objective"
+    return None if most is None else "loosen objective.filters"
 
 
 def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective) -> Survey:
@@ -54,6 +58,6 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         raise TextError(
             f"no utterance gives a target for {objective.name}: {reasons or 'no data'}",
-            remedy=_remedy(counts, bool(dropped_hypotheses)),
+            remedy=_remedy(counts, objective),
         )
     return Survey(dropped, dict(dropped_hypotheses))

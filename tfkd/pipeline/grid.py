@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from tfkd.storage.files import sha256_of_text
 
 _GENERATION, _STUDENT, _VARIANT = "generation", "student", "variant"
 _SEED = "student.training.seed"
-_OF_MODEL = ("student.model.", "student.tokenizer.")
+_OBJECTIVE = "student.training.objective.kind"
+_MODEL = re.compile(r"student\.(?:model|tokenizer)\b")
 _SECTIONS = ("student", "labels", "transcript_share")
 _LONGEST_NAME = 60
 # Short names of settings in tables; others are shortened to an ending that is unique.
@@ -112,13 +114,14 @@ def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
 
 
 def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:
-    """The baseline of the same student, variant and model."""
-    model = {
+    """The baseline of the same student and variant; of the same model if it learns transcripts."""
+    is_of_each_size = sweep.baseline.get(_OBJECTIVE) == "truth"
+    kept = {
         key: value
         for key, value in settings.items()
-        if key in (_STUDENT, _VARIANT) or key.startswith(_OF_MODEL)
+        if key in (_STUDENT, _VARIANT) or (is_of_each_size and _MODEL.match(key))
     }
-    return {**model, **sweep.baseline}
+    return {**kept, **sweep.baseline}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tfkd.reporting.tables import human_bytes, table
 
 
 def sweep_table(results: Mapping[str, Any]) -> str:
-    """Formats one row for each student, best first; figures are means over its seeds.
+    """Formats one row for each student, best first; WER and minutes are means over its seeds.
 
     Where students were exported, the last columns are of their exports; see `sweep_sentences`.
     """

@@ -31,9 +31,17 @@ _ENGLISH_MONEY = {
     "£": ("pound", "pounds", "penny", "pence"),
 }
 # What makes a number an ordinal, where num2words has ordinals.
-_OF_ROMANCE = r"\.?[ºª]"
-_ORDINALS = {"en": "st|nd|rd|th", "fr": "ers?|res?|i?[èe]mes?|es?|nde?s?", "nl": "ste|de|e",
-             "es": _OF_ROMANCE, "it": _OF_ROMANCE, "pt": _OF_ROMANCE}  # fmt: skip
+_ORDINALS = {"en": "st|nd|rd|th", "fr": "ers?|[èe]?res?|i?[èe]mes?|es?|nde?s?", "nl": "ste|de|e",
+             "es": r"\.?(?:[ºª]|er)|[rdtmvn][oa]", "it": r"\.?[ºª]",
+             "pt": r"\.?[ºª]"}  # fmt: skip
+# Ordinals that a suffix changes: the suffix, an ordinal of num2words, and what is said.
+_OF_SUFFIX = {
+    "fr": (("[èe]?res?", "premier", "première"), ("nds?", "deuxième", "second"),
+           ("ndes?", "deuxième", "seconde")),
+    "es": ((".*[ªa]", r"o\b", "a"), (r"\.?er", r"o\b", "")),
+    "it": (("ª", r"o\b", "a"),),
+    "pt": ((r"\.?ª", r"o\b", "a"),),
+}  # fmt: skip
 # Fractions that English says in words of its own.
 _ENGLISH_FRACTIONS = {"¼": "a quarter", "½": "a half", "¾": "three quarters", "⅓": "a third",
                       "⅔": "two thirds", "⅛": "an eighth"}  # fmt: skip
@@ -141,13 +149,12 @@ class _Words:
         return found or self.digit_by_digit(digits)
 
     def ordinal(self, digits: str, suffix: str) -> str | None:
-        """The ordinal of a whole number, whose suffix tells the gender in Romance languages."""
+        """The ordinal of a whole number; in Romance languages its suffix tells the gender."""
         found = self.whole(digits, to="ordinal")
-        if found is None:
-            return None
-        if self.family == "fr" and suffix.startswith("re"):
-            return found.replace("premier", "première")
-        return re.sub(r"o\b", "a", found) if suffix.endswith("ª") else found
+        for pattern, word, said in _OF_SUFFIX.get(self.family, ()):
+            if found is not None and re.fullmatch(pattern, suffix):
+                return re.sub(word, said, found)
+        return found
 
     def digit_by_digit(self, digits: str) -> str | None:
         words = [self._of(int(digit)) for digit in digits]

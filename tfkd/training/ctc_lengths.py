@@ -38,13 +38,14 @@ def report_unaligned(
       TrainingError: if they are more than 90 % of all, so that CTC would learn blanks alone.
     """
     found: list[Unaligned] = []
+    utterances = 0
     for source in sources:
         text = "hypothesis" if source.objective.needs_hypotheses else "text"
         index = source.store.index
         found += unaligned(index, _num_encodings(source.store, model), tokenizer, text=text)
+        utterances += sum(row.get(text) is not None for row in index)
     if not found:
         return
-    utterances = sum(len(source.store.index) for source in sources)
     example = found[0]
     what = (
         f"{len(found)} of {utterances} utterances have more labels than encoder frames, for "
@@ -57,7 +58,7 @@ def report_unaligned(
     if len(found) > _MAX_UNALIGNED_SHARE * utterances:
         raise TrainingError(
             f"{what}; CTC would learn nothing",
-            remedy=f"{remedy}, or set training.ctc_weight and decoding.fusion.ctc_weight to 0",
+            remedy=remedy,
         )
     lines = (json.dumps(asdict(each), ensure_ascii=False) for each in found)
     write_text(out / UNALIGNED, "".join(f"{line}\n" for line in lines))
