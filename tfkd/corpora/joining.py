@@ -82,7 +82,8 @@ def held_out_ids(
     if not parts:
         return []
     utterances, _ = corpus
-    measured = {each.utterance_id for each in measured_of(utterances)}
+    candidates = measured_of(utterances)
+    measured = {each.utterance_id for each in candidates}
     count = round(share * len(measured))
     if not count:
         raise ManifestError(
@@ -93,10 +94,9 @@ def held_out_ids(
     for group_of in (_speaker, _recording) if is_grouped else ():
         chosen = _whole_groups(utterances, measured, group_of, count, parts, most)
         sizes = [len(part & measured) for part in chosen]
-        if min(sizes, default=count) >= count and sum(sizes) < len(measured):
+        if min(sizes) >= count and sum(sizes) < len(measured):
             return chosen
-    single = measured_of(utterances)
-    return _whole_groups(single, measured, lambda each: each.utterance_id, count, parts, most)
+    return _whole_groups(candidates, measured, lambda each: each.utterance_id, count, parts, most)
 
 
 def measured_of(utterances: Sequence[Utterance]) -> list[Utterance]:

@@ -63,8 +63,8 @@ def speller(style: Literal["words", "digits"], language: str) -> Callable[[str],
 
     Thousands and decimals are read as the language writes them: 1,250.5 in English, 1.250,5 in
     German, 1 250,5 in French; and so are ordinals in English, French, Dutch, Spanish, Italian and
-    Portuguese. In English words, a sign of a currency becomes its name, and four
-    digits without a comma are read as a year is, 1250 as twelve fifty.
+    Portuguese. In English words, a sign of a currency becomes its name, and four digits without a
+    comma are read as a year is, 1250 as twelve fifty.
 
     Args:
       style: "words" writes 21 as twenty one, "digits" as two one. In both styles, decimals become
@@ -218,8 +218,8 @@ def _pattern(language: str) -> re.Pattern[str]:
 
 def _english_fraction(match: re.Match[str]) -> str:
     """1½ is one and a half."""
-    whole = f"{match['whole']} and " if match["whole"] else match["whole"]
-    return f"{whole} {_ENGLISH_FRACTIONS[match['sign']]} "
+    before = f"{match['whole']} and" if match["whole"] else ""
+    return f"{before} {_ENGLISH_FRACTIONS[match['sign']]} "
 
 
 def _digits(text: str) -> str:
