@@ -82,6 +82,15 @@ def test_a_model_with_ctc_alone_is_saved_without_an_objective(tmp_path):
     assert run.system.training.ctc_weight == 1
 
 
+def test_a_head_that_was_not_trained_is_warned_of_where_it_joins_the_search(tmp_path, caplog):
+    run = save_run(tiny_model(), tokenizer(), tmp_path / "run")
+    run.decoder()
+    assert not caplog.records
+    run.with_decoding(["fusion.ctc_weight=0.3"]).decoder()
+    (record,) = caplog.records
+    assert "its CTC head joins the search, but training.ctc_weight is 0" in record.getMessage()
+
+
 class Louder(tfkd.Recogniser):
     """Has the same weights as its base, and gives other encodings."""
 
