@@ -9,11 +9,6 @@ from tfkd.audio.commands import Command, output_of
 from tfkd.audio.unusable import UnusableAudio
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    output_of.cache_clear()
-
-
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "a b; $(touch x).bin"

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from audio_files import encoded, noise, refusal, tone
 
-from tfkd.audio import decoders, resampling
+from tfkd.audio import decoders, reading, resampling
 from tfkd.audio.flac import encode_flac
 from tfkd.audio.reading import decode_audio, read_audio
 from tfkd.audio.resampling import resample
@@ -331,6 +331,42 @@ def test_a_part_is_what_the_whole_holds_there(tmp_path, format):
     np.testing.assert_allclose(part, whole[8000:20000], atol=1e-6)
     tail = read_audio(path, sample_rate_hz=16000, start_seconds=1.5)
     np.testing.assert_allclose(tail, whole[24000:], atol=1e-6)
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 44100])
+def test_a_part_of_an_mp3_does_not_lack_what_the_frames_before_it_left(tmp_path, rate_hz):
+    loudness = np.repeat(np.random.default_rng(1).uniform(0, 1, 60) ** 4, rate_hz // 5)
+    path = tmp_path / "clip.mp3"
+    soundfile.write(path, loudness * noise(loudness.size), rate_hz, bitrate_mode="VARIABLE")
+    whole = read_audio(path, sample_rate_hz=rate_hz)
+    for start in np.arange(0.3, 11.5, 0.37):
+        part = read_audio(
+            path, sample_rate_hz=rate_hz, start_seconds=start, end_seconds=start + 0.4
+        )
+        first = round(start * rate_hz)
+        np.testing.assert_allclose(part, whole[first : first + part.size], atol=1e-4)
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_32"])
+def test_codecs_that_can_only_be_read_from_the_start_have_parts_too(tmp_path, subtype):
+    path = tmp_path / "call.wav"
+    soundfile.write(path, tone(8000, 4.0), 8000, subtype=subtype)
+    whole = read_audio(path, sample_rate_hz=8000)
+    part = read_audio(path, sample_rate_hz=8000, start_seconds=1.5, end_seconds=2.5)
+    np.testing.assert_array_equal(part, whole[12000:20000])
+
+
+def test_a_damaged_recording_is_examined_once_for_all_of_its_segments(tmp_path, monkeypatch):
+    path = tmp_path / "talk.flac"
+    soundfile.write(path, noise(160000), 16000)
+    path.write_bytes(path.read_bytes()[:-5000])
+    examined, examine = [], reading.examine
+    monkeypatch.setattr(reading, "examine", lambda *given: examined.append(1) or examine(*given))
+    for start in range(5):
+        with pytest.raises(UnusableAudio) as caught:
+            read_audio(path, sample_rate_hz=16000, start_seconds=start, end_seconds=start + 1)
+        assert caught.value.reason == "truncated_audio"
+    assert len(examined) == 1
 
 
 def test_a_part_may_end_a_little_late(tmp_path):

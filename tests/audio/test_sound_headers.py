@@ -37,6 +37,15 @@ def test_every_kind_is_read_whole(kind, subtype):
     assert recording.remarks == ()
 
 
+@pytest.mark.parametrize("rate", [b"\xff" * 8, struct.pack(">d", -np.inf), struct.pack(">d", 0)])
+def test_a_rate_of_a_caf_that_is_no_number_is_one_line(rate):
+    data = encoded(SAMPLES, RATE_HZ, "CAF", "PCM_16")
+    at = data.index(struct.pack(">d", RATE_HZ))
+    assert refusal(data[:at] + rate + data[at + 8 : -400]).reason in (
+        *("undecodable_audio", "truncated_audio"),
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_follows_the_declared_end_is_refused(kind):
     data = encoded(SAMPLES, RATE_HZ, kind, "PCM_16")

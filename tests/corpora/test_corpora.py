@@ -378,6 +378,25 @@ def test_sides_of_a_call_are_channels_where_they_share_a_file(tmp_path, is_share
     assert found == ([0, 1] if is_shared else [None, None])
 
 
+@pytest.mark.parametrize("side", ["B", "b", "right"])
+def test_a_side_is_called_as_in_manifests(tmp_path, side):
+    directory = kaldi(
+        tmp_path,
+        wav_scp=["call-A call.wav", "call-B call.wav"],
+        reco2file_and_channel=["call-A call A", f"call-B call {side}"],
+    )
+    assert [each.channel for each in read_corpus(directory)[0]] == [0, 1]
+
+
+def test_a_directory_may_be_named_from_inside_of_it(tmp_path, monkeypatch):
+    kaldi(tmp_path / "data" / "train", wav_scp=["u1 ../audio/1.wav"])
+    write(tmp_path / "data" / "audio" / "1.wav", "RIFF")
+    (tmp_path / "data" / "train" / "split").mkdir()
+    monkeypatch.chdir(tmp_path / "data" / "train" / "split")
+    (utterance,), rejections = read_corpus(Path(".."))
+    assert (utterance.audio, rejections) == (tmp_path / "data" / "audio" / "1.wav", [])
+
+
 @pytest.mark.parametrize(
     ("line", "detail"),
     [
@@ -469,10 +488,30 @@ def test_commonvoice(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("header", ["client_id\tpath", "path,sentence", ""])
+@pytest.mark.parametrize("header", ["client_id\tpath", "path,sentence"])
 def test_a_tsv_without_the_columns_is_refused(tmp_path, header):
     with pytest.raises(ManifestError, match="names no column .*sentence"):
         read_corpus(write(tmp_path / "train.tsv", header))
+
+
+def test_other_fields_in_a_tsv_of_common_voice_count(tmp_path):
+    lines = ("path\tsentence\tstart\tend", "a.wav\thello\t0\t0.4", "a.wav\tthere\t0.5\t0.9")
+    utterances, rejections = read_corpus(write(tmp_path / "parts.tsv", *lines))
+    assert rejections == []
+    assert [(each.text, each.start_seconds, each.end_seconds) for each in utterances] == [
+        *(("hello", 0.0, 0.4), ("there", 0.5, 0.9)),
+    ]
+
+
+def test_a_tsv_with_other_names_than_common_voice_is_a_table(tmp_path):
+    corpus = read_corpus(write(tmp_path / "a.tsv", "path\ttext", "a.wav\thello"))
+    assert corpus == ([Utterance("a", tmp_path / "a.wav", "hello")], [])
+
+
+@pytest.mark.parametrize("before", ["\n", "\r\n\r\n", " \n"])
+def test_blank_lines_before_the_names_of_columns_are_passed_over(tmp_path, before):
+    (tmp_path / "a.csv").write_text(f"{before}audio,text\na.wav,yes\n", newline="")
+    assert read_corpus(tmp_path / "a.csv") == ([Utterance("a", tmp_path / "a.wav", "yes")], [])
 
 
 def test_a_tsv_header_that_is_not_utf8_is_refused(tmp_path):
@@ -551,8 +590,20 @@ def test_a_folder_of_recordings_is_a_corpus_without_transcripts(tmp_path):
     assert {each.text for each in utterances} == {None}
 
 
+@pytest.mark.parametrize("text", ["txt/p225/1.txt", "transcript/all.txt", "wav/p225/1.wav.trn"])
+def test_texts_elsewhere_in_a_folder_of_recordings_are_named_too(tmp_path, caplog, text):
+    read_corpus(recordings(tmp_path, "wav/p225/1.wav", text))
+    assert f"1 files such as {text} were not read as transcripts" in caplog.text
+
+
+def test_a_kaldi_folder_inside_of_one_of_recordings_is_not_passed_over(tmp_path):
+    recordings(tmp_path, "wav/1.wav", "train/wav.scp")
+    with pytest.raises(ManifestError, match="holds train/wav.scp beside audio.*Kaldi folder"):
+        read_corpus(tmp_path)
+
+
 def test_texts_beside_recordings_are_named_for_they_are_not_read(tmp_path, caplog):
-    read_corpus(recordings(tmp_path, "a/1.wav", "a/1.txt", "a/2.wav", "a/2.TextGrid", "notes.txt"))
+    read_corpus(recordings(tmp_path, "a/1.wav", "a/1.txt", "a/2.wav", "a/2.TextGrid", "README.txt"))
     assert "2 files such as a/1.txt were not read as transcripts" in caplog.text
 
 

@@ -332,6 +332,33 @@ def test_what_lhotse_has_and_tfkd_has_not_is_named(tmp_path, row, detail):
     assert detail in rejection.detail
 
 
+def test_a_recording_id_makes_no_row_of_lhotse(tmp_path, caplog):
+    path = write(tmp_path / "m.jsonl", {"audio": "a.wav", "recording_id": "r1", "text": "yes"})
+    assert read_corpus(path) == ([Utterance("a", tmp_path / "a.wav", "yes")], [])
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", ["utterance", "utt"])
+def test_words_in_a_field_that_may_be_an_id_are_not_taken_for_one(tmp_path, name):
+    rows = {"audio": "a.wav", name: "turn on the light"}, {"audio": "b.wav", name: "b1"}
+    utterances, (rejection,) = read_corpus(write(tmp_path / "m.jsonl", *rows))
+    assert [each.utterance_id for each in utterances] == ["b1"]
+    assert "may be an id or a transcript (call it utterance_id or text)" in rejection.detail
+
+
+def test_an_id_that_is_given_twice_in_an_object_of_utterances_is_named(tmp_path):
+    rows = ",\n".join(f'"u{n % 20000}": {{"wav": "{n}.wav"}}' for n in range(20001))
+    (tmp_path / "data.json").write_text(f"{{\n{rows}\n}}")
+    with pytest.raises(ManifestError, match="data.json: 'u0' is given twice"):
+        read_corpus(tmp_path / "data.json")
+
+
+def test_a_folder_in_place_of_audio_is_an_utterance_without_a_name(tmp_path):
+    rows = {"audio": ".", "channel": 0}, {"audio": ".", "channel": 1}
+    utterances, _ = read_corpus(write(tmp_path / "m.jsonl", *rows))
+    assert len({each.utterance_id for each in utterances}) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "detail"),
     [

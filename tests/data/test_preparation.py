@@ -170,6 +170,31 @@ def test_the_share_can_be_raised_where_it_was_too_small(bad_manifest, tmp_path):
     assert summary.records == 5
 
 
+def test_a_finished_store_stays_what_it_was_if_a_rerun_is_refused(bad_manifest, tmp_path):
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.67)
+    manifest = tmp_path / "corpus.jsonl"
+    rows = bad_manifest.read_text().replace('"audio": "', f'"audio": "{bad_manifest.parent}/')
+    manifest.write_text(rows)
+    prepare(manifest, tmp_path / "out", config)
+    manifest.write_text(f"{rows}\n{{half of a li")
+    with pytest.raises(ManifestError, match="11 of 16 utterances are unusable"):
+        prepare(manifest, tmp_path / "out", config)
+    assert len(open_store(tmp_path / "out").rejections) == 10
+    prepare(manifest, tmp_path / "out", replace(config, max_rejected_share=0.7))
+    assert len(open_store(tmp_path / "out").rejections) == 11
+
+
+def test_a_folder_in_place_of_a_recording_is_named_as_one(tmp_path, speak):
+    speak(tmp_path / "good.wav", "ba", seed=0)
+    (tmp_path / "clips").mkdir()
+    rows = [{"audio": "good.wav", "text": "ba"}, {"audio": "clips", "text": "di"}]
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, max_rejected_share=0.5)
+    prepare(write_manifest(tmp_path / "m.jsonl", rows), tmp_path / "out", config)
+    (rejection,) = open_store(tmp_path / "out").rejections
+    assert rejection.reason == "missing_file"
+    assert "is a folder, not a recording" in rejection.detail
+
+
 def refuse(*arguments, **settings):
     raise AssertionError("this must not be called")
 
@@ -407,7 +432,7 @@ def test_channels_that_cancel_are_not_stored_as_silence(tmp_path, caplog):
     assert row["utterance_id"] == "phase"
 
 
-def test_remarks_outlive_a_kill(tmp_path, monkeypatch):
+def test_remarks_outlive_a_kill(tmp_path, monkeypatch, caplog):
     """What a finished shard holds is not read again, so its remarks cannot be made again."""
     stereo = {name: np.stack([voice(n), voice(n + 9)], 1) for n, name in enumerate("ab")}
     manifest = corpus(tmp_path, [{"audio": "a.wav"}, {"audio": "b.wav"}], **stereo)
@@ -428,6 +453,7 @@ def test_remarks_outlive_a_kill(tmp_path, monkeypatch):
         file.write('{"utterance_id": "b", "rem')  # as far as a kill let it come
     (tmp_path / "out" / ".remarks.jsonl.01234567.tmp").touch()
     prepare(manifest, tmp_path / "out", config)
+    assert "2 utterances were used although something is odd" in caplog.text
     rows = map(json.loads, remarks.read_text().splitlines())
     assert [row["utterance_id"] for row in rows] == ["a", "b"]
     assert not [*remarks.parent.glob(".remarks*")]
@@ -446,6 +472,18 @@ def test_speakers_that_are_mixed_are_named(tmp_path, caplog):
     manifest = corpus(tmp_path, [{"audio": "call.wav"}], call=np.stack([voice(0), voice(1)], 1))
     prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
     assert "call: its channels differ" in caplog.text
+
+
+def test_speakers_that_a_command_hands_on_mixed_are_named(tmp_path, monkeypatch, caplog):
+    """In place of sox stands a program of its name, which copies a file to its output."""
+    folder = kaldi_folder(tmp_path / "kaldi", "u0 0.flac", "u1 sox 1.flac -t wav - rate 8k |")
+    soundfile.write(folder / "call.wav", np.stack([voice(0), voice(1)], 1), RATE_HZ)
+    (tmp_path / "sox").write_text(f"#!/bin/sh\ncat '{folder}/call.wav'\n")
+    (tmp_path / "sox").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    config = PrepareConfig(sample_rate_hz=RATE_HZ, allow_commands=True)
+    prepare(folder, tmp_path / "out", config)
+    assert "u1: its channels differ" in caplog.text
 
 
 def test_audio_of_a_lower_rate_is_remarked_on(tmp_path, caplog):

@@ -296,6 +296,23 @@ def test_transcripts_are_held_out_where_a_part_of_the_audio_has_some(run_config)
     ]
 
 
+@pytest.mark.parametrize("placeholder", ["<unk>", "-", "..."])
+def test_placeholders_are_no_transcripts_where_some_are_held_out(run_config, placeholder):
+    source = Path(run_config.data_dir) / "train.jsonl"
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    for row in rows[10:]:
+        row["text"] = placeholder
+    source.with_name("some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parts = {"train": ("some.jsonl",), "valid": None, "held_out_share": 0.2}
+    config = with_corpora(run_config, **parts, transcribed_share=0.5)
+    prepare_corpora(config, Path(config.work_dir))
+    held_out = texts_of(Path(config.work_dir) / "data" / "valid")
+    assert len(held_out) >= 1
+    assert all(held_out.values())
+    learned = texts_of(Path(config.work_dir) / "data" / "train")
+    assert len(held_out) + sum(map(bool, learned.values())) == 5
+
+
 def test_few_utterances_to_measure_by_are_warned_of(run_config, caplog):
     config = with_corpora(run_config, test=None, held_out_share=0.1)
     prepare_corpora(config, Path(config.work_dir))

@@ -7,7 +7,6 @@ the time and the output are limited.
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from tfkd.audio.outcomes import keeping_outcomes
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio
 
 FILE = "{}"
@@ -46,7 +46,7 @@ class Command:
 
 
 # Segments of one recording follow each other: its audio is kept for the next of them.
-@functools.lru_cache(maxsize=2)
+@keeping_outcomes(maxsize=2)
 def output_of(command: Command, path: Path) -> bytes:
     """Runs a command on a file, and returns what it writes.
 

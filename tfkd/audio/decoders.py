@@ -27,6 +27,7 @@ _END_OVERSHOOT_SECONDS = 0.5
 # Audio that is longer than allowed by less is decoded, which gives its exact length.
 _LENGTH_OVERSHOOT_SECONDS = 1.0
 _BLOCK_FRAMES = 1 << 18
+_MP3_LEAD_SECONDS = 1.0
 # libsndfile reports this many frames or more where a header gives no length.
 _UNKNOWN_FRAMES = 1 << 62
 _WAV_FLOAT = 3
@@ -185,14 +186,30 @@ def _read_frames(source: Any, container: Container, name: str, span: Span) -> np
     if source.frames == 0:
         return np.empty((0, source.channels), np.float32)
     first, count = span.frames(source.frames, source.samplerate, name)
-    if first:
-        source.seek(first)
+    _go_to(source, first)
     bits = _FLAC_BITS.get(source.subtype, 0)
     if container.md5 is not None and count == source.frames and bits:
         return _read_checked(source, container.md5, count, bits, name)
     blocks = _blocks(source, count, "float32")
     _check_count(count, sum(map(len, blocks)), container.may_lack, name)
     return np.concatenate(blocks)
+
+
+def _go_to(source: Any, first: int) -> None:
+    """Makes a frame the next one that is read.
+
+    Some codecs of telephones can only be read from the start, and frames of MP3 need what those
+    before them have left.
+    """
+    is_mp3 = source.subtype.startswith("MPEG_LAYER")
+    lead = min(first, round(_MP3_LEAD_SECONDS * source.samplerate)) if is_mp3 else 0
+    skipped = lead if source.seekable() else first
+    if first > skipped:
+        source.seek(first - skipped)
+    # Where it can, soundfile seeks to where it is after each read, and those frames are lost again.
+    source.seekable = lambda: False
+    while skipped and (found := len(source.read(min(skipped, _BLOCK_FRAMES), always_2d=True))):
+        skipped -= found
 
 
 def _blocks(source: Any, count: int, dtype: str) -> list[np.ndarray]:

@@ -6,7 +6,6 @@ Preparation and device share every step, so a recording gives the same samples i
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import math
@@ -21,6 +20,7 @@ from tfkd.audio.channels import one_channel
 from tfkd.audio.commands import Command, output_of
 from tfkd.audio.containers import Container, examine
 from tfkd.audio.decoders import Span, decode
+from tfkd.audio.outcomes import keeping_outcomes
 from tfkd.audio.resampling import resample
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio
 from tfkd.audio.waveforms import within_full_scale
@@ -153,8 +153,8 @@ def _piped(command: Command, path: Path, span: Span, channel: int | None) -> Rec
     """Decodes a command's output; a header without a length is no fault, for it was a pipe."""
     file = io.BytesIO(output_of(command, path))
     own = channel if command.channel is None else None
-    recording = _recording(file, _examined(file, str(path)), str(path), span, own)
-    return replace(recording, remarks=())
+    container = replace(_examined(file, str(path)), remarks=())
+    return _recording(file, container, str(path), span, own)
 
 
 def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
@@ -191,7 +191,7 @@ def at_rate(recording: Recording, sample_rate_hz: int, name: str) -> Recording:
 
 # Segments of one recording follow each other: it is not read whole for each of them. FLAC in Ogg is
 # kept unpacked, so only a few recordings are.
-@functools.lru_cache(maxsize=16)
+@keeping_outcomes(maxsize=16)
 def _examined_file(path: str, size: int, mtime_ns: int) -> Container:
     """Examines a file; size and age are part of the key, so that a changed file is read anew."""
     with open(path, "rb") as file:

@@ -46,7 +46,7 @@ class PrepareConfig:
     min_seconds: float = number(0.1, at_least=0)
     max_seconds: float = number(30.0, at_least=0.01)
     too_long: Literal["reject", "split"] = "reject"
-    piece_seconds: float | None = number(None, above=0, is_later=True)
+    piece_seconds: float | None = number(None, at_least=0.1, is_later=True)
     max_rejected_share: float = number(0.05, at_least=0, at_most=1)
     shard_size: int = number(512, at_least=1)
     text: TextConfig = field(default_factory=TextConfig)

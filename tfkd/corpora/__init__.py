@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfkd.audio.signatures import signature_of
 from tfkd.corpora.jsonl import read_jsonl
-from tfkd.corpora.kaldi import read_kaldi
+from tfkd.corpora.kaldi import WAV_SCP, read_kaldi
 from tfkd.corpora.published import (
     has_bars,
     read_commonvoice,
@@ -47,7 +47,8 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
         a channel, too), utt2spk, reco2file_and_channel; all but wav.scp may be absent, and text may
         leave utterances out.
       librispeech: tree with *.trans.txt beside the audio.
-      commonvoice: TSV with the columns path and sentence, beside the folder clips.
+      commonvoice: TSV with the columns path and sentence, beside the folder clips; and, if somebody
+        added them, other fields of jsonl.
       ljspeech: metadata.csv (id|text|normalised text) beside the folder wavs.
       table: CSV or TSV whose first line names columns as the fields of jsonl.
       recordings: folder of audio files, in folders of their own or not, without any transcript.
@@ -93,12 +94,13 @@ def _detect_format(path: Path) -> str:
         if suffix in (".jsonl", ".json", ".ndjson"):
             return "jsonl"
         if suffix == ".tsv":
-            # `path` and `sentence` are Common Voice's.
-            return "table" if has_columns(path, besides="path") else "commonvoice"
+            is_of_mozilla = has_columns(path, "path", "sentence")
+            is_of_mozilla |= has_columns(path, "path", "client_id")
+            return "commonvoice" if is_of_mozilla else "table"
         if suffix == ".csv":
             return _format_of_csv(path)
         return _format_of_content(path)
-    if (path / "wav.scp").exists():
+    if (path / WAV_SCP).exists():
         return "kaldi"
     if (path / "metadata.jsonl").exists():
         return "jsonl"
@@ -123,9 +125,10 @@ def _format_of_csv(path: Path) -> str:
 def _refuse_manifests(folder: Path) -> None:
     """Raises ManifestError for a folder whose audio may have transcripts in a file beside it."""
     # Other files in JSON are often about one recording each, of which `read_recordings` warns.
+    kinds = (*(f"{kind}{end}" for kind in _MANIFESTS for end in _ENDS), WAV_SCP)
     found = (
         each.relative_to(folder)
-        for each in files_in(folder, tuple(f"{kind}{end}" for kind in _MANIFESTS for end in _ENDS))
+        for each in files_in(folder, kinds)
         if each.parent == folder or not each.name.lower().endswith(".json")
     )
     names = sorted(map(str, found))
@@ -133,7 +136,7 @@ def _refuse_manifests(folder: Path) -> None:
         raise ManifestError(
             f"holds {', '.join(names[:3])} beside audio",
             path=folder,
-            remedy="name the manifest, or name a folder that holds audio alone",
+            remedy="name the manifest or the Kaldi folder, or a folder that holds audio alone",
         )
 
 

@@ -27,6 +27,8 @@ AUDIO: tuple[str, ...] = (
     *("file_name", "filename", "wav", "wav_path", "wav_filename", "wav_filepath", "filepath"),
 )
 _ID = ("utterance_id", "id", "ID", "utt_id", "uttid", "utt", "utterance", "key", "segment_id")
+# Names that some give to the words that are said.
+_PERHAPS_ID = ("utt", "utterance")
 _TEXT = ("text", "sentence", "transcription", "transcript", "words", "wrd")
 # Forms of a transcript that count where a row has no other.
 _OTHER_TEXT = ("normalized_text", "normalised_text", "raw_text", "text_raw")
@@ -74,7 +76,7 @@ _OF_NO_USE = {
     "wav_format", "wav_opts", "wav_filesize", "size", "shard_id", "context", "type",
     "custom", "features", "alignments", "dataset", "split", "subset", "corpus", "chapter_id", "wer",
     "cer", "score", "snr", "speaker_gender", "emotion", "domain", "topic", "format",
-    "channels", "num_channels", "lid",
+    "channels", "num_channels", "lid", "recording_id",
 }  # fmt: skip
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LIKE = 0.6
@@ -155,6 +157,11 @@ def utterance_of(fields: Mapping[str, Any], directory: Path, count: FieldCount) 
     if audio_name is None:
         raise ManifestError("no audio field", remedy="name the file in `audio`")
     id_name, text_name = _name_of(given, _ID), _text_name(given)
+    if id_name in _PERHAPS_ID and text_name is None and " " in str(given[id_name]).strip():
+        raise ManifestError(
+            f"{id_name} {given[id_name]!r} may be an id or a transcript",
+            remedy="call it utterance_id or text",
+        )
     start, end, declared = _span(given, count)
     count.add_unknown([key for key in given if not _is_known(key, has_text=text_name is not None)])
     for kind, chosen in ((AUDIO, audio_name), (_TEXT, text_name)):

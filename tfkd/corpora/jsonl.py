@@ -76,7 +76,12 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _documents(path: Path) -> list[Line] | None:
-    """Returns the rows of a file of JSON values that span lines; None for one object a line."""
+    """Returns the rows of a file of JSON values that span lines; None for one object a line.
+
+    Raises:
+      ManifestError: if a name is given twice in an object that spans lines.
+    """
+    first = None
     with contextlib.suppress(ManifestError):  # A line that is too long for a row may hold them all.
         first = next(lines_of(path), None)
         if first is None or _is_row(first):
@@ -86,8 +91,14 @@ def _documents(path: Path) -> list[Line] | None:
         return None
     try:
         values = list(_values(content.decode("utf-8-sig")))
-    except (ValueError, RecursionError):
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return None  # Lines tell better where it is wrong.
+    except ValueError as error:
+        if first is not None and _is_json(first):
+            return None
+        raise ManifestError(
+            str(error), path=path, remedy="leave one of them out, or rename it"
+        ) from error
     rows = [row for value in values for row in _rows(value)]
     if not all(isinstance(row, dict) for row in rows):
         return None
@@ -100,6 +111,14 @@ def _is_row(line: Line) -> bool:
     except ManifestError:
         return False
     return not _is_speechbrain(fields) and _wrapped(fields) is None
+
+
+def _is_json(line: Line) -> bool:
+    try:
+        parse_json(line.content)
+    except ValueError:
+        return False
+    return True
 
 
 def _values(text: str) -> Iterator[Any]:

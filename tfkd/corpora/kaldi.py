@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfkd.corpora.lines import (
+    SIDES,
     Line,
     check_span,
     collect,
@@ -24,7 +26,7 @@ from tfkd.errors import ManifestError
 
 _LOG = logging.getLogger("tfkd")
 _ARCHIVE = re.compile(r"\.(ark|scp):\d+(\[.*\])?$")
-_SIDES = {"A": 0, "B": 1}
+WAV_SCP = "wav.scp"
 
 
 @dataclass
@@ -57,11 +59,11 @@ class _Segment:
 
 def read_kaldi(path: Path) -> Corpus:
     """Reads a data directory; see `tfkd.corpora.read_corpus`, also for what is raised."""
-    if not (path / "wav.scp").is_file():
+    if not (path / WAV_SCP).is_file():
         raise ManifestError("no wav.scp in this folder", path=path, remedy="correct the path")
     has_segments = (path / "segments").exists()
     # Without segments, each recording is an utterance, and each line of wav.scp is one of these.
-    recordings = _table(path / "wav.scp") if has_segments else None
+    recordings = _table(path / WAV_SCP) if has_segments else None
     texts, speakers = _table(path / "text"), _table(path / "utt2spk")
     sides = _sides(path)
 
@@ -76,7 +78,7 @@ def read_kaldi(path: Path) -> Corpus:
             channel = _channel(sides, segment)
         return Utterance(
             utterance_id,
-            _audio_path(path.absolute(), source.name),
+            _audio_path(Path(os.path.abspath(path)), source.name),
             texts.value(utterance_id),
             speakers.value(utterance_id) or None,
             segment.start,
@@ -106,7 +108,7 @@ def read_kaldi(path: Path) -> Corpus:
 
 def _driving(path: Path) -> str:
     """Returns the file that has one line for each utterance."""
-    return "segments" if (path / "segments").exists() else "wav.scp"
+    return "segments" if (path / "segments").exists() else WAV_SCP
 
 
 def _recording(recordings: _Table, recording_id: str) -> str:
@@ -153,7 +155,7 @@ def _sides(path: Path) -> _Table:
 
     A recording that has a file of its own holds that channel alone.
     """
-    sides, recordings = _table(path / "reco2file_and_channel"), _table(path / "wav.scp")
+    sides, recordings = _table(path / "reco2file_and_channel"), _table(path / WAV_SCP)
     users = Counter(value for _, value in recordings.rows.values())
     shared = {key for key, (_, value) in recordings.rows.items() if users[value] > 1}
     return _Table(
@@ -169,8 +171,8 @@ def _channel(sides: _Table, segment: _Segment) -> int | None:
     if fault is None and value is None:
         return segment.channel
     side = (value or "").split()[-1:]
-    if fault is None and side and side[0] in _SIDES:
-        return _SIDES[side[0]]
+    if fault is None and side and side[0].upper() in SIDES:
+        return SIDES[side[0].upper()]
     if segment.channel is not None:
         return segment.channel
     detail = fault.detail if fault else f"{value!r} does not end in A or B"

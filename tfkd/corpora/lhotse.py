@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfkd.corpora.fields import AUDIO
 from tfkd.errors import ManifestError
 
 _SAVE = "save the audio: lhotse's cuts.save_audios()"
@@ -13,7 +14,10 @@ _SIMPLE = "write cuts of one supervision: cuts.trim_to_supervisions()"
 def is_lhotse(fields: dict[str, Any]) -> bool:
     """Whether a row is a cut, a recording or a supervision."""
     keys = fields.keys()
-    return "sources" in keys or "tracks" in keys or "supervisions" in keys or "recording_id" in keys
+    if "sources" in keys or "supervisions" in keys:
+        return True
+    # Other manifests have these names, too, beside the file that lhotse names elsewhere.
+    return not keys.isdisjoint(("tracks", "recording_id")) and keys.isdisjoint(AUDIO)
 
 
 def simple_fields(fields: dict[str, Any]) -> dict[str, Any]:

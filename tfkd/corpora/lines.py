@@ -24,13 +24,18 @@ from tfkd.storage.files import contained_path
 _GZIP = b"\x1f\x8b"
 # No line of a manifest is longer; a file without line ends, such as audio, is one line.
 _MAX_LINE_BYTES = 1 << 24
-_SIDES = {"A": 0, "LEFT": 0, "B": 1, "RIGHT": 1}
+SIDES = {"A": 0, "LEFT": 0, "B": 1, "RIGHT": 1}
 # A part of a file: its path, start and end in seconds, and channel.
 _Place = tuple[Path, float | None, float | None, int | None]
 
 _FILE_ADDRESS = "file://"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+# What is not read among these is named for what it is when its audio is opened.
+AUDIO_SUFFIXES = (
+    ".flac", ".wav", ".ogg", ".opus", ".mp3", ".wave", ".oga", ".au", ".snd", ".caf", ".aif",
+    ".aiff", ".aifc", ".w64", ".rf64", ".sph", ".nist", ".voc", ".m4a", ".m4b", ".mp4", ".aac",
+    ".ac3", ".amr", ".3gp", ".wma", ".webm", ".mp2", ".mpga", ".mka", ".wv", ".ape", ".spx", ".tta",
+)  # fmt: skip
 # In ids and paths: control characters, line ends, and surrogates, which UTF-8 cannot hold.
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -192,7 +197,9 @@ def _path_and_part(place: _Place, root: Path | None) -> str:
     path, start, end, channel = place
     span = "" if start is None and end is None else f"-{start or 0.0:.2f}"
     span += "" if end is None else f"-{end:.2f}"
-    return str(_seen_from(root, path).with_suffix("")) + span + _channel_part(channel)
+    seen = _seen_from(root, path)
+    name = seen.with_suffix("") if seen.name else seen  # The folder itself has no name.
+    return str(name) + span + _channel_part(channel)
 
 
 def _all_of(place: _Place, root: Path | None) -> str:
@@ -266,8 +273,9 @@ def _spellings(name: str) -> dict[str, None]:
 
 def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
     """Finds the audio file of a name with any audio suffix; if missing, that of the usual one."""
-    suffixes = (usual, *(suffix for suffix in AUDIO_SUFFIXES if suffix != usual))
-    paths = [audio_path(directory, stem + suffix) for suffix in suffixes]
+    suffixes = dict.fromkeys((usual, *AUDIO_SUFFIXES))
+    spellings = (spelling for each in suffixes for spelling in (each, each.upper()))
+    paths = [audio_path(directory, stem + suffix) for suffix in spellings]
     # Path.exists raises for names that no file can have.
     return next((path for path in paths if os.path.exists(path)), paths[0])
 
@@ -297,8 +305,8 @@ def parse_channel(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole columns.
         value = int(value)
     text = str(value).strip()
-    if text.upper() in _SIDES:
-        return _SIDES[text.upper()]
+    if text.upper() in SIDES:
+        return SIDES[text.upper()]
     if isinstance(value, bool) or not text.isascii() or not text.isdigit():
         raise ManifestError(
             f"channel {value!r} is not a whole number from 0 on",

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfkd.corpora.fields import FieldCount, utterance_of
 from tfkd.corpora.lines import (
     AUDIO_SUFFIXES,
     Line,
@@ -76,11 +77,16 @@ def read_commonvoice(path: Path) -> Corpus:
             path=path,
             remedy="use a Common Voice TSV, fields parted by tabs",
         )
-    clips = path.parent / "clips"
-    return collect(lines, functools.partial(_commonvoice_utterance, clips, header), root=clips)
+    clips, count = path.parent / "clips", FieldCount()
+    parse = functools.partial(_commonvoice_utterance, clips, header, count)
+    corpus = collect(lines, parse, root=clips)
+    count.warn(path)
+    return corpus
 
 
-def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Utterance:
+def _commonvoice_utterance(
+    clips: Path, header: list[str], count: FieldCount, line: Line
+) -> Utterance:
     # Quotes have no meaning in these files: transcripts hold single ones.
     fields = line.text().split("\t")
     if len(fields) != len(header):
@@ -88,14 +94,14 @@ def _commonvoice_utterance(clips: Path, header: list[str], line: Line) -> Uttera
             f"{len(fields)} fields where the first line has {len(header)}",
             remedy="part them by one tab each, as the first line does",
         )
-    row = dict(zip(header, fields, strict=True))
-    if not row["path"]:
+    # An empty cell is one that nobody filled in.
+    row = {name: cell for name, cell in zip(header, fields, strict=True) if cell}
+    if "path" not in row:
         raise ManifestError("the path is empty", remedy="name the clip, or remove the line")
     # The first releases left the suffix out.
     name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
-    # An empty cell is one that nobody filled in.
-    text, speaker = row["sentence"] or None, row.get("client_id") or None
-    return Utterance("", _clip(clips, name), text, speaker)
+    # Columns that other tables have, such as start and end, mean what they mean there.
+    return utterance_of({**row, "path": str(_clip(clips, name).absolute())}, clips.parent, count)
 
 
 def _clip(clips: Path, name: str) -> Path:

@@ -28,6 +28,7 @@ def read_table(path: Path) -> Corpus:
     if path.is_dir():
         path = path / "metadata.csv"  # Hugging Face's folders of audio.
     if not has_columns(path):
+        _check_encoding(path)
         raise ManifestError(
             f"the first line names no column of audio: {', '.join(_columns(path)) or 'nothing'}",
             path=path,
@@ -37,9 +38,20 @@ def read_table(path: Path) -> Corpus:
     return read_rows(path, rows, functools.partial(_fields, header))
 
 
-def has_columns(path: Path, besides: str | None = None) -> bool:
-    """Whether the first line names a column of audio and at least one other."""
-    return bool(set(map(known_name, _columns(path))) & (set(AUDIO) - {besides}))
+def has_columns(path: Path, *names: str) -> bool:
+    """Whether the first line names these columns; by default, one of audio."""
+    columns = set(map(known_name, _columns(path)))
+    return columns.issuperset(names) if names else not columns.isdisjoint(AUDIO)
+
+
+def _check_encoding(path: Path) -> None:
+    """Raises ManifestError if the first line is not UTF-8, as in "Unicode text" of spreadsheets."""
+    first = next(lines_of(path), None)
+    try:
+        if first is not None:
+            first.text()
+    except ManifestError as error:
+        raise ManifestError(error.message, path=path, remedy=error.remedy) from error
 
 
 def _columns(path: Path) -> list[str]:
@@ -71,9 +83,11 @@ def _rows(path: Path) -> tuple[list[str], list[Line]]:
     if content is None:
         raise ManifestError(f"is larger than {_MAX_BYTES} bytes", path=path, remedy="cut it")
     text = content.decode("utf-8-sig", errors="surrogateescape")
-    delimiter = _delimiter(text.partition("\n")[0].rstrip("\r"))
     # Not str.splitlines: transcripts may hold other separators of lines.
     lines = io.StringIO(text, newline="")
+    first = next(filter(str.strip, lines), "")
+    lines.seek(0)
+    delimiter = _delimiter(first.rstrip("\r\n"))
     # Transcripts hold single quotes of both kinds; only CSV gives them a meaning.
     if delimiter in "\t|":
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
@@ -82,7 +96,7 @@ def _rows(path: Path) -> tuple[list[str], list[Line]]:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows, end = [], 0
     try:
-        header = next(reader, [])
+        header = next((cells for cells in reader if "".join(cells).strip()), [])
         for cells in reader:
             if cells:
                 rows.append(Line(path, reader.line_num, json.dumps(cells).encode()))

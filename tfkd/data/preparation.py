@@ -147,9 +147,12 @@ def prepare_corpus(
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
                 results = pool.map(lambda each: _record(each, config, remarks), own)
                 writer.write_shard(number, _accepted(results, refused, remarks, bar), refused)
-        remarks.report(source)
-        all_refused = writer.write_rejections(rejections)
-        check_rejected_share(all_refused, total, config, source, listed, remedy)
+        if writer.is_complete:  # What is refused now leaves it as it is.
+            check_rejected_share(writer.rejections(rejections), total, config, source, None, remedy)
+        else:
+            remarks.report(source)
+            all_refused = writer.write_rejections(rejections)
+            check_rejected_share(all_refused, total, config, source, listed, remedy)
         return writer.complete(rejections, cut)
 
 
@@ -189,7 +192,7 @@ def _accepted(
 
 
 def _usable(corpus: Corpus, config: PrepareConfig, advice: str) -> Corpus:
-    """Removes texts that are not transcripts, and commands that may not be run."""
+    """Removes texts that are placeholders, and commands that may not be run."""
     utterances: list[Utterance] = []
     rejections = list(corpus[1])
     for utterance in corpus[0]:
@@ -198,12 +201,17 @@ def _usable(corpus: Corpus, config: PrepareConfig, advice: str) -> Corpus:
             detail = f"its audio is the output of a command: {command} ({advice})"
             rejections.append(_rejection(utterance, "needs_command", detail))
             continue
-        if _transcript(utterance, config) is None:
-            utterance = dataclasses.replace(utterance, text=None)
+        utterance = without_placeholder(utterance, config)
         if not config.allow_commands:
             utterance = dataclasses.replace(utterance, command=None)
         utterances.append(utterance)
     return utterances, rejections
+
+
+def without_placeholder(utterance: Utterance, config: PrepareConfig) -> Utterance:
+    """The same utterance, without its text if that is no transcript, such as "N/A" or "<unk>"."""
+    is_transcribed = utterance.text is None or _transcript(utterance, config) is not None
+    return utterance if is_transcribed else dataclasses.replace(utterance, text=None)
 
 
 def _split(
@@ -319,13 +327,13 @@ def _detail(error: UnusableAudio, utterance: Utterance, config: PrepareConfig) -
     """Describes what is wrong and the remedy."""
     if error.reason == "too_long":
         return error.message + _TOO_LONG_ADVICE[config.too_long]
-    if error.reason == "missing_file":
+    if error.reason == "missing_file" and not os.path.exists(utterance.audio):
         return _NO_FILE.format(utterance.audio)
     return f"{error.message} ({error.remedy})"
 
 
 def _missing(utterance: Utterance) -> Rejection | None:
-    if os.path.isfile(utterance.audio):  # Path.is_file raises for names that no file can have.
+    if os.path.exists(utterance.audio):  # Path.exists raises for names that no file can have.
         return None
     return _rejection(utterance, "missing_file", _NO_FILE.format(utterance.audio))
 

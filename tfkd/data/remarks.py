@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tfkd.corpora import Utterance
 from tfkd.storage.files import atomic_write, writing
+from tfkd.storage.json_files import read_json_lines
 from tfkd.text import transcript_of
 
 REMARKS = "remarks.jsonl"
@@ -63,10 +64,13 @@ class Remarks:
             os.fsync(file.fileno())
 
     def report(self, source: str | Path) -> None:
-        """Logs the number of remarks, and examples; sorts the list of the store."""
+        """Logs the number of remarks, and examples; sorts the list of the store.
+
+        They are all that the list holds, those before a kill, too.
+        """
+        self._sort()
         if not self._rows:
             return
-        self._sort()
         listed = "" if self._path is None else f"; all are in {self._path}"
         found: dict[str, list[str]] = {}
         for utterance_id in sorted(self._rows):
@@ -82,11 +86,15 @@ class Remarks:
 
     def _sort(self) -> None:
         """Writes the list of the store in order, each remark once, without what a kill cut off."""
-        if self._path is None:
+        if self._path is None or not self._path.exists():
             return
         lines = {line for line in self._path.read_bytes().splitlines() if line.endswith(b"}")}
         with atomic_write(self._path) as file:
             file.writelines(line + b"\n" for line in sorted(lines))
+        self._rows = {}
+        for row in read_json_lines(self._path, {"utterance_id": str, "remark": str}):
+            known = self._rows.get(row["utterance_id"], ())
+            self._rows[row["utterance_id"]] = (*known, row["remark"])
 
 
 def warn_of_texts(

@@ -23,7 +23,7 @@ from tfkd.corpora.joining import (
     without_transcripts,
 )
 from tfkd.corpora.pieces import Piece
-from tfkd.data.preparation import cut_recordings, prepare_corpus
+from tfkd.data.preparation import cut_recordings, prepare_corpus, without_placeholder
 from tfkd.errors import ManifestError, RecordError
 from tfkd.records import Plan
 from tfkd.records.store import PLAN
@@ -146,8 +146,14 @@ def hidden_transcripts(work: Path) -> dict[str, str]:
 def _training_corpora(config: RunConfig) -> tuple[Corpus, Corpus]:
     """Reads all training audio: with every transcript, and with those that may be learned from."""
     root, names = Path(config.data_dir), config.corpora
-    train = {name: read_corpus(root / name) for name in names.train}
-    untranscribed = {name: read_corpus(root / name) for name in names.untranscribed}
+
+    def read(name: str) -> Corpus:
+        utterances, rejections = read_corpus(root / name)
+        # Neither shares of transcripts nor what is held out count them.
+        return [without_placeholder(each, config.prepare) for each in utterances], rejections
+
+    train = {name: read(name) for name in names.train}
+    untranscribed = {name: read(name) for name in names.untranscribed}
     usable = {
         **{
             name: without_transcripts(each, names.transcribed_share) for name, each in train.items()

@@ -173,13 +173,16 @@ class StoreWriter:
         write_shard(self.directory, self.plan, number, records, rejections)
         self._done.add(number)
 
-    def write_rejections(self, planless_rejections: Iterable[Rejection] = ()) -> list[Rejection]:
-        """Lists every rejected utterance in `rejected.jsonl`, before the store is complete.
+    @property
+    def is_complete(self) -> bool:
+        """Whether an earlier run has completed the store, and nothing was written since."""
+        return (self.directory / COMPLETE).exists()
+
+    def rejections(self, planless_rejections: Iterable[Rejection] = ()) -> list[Rejection]:
+        """Returns every rejected utterance, those without a plan first.
 
         Args:
           planless_rejections: utterances rejected before planning (duplicates, bad lines).
-        Returns:
-          All rejections, those without a plan first.
         Raises:
           RecordError: if a shard is still to be written, or the disk fails.
         """
@@ -193,6 +196,14 @@ class StoreWriter:
         rejections = [clean_rejection(each) for each in planless_rejections]
         for _, sidecar in self._sidecars():
             rejections.extend(sidecar.rejections)
+        return rejections
+
+    def write_rejections(self, planless_rejections: Iterable[Rejection] = ()) -> list[Rejection]:
+        """Lists every rejected utterance in `rejected.jsonl`, before the store is complete.
+
+        Arguments, result and errors are those of `rejections`.
+        """
+        rejections = self.rejections(planless_rejections)
         _write_lines(self.directory / REJECTED, map(asdict, rejections))
         return rejections
 
@@ -204,7 +215,7 @@ class StoreWriter:
         The small files are the index, the rejections, and the description for TensorFlow Datasets.
 
         Args:
-          planless_rejections: as for `write_rejections`.
+          planless_rejections: as for `rejections`.
           pieces: the origin of utterances that are parts of a long recording.
         Returns:
           The counts of the store.

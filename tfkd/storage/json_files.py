@@ -57,10 +57,11 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     Raises:
       ValueError: if a name is given twice, of which JSON would keep the last value.
     """
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
-        raise ValueError(f"{twice!r} is given twice")
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise ValueError(f"{key!r} is given twice")
+        fields[key] = value
     return fields
 
 

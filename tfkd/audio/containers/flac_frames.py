@@ -103,7 +103,7 @@ def _with_length(head: bytes, num_samples: int) -> bytes:
 
 
 def _frames(data: bytes, start: int, channels: int, bits: int) -> list[_Frame]:
-    """Yields what looks like the header of a frame of this stream, from `start` on."""
+    """Finds what looks like the header of a frame of this stream, from `start` on."""
     matches = _SYNC.finditer(data, start)
     headers = (_header(data, match.start(), channels, bits) for match in matches)
     return [frame for frame in headers if frame is not None]

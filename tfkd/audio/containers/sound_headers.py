@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -76,7 +77,9 @@ def examine_caf(file: BinaryIO, name: str) -> Container | None:
             fields = file.read(32)
             if len(fields) == 32:
                 rate_hz, _, _, packet, frames, _, _ = struct.unpack(">d4s5I", fields)
-                bytes_per_second, is_packed = rate_hz * packet / max(1, frames), packet == 0
+                is_rate = 0 < rate_hz < math.inf  # NaN is none.
+                bytes_per_second = rate_hz * packet / max(1, frames) if is_rate else 0.0
+                is_packed = packet == 0
         elif letters == b"data":
             offset = start + _CAF_EDITS_BYTES
             found = extent(

@@ -1,0 +1,38 @@
+"""Keeps what was learned of recordings of late, also that they cannot be used."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+from tfkd.audio.unusable import UnusableAudio
+
+T = TypeVar("T")
+
+
+def keeping_outcomes(maxsize: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Keeps the latest results of a function of hashable arguments, as `functools.lru_cache` does.
+
+    The latter forgets what raised an error, so a damaged recording would be examined anew for each
+    of its segments.
+    """
+
+    def decorated(function: Callable[..., T]) -> Callable[..., T]:
+        @functools.lru_cache(maxsize=maxsize)
+        def outcome(*args: Hashable) -> T | UnusableAudio:
+            try:
+                return function(*args)
+            except UnusableAudio as error:
+                return error
+
+        @functools.wraps(function)
+        def remembered(*args: Hashable) -> T:
+            result = outcome(*args)
+            if isinstance(result, UnusableAudio):
+                raise result.with_traceback(None)  # Else its traceback would grow each time.
+            return result
+
+        return remembered
+
+    return decorated
