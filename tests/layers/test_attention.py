@@ -6,7 +6,13 @@ import tensorflow as tf
 from helpers import randomise
 
 from tfkd.config import AttentionConfig
-from tfkd.layers.attention import LIMIT, AdditiveAttention, odds_of
+from tfkd.layers.attention import (
+    LIMIT,
+    AdditiveAttention,
+    located_by_windows,
+    location_matrix,
+    odds_of,
+)
 
 KINDS = ("additive", "location")
 ENCODED, QUERY, UNITS, FILTERS, WIDTH = 4, 3, 5, 2, 3
@@ -76,6 +82,28 @@ def test_alignment_and_context_by_hand(kind, hypotheses):
 
 
 # Keys of up to 2.7, 16 and 158, queries of up to 4.4, 88 and 264.
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_utterance_alone_is_attended_to_as_in_a_batch(kind):
+    """A device computes what location filters see in another way."""
+    layer, encoded, query = attention(kind), draw(2, 6, ENCODED), draw(6, QUERY, seed=1)
+    lengths = tf.constant([6, 4])
+    sums = random_sums(lengths.numpy(), 3, 6)
+    in_batch = layer(query, sums, layer.memory(encoded, lengths))
+    for row in range(2):
+        mine = slice(3 * row, 3 * row + 3)
+        memory = layer.memory(encoded[row:][:1], lengths[row:][:1])
+        for found, expected in zip(layer(query[mine], sums[mine], memory), in_batch, strict=True):
+            np.testing.assert_allclose(found, expected[mine], atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_what_location_filters_see_is_the_product_with_their_matrix(width, steps):
+    filters, sums = draw(width, 1, FILTERS), draw(4, steps)
+    expected = sums @ location_matrix(filters, steps)
+    np.testing.assert_allclose(located_by_windows(sums, filters), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("keys", "queries"), [(1, 3), (6, 60), (60, 180)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_alignments_are_right_however_large_keys_and_queries_are(kind, keys, queries):

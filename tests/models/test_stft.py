@@ -36,6 +36,30 @@ def test_magnitudes_are_those_of_numpy(rate_hz, log):
         assert not features[row, frames:].numpy().any()
 
 
+@pytest.mark.parametrize("rate_hz", [16000, 22050])
+def test_a_device_hears_the_same(rate_hz, tmp_path):
+    """TFLite's transform of one sample, as of the sequences of an odd window, is not the sample."""
+    stft = layer(sample_rate_hz=rate_hz)
+    waveform = np.random.default_rng(0).normal(0, 0.1, [1, rate_hz // 2]).astype(np.float32)
+    module, num_samples = tf.Module(), tf.constant([waveform.size])
+    module.weights = [variable.value for variable in stft.variables]
+    module.heard = tf.function(
+        lambda waveform: {"features": stft(waveform, num_samples)[0]},
+        input_signature=[tf.TensorSpec([1, None], name="waveform")],
+    )
+    signatures = {"serving_default": module.heard.get_concrete_function()}
+    tf.saved_model.save(module, str(tmp_path), signatures)
+    content = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
+    run = tf.lite.Interpreter(model_content=content).get_signature_runner("serving_default")
+    found, expected = run(waveform=waveform), module.heard(waveform)
+    np.testing.assert_allclose(found["features"], expected["features"], atol=5e-3)
+
+
+def test_frames_are_as_far_apart_as_their_whole_samples():
+    assert layer(sample_rate_hz=22050).hop_seconds == 220 / 22050
+    assert layer(sample_rate_hz=16000).hop_seconds == 0.01
+
+
 def test_the_papers_window_gives_161_bins():
     assert layer().num_features == 161
 

@@ -59,6 +59,7 @@ def attend(
     attention_sum: tf.Tensor,
     memory: AttentionMemory,
     energies_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    located: tf.Tensor | None = None,
 ) -> Attended:
     """Computes one step of attention.
 
@@ -68,9 +69,12 @@ def attend(
       memory: of the encodings.
       energies_of: maps projected queries [B, K, A] and the output of the location filters
         [N, S * F] to energies [B, K, S], up to a constant over S.
+      located: this output, if it was computed otherwise than by the matrix of the memory.
     """
     encoded, weights = memory.encoded, memory.weights
-    queries, located = tf.matmul(query, weights.query), tf.matmul(attention_sum, memory.location)
+    queries = tf.matmul(query, weights.query)
+    if located is None:
+        located = tf.matmul(attention_sum, memory.location)
     queries = limited(tf.reshape(queries, [dimensions(encoded)[0], -1, queries.shape[-1]]))
     # Energies are float32 at any precision, because float16 cannot hold the mask.
     energies = tf.cast(energies_of(queries, located), tf.float32)
@@ -210,6 +214,22 @@ def location_matrix(filters: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.gather(rows, tf.where(is_inside, offset, width)), [steps, steps * count])
 
 
+def located_by_windows(attention_sum: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
+    """Multiplies attention_sum [N, S] by the `location_matrix` of filters [W, 1, F], without it.
+
+    It takes S * W * F products in place of S * S * F, which are far fewer for long audio; for a
+    batch, gathering its windows costs more than this saves.
+    """
+    width, _, count = filters.shape
+    queries, steps = dimensions(attention_sum)
+    before = (width - 1) // 2
+    padded = tf.pad(attention_sum, [[0, 0], [before, width - 1 - before]])
+    places = tf.expand_dims(tf.range(steps), 1) + tf.range(width)
+    windows = tf.gather(padded, tf.reshape(places, [-1]), axis=1)
+    located = tf.matmul(tf.reshape(windows, [-1, width]), filters[:, 0])
+    return tf.reshape(located, [queries, steps * count])
+
+
 @keras.saving.register_keras_serializable("tfkd")
 class AdditiveAttention(keras.layers.Layer):
     """Additive attention, with location filters if the config says so.
@@ -268,6 +288,11 @@ class AdditiveAttention(keras.layers.Layer):
     def _location(self, steps: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
         if self.config.kind == "additive":
             return tf.zeros([steps, 0], dtype), tf.zeros([0, self.config.units], dtype)
+        filters, kernel = self._filters()
+        return location_matrix(filters, steps), kernel
+
+    def _filters(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The filters [W, 1, F], and the kernel [F, A] of what they see."""
         filters, kernel = map(tf.convert_to_tensor, (self.filters, self.filter_kernel))
         width, _, count = filters.shape
         if count > width:
@@ -275,17 +300,20 @@ class AdditiveAttention(keras.layers.Layer):
             # to the window itself; a step then reads `width` numbers for each place, not `count`.
             kernel = tf.matmul(filters[:, 0], kernel)
             filters = tf.eye(width, dtype=filters.dtype)[:, None]
-        return location_matrix(filters, steps), kernel
+        return filters, kernel
 
     def call(
         self, query: tf.Tensor, attention_sum: tf.Tensor, memory: AttentionMemory
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes context [N, D] and alignment [N, S]; see `attend`."""
         # A device decodes one utterance, which cannot be split into groups.
-        is_split = memory.keys.shape[0] != 1 and formulation.suits_cpu()
-        groups = _GROUPS if is_split else 1
+        is_alone = memory.keys.shape[0] == 1
+        groups = _GROUPS if formulation.suits_cpu() and not is_alone else 1
         energies_of = functools.partial(_energies, memory=memory, groups=groups)
-        attended = attend(query, attention_sum, memory, energies_of)
+        located = None
+        if is_alone and self.config.kind == "location":
+            located = located_by_windows(attention_sum, self._filters()[0])
+        attended = attend(query, attention_sum, memory, energies_of, located)
         return attended.context, tf.reshape(attended.alignment, tf.shape(attention_sum))
 
     def in_training(

@@ -55,6 +55,14 @@ def arrays(like: tf.Tensor, steps: tf.Tensor, widths: Sequence[int]) -> list[tf.
     ]
 
 
+def is_tape_kept(inputs: tf.Tensor) -> bool:
+    """Whether a scan keeps what its gradient reads; otherwise the gradient runs the scan again.
+
+    The single utterance of a device needs no gradient, and TFLite would copy the tape at each step.
+    """
+    return inputs.shape[0] != 1
+
+
 def unstack(value: tf.Tensor) -> tf.TensorArray:
     """Converts value [T, ...] to an array of T values."""
     return tf.TensorArray(value.dtype, size=dimensions(value)[0]).unstack(value)
@@ -194,19 +202,25 @@ def lstm_scan(
     zeros = tf.zeros([batch, units], inputs.dtype)
     projection = _Projection(inputs, kernel, bias, by_step)
 
-    def body(t, hidden, cell, hiddens, cells, gates):
-        now = lstm_gates(projection.at(t) + times(hidden, recurrent_kernel), units)
-        hidden, cell = lstm_states(now, cell)
-        gates = gates.write(t, tf.concat(now, -1))
-        return t + 1, hidden, cell, hiddens.write(t, hidden), cells.write(t, cell), gates
+    def run(*, is_taped: bool) -> list[tf.Tensor]:
+        def body(t, hidden, cell, hiddens, *tape):
+            now = lstm_gates(projection.at(t) + times(hidden, recurrent_kernel), units)
+            hidden, cell = lstm_states(now, cell)
+            values = (cell, tf.concat(now, -1))[: len(tape)]
+            taped = [array.write(t, value) for array, value in zip(tape, values, strict=True)]
+            return t + 1, hidden, cell, hiddens.write(t, hidden), *taped
 
-    loop = (0, zeros, zeros, *arrays(inputs, steps, [units, units, 4 * units]))
-    results = sequential_while_loop(lambda t, *_: t < steps, body, loop)
-    hiddens, cells, gates = (array.stack() for array in results[3:])
+        widths = [units, units, 4 * units] if is_taped else [units]
+        loop = (0, zeros, zeros, *arrays(inputs, steps, widths))
+        results = sequential_while_loop(lambda t, *_: t < steps, body, loop)
+        return [array.stack() for array in results[3:]]
+
+    hiddens, *kept = run(is_taped=is_tape_kept(inputs))
 
     def gradient(upstream):
         # Delay the tape, which is as large as the gates: made earlier, it would raise peak memory.
         with tf.control_dependencies([upstream]):
+            cells, gates = kept or run(is_taped=True)[1:]
             tape = Steps(LstmTape.of(gates, cells))
         d_outputs = rows_of(upstream)
         to_hidden = transposed(merged(recurrent_kernel)[:, : 4 * units])
@@ -261,18 +275,23 @@ def gru_scan(
     zeros = tf.zeros([batch, units], inputs.dtype)
     projection = _Projection(inputs, kernel, bias, by_step)
 
-    def body(t, hidden, hiddens, recurrents):
-        recurrent = times(hidden, recurrent_kernel) + recurrent_bias
-        hidden = gru_state(gru_gates(projection.at(t), recurrent, units), hidden)
-        return t + 1, hidden, hiddens.write(t, hidden), recurrents.write(t, recurrent)
+    def run(*, is_taped: bool) -> list[tf.Tensor]:
+        def body(t, hidden, hiddens, *tape):
+            recurrent = times(hidden, recurrent_kernel) + recurrent_bias
+            hidden = gru_state(gru_gates(projection.at(t), recurrent, units), hidden)
+            taped = [array.write(t, recurrent) for array in tape]
+            return t + 1, hidden, hiddens.write(t, hidden), *taped
 
-    loop = (0, zeros, *arrays(inputs, steps, [units, width]))
-    results = sequential_while_loop(lambda t, *_: t < steps, body, loop)
-    hiddens, recurrents = (array.stack() for array in results[2:])
+        loop = (0, zeros, *arrays(inputs, steps, [units, width] if is_taped else [units]))
+        results = sequential_while_loop(lambda t, *_: t < steps, body, loop)
+        return [array.stack() for array in results[2:]]
+
+    hiddens, *kept = run(is_taped=is_tape_kept(inputs))
 
     def gradient(upstream):
         # Delay the tape, which is as large as the gates; earlier, it would raise peak memory.
         with tf.control_dependencies([upstream]):
+            (recurrents,) = kept or run(is_taped=True)[1:]
             before = shifted(hiddens)
             gates = gru_gates(projection.all(), recurrents, units)
             tape = Steps(GruTape.of(gates, before))

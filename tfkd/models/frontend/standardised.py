@@ -40,7 +40,8 @@ class StandardisedFrontend(keras.layers.Layer):
         self.config = from_dict(self.config_class, config) if isinstance(config, dict) else config
         self.window_samples = round(self.config.sample_rate_hz * self.config.window_ms / 1000)
         self.hop_samples = round(self.config.sample_rate_hz * self.config.hop_ms / 1000)
-        self.hop_seconds = self.config.hop_ms / 1000
+        # At 22050 Hz, 10 ms are 220.5 samples, of which a hop has 220.
+        self.hop_seconds = self.hop_samples / self.config.sample_rate_hz
 
     def build(self, input_shape=None) -> None:
         """Creates the variables of mean and scale."""

@@ -46,8 +46,8 @@ def _magnitudes(windows: tf.Tensor, length: int) -> tf.Tensor:
 
     TFLite's transform supports powers of two only. With length = 2^a m, m odd, the m sequences of
     every m-th sample are transformed separately and summed with twiddle factors (decimation in
-    time). There are so few factors that TFLite's quantiser skips them; quantised, their errors
-    would exceed the values of quiet bins.
+    time). TFLite's quantiser leaves these factors alone, since they are no weights of a product of
+    matrices; quantised, their errors would exceed the values of quiet bins.
     """
     odd = length // (length & -length)
     if odd == 1:
@@ -55,14 +55,19 @@ def _magnitudes(windows: tf.Tensor, length: int) -> tf.Tensor:
     short, bins = length // odd, np.arange(length // 2 + 1)
     batch, frames = tf.shape(windows)[0], tf.shape(windows)[1]
     decimated = tf.reshape(windows, tf.stack([batch, frames, short, odd]))
-    spectra = tf.signal.rfft(tf.transpose(decimated, [0, 1, 3, 2]))
+    sequences = tf.transpose(decimated, [0, 1, 3, 2])
+    if short > 1:
+        spectra = tf.signal.rfft(sequences)
+        real, imaginary = tf.math.real(spectra), tf.math.imag(spectra)
+    else:  # TFLite gives the spectrum of a single sample, which is the sample, an imaginary part.
+        real, imaginary = sequences, tf.zeros_like(sequences)
     # A short spectrum repeats; its second half is the conjugate of the first.
     place = bins % short
     is_mirrored = place > short // 2
     place = np.where(is_mirrored, short - place, place)
     sign = np.where(is_mirrored, -1.0, 1.0).astype(np.float32)
-    real = tf.gather(tf.math.real(spectra), place, axis=-1)
-    imaginary = tf.gather(tf.math.imag(spectra), place, axis=-1) * sign
+    real = tf.gather(real, place, axis=-1)
+    imaginary = tf.gather(imaginary, place, axis=-1) * sign
     angle = -2.0 * np.pi * np.arange(odd)[:, None] * bins / length
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     real, imaginary = (
