@@ -209,6 +209,14 @@ MISTAKES = [
      "--parameter beam_width=1 --parameter beam_width=2", 2, "beam_width: is given twice"),
     ("parameter", "tune-decoding {teacher} --data {test} --parameter width=1,2 --out {dir}/o", 2,
      "unknown key 'width'"),
+    ("parameter before data", "tune-decoding {teacher} --data {dir}/absent --parameter width=1,2 "
+     "--out {dir}/o", 2, "unknown key 'width'"),
+    ("begun from nothing", "train {dir}/good.yaml --train {dir}/absent --valid {test} --out "
+     "{dir}/o --from {dir}/empty", 1, "is not a finished run: config.yaml is missing"),
+    ("section of labels", "label {teacher} --data {test} --out {dir}/o --set labels.beam_width=0",
+     2, "beam_width: 0 is below 1"),
+    ("section of the teacher", "train {dir}/good.yaml --train {train} --valid {test} --out {dir}/o "
+     "--set teacher.training.epochs=0", 2, "training.epochs: 0 is below 1"),
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
      "--objective seq_kd", 1, "holds no pseudo labels, from which seq_kd learns (make them"),
     ("shares of folders", "distill {dir}/good.yaml --labels {train} --transcribed {test} --valid "

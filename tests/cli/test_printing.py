@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tfkd.cli
-from tfkd.cli.printing import complain, log_plainly, printable, say
+from tfkd.cli.printing import complain, leave_out_advice_to_programmers, log_plainly, printable, say
 
 # Clears the screen; sets the title in one byte of C1; turns the text round; rings.
 HOSTILE = "a\x1b[2J\x9bK\u202eb\x07\x7f\u2028c"
@@ -48,6 +48,20 @@ def test_a_package_that_sets_up_the_log_changes_nothing():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stderr == "a\\u001b[2J\n"
+
+
+def test_advice_to_programmers_is_no_users_business(capfd):
+    logger, handler = logging.getLogger("tensorflow"), logging.StreamHandler(sys.stderr)
+    before = [*logger.filters]
+    logger.addHandler(handler)
+    try:
+        leave_out_advice_to_programmers()
+        logger.warning("5 out of the last 14 calls to %s triggered tf.function retracing.", "f")
+        logger.warning("another matter")
+    finally:
+        logger.removeHandler(handler)
+        logger.filters[:] = before
+    assert capfd.readouterr().err == "another matter\n"
 
 
 @pytest.mark.parametrize("path", sorted(Path(tfkd.cli.__file__).parent.glob("*.py")), ids=str)

@@ -198,6 +198,8 @@ def learning(objective: dict) -> dict:
             "student.training.objective.filters: a mixture has none",
         ),
         (PrepareConfig, {"piece_seconds": 3.0}, "piece_seconds: needs too_long: split"),
+        (ExportConfig, {"max_wer_change": 2}, "max_wer_change: 2.0 is above 1"),
+        (ExportConfig, {"max_wer_to_keras": 2}, "max_wer_to_keras: 2.0 is above 1"),
         (RunConfig, {"sweep": {"seeds": [0, 1, 0]}}, "sweep.seeds: names a seed twice"),
         (RunConfig, {"sweep": {"seeds": []}}, "sweep.seeds: is empty"),
         (

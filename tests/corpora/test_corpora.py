@@ -508,6 +508,12 @@ def test_a_tsv_with_other_names_than_common_voice_is_a_table(tmp_path):
     assert corpus == ([Utterance("a", tmp_path / "a.wav", "hello")], [])
 
 
+def test_the_line_of_a_quote_that_is_not_closed_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text('id,audio,text\na,a.wav,"yes\nb,b.wav,"no\n')
+    with pytest.raises(ManifestError, match=r"a\.csv: line 2: .*close its quotes"):
+        read_corpus(tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize("before", ["\n", "\r\n\r\n", " \n"])
 def test_blank_lines_before_the_names_of_columns_are_passed_over(tmp_path, before):
     (tmp_path / "a.csv").write_text(f"{before}audio,text\na.wav,yes\n", newline="")
@@ -600,6 +606,16 @@ def test_a_kaldi_folder_inside_of_one_of_recordings_is_not_passed_over(tmp_path)
     recordings(tmp_path, "wav/1.wav", "train/wav.scp")
     with pytest.raises(ManifestError, match="holds train/wav.scp beside audio.*Kaldi folder"):
         read_corpus(tmp_path)
+
+
+def test_what_is_written_into_a_folder_of_recordings_is_no_part_of_it(tmp_path, caplog):
+    recordings(tmp_path, "1.wav", "work/labels.jsonl", "work/2.wav", "store/plan.json",
+               "store/index.jsonl", "store/3.wav")  # fmt: skip
+    with pytest.raises(ManifestError, match="holds work/labels.jsonl beside audio"):
+        read_corpus(tmp_path)
+    utterances, _ = read_corpus(tmp_path, without=tmp_path / "work")
+    assert [each.utterance_id for each in utterances] == ["1"]
+    assert caplog.text == ""
 
 
 def test_texts_beside_recordings_are_named_for_they_are_not_read(tmp_path, caplog):

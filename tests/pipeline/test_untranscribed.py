@@ -313,6 +313,20 @@ def test_placeholders_are_no_transcripts_where_some_are_held_out(run_config, pla
     assert len(held_out) + sum(map(bool, learned.values())) == 5
 
 
+def test_a_job_may_work_inside_of_the_folder_of_its_recordings(run_config, tmp_path, tiny_corpus):
+    for path in tiny_corpus.glob("*.wav"):
+        shutil.copy(path, tmp_path)
+    config = with_corpora(
+        run_config, train=(), untranscribed=(".",), valid=None, test=None, held_out_share=0.2
+    )
+    config = dataclasses.replace(config, data_dir=str(tmp_path), work_dir=str(tmp_path / "work"))
+    trained_on = []
+    for _ in range(2):
+        prepare_corpora(config, tmp_path / "work")
+        trained_on.append(sorted(texts_of(tmp_path / "work" / "data" / "train")))
+    assert trained_on[0] == trained_on[1]
+
+
 def test_few_utterances_to_measure_by_are_warned_of(run_config, caplog):
     config = with_corpora(run_config, test=None, held_out_share=0.1)
     prepare_corpora(config, Path(config.work_dir))

@@ -244,7 +244,7 @@ def test_the_vocabulary_has_the_size_asked_for(config):
 @pytest.mark.parametrize("config", [UNIGRAM, BPE])
 @pytest.mark.parametrize(("size", "remedy"), [(5000, "at most"), (6, "at least")])
 def test_a_vocabulary_that_does_not_fit_the_text_names_one_that_does(config, size, remedy):
-    with pytest.raises(TextError, match=f"give the tokenizer a vocab_size of {remedy} ") as caught:
+    with pytest.raises(TextError, match=f"set tokenizer.vocab_size to {remedy} ") as caught:
         train_tokenizer(SENTENCES, dataclasses.replace(config, vocab_size=size))
     named = int(str(caught.value).partition(f"{remedy} ")[2].partition(",")[0].rstrip(")"))
     assert train_tokenizer(SENTENCES, dataclasses.replace(config, vocab_size=named))

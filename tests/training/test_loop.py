@@ -167,7 +167,7 @@ def test_the_step_is_traced_once_and_not_in_each_epoch(
 
 
 def test_utterances_without_a_target_are_named(tmp_path, speak, prepare_config, prepared,
-                                               tiny_system, monkeypatch):  # fmt: skip
+                                               tiny_system, monkeypatch, caplog):  # fmt: skip
     rows = [{"audio": "a.wav", "text": "ba"}, {"audio": "b.wav"}, {"audio": "c.wav", "text": "xyz"}]
     for seed, row in enumerate(rows):
         speak(tmp_path / row["audio"], "ba", seed)
@@ -181,6 +181,8 @@ def test_utterances_without_a_target_are_named(tmp_path, speak, prepare_config, 
         {"utterance_id": name, "reasons": [{"reason": reason, "value": None, "threshold": None}]}
         for name, reason in [("b", "no_reference"), ("c", "untokenisable_text")]
     ]
+    assert "2 of 3 utterances give no target and are left out (1 no_reference, 1 un" in caplog.text
+    assert "for example c: characters not in the vocabulary: 'x' 'y' 'z' in 'xyz'" in caplog.text
 
 
 def test_data_without_transcripts_is_refused(tmp_path, speak, prepare_config, prepared,

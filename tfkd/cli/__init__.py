@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from tfkd.cli.doctor import INSTALL_TFKD
 from tfkd.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from tfkd.cli.parser import command_parser
-from tfkd.cli.printing import complain, log_plainly, say
+from tfkd.cli.printing import complain, leave_out_advice_to_programmers, log_plainly, say
 from tfkd.cli.quiet import import_quietly
 from tfkd.errors import ConfigError, TfkdError
 from tfkd.malloc import share_one_heap
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Print characters that the terminal's encoding lacks as escapes.
         sys.stdout.reconfigure(errors="backslashreplace")
     log_plainly()
+    leave_out_advice_to_programmers()
     options = command_parser().parse_args(arguments)
     share_one_heap()
     try:

@@ -51,7 +51,7 @@ def _decode_whisper(options: argparse.Namespace) -> None:
     from tfkd.distillation.teachers import load_whisper_teacher
 
     plain = LabelConfig(beam_width=DecodingConfig().beam_width, num_hypotheses=1)
-    config = with_overrides(plain, search_overrides(options))
+    config = with_overrides(plain, search_overrides(options, "labels"))
     if options.nbest:
         config = dataclasses.replace(config, num_hypotheses=config.beam_width)
     teacher = load_whisper_teacher(options.run)
@@ -90,7 +90,7 @@ def tune_decoding(options: argparse.Namespace) -> None:
 
     from tfkd.config import apply_overrides
     from tfkd.decoding.runs import load_run
-    from tfkd.evaluation.tuning import tune
+    from tfkd.evaluation.tuning import combinations_of, tune
     from tfkd.reporting.tables import table
     from tfkd.storage.files import check_writable, write_text
 
@@ -98,6 +98,7 @@ def tune_decoding(options: argparse.Namespace) -> None:
     check_writable(options.out)
     overrides = search_overrides(options)
     run = load_run(options.run).with_decoding(overrides)
+    combinations_of(run, grid)  # refuses what would be refused after hours of preparation
     with run.open_data(options.data) as store:
         trials = tune(run, store, grid)
         total = len(store.index)

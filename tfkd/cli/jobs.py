@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from tfkd.cli.exit_codes import EXIT_FAILED
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     )
     if smallest:
         model = job.work / "export" / smallest["path"]
-        say(f"\nTranscribe your own recording:\n  tfkd transcribe {model} YOUR.wav")
+        say(f"\nTranscribe your own recording:\n  tfkd transcribe {quote(str(model))} YOUR.wav")
     if refused:
         raise refused
 
@@ -92,7 +93,8 @@ def sweep(options: argparse.Namespace) -> None:
     results = sweep.run(_announce)
     say(sweep_report(results))
     if results["rows"]:
-        say(f"\nMake a page of it:\n  tfkd report {sweep.results} --title TITLE --out PAGE.md")
+        path = quote(str(sweep.results))
+        say(f"\nMake a page of it:\n  tfkd report {path} --title TITLE --out PAGE.md")
     if results["unfinished"] or results["failed"]:
         if set(results["unfinished"]) - set(results["failed"]):
             say("The same command goes on with what is not finished.")

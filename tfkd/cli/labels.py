@@ -44,7 +44,8 @@ def _label_config(options: argparse.Namespace) -> LabelConfig:
     own = own_options(
         options, "beam_width", "num_hypotheses", "length_penalty", "batch_size", "top_m"
     )
-    overrides = [*search_overrides(options), *(f"{key}={value}" for key, value in own.items())]
+    given = search_overrides(options, "labels")
+    overrides = [*given, *(f"{key}={value}" for key, value in own.items())]
     return with_overrides(LabelConfig(), overrides)
 
 

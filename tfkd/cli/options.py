@@ -19,7 +19,8 @@ def prepare_settings(options: argparse.Namespace) -> PrepareConfig:
     own = own_options(options, "max_rejected_share")
     if getattr(options, "allow_commands", None):
         own["allow_commands"] = "true"
-    return with_overrides(config, [*options.set, *(f"{k}={v}" for k, v in own.items())])
+    overrides = [*settings_of(options, "prepare"), *(f"{k}={v}" for k, v in own.items())]
+    return with_overrides(config, overrides)
 
 
 def own_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -41,10 +42,15 @@ def refuse_set(options: argparse.Namespace, key: str, option: str) -> None:
             raise ConfigError(f"--set {override}: this setting has an option", remedy=remedy)
 
 
-def search_overrides(options: argparse.Namespace) -> list[str]:
+def settings_of(options: argparse.Namespace, section: str) -> list[str]:
+    """The overrides of --set, which may name the command's section of a whole job's config, too."""
+    return [override.removeprefix(f"{section}.") for override in options.set]
+
+
+def search_overrides(options: argparse.Namespace, section: str = "decoding") -> list[str]:
     """Reads the overrides of --decoding and --set; the latter wins."""
     from tfkd.config import overrides_of
     from tfkd.config.strict_yaml import read_yaml
 
     kept = overrides_of(read_yaml(options.decoding)) if options.decoding else []
-    return [*kept, *options.set]
+    return [*kept, *settings_of(options, section)]

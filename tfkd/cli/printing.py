@@ -53,6 +53,13 @@ def log_plainly() -> None:
             root.addHandler(handler)
 
 
+def leave_out_advice_to_programmers() -> None:
+    """Keeps TensorFlow's warning of many traces from the log: each model has traces of its own."""
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "triggered tf.function retracing" not in record.getMessage()
+    )
+
+
 class _Printable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfkd.cli.options import refuse_set
+from tfkd.cli.options import refuse_set, settings_of
 from tfkd.cli.printing import say
 from tfkd.errors import ConfigError, TextError
 
@@ -105,14 +105,15 @@ def _unknown_vocabulary(name: str) -> ConfigError:
 def train(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
-    system = load_system_config(options.config, "teacher", _begun_from(options, options.set))
+    overrides = _begun_from(options, settings_of(options, "teacher"))
+    system = load_system_config(options.config, "teacher", overrides)
     _train_on(system, options.train, options)
 
 
 def distill(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
-    overrides = [*options.set]
+    overrides = settings_of(options, "student")
     if options.objective:
         refuse_set(options, _OBJECTIVE, "objective")
         overrides.append(f"{_OBJECTIVE}={options.objective}")
@@ -131,6 +132,7 @@ def _begun_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[s
 def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Namespace) -> None:
     from tfkd.config import PrepareConfig, load_prepare_config
     from tfkd.data.given_audio import utterance_store
+    from tfkd.decoding.runs import check_run
     from tfkd.reporting.tables import profile_report
     from tfkd.text import load_tokenizer
     from tfkd.training.loop import check_system, train
@@ -138,6 +140,8 @@ def _train_on(system: SystemConfig, data: Sequence[str], options: argparse.Names
 
     # Preparing a manifest can take hours, so first check that the model can be trained.
     check_system(system)
+    if system.training.initial.run is not None:
+        check_run(system.training.initial.run)
     tokenizer = None if options.units is None else load_tokenizer(options.units)
     profile = Profile() if options.profile else None
     shares = _shares(options.shares, data)

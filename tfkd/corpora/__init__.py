@@ -34,7 +34,9 @@ _MANIFESTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 _ENDS = ("", ".gz")  # As they are, or packed.
 
 
-def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
+def read_corpus(
+    path: str | Path, format: str = "auto", *, without: str | Path | None = None
+) -> Corpus:
     """Reads a corpus.
 
     Formats:
@@ -59,13 +61,14 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
     Args:
       path: the manifest, TSV, CSV, or directory.
       format: one of `FORMATS`; "auto" tells it from the names of the files.
+      without: a folder in which recordings are not looked for, such as the one that is written to.
     Returns:
       Utterances in the order of the corpus, their ids unique; and rejections: bad_line for what
       cannot be parsed, duplicate_id for every further use of an id.
     Raises:
       ManifestError: if there is no such corpus, nothing is in it, or its layout is not supported.
     """
-    path = Path(path)
+    path, own = Path(path), None if without is None else Path(without)
     if format not in FORMATS:
         remedy = f"use one of {', '.join(FORMATS)}"
         raise ManifestError(f"unknown corpus format {format!r}", path=path, remedy=remedy)
@@ -73,8 +76,11 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
         if not path.exists():
             raise ManifestError("no such file or folder", path=path, remedy="correct the path")
         if format == "auto":
-            format = _detect_format(path)
-        utterances, rejections = _READERS[format](path)
+            format = _detect_format(path, own)
+        if format == "recordings":
+            utterances, rejections = read_recordings(path, own)
+        else:
+            utterances, rejections = _READERS[format](path)
     except OSError as error:
         raise ManifestError(
             f"cannot read: {error.strerror or error}",
@@ -88,7 +94,7 @@ def read_corpus(path: str | Path, format: str = "auto") -> Corpus:
     return utterances, rejections
 
 
-def _detect_format(path: Path) -> str:
+def _detect_format(path: Path, without: Path | None) -> str:
     if path.is_file():
         suffix = Path(path.name.lower().removesuffix(".gz")).suffix
         if suffix in (".jsonl", ".json", ".ndjson"):
@@ -108,8 +114,8 @@ def _detect_format(path: Path) -> str:
         return _format_of_csv(path / "metadata.csv")
     if next(transcript_files(path), None) is not None:
         return "librispeech"
-    if has_recordings(path):
-        _refuse_manifests(path)
+    if has_recordings(path, without):
+        _refuse_manifests(path, without)
         return "recordings"
     if not any(path.iterdir()):
         remedy = "correct the path, or put the audio there"
@@ -122,13 +128,13 @@ def _format_of_csv(path: Path) -> str:
     return "ljspeech" if has_bars(path) and not has_columns(path) else "table"
 
 
-def _refuse_manifests(folder: Path) -> None:
+def _refuse_manifests(folder: Path, without: Path | None) -> None:
     """Raises ManifestError for a folder whose audio may have transcripts in a file beside it."""
     # Other files in JSON are often about one recording each, of which `read_recordings` warns.
     kinds = (*(f"{kind}{end}" for kind in _MANIFESTS for end in _ENDS), WAV_SCP)
     found = (
         each.relative_to(folder)
-        for each in files_in(folder, kinds)
+        for each in files_in(folder, kinds, without)
         if each.parent == folder or not each.name.lower().endswith(".json")
     )
     names = sorted(map(str, found))
@@ -165,5 +171,4 @@ _READERS: dict[str, Callable[[Path], Corpus]] = {
     "commonvoice": read_commonvoice,
     "ljspeech": read_ljspeech,
     "table": read_table,
-    "recordings": read_recordings,
 }

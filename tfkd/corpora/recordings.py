@@ -17,20 +17,20 @@ _NO_TRANSCRIPT = ("readme", "license", "licence", "copying", "notice", "changelo
 _TEXTS = (".txt", ".lab", ".trn", ".textgrid", ".srt", ".vtt", ".json")
 
 
-def has_recordings(folder: Path) -> bool:
+def has_recordings(folder: Path, without: Path | None = None) -> bool:
     """Whether a folder, or one inside of it, holds an audio file."""
-    return next(files_in(folder, AUDIO_SUFFIXES), None) is not None
+    return next(files_in(folder, AUDIO_SUFFIXES, without), None) is not None
 
 
-def read_recordings(folder: Path) -> Corpus:
+def read_recordings(folder: Path, without: Path | None = None) -> Corpus:
     """Reads every audio file of a folder and of those inside of it, in the order of their paths.
 
     Logs a warning if there are files of text, since these are not read as transcripts, and one that
     counts files of kinds that are not known to be audio.
     """
-    files = sorted(files_in(folder, AUDIO_SUFFIXES))
-    texts = sorted(files_in(folder, _TEXTS))
-    kinds = (each.suffix.lower() or "no suffix" for each in files_in(folder, ""))
+    files = sorted(files_in(folder, AUDIO_SUFFIXES, without))
+    texts = sorted(files_in(folder, _TEXTS, without))
+    kinds = (each.suffix.lower() or "no suffix" for each in files_in(folder, "", without))
     if unknown := Counter(kind for kind in kinds if kind not in (*AUDIO_SUFFIXES, *_TEXTS)):
         _LOG.warning(
             "%s: files that are not known to be audio were not read: %s",

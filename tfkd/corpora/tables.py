@@ -97,6 +97,7 @@ def _rows(path: Path) -> tuple[list[str], list[Line]]:
     rows, end = [], 0
     try:
         header = next((cells for cells in reader if "".join(cells).strip()), [])
+        end = reader.line_num
         for cells in reader:
             if cells:
                 rows.append(Line(path, reader.line_num, json.dumps(cells).encode()))

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import NoReturn
 
 from tfkd.errors import ManifestError
+from tfkd.storage.markers import PLAN
 
 
-def files_in(tree: Path, suffixes: str | tuple[str, ...]) -> Iterator[Path]:
+def files_in(
+    tree: Path, suffixes: str | tuple[str, ...], without: Path | None = None
+) -> Iterator[Path]:
     """Finds the files whose names end in one of some suffixes, whatever their case.
 
-    Linked folders are searched, too; files and folders whose names begin with a dot are left out.
+    Linked folders are searched, too; files and folders whose names begin with a dot are left out,
+    and so are stores, which tfkd wrote.
 
+    Args:
+      without: a folder that is left out.
     Raises:
       ManifestError: if a folder cannot be read.
     """
@@ -27,7 +33,12 @@ def files_in(tree: Path, suffixes: str | tuple[str, ...]) -> Iterator[Path]:
         ) from error
 
     seen = {os.path.realpath(tree)}
+    if without is not None:
+        seen.add(os.path.realpath(without))
     for folder, folders, names in os.walk(tree, onerror=refuse, followlinks=True):
+        if PLAN in names and Path(folder) != tree:
+            folders.clear()
+            continue
         shown = (name for name in folders if not name.startswith("."))
         places = {os.path.realpath(os.path.join(folder, name)): name for name in shown}
         # A link may lead to where the walk has been, or back to where it lies.

@@ -19,9 +19,10 @@ from tfkd.records import Plan, UtteranceRecord, is_store
 from tfkd.records.plan import OTHER_FOLDER
 from tfkd.records.schema import Record
 from tfkd.records.shards import Sidecar, ordered_records, sidecar_path
-from tfkd.records.store import PLAN, shard_path
+from tfkd.records.store import shard_path
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import parse_json
+from tfkd.storage.markers import PLAN
 
 _LOG = logging.getLogger("tfkd")
 # The source of a plan that describes the files of the corpus.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def store_of_any_rate(data: str | Path, config: PrepareConfig) -> Iterator[Store
         return
     with scratch_folder() as scratch:
         prepare_corpus(read_corpus(data), data, scratch, config, is_kept=False)
-        store = open_verified(scratch)
+        store = dataclasses.replace(open_verified(scratch), corpus=Path(data))
         _warn_of(store.rejections, len(store.index), data)
         try:
             yield store

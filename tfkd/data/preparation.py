@@ -42,8 +42,8 @@ from tfkd.records import (
     is_finished,
     open_store,
 )
-from tfkd.records.store import PLAN
 from tfkd.storage.files import remove_unfinished, sha256_of_text
+from tfkd.storage.markers import PLAN
 from tfkd.text import transcript_of
 
 _LOG = logging.getLogger("tfkd")
@@ -91,7 +91,8 @@ def prepare(
     >>> tfkd.prepare("orders.jsonl", "work/orders", tfkd.config.PrepareConfig()).records
     1
     """
-    return prepare_corpus(read_corpus(source, corpus_format), source, out, config)
+    corpus = read_corpus(source, corpus_format, without=out)
+    return prepare_corpus(corpus, source, out, config)
 
 
 def cut_recordings(corpus: Corpus, config: PrepareConfig) -> tuple[Corpus, list[Piece]]:

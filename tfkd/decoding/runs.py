@@ -278,13 +278,7 @@ def load_run(directory: str | Path) -> Run:
     8000
     """
     directory = Path(directory)
-    for name in (CONFIG, MODEL):
-        if not (directory / name).is_file():
-            raise CheckpointError(
-                f"is not a finished run: {name} is missing",
-                path=directory,
-                remedy="give the folder that tfkd train or tfkd distill wrote",
-            )
+    check_run(directory)
     system = _read_system(directory / CONFIG)
     warn_of_unfinished(directory)
     tokenizer = load_tokenizer(directory)
@@ -298,6 +292,17 @@ def load_run(directory: str | Path) -> Run:
         )
     check_vocabulary(model, tokenizer, directory, remedy="copy the whole folder again")
     return Run(directory, system, tokenizer, model, digest)
+
+
+def check_run(directory: str | Path) -> None:
+    """Raises CheckpointError unless a folder has the files of a run."""
+    for name in (CONFIG, MODEL):
+        if not (Path(directory) / name).is_file():
+            raise CheckpointError(
+                f"is not a finished run: {name} is missing",
+                path=directory,
+                remedy="give the folder that tfkd train or tfkd distill wrote",
+            )
 
 
 def check_vocabulary(model: Recogniser, tokenizer: Tokenizer, path: Path, remedy: str) -> None:

@@ -30,7 +30,7 @@ from tfkd.distillation.labelling import (
 from tfkd.distillation.teachers import as_teacher, load_teacher
 from tfkd.errors import ClusterError, ConfigError, TfkdError
 from tfkd.records import Plan, Store, StoreSummary, StoreWriter, is_written, open_store, write_shard
-from tfkd.records.store import PLAN
+from tfkd.storage.markers import PLAN
 
 RUNNERS = {
     # Beam's own `DirectRunner` first looks for a Go program on the internet.

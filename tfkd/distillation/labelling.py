@@ -108,7 +108,7 @@ def warn_of_long_audio(teacher: Teacher, store: Store) -> None:
             "%s: %d of %d utterances are much longer than the %.1f s that the teacher knows, "
             "for example %s, so their labels may lack words; audio without text can be cut when "
             "it is prepared (too_long: split, piece_seconds: %.1f)",
-            store.directory,
+            store.name,
             len(longer),
             len(store.index),
             usual_seconds,

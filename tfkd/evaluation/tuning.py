@@ -48,14 +48,8 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
       TfkdError: if no utterance has a transcript.
     """
     check_transcripts(store)
-    overrides = [
-        tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
-        for values in itertools.product(*grid.values())
-    ]
     # Check all of them before the first is decoded.
-    configs = [
-        resolved(with_overrides(run.system.decoding, each), run.system) for each in overrides
-    ]
+    overrides, configs = map(list, zip(*combinations_of(run, grid).items(), strict=True))
     batches = audio_batches(store, run.system.training.batch_size)
     trials: list[Trial | None] = [None] * len(configs)
     with progress_bar(total=len(configs), desc="tune", unit="setting") as bar:
@@ -67,6 +61,21 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
                 trials[place] = Trial(overrides[place], rate)
                 bar.update()
     return sorted(filter(None, trials), key=lambda trial: trial.rate.wer)
+
+
+def combinations_of(
+    run: Run, grid: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, ...], DecodingConfig]:
+    """The settings of each combination of a grid, by its overrides.
+
+    Raises:
+      ConfigError: if a setting is unknown, or a combination invalid.
+    """
+    return {
+        overrides: resolved(with_overrides(run.system.decoding, overrides), run.system)
+        for values in itertools.product(*grid.values())
+        for overrides in [tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))]
+    }
 
 
 def _alike(configs: Sequence[DecodingConfig]) -> Iterator[list[int]]:

@@ -26,9 +26,9 @@ from tfkd.corpora.pieces import Piece
 from tfkd.data.preparation import cut_recordings, prepare_corpus, without_placeholder
 from tfkd.errors import ManifestError, RecordError
 from tfkd.records import Plan
-from tfkd.records.store import PLAN
 from tfkd.storage.files import write_text
 from tfkd.storage.json_files import read_json_lines
+from tfkd.storage.markers import PLAN
 from tfkd.text import transcript_of
 
 TRAIN, VALID, TEST, TRAIN_ALL = "data/train", "data/valid", "data/test", "data/train-all"
@@ -61,7 +61,7 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     root, names = Path(config.data_dir), config.corpora
     named = {VALID: names.valid, TEST: names.test}
     given = {store: root / name for store, name in named.items() if name is not None}
-    evaluated = {store: read_corpus(path) for store, path in given.items()}
+    evaluated = {store: read_corpus(path, without=work) for store, path in given.items()}
     every_transcript, usable = _training_corpora(config)
     for store, corpus in evaluated.items():
         if shared := shared_audio(corpus, usable):
@@ -148,7 +148,7 @@ def _training_corpora(config: RunConfig) -> tuple[Corpus, Corpus]:
     root, names = Path(config.data_dir), config.corpora
 
     def read(name: str) -> Corpus:
-        utterances, rejections = read_corpus(root / name)
+        utterances, rejections = read_corpus(root / name, without=config.work_dir)
         # Neither shares of transcripts nor what is held out count them.
         return [without_placeholder(each, config.prepare) for each in utterances], rejections
 

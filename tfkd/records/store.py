@@ -29,10 +29,9 @@ from tfkd.storage.json_files import (
     read_json_lines,
     refusing,
 )
-from tfkd.storage.markers import COMPLETE
+from tfkd.storage.markers import COMPLETE, PLAN
 from tfkd.storage.sealed_json import read_sealed, seal_of
 
-PLAN = "plan.json"
 INDEX = "index.jsonl"
 REJECTED = "rejected.jsonl"
 PIECES = "pieces.jsonl"
@@ -86,6 +85,7 @@ class Store:
       plan: the shard of each utterance, and the sources of the content.
       summary: counts; records + rejected = planned utterances.
       marker: content of `complete.json`.
+      corpus: what a user named, if `directory` holds it for the time of a command.
 
     >>> labels = tfkd.open_store("work/labels")
     >>> labels.kind
@@ -101,6 +101,12 @@ class Store:
     plan: Plan
     summary: StoreSummary
     marker: dict[str, Any]
+    corpus: Path | None = None
+
+    @property
+    def name(self) -> Path:
+        """What a user knows the store by."""
+        return self.corpus or self.directory
 
     @property
     def kind(self) -> str:

@@ -308,12 +308,12 @@ def _training_error(error: RuntimeError, config: TokenizerConfig, num_texts: int
     if at_most := re.search(r"set it to a value <= (\d+)", message):
         return TextError(
             f"{num_texts} texts are too few for a SentencePiece vocabulary of {size}",
-            remedy=f"give the tokenizer a vocab_size of at most {at_most[1]}, or use more text",
+            remedy=f"set tokenizer.vocab_size to at most {at_most[1]}, or use more text",
         )
     if at_least := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
         return TextError(
             f"a SentencePiece vocabulary of {size} is too small for the characters of the text",
-            remedy=f"give the tokenizer a vocab_size of at least {at_least[1]}",
+            remedy=f"set tokenizer.vocab_size to at least {at_least[1]}",
         )
     return TextError(
         f"SentencePiece cannot be trained on {num_texts} texts: {message}",

@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.decoding.run_writing import keep_parity_sample, save_description
 from tfkd.decoding.runs import Run, load_run
-from tfkd.errors import ConfigError, TrainingError
+from tfkd.errors import ConfigError, TextError, TrainingError
 from tfkd.layers.model_size import check_trainable
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Survey
-from tfkd.records import PSEUDO_LABELS, Store
+from tfkd.objectives.objective import NO_REFERENCE, UNTOKENISABLE
+from tfkd.records import PSEUDO_LABELS, Record, Store
 from tfkd.storage.files import write_json, write_text
 from tfkd.storage.markers import COMPLETE
 from tfkd.text import FIRST_PIECE_ID, Tokenizer, vocab_size_of
@@ -209,8 +210,9 @@ def _train(job: _Job) -> None:
         return
     if job.training.input_service is not None:
         _check_workers(job.training.input_service)
+    check_owner(job.out, identity, job.system)
     tokenizer = tokenizer_of(
-        job.sources, job.system.tokenizer, initial=job.initial, given=job.tokenizer
+        job.sources, job.system.tokenizer, initial=job.initial, given=job.tokenizer, out=job.out
     )
     surveys = [source.survey(tokenizer) for source in job.sources]
     _check_references(job.valid_store)
@@ -329,14 +331,14 @@ def _check_references(valid_store: Store) -> None:
     if not any(row.get("text") for row in valid_store.index):
         raise TrainingError(
             "the validation data has no transcripts",
-            path=valid_store.directory,
+            path=valid_store.name,
             remedy="give --valid a small set with transcripts: they decide when training stops",
         )
     missing = [row["utterance_id"] for row in valid_store.index if row.get("text") is None]
     if missing:
         _LOG.warning(
             "%s: %d of %d utterances have no transcript and count for nothing, the first being %s",
-            valid_store.directory,
+            valid_store.name,
             len(missing),
             len(valid_store.index),
             missing[0],
@@ -347,23 +349,61 @@ def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> Non
     """Writes the run's config and tokenizer, and the utterances that give no target."""
     save_description(job.out, job.system, tokenizer)
     rows: list[dict[str, Any]] = []
+    lost = _lost(job.sources, surveys)
     for source, found in zip(job.sources, surveys, strict=True):
         # Several stores may hold the same id.
-        place = {"store": str(source.store.directory)} if len(surveys) > 1 else {}
-        rows += [{**each.row(), **place} for each in found.dropped]
+        place = {"store": str(source.store.name)} if len(surveys) > 1 else {}
+        rows += [
+            {**each.row(), **place}
+            for each in found.dropped
+            # Audio without a transcript, beside its labels, is learned from these.
+            if each.utterance_id in lost or each.faults != (NO_REFERENCE,)
+        ]
         if source.store.kind == PSEUDO_LABELS and not source.objective.needs_hypotheses:
             _LOG.warning(
                 "%s: the training learns its transcripts, not its pseudo labels (objective %s)",
-                source.store.directory,
+                source.store.name,
                 source.objective.name,
             )
     write_text(job.out / DROPPED, _json_lines(rows))
     dropped_hypotheses = sum((Counter(found.dropped_hypotheses) for found in surveys), Counter())
     write_json(job.out / "dropped_hypotheses.json", dict(dropped_hypotheses))
-    lost = _lost(job.sources, surveys)
     if lost:
-        path = job.out / DROPPED
-        _LOG.warning("%d utterances give no target and are left out; see %s", len(lost), path)
+        _warn_of_lost(job, tokenizer, surveys, lost)
+
+
+def _warn_of_lost(
+    job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey], lost: Set[str]
+) -> None:
+    """Logs how many utterances no store gives a target for, and why."""
+    total = len({row["utterance_id"] for source in job.sources for row in source.store.index})
+    dropped = [each for found in surveys for each in found.dropped if each.utterance_id in lost]
+    reasons = Counter({each.utterance_id: each.faults[0].reason for each in dropped}.values())
+    _LOG.warning(
+        "%d of %d utterances give no target and are left out (%s); see %s",
+        *(len(lost), total),
+        ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()),
+        job.out / DROPPED,
+    )
+    for source, found in zip(job.sources, surveys, strict=True):
+        unknown = (each for each in found.dropped if UNTOKENISABLE in each.faults)
+        if (example := next(unknown, None)) is not None:
+            record = source.store.record(example.utterance_id)
+            _warn_of_characters(record, source.objective.texts(record), tokenizer)
+            return
+
+
+def _warn_of_characters(record: Record, texts: Iterable[str], tokenizer: Tokenizer) -> None:
+    """Logs what a tokenizer lacks to spell the texts of a record."""
+    for text in texts:
+        try:
+            tokenizer.encode(text)
+        except TextError as error:
+            _LOG.warning(
+                "for example %s: %s (tokenizer.alphabet: null takes the characters of the texts)",
+                *(record.utterance_id, error.message),
+            )
+            return
 
 
 def _lost(sources: Sequence[Source], surveys: Sequence[Survey]) -> set[str]:

@@ -12,11 +12,10 @@ from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
 from tfkd.errors import CheckpointError
 from tfkd.records.plan import OTHER_FOLDER
-from tfkd.records.store import PLAN
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
 from tfkd.storage.locks import locked
-from tfkd.storage.markers import COMPLETE, IDENTITY
+from tfkd.storage.markers import COMPLETE, IDENTITY, PLAN
 
 _NAMES = {"config": "settings", "train": "training data", "valid": "validation data",
           "initial": "weights to begin from", "units": "tokenizer",

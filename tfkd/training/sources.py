@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfkd.config import TokenizerConfig, TrainingConfig
 from tfkd.decoding.runs import Run
-from tfkd.errors import ConfigError, TfkdError, TrainingError
+from tfkd.errors import ConfigError, TextError, TfkdError, TrainingError
 from tfkd.objectives import Objective, Survey, Truth, make_objective, survey
 from tfkd.records import UTTERANCES, Store
 from tfkd.storage.files import sha256_of_text
@@ -118,6 +119,7 @@ def tokenizer_of(
     *,
     initial: Run | None = None,
     given: Tokenizer | None = None,
+    out: Path | None = None,
 ) -> Tokenizer:
     """Chooses the tokenizer of a training.
 
@@ -125,7 +127,10 @@ def tokenizer_of(
     Without that, a training that begins from a run with the same tokenizer settings keeps its
     tokenizer, and another trains one on the texts to be learned.
 
+    Args:
+      out: the run that is to be trained, for errors.
     Raises:
+      ConfigError: if a tokenizer is given, and the labels require another one.
       TextError: if the texts are too few for the vocabulary.
       TrainingError: if two objectives require different tokenizers.
     """
@@ -139,9 +144,19 @@ def tokenizer_of(
                 remedy="label both with one teacher",
             )
         dictated = dictated or own
+    if dictated is not None and given is not None and given.pieces != dictated.pieces:
+        raise ConfigError(
+            "the tokenizer that is given (--units) is not that of the labels, whose posteriors are "
+            "learned",
+            remedy="leave it out: the student takes that of its teacher",
+        )
     if initial is not None and initial.system.tokenizer == config:
         given = given or initial.tokenizer
-    return dictated or given or train_tokenizer(_texts(sources), config)
+    try:
+        return dictated or given or train_tokenizer(_texts(sources), config)
+    except TextError as error:
+        error.path = error.path or out
+        raise
 
 
 def _texts(sources: Iterable[Source]) -> Iterable[str]:
