@@ -9,14 +9,17 @@ the teacher's k best with their weights in place of the transcript.
 import dataclasses
 import sys
 
-from tfkd.config import ObjectiveConfig, load_system_config
+from tfkd.config import load_system_config
 from tfkd.metrics import score
+from tfkd.objectives import distilled
 from tfkd.records import open_verified
 from tfkd.training.loop import train
 
 config, labels_dir, valid_dir, out = sys.argv[1:]
 system = load_system_config(config, "student")
-objective = ObjectiveConfig(kind="seq_kd", num_hypotheses=4, weights="posterior", temperature=1.0)
+# The config's own objective, filters included, on pseudo labels: that of a config for transcripts
+# becomes the four best.
+objective = distilled(system.training.objective)
 training = dataclasses.replace(system.training, objective=objective)
 system = dataclasses.replace(system, training=training)
 

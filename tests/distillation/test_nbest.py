@@ -255,6 +255,13 @@ def test_log_probs_that_cannot_be_any_are_warned_of(tmp_path, caplog, rows, said
     assert (said in caplog.text) if said else not caplog.text
 
 
+def test_a_repeated_hypothesis_counts_once(tmp_path):
+    seven, other = {"text": "Seven", "log_prob": -0.3}, {"text": "seven", "log_prob": -2.0}
+    path = written(tmp_path / "nbest.jsonl", line(seven, seven, other, utterance_id="a"))
+    (found,) = NBestList.scan(path).hypotheses(["a"])
+    assert [each.log_prob for each in found] == [-0.3, -2.0]
+
+
 def test_a_field_that_is_given_twice_is_refused(tmp_path):
     path = tmp_path / "nbest.jsonl"
     path.write_text('{"utterance_id": "a", "hypotheses": ["x"], "hypotheses": ["y"]}\n')

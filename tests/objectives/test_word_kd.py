@@ -13,13 +13,14 @@ import tensorflow as tf
 
 from tfkd.config import ObjectiveConfig, TrainingConfig
 from tfkd.data.audio_batches import audio_batches
+from tfkd.decoding.posteriors import LEAST_LOG_PROB
 from tfkd.distillation.labelling import label
 from tfkd.errors import CheckpointError, ConfigError, RecordError
 from tfkd.models.recogniser import RecogniserOutput
 from tfkd.objectives import Mixture, SequenceKD, Truth, WordKD, make_objective
 from tfkd.objectives.losses import SoftTargets, soft_cross_entropy
 from tfkd.records import Hypothesis, PseudoLabelRecord, UtteranceRecord, open_store
-from tfkd.text import EOS_ID, CharacterTokenizer
+from tfkd.text import EOS_ID, PAD_ID, CharacterTokenizer
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.loop import train
 from tfkd.training.sources import sources_of, tokenizer_of
@@ -49,6 +50,14 @@ ONE = hypothesis((A, EOS_ID), [{A: 0.6, B: 0.2, C: 0.1}, {EOS_ID: 0.5, A: 0.25, 
 
 
 # --- targets
+
+
+def test_no_temperature_revives_tokens_that_are_never_emitted():
+    least = math.exp(LEAST_LOG_PROB)
+    certain = hypothesis((A, EOS_ID), [{A: 1.0, PAD_ID: least}, {EOS_ID: 1.0, PAD_ID: least}])
+    arrays = WordKD(top_m=2, token_temperature=20.0).targets(record(certain), TOKENIZER).arrays
+    assert arrays["top_probs"][..., 0].min() == 1.0
+    assert not arrays["top_probs"][..., 1].any()
 
 
 def test_posteriors_are_those_of_the_top_m_over_their_sum():

@@ -26,6 +26,7 @@ from tfkd.config import (
 from tfkd.decoding.runs import load_run
 from tfkd.errors import ConfigError, ExportError, TrainingError
 from tfkd.metrics import score
+from tfkd.pipeline.corpora import prepare_corpora
 from tfkd.pipeline.grid import cells_of
 from tfkd.pipeline.learning import with_objective
 from tfkd.pipeline.sweep import Sweep
@@ -76,17 +77,42 @@ def test_the_grid_is_every_combination_with_the_baseline_first(config):
     grid = ({HYPOTHESES: (1, 2), "student.training.batch_size": (4, 8)}, {HYPOTHESES: (1,)})
     assert config.student.training.batch_size == 4  # so the second mapping asks for nothing new
     cells = cells_of(with_sweep(config, grid=grid, seeds=(5, 7)))
-    assert [cell.row for cell in cells[:5]] == [
-        "truth",
+    assert [cell.row for cell in cells[:6]] == [
+        *("batch_size 4, truth", "batch_size 8, truth"),
         *("k 1, batch_size 4", "k 1, batch_size 8"),
         *("k 2, batch_size 4", "k 2, batch_size 8"),
     ]
-    assert [cell.seed for cell in cells] == [5] * 5 + [7] * 5
-    assert len({cell.name for cell in cells}) == 10
+    assert [cell.seed for cell in cells] == [5] * 6 + [7] * 6
+    assert len({cell.name for cell in cells}) == 12
     assert cells[0].config.student.training.objective.kind == "truth"
     # A config that does not say so distils all the same.
-    assert {cell.config.student.training.objective.kind for cell in cells[1:5]} == {"seq_kd"}
-    assert cells[2].config.student.training.batch_size == 8
+    labelled = [cells[place].config.student.training for place in (2, 3, 4, 5)]
+    assert {training.objective.kind for training in labelled} == {"seq_kd"}
+    assert [training.batch_size for training in labelled] == [4, 8, 4, 8]
+
+
+def test_a_baseline_is_trained_as_the_student_that_is_compared_with_it(config):
+    grid = ({"student.training.epochs": (10, 60), HYPOTHESES: (1, 2)},)
+    cells = {cell.row: cell for cell in cells_of(with_sweep(config, grid=grid))}
+    assert {row: cell.baseline for row, cell in cells.items() if "k " in row} == {
+        f"epochs {n}, k {k}": f"epochs {n}, truth" for n in (10, 60) for k in (1, 2)
+    }
+    for n in (10, 60):
+        assert cells[f"epochs {n}, truth"].config.student.training.epochs == n
+
+
+def test_other_shares_of_transcripts_take_as_many_steps(config, tmp_path):
+    """Of 24 utterances 12 have a transcript, which are learned beside the labels or are not."""
+    grid = ({HYPOTHESES: (1,), "transcript_share": (0, 0.5)}, {HYPOTHESES: (1,)})
+    student = with_overrides(config.student, ["training.epochs=20"])
+    config = dataclasses.replace(config, student=student, work_dir=str(tmp_path))
+    sweep = Sweep(with_sweep(config, grid=grid))
+    prepare_corpora(config, tmp_path)
+    (tmp_path / "labels").symlink_to(tmp_path / "data" / "train")
+    planned = {cell.row: sweep._plan(cell)[0].training for cell in sweep.cells}
+    steps = {row: each.passes_per_epoch * each.epochs for row, each in planned.items()}
+    assert steps["k 1"] == steps["k 1, transcript_share 0.5"] == 20  # passes of 9 batches
+    assert steps["k 1, transcript_share 0"] == 30  # of 6
 
 
 def test_a_variant_changes_settings_together_and_has_a_baseline_of_its_own(config):
@@ -195,7 +221,7 @@ def test_students_whose_rows_end_differently_have_folders_of_their_own(config):
     grid = ({**long, HYPOTHESES: (1, 2), "generation": (1, 2)}, {HYPOTHESES: (1,)})
     later = dataclasses.replace(config, generations=2)
     cells = cells_of(with_sweep(later, grid=grid, seeds=(0, 1)))
-    assert len(cells[1].row) > 60
+    assert max(len(cell.row) for cell in cells) > 60
     assert {cell.generation for cell in cells} == {1, 2}
     assert len({cell.name for cell in cells}) == len(cells)
 
@@ -206,7 +232,8 @@ def test_settings_are_called_by_as_little_as_tells_them_apart(config):
         {"student.training.epochs": (1,), "labels.beam_width": (2,)},
     )
     assert [cell.row for cell in cells_of(with_sweep(config, grid=grid))] == [
-        *("truth", "labels.batch_size 2, training.batch_size 2", "epochs 1, beam 2"),
+        *("training.batch_size 2, truth", "epochs 1, truth"),
+        *("labels.batch_size 2, training.batch_size 2", "epochs 1, beam 2"),
     ]
 
 

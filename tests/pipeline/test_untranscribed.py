@@ -29,7 +29,14 @@ from tfkd.data.preparation import prepare
 from tfkd.decoding.runs import load_run
 from tfkd.distillation.label_quality import label_quality
 from tfkd.distillation.labelling import label
-from tfkd.errors import CheckpointError, ConfigError, LanguageModelError, ManifestError, TfkdError
+from tfkd.errors import (
+    CheckpointError,
+    ConfigError,
+    LanguageModelError,
+    ManifestError,
+    TextError,
+    TfkdError,
+)
 from tfkd.pipeline import corpora as pipeline_corpora
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import _held_out, hidden_transcripts, prepare_corpora
@@ -504,6 +511,17 @@ def test_without_transcripts_the_want_of_a_baseline_is_told_before_labels_are_ma
     with pytest.raises(TfkdError, match=r"set corpora.train=\[\] and name the corpora under"):
         Job(config).run(lambda line: None)
     assert not (Path(config.work_dir) / "labels").exists()
+
+
+def test_too_few_texts_for_the_units_of_a_baseline_are_told_before_labels_are_made(run_config):
+    """A Whisper's units are no student's, so each trains its own on what it learns."""
+    tokenizer = TokenizerConfig(kind="sentencepiece", vocab_size=100)
+    student = dataclasses.replace(run_config.student, tokenizer=tokenizer)
+    given = dataclasses.replace(run_config, teacher="whisper:absent", student=student)
+    config = with_corpora(given, transcribed_share=0.25)
+    with pytest.raises(TextError, match=r"student-truth: .* \(set tokenizer.vocab_size to at most"):
+        Job(config)._prepare()
+    Job(dataclasses.replace(config, baselines=()))._prepare()
 
 
 def test_transcripts_that_the_baseline_all_lacks_are_missed_before_labels_are_made(

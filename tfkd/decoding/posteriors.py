@@ -14,7 +14,7 @@ from tfkd.records import Hypothesis
 from tfkd.text import PAD_ID
 
 # Records keep log-probs as float16, which would round smaller ones to -inf; e^-100 is nearly zero.
-_LEAST_LOG_PROB = -100.0
+LEAST_LOG_PROB = -100.0
 
 
 class TopPosteriors:
@@ -83,7 +83,7 @@ class TopPosteriors:
         log_probs = tf.nn.log_softmax(self._model(batch).logits)
         top = tf.math.top_k(log_probs, self._top_m)
         # Rounding may make the log-probability of a certain token positive.
-        kept = tf.clip_by_value(top.values, _LEAST_LOG_PROB, 0.0)
+        kept = tf.clip_by_value(top.values, LEAST_LOG_PROB, 0.0)
         return top.indices, tf.cast(kept, tf.float16)
 
 

@@ -232,6 +232,8 @@ def _parse(line: bytes, extra_characters: str, tags: str) -> tuple[str, Hypothes
         raise ValueError(f"has no list of hypotheses, only {', '.join(row)}")
     hypotheses = []
     for rank, value in enumerate(row["hypotheses"]):
+        if value in row["hypotheses"][:rank]:  # A repetition, which is no more probable for it.
+            continue
         try:
             hypothesis = _hypothesis(value, extra_characters, tags)
         except ValueError as fault:

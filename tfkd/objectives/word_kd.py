@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfkd.decoding.posteriors import LEAST_LOG_PROB
 from tfkd.distillation.units import units_of
 from tfkd.errors import RecordError
 from tfkd.objectives.objective import (
@@ -90,6 +91,8 @@ class WordKD(SequenceKD):
             log_probs = np.asarray(each.top_log_probs)[:, :kept]
             # The first column is the most probable token; subtracting it avoids overflow.
             masses = np.exp((log_probs - log_probs[:, :1]) / self.token_temperature)
+            # Tokens that no model emits, such as padding, which a high temperature would revive.
+            masses[log_probs <= LEAST_LOG_PROB] = 0.0
             token_ids[corner] = np.asarray(each.top_token_ids)[:, :kept]
             probs[corner] = masses / masses.sum(-1, keepdims=True)
         return {TOP_TOKEN_IDS: token_ids, TOP_PROBS: probs}

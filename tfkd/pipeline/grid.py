@@ -21,7 +21,7 @@ from tfkd.storage.files import sha256_of_text
 _GENERATION, _STUDENT, _VARIANT = "generation", "student", "variant"
 _SEED = "student.training.seed"
 _OBJECTIVE = "student.training.objective.kind"
-_MODEL = re.compile(r"student\.(?:model|tokenizer)\b")
+_NO_OBJECTIVE = re.compile(r"student\.(?!training\.objective\b)")
 _SECTIONS = ("student", "labels", "transcript_share")
 _LONGEST_NAME = 60
 # Short names of settings in tables; others are shortened to an ending that is unique.
@@ -114,12 +114,16 @@ def _products(grid: Mapping[str, tuple]) -> Iterator[dict[str, Any]]:
 
 
 def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:
-    """The baseline of the same student and variant; of the same model if it learns transcripts."""
-    is_of_each_size = sweep.baseline.get(_OBJECTIVE) == "truth"
+    """The baseline of the same student and variant.
+
+    One that learns transcripts has all other settings of the student, too, but for what it learns:
+    size, epochs, augmentation.
+    """
+    learns_truth = sweep.baseline.get(_OBJECTIVE) == "truth"
     kept = {
         key: value
         for key, value in settings.items()
-        if key in (_STUDENT, _VARIANT) or (is_of_each_size and _MODEL.match(key))
+        if key in (_STUDENT, _VARIANT) or (learns_truth and _NO_OBJECTIVE.match(key))
     }
     return {**kept, **sweep.baseline}
 

@@ -62,10 +62,19 @@ def as_baseline(student: SystemConfig, truth: Learned, labels: Learned) -> Syste
     If only a part of the audio has transcripts, an epoch of the baseline goes through them several
     times. So it is validated as often as the other, and its best epoch is chosen among as many.
     """
-    training, augmentation = student.training, student.training.augmentation
     transcribed = sum(len(transcribed_rows(store)) for store in truth.stores)
-    wanted_steps = training.passes_per_epoch * batches_per_pass(labels.epoch_size, training)
-    wanted_passes = wanted_steps / batches_per_pass(max(1, transcribed), training)
+    return with_steps_of(student, max(1, transcribed), labels)
+
+
+def with_steps_of(student: SystemConfig, epoch_size: int, other: Learned) -> SystemConfig:
+    """Gives a student as many optimizer steps as one that learns other data.
+
+    Args:
+      epoch_size: utterances of an epoch of the student.
+    """
+    training, augmentation = student.training, student.training.augmentation
+    wanted_steps = training.passes_per_epoch * batches_per_pass(other.epoch_size, training)
+    wanted_passes = wanted_steps / batches_per_pass(epoch_size, training)
     passes = max(1, round(wanted_passes))
     # What whole passes leave is made up for by more or fewer epochs.
     factor = wanted_passes / passes

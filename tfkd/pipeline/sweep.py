@@ -41,7 +41,7 @@ from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once, is_exported
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import BASELINE, Job, settings_for
-from tfkd.pipeline.learning import Learned, as_baseline
+from tfkd.pipeline.learning import Learned, as_baseline, with_steps_of
 from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import (
     RESULTS,
@@ -192,6 +192,10 @@ class Sweep:
         student, labels = cell.config.student, self._labels(cell)
         learned = self.job.stores.learned(labels, cell.config.transcript_share)
         if make_objective(student.training).needs_hypotheses:
+            if cell.config.transcript_share != self.config.transcript_share:
+                # More or fewer transcripts beside the labels are no longer or shorter training.
+                others = self.job.stores.learned(labels, self.config.transcript_share)
+                student = with_steps_of(student, learned.epoch_size, others)
             return student, learned
         truth = self.job.stores.truth_of(labels)
         return as_baseline(student, truth, learned), truth

@@ -33,22 +33,22 @@ class Example(NamedTuple):
 class Examples:
     """Loads utterances with their targets, by place: the number of a row in all indices together.
 
-    The first utterances, up to `_CACHE_BYTES` of audio, stay in memory once they are decoded.
+    What is decoded first, up to `_CACHE_BYTES` of audio, stays in memory.
     """
 
     def __init__(self, sources: Sequence[Source], tokenizer: Tokenizer) -> None:
         self.tokenizer, self.sources = tokenizer, sources
         self._records = [RandomAccess(source.store) for source in sources]
         self._ends = np.cumsum([len(records) for records in self._records])
-        sizes = [np.dtype(np.int16).itemsize * n for n in num_samples_of(sources)]
-        self._num_kept = int(np.searchsorted(np.cumsum(sizes), _CACHE_BYTES, side="right"))
         self._kept: dict[int, Example] = {}
+        self._free_bytes = _CACHE_BYTES
 
     def __getitem__(self, place: int) -> Example:
         if (kept := self._kept.get(place)) is not None:
             return kept
         example = self._load(place)
-        if place < self._num_kept:
+        if example.waveform.nbytes <= self._free_bytes:
+            self._free_bytes -= example.waveform.nbytes
             self._kept[place] = example
         return example
 
