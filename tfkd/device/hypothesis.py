@@ -12,8 +12,8 @@ class DeviceHypothesis:
     Attributes:
       text: the recognised words.
       token_ids: its tokens, with EOS at the end if the search reached it.
-      log_prob: natural logarithm of its probability under the attention decoder alone; of a model with CTC
-        alone, under CTC.
+      log_prob: natural logarithm of its probability under the attention decoder alone, or under CTC
+        where there is no other.
       score: the value that ranks hypotheses; see docs/guide/decoding.md.
       coverage: share of the encodings that received attention, 0 to 1. It tends to be lower for
         noise and unknown languages than for known speech, which log_prob is not; an application may
