@@ -6,6 +6,7 @@ python benchmarks/summary.py
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ From `python benchmarks/decoder_step.py`.
 FAMILIES = """## Training of each family: CPU seconds of a step, over those of the first
 
 From `python benchmarks/families.py`, one thread. Minutes are of all steps of the recipe's training.
+
+"""
+DEVICE = """## A student as `.tflite`: CPU seconds of one utterance, over those of revision {before}
+
+From `python benchmarks/device.py`, int8, one thread; the student of configs/start.yaml, {tokens}
+tokens.
 
 """
 
@@ -93,10 +100,29 @@ def families() -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def device() -> str:
+    """What this revision's exports take of an earlier one's time, by cell, attention and length."""
+    file = content_of("device")
+    cases = {
+        case: statistics.median(
+            ours["cpu_seconds"] / theirs["cpu_seconds"]
+            for ours, theirs in zip(each["tfkd"]["runs"], each["before"]["runs"], strict=True)
+        )
+        for case, each in file["results"].items()
+    }
+    lengths = dict.fromkeys(case.rpartition(", ")[2] for case in cases)
+    kinds = dict.fromkeys(case.rpartition(", ")[0] for case in cases)
+    lines = [["cell, attention", *lengths], ["---"] * (1 + len(lengths))]
+    lines += [[kind, *(f"{cases[f'{kind}, {n}']:.2f}" for n in lengths)] for kind in kinds]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return DEVICE.format(**file["setting"]) + text
+
+
 def page() -> str:
     """What README.md is to hold."""
     peers = "\n".join(beside_torch(benchmark) for benchmark in ("training", "decoding"))
-    return f"{HEAD}\n{PEERS}{peers}\n{TRAITS}" + "\n".join(traits()) + f"\n{FAMILIES}{families()}"
+    sections = [f"{PEERS}{peers}", TRAITS + "\n".join(traits()), FAMILIES + families(), device()]
+    return "\n".join([HEAD, *sections])
 
 
 if __name__ == "__main__":

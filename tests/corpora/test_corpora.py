@@ -610,7 +610,7 @@ def test_a_kaldi_folder_inside_of_one_of_recordings_is_not_passed_over(tmp_path)
 
 def test_what_is_written_into_a_folder_of_recordings_is_no_part_of_it(tmp_path, caplog):
     recordings(tmp_path, "1.wav", "work/labels.jsonl", "work/2.wav", "store/plan.json",
-               "store/index.jsonl", "store/3.wav")  # fmt: skip
+               "store/index.jsonl", "store/shards/3.wav")  # fmt: skip
     with pytest.raises(ManifestError, match="holds work/labels.jsonl beside audio"):
         read_corpus(tmp_path)
     utterances, _ = read_corpus(tmp_path, without=tmp_path / "work")

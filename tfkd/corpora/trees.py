@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tfkd.errors import ManifestError
-from tfkd.storage.markers import PLAN
+from tfkd.storage.markers import PLAN, SHARDS
 
 
 def files_in(
@@ -36,7 +36,7 @@ def files_in(
     if without is not None:
         seen.add(os.path.realpath(without))
     for folder, folders, names in os.walk(tree, onerror=refuse, followlinks=True):
-        if PLAN in names and Path(folder) != tree:
+        if PLAN in names and SHARDS in folders and Path(folder) != tree:
             folders.clear()
             continue
         shown = (name for name in folders if not name.startswith("."))

@@ -8,9 +8,10 @@ from pathlib import Path
 from tfkd.errors import RecordError
 from tfkd.records.schema import Record
 from tfkd.records.shards import record_of
-from tfkd.records.store import SHARDS, Store
+from tfkd.records.store import Store
 from tfkd.records.tfrecord import read_record_at, record_offsets
 from tfkd.storage.files import REDO
+from tfkd.storage.markers import SHARDS
 
 
 class RandomAccess:

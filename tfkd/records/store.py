@@ -29,13 +29,12 @@ from tfkd.storage.json_files import (
     read_json_lines,
     refusing,
 )
-from tfkd.storage.markers import COMPLETE, PLAN
+from tfkd.storage.markers import COMPLETE, PLAN, SHARDS
 from tfkd.storage.sealed_json import read_sealed, seal_of
 
 INDEX = "index.jsonl"
 REJECTED = "rejected.jsonl"
 PIECES = "pieces.jsonl"
-SHARDS = "shards"
 
 # The fields of the marker, and of each shard's row in it.
 _MARKER = {"plan_sha256": str, "summary": dict, "shards": list, "files": dict}

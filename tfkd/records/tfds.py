@@ -16,9 +16,9 @@ from tfkd.records.schema import (
     UTTERANCE_FEATURES,
     UTTERANCES,
 )
-from tfkd.records.store import SHARDS
 from tfkd.records.tfrecord import FRAME_BYTES
 from tfkd.records.utterance import AUDIO, SINGLE_VALUES
+from tfkd.storage.markers import SHARDS
 
 FEATURES = "features.json"
 DATASET_INFO = "dataset_info.json"

@@ -27,7 +27,6 @@ from tfkd.records.store import (
     PIECES,
     PLAN,
     REJECTED,
-    SHARDS,
     StoreSummary,
     open_store,
     shard_path,
@@ -36,7 +35,7 @@ from tfkd.records.tfds import DATASET_INFO, FEATURES, dataset_info_json, feature
 from tfkd.records.tfrecord import frame
 from tfkd.storage.files import atomic_write, reading, sha256, sync, write_json, writing
 from tfkd.storage.locks import locked
-from tfkd.storage.markers import COMPLETE
+from tfkd.storage.markers import COMPLETE, SHARDS
 from tfkd.storage.sealed_json import seal_of, write_sealed
 
 # The small files whose sha256 is in the marker.

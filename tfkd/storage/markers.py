@@ -9,6 +9,8 @@ _LOG = logging.getLogger("tfkd")
 
 # Written first into a store: the utterances that each of its shards is to hold.
 PLAN = "plan.json"
+# The folder of these shards, beside it.
+SHARDS = "shards"
 # Written last: a folder that holds it holds all that it is to hold.
 COMPLETE = "complete.json"
 # Digests of what the content was made of: with the same ones it need not be made again.
