@@ -213,8 +213,12 @@ MISTAKES = [
      "--out {dir}/o", 2, "unknown key 'width'"),
     ("begun from nothing", "train {dir}/good.yaml --train {dir}/absent --valid {test} --out "
      "{dir}/o --from {dir}/empty", 1, "is not a finished run: config.yaml is missing"),
-    ("section of labels", "label {teacher} --data {test} --out {dir}/o --set labels.beam_width=0",
-     2, "beam_width: 0 is below 1"),
+    ("option and section", "label {teacher} --data {test} --out {dir}/o --set labels.beam_width=4 "
+     "--beam-width 8", 2, "this setting has an option (use --beam-width)"),
+    ("units of posteriors", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
+     "--objective word_kd --units {teacher}", 2, "--units has no effect on word_kd"),
+    ("section of labels", "label {teacher} --data {test} --out {dir}/o --set labels.max_tokens=0",
+     2, "max_tokens: 0 is below 1"),
     ("section of the teacher", "train {dir}/good.yaml --train {train} --valid {test} --out {dir}/o "
      "--set teacher.training.epochs=0", 2, "training.epochs: 0 is below 1"),
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "

@@ -239,11 +239,6 @@ def learning(objective: dict) -> dict:
         ),
         (
             RunConfig,
-            {"labels": {"top_m": 4}, **learning({"kind": "word_kd", "top_m": 5})},
-            "student.training.objective.top_m: the labels hold 4 tokens of each step",
-        ),
-        (
-            RunConfig,
             {**UNTRANSCRIBED, **learning({"kind": "seq_inter"})},
             "student.training.objective: compares hypotheses with transcripts",
         ),

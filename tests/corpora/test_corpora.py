@@ -503,6 +503,14 @@ def test_other_fields_in_a_tsv_of_common_voice_count(tmp_path):
     ]
 
 
+def test_ids_of_common_voice_do_not_depend_on_where_it_is_read_from(tmp_path, monkeypatch):
+    lines = ("path\tsentence", "x/a.wav\tone", "y/a.wav\ttwo")
+    path = write(tmp_path / "cv" / "t.tsv", *lines)
+    monkeypatch.chdir(tmp_path)
+    for each in (path, Path("cv/t.tsv")):
+        assert [one.utterance_id for one in read_corpus(each)[0]] == ["x/a", "y/a"]
+
+
 def test_a_tsv_with_other_names_than_common_voice_is_a_table(tmp_path):
     corpus = read_corpus(write(tmp_path / "a.tsv", "path\ttext", "a.wav\thello"))
     assert corpus == ([Utterance("a", tmp_path / "a.wav", "hello")], [])

@@ -81,7 +81,6 @@ def test_alignment_and_context_by_hand(kind, hypotheses):
         np.testing.assert_allclose(context[n], expected @ own, atol=1e-5)
 
 
-# Keys of up to 2.7, 16 and 158, queries of up to 4.4, 88 and 264.
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_utterance_alone_is_attended_to_as_in_a_batch(kind):
     """A device computes what location filters see in another way."""
@@ -104,6 +103,7 @@ def test_what_location_filters_see_is_the_product_with_their_matrix(width, steps
     np.testing.assert_allclose(located_by_windows(sums, filters), expected, atol=1e-5)
 
 
+# Keys of up to 2.7, 16 and 158, queries of up to 4.4, 88 and 264.
 @pytest.mark.parametrize(("keys", "queries"), [(1, 3), (6, 60), (60, 180)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_alignments_are_right_however_large_keys_and_queries_are(kind, keys, queries):

@@ -34,7 +34,6 @@ from tfkd.errors import (
     ConfigError,
     LanguageModelError,
     ManifestError,
-    TextError,
     TfkdError,
 )
 from tfkd.pipeline import corpora as pipeline_corpora
@@ -511,17 +510,6 @@ def test_without_transcripts_the_want_of_a_baseline_is_told_before_labels_are_ma
     with pytest.raises(TfkdError, match=r"set corpora.train=\[\] and name the corpora under"):
         Job(config).run(lambda line: None)
     assert not (Path(config.work_dir) / "labels").exists()
-
-
-def test_too_few_texts_for_the_units_of_a_baseline_are_told_before_labels_are_made(run_config):
-    """A Whisper's units are no student's, so each trains its own on what it learns."""
-    tokenizer = TokenizerConfig(kind="sentencepiece", vocab_size=100)
-    student = dataclasses.replace(run_config.student, tokenizer=tokenizer)
-    given = dataclasses.replace(run_config, teacher="whisper:absent", student=student)
-    config = with_corpora(given, transcribed_share=0.25)
-    with pytest.raises(TextError, match=r"student-truth: .* \(set tokenizer.vocab_size to at most"):
-        Job(config)._prepare()
-    Job(dataclasses.replace(config, baselines=()))._prepare()
 
 
 def test_transcripts_that_the_baseline_all_lacks_are_missed_before_labels_are_made(

@@ -9,11 +9,10 @@ from collections import Counter
 import pytest
 
 from tfkd import cli
-from tfkd.config import LabelConfig, ObjectiveConfig, TrainingConfig, to_yaml
+from tfkd.config import ObjectiveConfig, TrainingConfig, to_yaml
 from tfkd.data.augmentation import draw_speed
 from tfkd.data.preparation import prepare
 from tfkd.distillation.filters import Fault
-from tfkd.distillation.labelling import label
 from tfkd.errors import CheckpointError, ConfigError, TextError, TrainingError
 from tfkd.objectives import SequenceKD, Survey, Truth
 from tfkd.objectives.objective import Dropped
@@ -294,17 +293,6 @@ def test_given_units_are_taken_and_tell_one_run_from_another(
     assert taken.pieces == given.pieces != own.pieces
     with pytest.raises(CheckpointError, match="holds a run of other settings or data: other token"):
         train(system, stores, prepared["valid"], tmp_path / "taken")
-
-
-def test_given_units_that_are_not_those_of_posteriors_are_refused(tmp_path, teacher, prepared):
-    settings = LabelConfig(beam_width=2, num_hypotheses=2, batch_size=4, top_m=2)
-    label(teacher, prepared["test"], tmp_path / "labels", settings)
-    training = TrainingConfig(objective=ObjectiveConfig(kind="word_kd", num_hypotheses=1, top_m=2))
-    sources = sources_of(open_store(tmp_path / "labels"), training)
-    taken = tokenizer_of(sources, teacher.system.tokenizer, given=teacher.tokenizer)
-    assert taken.pieces == teacher.tokenizer.pieces
-    with pytest.raises(ConfigError, match="--units.* is not that of the labels"):
-        tokenizer_of(sources, teacher.system.tokenizer, given=CharacterTokenizer(" abdeikmosu'z"))
 
 
 def test_given_units_come_before_those_of_the_run_to_begin_from(stores, teacher):

@@ -45,8 +45,6 @@ class Command:
         return " | ".join(" ".join(words) for words in self.stages)
 
 
-# Segments of one recording follow each other: its audio is kept for the next of them.
-@keeping_outcomes(maxsize=2)
 def output_of(command: Command, path: Path) -> bytes:
     """Runs a command on a file, and returns what it writes.
 
@@ -54,9 +52,16 @@ def output_of(command: Command, path: Path) -> bytes:
       UnusableAudio: undecodable_audio, if a program is not installed or fails, or writes more than
         MAX_BYTES, or takes longer than MAX_SECONDS.
     """
+    programs = tuple(_installed(words[0], path) for words in command.stages)
+    return _output_of(command, programs, path)
+
+
+# Segments of one recording follow each other: its audio is kept for the next of them.
+@keeping_outcomes(maxsize=2)
+def _output_of(command: Command, programs: tuple[str, ...], path: Path) -> bytes:
     stages = [
-        [_installed(words[0], path), *(str(path) if word == FILE else word for word in words[1:])]
-        for words in command.stages
+        [program, *(str(path) if word == FILE else word for word in words[1:])]
+        for program, words in zip(programs, command.stages, strict=True)
     ]
     with tempfile.TemporaryFile() as said:
         output, codes = _run(stages, said, path)

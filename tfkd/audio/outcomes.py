@@ -24,13 +24,15 @@ def keeping_outcomes(maxsize: int) -> Callable[[Callable[..., T]], Callable[...,
             try:
                 return function(*args)
             except UnusableAudio as error:
-                return error
+                # Without what else it would keep alive.
+                error.__cause__ = error.__context__ = None
+                return error.with_traceback(None)
 
         @functools.wraps(function)
         def remembered(*args: Hashable) -> T:
             result = outcome(*args)
             if isinstance(result, UnusableAudio):
-                raise result.with_traceback(None)  # Else its traceback would grow each time.
+                raise result.with_traceback(None)
             return result
 
         return remembered

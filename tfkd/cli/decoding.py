@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tfkd.cli.options import search_overrides
+from tfkd.cli.options import search_overrides, take_section
 from tfkd.cli.printing import say
 from tfkd.errors import ConfigError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def decode(options: argparse.Namespace) -> None:
     from tfkd.distillation.teachers import is_run
 
+    take_section(options, "decoding")
     (_decode_run if is_run(options.run) else _decode_whisper)(options)
 
 
@@ -51,7 +52,8 @@ def _decode_whisper(options: argparse.Namespace) -> None:
     from tfkd.distillation.teachers import load_whisper_teacher
 
     plain = LabelConfig(beam_width=DecodingConfig().beam_width, num_hypotheses=1)
-    config = with_overrides(plain, search_overrides(options, "labels"))
+    take_section(options, "labels")
+    config = with_overrides(plain, search_overrides(options))
     if options.nbest:
         config = dataclasses.replace(config, num_hypotheses=config.beam_width)
     teacher = load_whisper_teacher(options.run)

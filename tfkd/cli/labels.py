@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfkd.cli.options import own_options, prepare_settings, search_overrides
+from tfkd.cli.options import own_options, prepare_settings, search_overrides, take_section
 from tfkd.cli.printing import say
 from tfkd.errors import ConfigError
 
@@ -41,11 +41,11 @@ def _label_config(options: argparse.Namespace) -> LabelConfig:
     """Reads settings of --decoding, of --set, and of the command's own options; the last wins."""
     from tfkd.config import LabelConfig, with_overrides
 
+    take_section(options, "labels")
     own = own_options(
         options, "beam_width", "num_hypotheses", "length_penalty", "batch_size", "top_m"
     )
-    given = search_overrides(options, "labels")
-    overrides = [*given, *(f"{key}={value}" for key, value in own.items())]
+    overrides = [*search_overrides(options), *(f"{key}={value}" for key, value in own.items())]
     return with_overrides(LabelConfig(), overrides)
 
 

@@ -15,12 +15,12 @@ def prepare_settings(options: argparse.Namespace) -> PrepareConfig:
     """Reads the `prepare` section of --config, overridden by --set and the command's options."""
     from tfkd.config import PrepareConfig, load_run_config, with_overrides
 
+    take_section(options, "prepare")
     config = load_run_config(options.config).prepare if options.config else PrepareConfig()
     own = own_options(options, "max_rejected_share")
     if getattr(options, "allow_commands", None):
         own["allow_commands"] = "true"
-    overrides = [*settings_of(options, "prepare"), *(f"{k}={v}" for k, v in own.items())]
-    return with_overrides(config, overrides)
+    return with_overrides(config, [*options.set, *(f"{k}={v}" for k, v in own.items())])
 
 
 def own_options(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -42,15 +42,15 @@ def refuse_set(options: argparse.Namespace, key: str, option: str) -> None:
             raise ConfigError(f"--set {override}: this setting has an option", remedy=remedy)
 
 
-def settings_of(options: argparse.Namespace, section: str) -> list[str]:
-    """The overrides of --set, which may name the command's section of a whole job's config, too."""
-    return [override.removeprefix(f"{section}.") for override in options.set]
+def take_section(options: argparse.Namespace, section: str) -> None:
+    """Lets --set name the section that the command reads, as in a config of a whole job."""
+    options.set = [override.removeprefix(f"{section}.") for override in options.set]
 
 
-def search_overrides(options: argparse.Namespace, section: str = "decoding") -> list[str]:
+def search_overrides(options: argparse.Namespace) -> list[str]:
     """Reads the overrides of --decoding and --set; the latter wins."""
     from tfkd.config import overrides_of
     from tfkd.config.strict_yaml import read_yaml
 
     kept = overrides_of(read_yaml(options.decoding)) if options.decoding else []
-    return [*kept, *settings_of(options, section)]
+    return [*kept, *options.set]

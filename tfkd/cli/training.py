@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfkd.cli.options import refuse_set, settings_of
+from tfkd.cli.options import refuse_set, take_section
 from tfkd.cli.printing import say
 from tfkd.errors import ConfigError, TextError
 
@@ -105,19 +105,26 @@ def _unknown_vocabulary(name: str) -> ConfigError:
 def train(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
-    overrides = _begun_from(options, settings_of(options, "teacher"))
-    system = load_system_config(options.config, "teacher", overrides)
+    take_section(options, "teacher")
+    system = load_system_config(options.config, "teacher", _begun_from(options, options.set))
     _train_on(system, options.train, options)
 
 
 def distill(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
 
-    overrides = settings_of(options, "student")
+    take_section(options, "student")
+    overrides = [*options.set]
     if options.objective:
         refuse_set(options, _OBJECTIVE, "objective")
         overrides.append(f"{_OBJECTIVE}={options.objective}")
     system = load_system_config(options.config, "student", _begun_from(options, overrides))
+    objective = system.training.objective
+    if options.units and "word_kd" in {objective.kind, *(part.kind for part in objective.parts)}:
+        raise ConfigError(
+            "--units has no effect on word_kd, which learns posteriors of the units of its labels",
+            remedy="leave it out",
+        )
     _train_on(system, [*options.transcribed, *options.labels], options)
 
 

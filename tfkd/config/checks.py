@@ -257,7 +257,6 @@ def faults_of_training(system: SystemConfig) -> Iterator[tuple[str, str]]:
 def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:
     """What a student of the job is to learn, but its labels or corpora will not hold."""
     has_transcripts, held = bool(config.corpora.train), config.labels.num_hypotheses
-    default = ObjectiveConfig()
     if config.transcript_share and not has_transcripts:
         yield "transcript_share", "needs corpora.train, which has the transcripts"
     if "all" in config.baselines and config.student.training.objective.truth_audio == "filtered":
@@ -275,8 +274,6 @@ def _faults_of_learning(config: RunConfig) -> Iterator[tuple[str, str]]:
                 yield f"{key}.num_hypotheses", f"the labels hold {held} hypotheses"
             if each.kind == "word_kd" and not config.labels.top_m:
                 yield "labels.top_m", f"is 0, so labels keep no posteriors for {role} to learn"
-            elif each.kind == "word_kd" and config.labels.top_m < each.top_m != default.top_m:
-                yield f"{key}.top_m", f"the labels hold {config.labels.top_m} tokens of each step"
             is_nearest = each.kind == "seq_inter" or each.choice == "nearest_to_reference"
             if is_nearest and not has_transcripts:
                 yield key, "compares hypotheses with transcripts, which corpora.train would have"

@@ -273,11 +273,12 @@ def _spellings(name: str) -> dict[str, None]:
 
 def audio_with_any_suffix(directory: Path, stem: str, usual: str) -> Path:
     """Finds the audio file of a name with any audio suffix; if missing, that of the usual one."""
-    suffixes = dict.fromkeys((usual, *AUDIO_SUFFIXES))
-    spellings = (spelling for each in suffixes for spelling in (each, each.upper()))
-    paths = [audio_path(directory, stem + suffix) for suffix in spellings]
-    # Path.exists raises for names that no file can have.
-    return next((path for path in paths if os.path.exists(path)), paths[0])
+    expected = audio_path(directory, stem + usual)
+    if os.path.exists(expected):  # Path.exists raises for names that no file can have.
+        return expected
+    spellings = (spelling for each in AUDIO_SUFFIXES for spelling in (each, each.upper()))
+    paths = (audio_path(directory, stem + suffix) for suffix in spellings)
+    return next((path for path in paths if os.path.exists(path)), expected)
 
 
 def first_word(line: Line) -> tuple[str, str]:

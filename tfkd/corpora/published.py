@@ -77,7 +77,7 @@ def read_commonvoice(path: Path) -> Corpus:
             path=path,
             remedy="use a Common Voice TSV, fields parted by tabs",
         )
-    clips, count = path.parent / "clips", FieldCount()
+    clips, count = (path.parent / "clips").absolute(), FieldCount()
     parse = functools.partial(_commonvoice_utterance, clips, header, count)
     corpus = collect(lines, parse, root=clips)
     count.warn(path)
@@ -101,7 +101,7 @@ def _commonvoice_utterance(
     # The first releases left the suffix out.
     name = row["path"] if Path(row["path"]).suffix else f"{row['path']}.mp3"
     # Columns that other tables have, such as start and end, mean what they mean there.
-    return utterance_of({**row, "path": str(_clip(clips, name).absolute())}, clips.parent, count)
+    return utterance_of({**row, "path": str(_clip(clips, name))}, clips.parent, count)
 
 
 def _clip(clips: Path, name: str) -> Path:

@@ -49,7 +49,8 @@ def tune(run: Run, store: Store, grid: Mapping[str, Sequence[str]]) -> list[Tria
     """
     check_transcripts(store)
     # Check all of them before the first is decoded.
-    overrides, configs = map(list, zip(*combinations_of(run, grid).items(), strict=True))
+    combinations = combinations_of(run, grid)
+    overrides, configs = [*combinations], [*combinations.values()]
     batches = audio_batches(store, run.system.training.batch_size)
     trials: list[Trial | None] = [None] * len(configs)
     with progress_bar(total=len(configs), desc="tune", unit="setting") as bar:

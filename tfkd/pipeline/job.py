@@ -20,7 +20,7 @@ from tfkd.distillation.labelling import digest_of, is_labelled, label
 from tfkd.distillation.references import write_references
 from tfkd.distillation.teachers import load_teacher
 from tfkd.environment import provenance
-from tfkd.errors import ConfigError, ExportError, TextError
+from tfkd.errors import ConfigError, ExportError
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.exporting.export import REPORT, exported_rows
 from tfkd.language_models import language_model_sha256
@@ -53,11 +53,11 @@ from tfkd.pipeline.stages import (
     states_of,
 )
 from tfkd.pipeline.stores import BY_TEACHER, JobStores
-from tfkd.records.transcripts import transcribed_rows, transcripts_of
+from tfkd.records.transcripts import transcripts_of
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
 from tfkd.storage.markers import COMPLETE, HISTORY
-from tfkd.text import Tokenizer, train_tokenizer
+from tfkd.text import Tokenizer
 from tfkd.training.loop import check_system, is_trained, train
 
 _LOG = logging.getLogger("tfkd")
@@ -327,22 +327,6 @@ class Job:
     def _prepare(self) -> None:
         prepare_corpora(self.config, self.work)
         self._check_transcripts()
-        self._check_texts_of_baseline()
-
-    def _check_texts_of_baseline(self) -> None:
-        """Raises TextError if a baseline that has no units of a teacher has too few texts.
-
-        Otherwise that would be told after the labelling.
-        """
-        has_units = isinstance(self.config.teacher, SystemConfig) or self.given_teacher()
-        if has_units or BASELINE not in (stage.name for stage in self.stages()):
-            return
-        rows = transcribed_rows(self.stores.open(TRAIN))
-        try:
-            train_tokenizer([row["text"] for row in rows], self.undistilled.tokenizer)
-        except TextError as error:
-            error.path = self.work / BASELINE
-            raise
 
     def _check_transcripts(self) -> None:
         if isinstance(self.config.teacher, SystemConfig):

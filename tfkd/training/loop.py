@@ -27,7 +27,7 @@ from tfkd.errors import ConfigError, TextError, TrainingError
 from tfkd.layers.model_size import check_trainable
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Survey
-from tfkd.objectives.objective import NO_REFERENCE, UNTOKENISABLE
+from tfkd.objectives.objective import UNTOKENISABLE
 from tfkd.records import PSEUDO_LABELS, Record, Store
 from tfkd.storage.files import write_json, write_text
 from tfkd.storage.markers import COMPLETE
@@ -353,12 +353,7 @@ def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> Non
     for source, found in zip(job.sources, surveys, strict=True):
         # Several stores may hold the same id.
         place = {"store": str(source.store.name)} if len(surveys) > 1 else {}
-        rows += [
-            {**each.row(), **place}
-            for each in found.dropped
-            # Audio without a transcript, beside its labels, is learned from these.
-            if each.utterance_id in lost or each.faults != (NO_REFERENCE,)
-        ]
+        rows += [{**each.row(), **place} for each in found.dropped if each.utterance_id in lost]
         if source.store.kind == PSEUDO_LABELS and not source.objective.needs_hypotheses:
             _LOG.warning(
                 "%s: the training learns its transcripts, not its pseudo labels (objective %s)",
@@ -400,8 +395,7 @@ def _warn_of_characters(record: Record, texts: Iterable[str], tokenizer: Tokeniz
             tokenizer.encode(text)
         except TextError as error:
             _LOG.warning(
-                "for example %s: %s (tokenizer.alphabet: null takes the characters of the texts)",
-                *(record.utterance_id, error.message),
+                "for example %s: %s (%s)", record.utterance_id, error.message, error.remedy
             )
             return
 

@@ -130,7 +130,6 @@ def tokenizer_of(
     Args:
       out: the run that is to be trained, for errors.
     Raises:
-      ConfigError: if a tokenizer is given, and the labels require another one.
       TextError: if the texts are too few for the vocabulary.
       TrainingError: if two objectives require different tokenizers.
     """
@@ -144,12 +143,6 @@ def tokenizer_of(
                 remedy="label both with one teacher",
             )
         dictated = dictated or own
-    if dictated is not None and given is not None and given.pieces != dictated.pieces:
-        raise ConfigError(
-            "the tokenizer that is given (--units) is not that of the labels, whose posteriors are "
-            "learned",
-            remedy="leave it out: the student takes that of its teacher",
-        )
     if initial is not None and initial.system.tokenizer == config:
         given = given or initial.tokenizer
     try:
