@@ -9,7 +9,7 @@ the teacher's k best with their weights in place of the transcript.
 import dataclasses
 import sys
 
-from tfkd.config import load_system_config
+from tfkd.config import ObjectiveConfig, load_system_config
 from tfkd.metrics import score
 from tfkd.objectives import distilled
 from tfkd.records import open_verified
@@ -17,9 +17,9 @@ from tfkd.training.loop import train
 
 config, labels_dir, valid_dir, out = sys.argv[1:]
 system = load_system_config(config, "student")
-# The config's own objective, filters included, on pseudo labels: that of a config for transcripts
-# becomes the four best.
-objective = distilled(system.training.objective)
+# The config's own objective, filters included; a config that names none learns the four best.
+default = ObjectiveConfig(kind="seq_kd", num_hypotheses=4)
+objective = distilled(system.training.objective, default)
 training = dataclasses.replace(system.training, objective=objective)
 system = dataclasses.replace(system, training=training)
 
