@@ -284,12 +284,12 @@ def test_the_command_begins_from_a_run(teacher, prepared, tiny_system, tmp_path,
         "--train": folders["train"],
         "--valid": folders["valid"],
         "--out": str(tmp_path / "o"),
-        "--from": "work/teacher",
+        "--from": str(teacher.directory),
     }
     given = [word for option in options.items() for word in option]
     cli.main(["train", str(tmp_path / "system.yaml"), *given])
     (job,) = seen
-    assert job.training.initial == InitialConfig("work/teacher")
+    assert job.training.initial == InitialConfig(str(teacher.directory))
     assert job.identity["initial"] == teacher.sha256
 
 
