@@ -8,11 +8,8 @@ Both run in this environment, on one thread, in the runtime that `tfkd transcrib
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import subprocess
 import sys
-from pathlib import Path
 
 import paired_runs
 from device_tfkd import TOKENS
@@ -21,12 +18,9 @@ CELLS, ATTENTIONS, SECONDS = ("lstm", "gru"), ("location", "additive"), (5, 15, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("before", type=Path, help="checkout of the earlier revision")
-    parser.add_argument("--rounds", type=int, default=2, help="processes of each kind")
-    parser.add_argument("--repeats", type=int, default=7, help="runs in each process")
-    parser.add_argument("--out", default="benchmarks/results/device.json")
-    options = parser.parse_args()
+    options = paired_runs.options_beside(
+        __doc__.splitlines()[0], rounds=1, repeats=7, out="device.json"
+    )
     before = options.before.resolve()
     cases = [
         paired_runs.Case(
@@ -38,8 +32,7 @@ def main() -> None:
     program = [sys.executable, "device_tfkd.py"]
     programs = {"tfkd": program, "before": ["env", f"PYTHONPATH={before}", *program]}
     results = paired_runs.measure(cases, programs, options.rounds, options.repeats)
-    command = ["git", "-C", str(before), "rev-parse", "--short", "HEAD"]
-    revision = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    revision = paired_runs.revision_of(before)
     paired_runs.write(options.out, results, {"tokens": TOKENS, "before": revision}, None)
     print(paired_runs.table(results, baselines=["before"]))
 

@@ -6,6 +6,7 @@ and how fast it is at the moment, meets all of them alike.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -94,6 +95,22 @@ def _summary(children: list[dict]) -> dict:
         "warm_up_cpu_seconds": statistics.median(c["warm_up_cpu_seconds"] for c in children),
         "runs": runs,
     }
+
+
+def revision_of(checkout: Path) -> str:
+    """The short name of the revision of a checkout that is compared with."""
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def options_beside(description: str, *, rounds: int, repeats: int, out: str) -> argparse.Namespace:
+    """The command line of a benchmark of this checkout and of an earlier one."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("before", type=Path, help="checkout of the earlier revision")
+    parser.add_argument("--rounds", type=int, default=rounds, help="processes of each kind")
+    parser.add_argument("--repeats", type=int, default=repeats, help="runs in each process")
+    parser.add_argument("--out", default=f"benchmarks/results/{out}")
+    return parser.parse_args()
 
 
 def table(results: dict[str, dict[str, dict]], baselines: Sequence[str]) -> str:

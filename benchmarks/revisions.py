@@ -8,10 +8,7 @@ Both run in this environment, each with the benchmark programs of its own checko
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
-from pathlib import Path
 
 import paired_runs
 from sizes import BATCH, FRAMES, SIZES, TOKENS, VOCABULARY
@@ -20,12 +17,9 @@ PROGRAMS = {"training step": "training_tfkd.py", "search": "decoding_tfkd.py"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("before", type=Path, help="checkout of the earlier revision")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each kind")
-    parser.add_argument("--repeats", type=int, default=5, help="runs in each process")
-    parser.add_argument("--out", default="benchmarks/results/revisions.json")
-    options = parser.parse_args()
+    options = paired_runs.options_beside(
+        __doc__.splitlines()[0], rounds=3, repeats=5, out="revisions.json"
+    )
     before = options.before.resolve()
     results = {}
     for work, program in PROGRAMS.items():
@@ -39,8 +33,7 @@ def main() -> None:
             "before": ["env", f"PYTHONPATH={before}", *earlier],
         }
         results |= paired_runs.measure(cases, programs, options.rounds, options.repeats)
-    command = ["git", "-C", str(before), "rev-parse", "--short", "HEAD"]
-    revision = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    revision = paired_runs.revision_of(before)
     setting = {"batch": BATCH, "frames": FRAMES, "tokens": TOKENS, "vocabulary": VOCABULARY}
     paired_runs.write(options.out, results, {**setting, "before": revision}, None)
     print(paired_runs.table(results, baselines=["before"]))

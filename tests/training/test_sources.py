@@ -21,6 +21,7 @@ from tfkd.text import CharacterTokenizer, load_tokenizer
 from tfkd.training import loop
 from tfkd.training.batches import TrainingEpochs
 from tfkd.training.checkpoints import Progress
+from tfkd.training.dropped import lost_of
 from tfkd.training.loop import train
 from tfkd.training.sources import identity_of, sources_of, tokenizer_of
 
@@ -264,8 +265,8 @@ def test_audio_without_transcripts_is_not_lost_where_its_labels_are_learned(prep
     no_text = (Fault("no_transcript"),)
     without = [Survey([Dropped(name, no_text) for name in names], {})
                for names in ([first, second], [second])]  # fmt: skip
-    assert loop._lost(sources, without) == {second}
-    assert loop._lost(sources[:1], without[:1]) == {first, second}
+    assert lost_of(sources, without) == {second}
+    assert lost_of(sources[:1], without[:1]) == {first, second}
 
 
 def test_a_store_of_which_nothing_can_be_learned_is_named(short_system, prepared, labels, tmp_path):

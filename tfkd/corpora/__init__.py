@@ -100,8 +100,8 @@ def _detect_format(path: Path, without: Path | None) -> str:
         if suffix in (".jsonl", ".json", ".ndjson"):
             return "jsonl"
         if suffix == ".tsv":
-            is_of_mozilla = has_columns(path, "path", "sentence")
-            is_of_mozilla |= has_columns(path, "path", "client_id")
+            names = ("sentence", "client_id")
+            is_of_mozilla = any(has_columns(path, "path", name) for name in names)
             return "commonvoice" if is_of_mozilla else "table"
         if suffix == ".csv":
             return _format_of_csv(path)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -23,13 +20,12 @@ from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.decoding.run_writing import keep_parity_sample, save_description
 from tfkd.decoding.runs import Run, load_run
-from tfkd.errors import ConfigError, TextError, TrainingError
+from tfkd.errors import ConfigError, TrainingError
 from tfkd.layers.model_size import check_trainable
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import Survey
-from tfkd.objectives.objective import UNTOKENISABLE
-from tfkd.records import PSEUDO_LABELS, Record, Store
-from tfkd.storage.files import write_json, write_text
+from tfkd.records import PSEUDO_LABELS, Store
+from tfkd.storage.files import write_json
 from tfkd.storage.markers import COMPLETE
 from tfkd.text import FIRST_PIECE_ID, Tokenizer, vocab_size_of
 from tfkd.training.batch_shapes import in_few_shapes
@@ -44,6 +40,7 @@ from tfkd.training.callbacks import (
 from tfkd.training.checkpoints import Progress, restore_checkpoint, state_of
 from tfkd.training.ctc_lengths import report_unaligned
 from tfkd.training.distribution import Replicas
+from tfkd.training.dropped import report_dropped
 from tfkd.training.identity import training_identity
 from tfkd.training.initial import begin_from, shares_frontend
 from tfkd.training.profiling import CHECKPOINTING, VALIDATION, Profile
@@ -53,7 +50,6 @@ from tfkd.training.trainable import compile_for
 
 TENSORBOARD = "tensorboard"
 BEGUN_FROM = "begun_from.json"
-DROPPED = "dropped.jsonl"
 _STATISTICS_BATCHES = 40
 _LOG = logging.getLogger("tfkd")
 
@@ -348,72 +344,15 @@ def _check_references(valid_store: Store) -> None:
 def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> None:
     """Writes the run's config and tokenizer, and the utterances that give no target."""
     save_description(job.out, job.system, tokenizer)
-    rows: list[dict[str, Any]] = []
-    lost = _lost(job.sources, surveys)
-    for source, found in zip(job.sources, surveys, strict=True):
-        # Several stores may hold the same id.
-        place = {"store": str(source.store.name)} if len(surveys) > 1 else {}
-        rows += [{**each.row(), **place} for each in found.dropped if each.utterance_id in lost]
+    for source in job.sources:
         if source.store.kind == PSEUDO_LABELS and not source.objective.needs_hypotheses:
             _LOG.warning(
                 "%s: the training learns its transcripts, not its pseudo labels (objective %s)",
                 source.store.name,
                 source.objective.name,
             )
-    write_text(job.out / DROPPED, _json_lines(rows))
-    dropped_hypotheses = sum((Counter(found.dropped_hypotheses) for found in surveys), Counter())
-    write_json(job.out / "dropped_hypotheses.json", dict(dropped_hypotheses))
-    if lost:
-        _warn_of_lost(job, tokenizer, surveys, lost)
-
-
-def _warn_of_lost(
-    job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey], lost: Set[str]
-) -> None:
-    """Logs how many utterances no store gives a target for, and why."""
-    total = len({row["utterance_id"] for source in job.sources for row in source.store.index})
-    dropped = [each for found in surveys for each in found.dropped if each.utterance_id in lost]
-    reasons = Counter({each.utterance_id: each.faults[0].reason for each in dropped}.values())
-    _LOG.warning(
-        "%d of %d utterances give no target and are left out (%s); see %s",
-        *(len(lost), total),
-        ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()),
-        job.out / DROPPED,
-    )
-    for source, found in zip(job.sources, surveys, strict=True):
-        unknown = (each for each in found.dropped if UNTOKENISABLE in each.faults)
-        if (example := next(unknown, None)) is not None:
-            record = source.store.record(example.utterance_id)
-            _warn_of_characters(record, source.objective.texts(record), tokenizer)
-            return
-
-
-def _warn_of_characters(record: Record, texts: Iterable[str], tokenizer: Tokenizer) -> None:
-    """Logs what a tokenizer lacks to spell the texts of a record."""
-    for text in texts:
-        try:
-            tokenizer.encode(text)
-        except TextError as error:
-            _LOG.warning(
-                "for example %s: %s (%s)", record.utterance_id, error.message, error.remedy
-            )
-            return
-
-
-def _lost(sources: Sequence[Source], surveys: Sequence[Survey]) -> set[str]:
-    """Ids of the utterances that no store gives a target for."""
-    dropped = [{each.utterance_id for each in found.dropped} for found in surveys]
-    if len(sources) == 1:
-        return dropped[0]
-    learned: set[str] = set()
-    for source, without in zip(sources, dropped, strict=True):
-        learned |= {row["utterance_id"] for row in source.store.index} - without
-    return set().union(*dropped) - learned
+    report_dropped(job.sources, surveys, tokenizer, job.out)
 
 
 def _has_ended(progress: Progress, training: TrainingConfig) -> bool:
     return progress.epochs >= training.epochs or progress.has_stalled(training.patience)
-
-
-def _json_lines(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
