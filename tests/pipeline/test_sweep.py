@@ -166,6 +166,10 @@ def test_variants_that_change_no_more_than_the_objective_share_a_baseline(config
     assert [part.kind for part in cells[2].config.student.training.objective.parts] == [
         *("truth", "seq_kd"),
     ]
+    alone = cells_of(with_sweep(config, grid=grid[1:], variants={"mixture": mixture}))
+    assert [(cell.row, cell.baseline) for cell in alone] == [
+        *(("truth", "truth"), ("mixture", "truth")),
+    ]
 
 
 def test_other_labels_do_not_make_another_baseline(config):
@@ -273,8 +277,8 @@ def test_a_variant_can_choose_the_student_and_the_generation(config):
     sweep = with_sweep(job, grid=grid, variants=variants, students={"large": other})
     cells = {cell.row: cell for cell in cells_of(sweep)}
     assert {row: cell.baseline for row, cell in cells.items()} == {
-        "second, truth": "second, truth",  # of the first generation: it learns no labels
-        "second": "second, truth",
+        "truth": "truth",  # It learns no labels, so the generation does not concern it.
+        "second": "truth",
         "other, truth": "other, truth",
         "other, k 2": "other, truth",
     }
@@ -378,6 +382,16 @@ def test_a_second_sweep_trains_nothing_and_finds_the_same(swept, config, monkeyp
     monkeypatch.setattr("tfkd.pipeline.evaluations.evaluate", refuse)
     after = Sweep(config).run(lambda line: None)
     assert after == before
+
+
+def test_a_grid_that_varies_more_finds_the_students_of_an_earlier_one(swept, config):
+    grid = ({WIDTH: (3, 2), HYPOTHESES: (1,)}, {WIDTH: (2,), HYPOTHESES: (2,), "generation": (2,)})
+    later = Sweep(with_sweep(dataclasses.replace(config, generations=2), grid=grid, seeds=(1,)))
+    folders = {cell.row: later.folder(cell) for cell in later.cells}
+    (earlier,) = (swept[0] / "sweep").glob("k-1--beam-2-seed-1-*")
+    assert folders.pop("beam 2, k 1") == earlier
+    # The other students are new; labels of another generation make another student.
+    assert {row for row, folder in folders.items() if folder.exists()} == {"truth"}
 
 
 def test_a_student_that_another_process_trains_is_left_to_it(swept, config, monkeypatch):

@@ -53,14 +53,21 @@ class Cell:
     @cached_property
     def name(self) -> str:
         """Name of its folder: the row, the seed and a digest of the settings."""
-        digest = config_digest(self.config.student, self.config.labels)[:8]
         words = "".join(c if c.isalnum() or c in "._" else "-" for c in self.row)
         if len(words) > _LONGEST_NAME:
             # Rows that differ in their ends alone, as by the generation, are other students.
             words = f"{words[:_LONGEST_NAME]}-{sha256_of_text(self.row)[:8]}"
+        return words + self.name_end
+
+    @property
+    def name_end(self) -> str:
+        """The end of `name`, which tells students apart whatever else a grid varies."""
+        digest = config_digest(self.config.student, self.config.labels)[:8]
         share = self.config.transcript_share
         suffix = "" if share is None else f"-transcripts-{share:g}"
-        return f"{words}-seed-{self.seed}-{digest}{suffix}"
+        if self.generation > 1:
+            suffix += f"-generation-{self.generation}"
+        return f"-seed-{self.seed}-{digest}{suffix}"
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
@@ -117,14 +124,21 @@ def _baseline_of(settings: Settings, sweep: SweepConfig) -> dict[str, Any]:
     """The baseline of the same student and variant.
 
     One that learns transcripts has all other settings of the student, too, but for what it learns:
-    size, epochs, augmentation.
+    size, epochs, augmentation. A variant that concerns none of these is none of a baseline's.
     """
     learns_truth = sweep.baseline.get(_OBJECTIVE) == "truth"
-    kept = {
-        key: value
-        for key, value in settings.items()
-        if key in (_STUDENT, _VARIANT) or (learns_truth and _NO_OBJECTIVE.match(key))
-    }
+
+    def concerns_truth(key: str) -> bool:
+        return key == _STUDENT or _NO_OBJECTIVE.match(key) is not None
+
+    def is_kept(key: str, value: Any) -> bool:
+        if not learns_truth:
+            return key in (_STUDENT, _VARIANT)
+        if key == _VARIANT:
+            return any(map(concerns_truth, _settings_of_variant(value, sweep.variants)))
+        return concerns_truth(key)
+
+    kept = {key: value for key, value in settings.items() if is_kept(key, value)}
     return {**kept, **sweep.baseline}
 
 
@@ -178,8 +192,12 @@ def _with_variant(settings: Settings, variants: Mapping[str, Settings]) -> Setti
     """Puts the settings of a variant in its place; those beside it count where both have one."""
     if _VARIANT not in settings:
         return settings
-    variant = variants[_choice(settings[_VARIANT], _VARIANT, variants, "describe it")]
+    variant = _settings_of_variant(settings[_VARIANT], variants)
     return {**variant, **{key: each for key, each in settings.items() if key != _VARIANT}}
+
+
+def _settings_of_variant(name: Any, variants: Mapping[str, Settings]) -> Settings:
+    return variants[_choice(name, _VARIANT, variants, "describe it")]
 
 
 def _whole_student(config: RunConfig, settings: Settings) -> SystemConfig:

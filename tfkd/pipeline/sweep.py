@@ -131,7 +131,10 @@ class Sweep:
             is_transcribed = "transcribed" in self.config.baselines and cell.generation == 1
             if is_transcribed and cell.config.student == self.job.undistilled:
                 return self.work / BASELINE
-        return self.work / FOLDER / cell.name
+        folder = self.work / FOLDER / cell.name
+        # Another grid may have called the same student by other settings.
+        earlier = () if folder.exists() else sorted(folder.parent.glob(f"*{cell.name_end}"))
+        return next(iter(earlier), folder)
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
         """Trains the unfinished students and returns the content of the sweep's results.json.
