@@ -22,7 +22,6 @@ from tfkd.data.graph_reader import _kernels
 from tfkd.device.interpreter import COVERAGE, LENGTH, OUTPUTS
 from tfkd.device.metadata import DeviceMetadata
 from tfkd.distillation.filters import FILTERS
-from tfkd.training.sources import Source
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
@@ -113,12 +112,12 @@ def test_the_guide_tells_of_every_filter():
     assert [each.setting for each in FILTERS if f"`{each.setting}`" not in guide] == []
 
 
-def test_the_page_for_keras_tells_of_every_field_of_a_batch(labels, teacher):
+def test_the_page_for_keras_tells_of_every_field_of_a_batch(labels, prepared, teacher):
     """Their names, dtypes and numbers of axes."""
     page = (ROOT / "docs" / "keras.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| \[(.*?)\] \|", page, re.MULTILINE)
-    sources = [Source(labels, tfkd.objectives.SequenceKD(), share=1.0)]
-    batches = tfkd.batches(sources, teacher.tokenizer, sources[0].objective)
+    data, objective = [prepared["train"], labels], tfkd.objectives.SequenceKD()
+    batches = tfkd.batches(data, teacher.tokenizer, objective, shares=[0.3, 0.7])
     fields = {n: (each.dtype.name, each.shape.rank) for n, each in batches.element_spec.items()}
     for name, field in tfkd.objectives.WordKD().signature.items():
         fields[name] = (field.dtype, 1 + len(field.shape))

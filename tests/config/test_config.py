@@ -372,6 +372,24 @@ def test_a_file_that_is_no_config(tmp_path, text, expected):
     assert caught.value.remedy
 
 
+def test_an_override_can_name_the_file_of_a_system(tmp_path, monkeypatch):
+    run = tmp_path / "jobs"
+    run.mkdir()
+    path = written(run, "student: phone.yaml")
+    written(run, "training: {seed: 3}", name="phone.yaml")
+    written(tmp_path, "training: {seed: 4}", name="other.yaml")
+    written(tmp_path, "teacher: {training: {seed: 5}}", name="job.yaml")
+    monkeypatch.chdir(tmp_path)  # Of the command line, not of the config.
+    overrides = ["student=other.yaml", "student.training.epochs=2", "teacher=job.yaml"]
+    config = load_run_config(path, [*overrides, "sweep.students.small=other.yaml"])
+    assert [config.student.training.seed, config.student.training.epochs] == [4, 2]
+    assert config.teacher.training.seed == 5
+    assert config.sweep.students["small"].training.seed == 4
+    assert load_run_config(path, ["teacher=work/teacher"]).teacher == "work/teacher"
+    with pytest.raises(ConfigError, match="missing.yaml"):
+        load_run_config(path, ["student=missing.yaml"])
+
+
 def test_an_empty_file_gives_the_defaults(tmp_path):
     assert load_run_config(written(tmp_path, "")) == RunConfig()
 

@@ -98,10 +98,15 @@ def test_waveforms_of_any_length_are_decoded_together_as_alone(teacher, tiny_cor
 
 
 @pytest.mark.parametrize(
-    "waveform", [np.zeros(800, np.int16), np.zeros((1, 800), np.float32), "order.wav"]
+    ("waveform", "remedy"),
+    [
+        (np.zeros(800, np.int16), "average the channels"),
+        (np.zeros((1, 800), np.float32), "average the channels"),
+        ("order.wav", "to read a file, use Run.transcribe"),
+    ],
 )
-def test_what_is_no_waveform_is_refused(teacher, waveform):
-    with pytest.raises(AudioError, match=r"not float32 \[samples\] \(average the channels"):
+def test_what_is_no_waveform_is_refused(teacher, waveform, remedy):
+    with pytest.raises(AudioError, match=rf"not float32 \[samples\] \({remedy}"):
         teacher.decode([np.zeros(800, np.float32), waveform])
 
 

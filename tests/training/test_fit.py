@@ -12,7 +12,7 @@ import tensorflow as tf
 import tfkd
 from tfkd.config import DecodingConfig
 from tfkd.data.audio_batches import audio_batches
-from tfkd.errors import CheckpointError, RecordError, TrainingError
+from tfkd.errors import CheckpointError, TrainingError
 from tfkd.objectives import SequenceKD, Truth
 from tfkd.training.optimizers import Adam
 
@@ -62,6 +62,18 @@ def test_each_reading_gives_the_next_epoch(batches):
     assert first != second
     assert companies(batches(first_epoch=1)) == second
     assert companies(batches(seed=1)) not in (first, second)
+
+
+def test_several_stores_give_one_epoch_in_which_each_has_its_share(prepared, labels, teacher):
+    objective = SequenceKD(num_hypotheses=2)
+    stores, shares = [prepared["train"], labels], [0.25, 0.75]
+    batches = tfkd.batches(stores, teacher.tokenizer, objective, shares=shares, batch_size=8)
+    factors = np.concatenate([batch["loss_factors"] for batch in batches.as_numpy_iterator()])
+    assert len(factors) == sum(len(store.index) for store in stores)
+    for store, share in zip(stores, shares, strict=True):
+        own = factors[np.isclose(factors, share * len(factors) / len(store.index))]
+        assert len(own) == len(store.index)
+        assert own.sum() / factors.sum() == pytest.approx(share)
 
 
 @pytest.mark.slow
@@ -191,5 +203,5 @@ def test_what_keras_would_measure_or_train_by_itself_says_what_to_call(model, ba
 
 
 def test_batches_say_what_the_objective_needs(prepared, teacher):
-    with pytest.raises(RecordError, match="holds no hypotheses"):
+    with pytest.raises(TrainingError, match="no pseudo labels, from which seq_kd learns"):
         tfkd.batches(prepared["train"], teacher.tokenizer, SequenceKD())

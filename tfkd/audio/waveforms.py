@@ -67,10 +67,13 @@ def check_recognisable(waveform: np.ndarray, path: str | Path | None = None) -> 
       AudioError: if it is not of floats in one dimension, is empty, or is not finite.
     """
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
+        remedy = "average the channels and scale to [-1, 1]"
+        if not np.issubdtype(waveform.dtype, np.number):
+            remedy = "to read a file, use Run.transcribe or DeviceRecogniser.transcribe_file"
         raise AudioError(
             f"the waveform is {waveform.dtype} {waveform.shape}, not float32 [samples]",
             path=path,
-            remedy="average the channels and scale to [-1, 1]",
+            remedy=remedy,
         )
     if waveform.size == 0:
         raise AudioError("the waveform is empty", path=path, remedy="pass at least one sample")

@@ -88,8 +88,9 @@ class RunConfig:
       work_dir: folder of all results.
       data_dir: folder of the corpora.
       teacher: a system to train, or an existing teacher: the folder of a run, or any other teacher
-        of `tfkd label`. A system may be the path of a YAML file, relative to the config: one that
-        describes a system, or a run config with a system of the same role.
+        of `tfkd label`. A system may be the path of a YAML file, relative to the config, or, where
+        `--set` names it, to the current folder: one that describes a system, or a run config with a
+        system of the same role.
       baselines: students that learn from transcripts instead of labels: "transcribed" from those
         that the teacher learned from, "all" also from those of the untranscribed corpora.
       generations: how often a teacher labels and a student learns; from the second on, the teacher

@@ -44,12 +44,14 @@ def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> R
     """Reads a run config and applies `key.path=value` overrides, whose values are YAML.
 
     Where a role or one of `sweep.students` names a YAML file, relative to the config, that file
-    describes the system; of a run config it is the system of the same role.
+    describes the system; of a run config it is the system of the same role. A file that an override
+    names is relative to the current folder.
 
     >>> load_run_config("configs/digits.yaml", ["labels.beam_width=16"]).labels.beam_width
     16
     """
-    return from_dict(RunConfig, apply_overrides(_read_config(path), overrides), path=path)
+    content = apply_overrides(_read_config(path), [*map(_with_system, overrides)])
+    return from_dict(RunConfig, content, path=path)
 
 
 def load_system_configs(path: str | Path) -> dict[str, SystemConfig]:
@@ -123,6 +125,18 @@ def _read_system(value: Any, role: str, config: str | Path) -> Any:
             remedy=f"name the file of the {role} alone, or a job that has one",
         )
     return _read_system(content[role], role, path)
+
+
+def _with_system(override: str) -> str:
+    """Puts the file that describes a system, if an override names one, in its place."""
+    key, _, value = override.partition("=")
+    *parents, _ = key.split(".")
+    role = "student" if parents == ["sweep", "students"] else key
+    if role not in _ROLES:
+        return override
+    here = Path("command-line")  # in the current folder
+    system = _read_system(value.strip(), role, here)
+    return override if system == value.strip() else f"{key}={json.dumps(system)}"
 
 
 def _is_run(content: dict[str, Any]) -> bool:

@@ -76,7 +76,8 @@ def prepare(
     their places in the recordings.
 
     Args:
-      source: manifest, Kaldi directory, LibriSpeech tree, Common Voice TSV or LJSpeech CSV.
+      source: any corpus that `tfkd.corpora.read_corpus` reads: a manifest or table, a folder of
+        recordings, or one of the published layouts.
       out: folder of the store.
       config: sample rate, limits and text normalisation.
       corpus_format: one of `tfkd.corpora.FORMATS`; "auto" detects it.

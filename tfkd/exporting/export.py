@@ -78,10 +78,10 @@ class RefusedForms(ExportError):
 def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store) -> list[Exported]:
     """Exports a run in each form of `config.formats`, and checks that they give Keras' results.
 
-    Float32 forms must give every hypothesis of Keras with its log_prob and score; quantised ones
-    may differ within the limits of `config`. A form that is refused leaves the others alone, and so
-    does an earlier file of it, unless that is of another run. If an export is killed, the next one
-    removes its unfinished files.
+    Float32 forms must give every hypothesis of Keras with its log_prob, score and coverage;
+    quantised ones may differ within the limits of `config`. A form that is refused leaves the
+    others alone, and so does an earlier file of it, unless that is of another run. If an export is
+    killed, the next one removes its unfinished files.
 
     Args:
       run: recogniser to export, with its search.
@@ -97,7 +97,7 @@ def export(run: Run, out: str | Path, config: ExportConfig, parity_store: Store)
       RefusedForms: if a form cannot be converted, does not run, or differs from Keras, once all
         were tried; a warning names each of them at once.
       ExportError: if `out` would be left with forms of another run.
-      RecordError: if another process exports into `out`.
+      BusyError: if another process exports into `out`.
 
     >>> settings = tfkd.config.ExportConfig(formats=("savedmodel",))
     >>> run, valid = tfkd.load_run("work/teacher"), tfkd.open_store("work/data/valid")

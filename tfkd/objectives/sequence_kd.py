@@ -39,7 +39,7 @@ class SequenceKD(Objective):
     """Learns the k best hypotheses of a teacher, each with a weight.
 
     The loss is the cross-entropy with the teacher's distribution over sequences, approximated by
-    its k best: Kim and Rush 2016, eq. 8, with k = 1; Mun'im et al. 2018, eq. 8, with larger k.
+    its k best: Kim and Rush 2016, eq. 8, with k = 1; Mun'im et al. 2019, eq. 8, with larger k.
 
     Attributes:
       num_hypotheses: k: how many of the hypotheses that `filters` keeps and the tokenizer can spell
@@ -47,7 +47,7 @@ class SequenceKD(Objective):
       choice: which are taken: those of highest score ("best"), or those with the fewest word errors
         against the transcript ("nearest_to_reference").
       weights: of the chosen hypotheses, divided by their sum: "posterior" is the softmax of
-        log_prob / temperature (Mun'im et al. 2018, section 3), "rank" is 1 / rank, which needs no
+        log_prob / temperature (Mun'im et al. 2019, section 3), "rank" is 1 / rank, which needs no
         log_prob, and "uniform" is 1.
       temperature: of the posterior; above 1 it makes the weights more equal.
       filters: limits that a hypothesis must meet; see `tfkd.distillation.filters`.
@@ -61,7 +61,7 @@ class SequenceKD(Objective):
 
     References:
       Kim and Rush 2016, "Sequence-level knowledge distillation", arXiv:1606.07947.
-      Mun'im, Inoue and Shinoda 2018, "Sequence-level knowledge distillation for model compression
+      Mun'im, Inoue and Shinoda 2019, "Sequence-level knowledge distillation for model compression
       of attention-based sequence-to-sequence speech recognition", arXiv:1811.04531.
     """
 

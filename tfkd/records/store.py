@@ -249,7 +249,7 @@ def open_store(directory: str | Path, *, kind: str | None = None) -> Store:
 
     Args:
       directory: folder that `tfkd prepare`, `tfkd label` or a StoreWriter finished.
-      kind: one of KINDS; a store of another kind is refused.
+      kind: "utterances" or "pseudo_labels"; a store of the other kind is refused.
     Raises:
       RecordError: if the store is missing, unfinished or of another kind, disagrees with its
         marker, or holds shards that are not in its plan.

@@ -303,10 +303,11 @@ class TrainingEpochs:
 
 
 def batches(
-    data: Store | Sequence[Source],
+    data: Store | Sequence[Store],
     tokenizer: Tokenizer,
     objective: Objective,
     *,
+    shares: Sequence[float] | None = None,
     batch_size: int = 16,
     speed_factors: Sequence[float] = (1.0,),
     augmentation: AugmentationConfig | None = None,
@@ -319,10 +320,12 @@ def batches(
     target are left out; `tfkd.objectives.survey` names them.
 
     Args:
-      data: a store of utterances, or of pseudo labels where the objective needs them; or sources,
-        each with an objective of its own.
+      data: a store of utterances, or of pseudo labels where the objective needs them; or several
+        stores, of which those of utterances are learned from their transcripts.
       tokenizer: the units of the model.
       objective: the one that the model is compiled with.
+      shares: the share of each of several stores in the loss, whatever its size; by default each
+        utterance counts alike.
       batch_size: examples in a batch.
       speed_factors: speeds at which an utterance may be played; each epoch draws one of them.
       augmentation: settings of noise, pauses, reverberation and joined utterances; none by default.
@@ -332,8 +335,11 @@ def batches(
       Dataset of utterance_id [B] string, waveform [B, N] float32 in [-1, 1], num_samples [B] int32
       and the fields of the objective's signature, each with a batch axis in front.
     Raises:
+      ConfigError: if `shares` do not match the stores.
       RecordError: if a record is damaged or lacks what the objective needs.
       TextError: if no utterance gives a target.
+      TrainingError: if a store is given twice, or none holds the pseudo labels that the objective
+        learns from.
 
     >>> run, labels = tfkd.load_run("work/teacher"), tfkd.open_store("work/labels")
     >>> objective = tfkd.objectives.SequenceKD(num_hypotheses=2)
@@ -347,7 +353,7 @@ def batches(
         augmentation=augmentation,
         seed=seed,
     )
-    sources = [Source(data, objective)] if isinstance(data, Store) else data
+    sources = sources_of(data, objective, shares)
     return TrainingEpochs(sources, tokenizer, training).in_turn(first_epoch)
 
 

@@ -114,8 +114,9 @@ def train(
         not answer or lacks a store, the shares do not match the stores, XLA cannot compile matrix
         products in this precision, or the model exceeds the memory.
       LanguageModelError: if the language model that validation decodes with is missing.
-      RecordError: if another process trains into `out`, a record can no longer be read, or a store
-        has another sample rate than the model.
+      BusyError: if another process trains into `out`.
+      RecordError: if a record can no longer be read, or a store has another sample rate than the
+        model.
       TextError: if no utterance gives a target.
       TrainingError: if the validation data has no transcripts, the loss is not finite (it names the
         utterances), nearly every utterance is too short for CTC, another worker has ended, or

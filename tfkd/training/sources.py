@@ -43,15 +43,16 @@ class Source:
 
 def sources_of(
     stores: Store | Sequence[Store],
-    training: TrainingConfig,
+    objective: Objective | TrainingConfig,
     shares: Sequence[float] | None = None,
 ) -> list[Source]:
     """Chooses the objective of each store.
 
-    A single store, and every store of pseudo labels, is learned with `training.objective`. Among
-    several stores, those of utterances are learned from their transcripts (Truth).
+    A single store, and every store of pseudo labels, is learned with `objective`. Among several
+    stores, those of utterances are learned from their transcripts (Truth).
 
     Args:
+      objective: itself, or the settings that describe it.
       shares: the share of each store in the loss, divided by their sum; by default each utterance
         counts alike.
     Raises:
@@ -61,7 +62,8 @@ def sources_of(
     """
     stores = [stores] if isinstance(stores, Store) else list(stores)
     _check(stores, shares)
-    objective = make_objective(training)
+    if isinstance(objective, TrainingConfig):
+        objective = make_objective(objective)
     if objective.needs_hypotheses and all(store.kind == UTTERANCES for store in stores):
         raise TrainingError(
             f"holds no pseudo labels, from which {objective.name} learns",
