@@ -132,9 +132,13 @@ class Sweep:
             if is_transcribed and cell.config.student == self.job.undistilled:
                 return self.work / BASELINE
         folder = self.work / FOLDER / cell.name
-        # Another grid may have called the same student by other settings.
-        earlier = () if folder.exists() else sorted(folder.parent.glob(f"*{cell.name_end}"))
-        return next(iter(earlier), folder)
+        if not folder.exists():
+            # Another grid may have called the same student by other settings.
+            for earlier in sorted(folder.parent.glob(f"*{cell.name_end}")):
+                # Earlier versions named no generation at the end.
+                if cell.generation > 1 or "generation-" not in earlier.name:
+                    return earlier
+        return folder
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
         """Trains the unfinished students and returns the content of the sweep's results.json.
