@@ -30,6 +30,7 @@ class Candidate(NamedTuple):
 
     ids: Ids
     score: np.float32
+    total: np.float32
     log_prob: np.float32
     is_finished: bool
 
@@ -69,7 +70,7 @@ def plain_beam(
     def candidate(alive: Alive, is_finished: bool) -> Candidate:
         score = alive.total / divisor(len(alive.ids), controls)
         score += np.float32(controls.coverage_penalty) * np.float32(log_coverage(alive.ids[:-1]))
-        return Candidate(alive.ids, score, alive.log_prob, is_finished)
+        return Candidate(alive.ids, score, alive.total, alive.log_prob, is_finished)
 
     def continuations(of: Alive) -> Iterator[Alive]:
         own = next_log_probs(of.ids)

@@ -58,7 +58,9 @@ def assert_same(result, row, expected):
     for rank, candidate in enumerate(expected[:k]):
         assert result.is_finished[row, rank] == candidate.is_finished
         np.testing.assert_allclose(result.log_prob[row, rank], candidate.log_prob, atol=1e-5)
+        np.testing.assert_allclose(result.total[row, rank], candidate.total, atol=1e-5)
         np.testing.assert_allclose(result.score[row, rank], candidate.score, atol=1e-5)
+    assert (result.total[row, len(expected) :] == np.float32(-1e30)).all()
     assert (result.log_prob[row, len(expected) :] == np.float32(-1e30)).all()
 
 

@@ -197,6 +197,27 @@ def test_duplicates_sum_their_probabilities_at_the_place_of_the_best():
     assert other == labels.hypotheses[1]
 
 
+def test_duplicates_sum_their_totals_too_and_the_likeliest_by_total_is_kept():
+    merged, _ = merge_duplicates(
+        record(
+            saying("one two", math.log(0.2), total=math.log(0.3), coverage=0.1),
+            saying("one  two", math.log(0.3), total=math.log(0.1), coverage=0.2),
+            saying("too", math.log(0.25), total=math.log(0.1)),
+        )
+    ).hypotheses
+    assert (merged.text, merged.coverage) == ("one two", 0.1)
+    assert math.exp(merged.log_prob) == pytest.approx(0.5)
+    assert math.exp(merged.total) == pytest.approx(0.4)
+
+
+def test_disagreement_is_that_of_the_totals():
+    sure = record(saying("a", -1.0, total=-1.0), saying("b", -1.0, total=-60.0))
+    unsure = record(saying("a", -1.0, total=-9.0), saying("b", -60.0, total=-9.0))
+    assert faults_of(sure, max_disagreement=0.1) == [(), ()]
+    found = faults_of(unsure, max_disagreement=0.1)
+    assert found == [(Fault("disagreement", pytest.approx(0.5), 0.1),)] * 2
+
+
 def test_texts_are_compared_as_they_are_stored():
     """What normalisation would remove may be a letter of this corpus (`extra_characters`)."""
     labels = record(saying("c3po", -1.0), saying("cpo", -1.5), text="c3po")

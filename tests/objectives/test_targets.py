@@ -112,6 +112,16 @@ def test_posterior_weights(temperature, expected):
     assert tuple(found.values()) == pytest.approx(expected, abs=1e-6)
 
 
+def test_posterior_weights_are_of_all_that_the_search_sums():
+    """What CTC finds unlikely weighs little, whatever the decoder alone says of it."""
+    totals = {"a": -1.0, "b": -2.0, "c": -4.0}
+    record = labelled(("a", -1.0), ("b", -0.5), ("c", -0.25))
+    hypotheses = [dataclasses.replace(each, total=totals[each.text]) for each in record.hypotheses]
+    found = chosen(dataclasses.replace(record, hypotheses=tuple(hypotheses)), seq_kd())
+    assert list(found) == [(A, EOS_ID), (B, EOS_ID), (C, EOS_ID)]
+    assert tuple(found.values()) == pytest.approx((0.7053845, 0.2594965, 0.0351190), abs=1e-6)
+
+
 def test_posterior_weights_of_very_unlikely_hypotheses_do_not_underflow():
     found = chosen(labelled(("a", -2000.0), ("b", -2000.0 - math.log(3))), seq_kd())
     assert found == {(A, EOS_ID): pytest.approx(0.75), (B, EOS_ID): pytest.approx(0.25)}

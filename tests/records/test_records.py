@@ -250,9 +250,14 @@ UNKNOWN = {
     "written": None,
     "top_token_ids": (),
     "top_log_probs": (),
+    "total": None,
 }
 # Those whose features are there in every record, known or not.
-ALWAYS = [n for n in records.OPTIONAL_VALUES if n != "written" and not n.startswith("top_")]
+ALWAYS = [
+    name
+    for name in records.OPTIONAL_VALUES
+    if f"hypotheses/{name}" in records.PSEUDO_LABEL_FEATURES
+]
 
 
 def test_the_optional_values_are_all_but_the_text() -> None:
@@ -310,6 +315,13 @@ def test_posteriors_come_back_and_leave_other_records_as_they_were() -> None:
     assert found.tolist() == [list(row) for row in POSTERIORS["top_log_probs"]]
     bare = tf.train.Example.FromString(pseudo_label().to_example_bytes()).features.feature
     assert not set(records.LATER_FEATURES) & set(bare)
+
+
+def test_the_total_of_a_search_comes_back():
+    record = PseudoLabelRecord(utterance(), (hypothesis(total=-2.5), hypothesis(total=-3.0)))
+    assert PseudoLabelRecord.from_example_bytes(record.to_example_bytes()) == record
+    with pytest.raises(RecordError, match="total is nan, not a finite float32"):
+        PseudoLabelRecord(utterance(), (hypothesis(total=float("nan")),)).to_example_bytes()
 
 
 def test_what_a_teacher_wrote_stands_beside_its_text():

@@ -30,12 +30,13 @@ class BeamResult(NamedTuple):
     """The k best hypotheses of each utterance, best first.
 
     B utterances, K hypotheses, U tokens. A place without a hypothesis has num_tokens 0 and a
-    log_prob and score of -1e30.
+    log_prob, total and score of -1e30.
     """
 
     token_ids: tf.Tensor  # [B, K, U] int32, eos included, padded with pad_id
     num_tokens: tf.Tensor  # [B, K] int32, eos included
     log_prob: tf.Tensor  # [B, K] sum of token_log_probs: natural log, step_fn alone, eos included
+    total: tf.Tensor  # [B, K] sum of what ranks unfinished hypotheses: with all scorers
     score: tf.Tensor  # [B, K] the value that ranks, with all scorers and controls
     token_log_probs: tf.Tensor  # [B, K, U] of step_fn alone, zero beyond the end
     is_finished: tf.Tensor  # [B, K] bool: whether it ended with eos, not at the length limit

@@ -328,10 +328,12 @@ def _result(ranked: Hypotheses, sequences: Sequences, pad_id: int) -> BeamResult
     possible = is_possible(ranked.total)
     num_tokens = tf.where(possible, ranked.num_tokens, 0)
     is_token = tf.range(sequences.token_ids.shape[-1]) < tf.expand_dims(num_tokens, -1)
+    total = tf.where(possible, ranked.total, IMPOSSIBLE)
     return BeamResult(
         token_ids=tf.where(is_token, sequences.token_ids, pad_id),
         num_tokens=num_tokens,
-        log_prob=tf.where(possible, ranked.total, IMPOSSIBLE),
+        log_prob=total,
+        total=total,
         score=ranked.score,
         token_log_probs=tf.where(is_token, sequences.token_log_probs, 0.0),
         is_finished=ranked.is_finished & possible,

@@ -58,6 +58,7 @@ def without_inaudible(result: BeamResult, audible: tf.Tensor, pad_id: int) -> Be
         token_ids=pad_id,
         num_tokens=0,
         log_prob=IMPOSSIBLE,
+        total=IMPOSSIBLE,
         score=IMPOSSIBLE,
         token_log_probs=0.0,
         is_finished=False,

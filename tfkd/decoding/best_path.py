@@ -77,6 +77,7 @@ def best_path(log_probs: tf.Tensor, limits: tf.Tensor | None, config: DecodingCo
         token_ids=tf.where(is_end, EOS_ID, tf.where(is_token, token_ids, PAD_ID)),
         num_tokens=num_tokens,
         log_prob=log_prob,
+        total=log_prob,
         score=score_of(log_prob, num_tokens, config),
         token_log_probs=token_log_probs,
         is_finished=is_finished,

@@ -66,6 +66,7 @@ def hypotheses_of(decoded: Decoded, frame_seconds: float) -> tuple[Hypothesis, .
             text=text,
             token_ids=tuple(result.token_ids[rank, :length].tolist()),
             log_prob=float(result.log_prob[rank]),
+            total=float(result.total[rank]),
             score=float(result.score[rank]),
             token_log_probs=tuple(result.token_log_probs[rank, :length].tolist()),
             token_seconds=tuple((result.frames[rank, :length] * frame_seconds).tolist()),

@@ -110,8 +110,8 @@ def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
     """Merges the hypotheses whose texts have the same words.
 
     Several token sequences can spell one text; its probability is the sum of theirs. The most
-    probable sequence is kept, with the summed log_prob, at the rank of the best of them. A
-    hypothesis that reached max_tokens is not merged with one that ended with EOS, because its
+    probable sequence is kept, with the sum as log_prob and total, at the rank of the best of them.
+    A hypothesis that reached max_tokens is not merged with one that ended with EOS, because its
     log_prob is that of an unfinished text.
     """
     same: dict[tuple[str, str | None], list[Hypothesis]] = {}
@@ -121,20 +121,23 @@ def merge_duplicates(record: PseudoLabelRecord) -> PseudoLabelRecord:
     return replace(record, hypotheses=tuple(map(_merged, same.values())))
 
 
-def known_log_probs(hypotheses: Sequence[Hypothesis]) -> list[float] | None:
-    """Returns the log_prob of each hypothesis, or None if that of any is unknown."""
-    known = [each.log_prob for each in hypotheses if each.log_prob is not None]
-    return known if len(known) == len(hypotheses) else None
+def log_masses(hypotheses: Sequence[Hypothesis]) -> list[float] | None:
+    """Returns the natural logarithm of what each hypothesis has of the teacher's posterior.
+
+    It is the total of the teacher's search, so that what CTC or a language model finds unlikely
+    weighs little; log_prob where labels have no total; None if that is unknown, too.
+    """
+    return _known(hypotheses, "total") or _known(hypotheses, "log_prob")
 
 
-def posterior(log_probs: Sequence[float], temperature: float = 1.0) -> list[float]:
-    """Computes softmax(log_probs / temperature).
+def posterior(logs: Sequence[float], temperature: float = 1.0) -> list[float]:
+    """Computes softmax(logs / temperature).
 
     >>> posterior([0.0, 0.0])
     [0.5, 0.5]
     """
-    best = max(log_probs)
-    masses = [math.exp((log_prob - best) / temperature) for log_prob in log_probs]
+    best = max(logs)
+    masses = [math.exp((each - best) / temperature) for each in logs]
     return [mass / sum(masses) for mass in masses]
 
 
@@ -175,16 +178,18 @@ def backward_share(seconds: Sequence[float], tolerance_seconds: float) -> float:
     return sum(falls) / max(1, len(falls))
 
 
-def disagreement(texts: Sequence[str], log_probs: Sequence[float]) -> float:
+def disagreement(texts: Sequence[str], logs: Sequence[float]) -> float:
     """Computes the expected edit distance between two texts that are drawn from the posterior.
 
     The distance is in characters, divided by the length of the longer text, so between 0 and 1.
     This is the Bayes risk that minimum Bayes risk decoding minimises, averaged over the texts.
 
+    Args:
+      logs: those of `log_masses`.
     References:
       Goel and Byrne 2000, "Minimum Bayes-risk automatic speech recognition".
     """
-    shares = posterior(log_probs)
+    shares = posterior(logs)
     return 2 * sum(
         shares[i] * shares[j] * Levenshtein.normalized_distance(texts[i], texts[j])
         for i, j in combinations(range(len(texts)), 2)
@@ -197,12 +202,25 @@ def _one_spaced(text: str) -> str:
 
 
 def _merged(same: Sequence[Hypothesis]) -> Hypothesis:
-    log_probs = known_log_probs(same)
-    if len(same) == 1 or log_probs is None:
+    logs = log_masses(same)
+    if len(same) == 1 or logs is None:
         return same[0]
-    best = max(log_probs)
-    total = best + math.log(sum(math.exp(log_prob - best) for log_prob in log_probs))
-    return replace(same[log_probs.index(best)], log_prob=total)
+    log_prob, total = _log_sum(_known(same, "log_prob")), _log_sum(_known(same, "total"))
+    return replace(same[logs.index(max(logs))], log_prob=log_prob, total=total)
+
+
+def _known(hypotheses: Sequence[Hypothesis], name: str) -> list[float] | None:
+    """The values of a field, or None if that of any is unknown."""
+    values = [getattr(each, name) for each in hypotheses]
+    return None if None in values else values
+
+
+def _log_sum(logs: Sequence[float] | None) -> float | None:
+    """The logarithm of the sum of the exponentials; None if they are unknown."""
+    if logs is None:
+        return None
+    best = max(logs)
+    return best + math.log(sum(math.exp(each - best) for each in logs))
 
 
 # The measures: one value a hypothesis.
@@ -253,9 +271,9 @@ def _backward_share(record: PseudoLabelRecord, filters: FilterConfig) -> list[fl
 
 
 def _disagreement(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:
-    log_probs = known_log_probs(record.hypotheses)
+    logs = log_masses(record.hypotheses)
     texts = [_one_spaced(each.text) for each in record.hypotheses]
-    value = None if log_probs is None else disagreement(texts, log_probs)
+    value = None if logs is None else disagreement(texts, logs)
     return [value] * len(texts)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from tfkd.config import FilterConfig, ObjectiveConfig, from_dict
-from tfkd.distillation.filters import Fault, judge, known_log_probs, posterior
+from tfkd.distillation.filters import Fault, judge, log_masses, posterior
 from tfkd.errors import RecordError
 from tfkd.metrics import word_error_rate
 from tfkd.objectives.objective import (
@@ -47,8 +47,9 @@ class SequenceKD(Objective):
       choice: which are taken: those of highest score ("best"), or those with the fewest word errors
         against the transcript ("nearest_to_reference").
       weights: of the chosen hypotheses, divided by their sum: "posterior" is the softmax of
-        log_prob / temperature (Mun'im et al. 2019, section 3), "rank" is 1 / rank, which needs no
-        log_prob, and "uniform" is 1.
+        total / temperature (Mun'im et al. 2019, section 3; the total of the teacher's search holds
+        CTC and language model), or of log_prob / temperature where labels have no total; "rank" is
+        1 / rank, which needs neither, and "uniform" is 1.
       temperature: of the posterior; above 1 it makes the weights more equal.
       filters: limits that a hypothesis must meet; see `tfkd.distillation.filters`.
 
@@ -158,14 +159,14 @@ class SequenceKD(Objective):
         if self.weights == "rank":
             total = sum(1 / rank for rank in range(1, count + 1))
             return [1 / rank / total for rank in range(1, count + 1)]
-        log_probs = known_log_probs(hypotheses)
-        if log_probs is None:
+        logs = log_masses(hypotheses)
+        if logs is None:
             raise RecordError(
                 "its hypotheses have no log_prob, which posterior weights need",
                 utterance_id=utterance_id,
                 remedy="set training.objective.weights to uniform or rank",
             )
-        return posterior(log_probs, self.temperature)
+        return posterior(logs, self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)

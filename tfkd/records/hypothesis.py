@@ -39,6 +39,7 @@ class Hypothesis:
       written: the text as the teacher wrote it, if it was normalised for the label.
       top_token_ids: [num_tokens][M], the M most probable tokens of each step.
       top_log_probs: [num_tokens][M], their natural logarithms, stored as float16.
+      total: what the search sums: log_prob, and weighted those of CTC and language model.
     """
 
     text: str = field(metadata=fields.TEXT)
@@ -56,6 +57,7 @@ class Hypothesis:
     top_log_probs: tuple[tuple[float, ...], ...] = field(
         default=(), metadata=fields.TOP_FLOAT16 | fields.LATER
     )
+    total: float | None = field(default=None, metadata=fields.NUMBER | fields.LATER)
 
     @property
     def num_tokens(self) -> int:
@@ -127,7 +129,7 @@ def _posterior_faults(hypothesis: Hypothesis) -> Iterator[str]:
 
 
 def _float_faults(hypothesis: Hypothesis) -> Iterator[str]:
-    for name in ("log_prob", "score", "coverage"):
+    for name in ("log_prob", "total", "score", "coverage"):
         value = getattr(hypothesis, name)
         if value is not None and not _is_float32(value):
             yield f"{name} is {value}, not a finite float32"
