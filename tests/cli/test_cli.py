@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -18,14 +19,13 @@ import yaml
 
 from tfkd import cli
 from tfkd.cli.parser import command_parser
-from tfkd.config import LabelConfig
+from tfkd.config import LabelConfig, ObjectiveConfig
+from tfkd.corpora import FORMATS
 from tfkd.device.recogniser import DeviceRecogniser
 from tfkd.text import CharacterTokenizer
 
 (_OF_COMMANDS,) = (
-    action
-    for action in command_parser()._actions
-    if isinstance(action, argparse._SubParsersAction)
+    action for action in command_parser()._actions if isinstance(action, argparse._SubParsersAction)
 )
 COMMANDS: dict[str, argparse.ArgumentParser] = dict(_OF_COMMANDS.choices)
 HEAVY = ("tensorflow", "keras", "tensorflow_io", "numpy", "soundfile", "sentencepiece", "jiwer")
@@ -57,7 +57,7 @@ def run_child(*arguments: str | Path) -> subprocess.CompletedProcess:
 
 
 def run_in_child(commands: list[list[str]]) -> subprocess.CompletedProcess:
-    """Runs commands one after another in one process; its exit code is that of the last that failed."""
+    """Runs commands one after another in one process, whose exit code is the last failure's."""
     command = [sys.executable, "-c", RUN_AND_LIST_MODULES, ",".join(HEAVY), json.dumps(commands)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -95,6 +95,28 @@ def test_the_help_of_a_command_has_an_example(capsys, command):
     assert shown.startswith(f"usage: tfkd {command} ")
     _, _, example = shown.partition("\nexample:\n  ")
     assert example.split()[:2] == ["tfkd", command]
+
+
+# The parser spells these out, because it must not import the packages that hold them.
+CHOICES = {
+    "prepare --format": lambda: FORMATS,
+    "label --runner": lambda: (
+        "local",
+        *pytest.importorskip("tfkd.distillation.apache_beam").RUNNERS,
+    ),
+    "distill --objective": lambda: typing.get_args(typing.get_type_hints(ObjectiveConfig)["kind"]),
+}
+SPELT_OUT = {
+    f"{name} {action.option_strings[-1]}": action.choices
+    for name, parser in COMMANDS.items()
+    for action in parser._actions
+    if action.choices is not None
+}
+
+
+@pytest.mark.parametrize("option", sorted(CHOICES.keys() | SPELT_OUT.keys()))
+def test_an_option_offers_every_choice(option):
+    assert sorted(SPELT_OUT[option]) == sorted(CHOICES[option]())
 
 
 def test_the_package_runs_as_a_module():
