@@ -17,7 +17,7 @@ import tensorflow as tf
 from helpers import tiny_config, tiny_model, tokenizer
 
 from tfkd import cli
-from tfkd.config import ExportConfig, FusionConfig, from_dict
+from tfkd.config import ExportConfig, FusionConfig, SearchControls, from_dict
 from tfkd.config.export import ExportFormat
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
@@ -267,27 +267,33 @@ def test_every_kind_of_recogniser_converts(
 
 
 @pytest.mark.slow
-def test_every_control_of_the_search_converts(teacher, prepared, export_config, tmp_path):
+@pytest.mark.parametrize(("normalisation", "length_penalty"), [("gnmt", 0.5), ("mean", 0.0)])
+def test_every_control_of_the_search_converts(
+    teacher, prepared, export_config, tmp_path, normalisation, length_penalty
+):
     """The gate compares the form with Keras, and fails on operators that are not built in."""
     controls = {
-        "length_penalty": 0.5,
+        "normalisation": normalisation,
+        "length_penalty": length_penalty,
         "coverage_penalty": 0.05,
         "min_tokens": 9,
         "eos_threshold": 1.2,
         "no_repeat_ngram": 2,
         "temperature": 1.5,
-        "max_tokens_per_second": 25.0,
     }
-    run = teacher.with_decoding([f"{key}={value}" for key, value in controls.items()])
+    assert controls.keys() == {field.name for field in dataclasses.fields(SearchControls)}
+    limits = {"max_tokens_per_second": 25.0}
+    run = teacher.with_decoding([f"{key}={value}" for key, value in (controls | limits).items()])
     config = dataclasses.replace(export_config, formats=("tflite-float32",), num_hypotheses=1)
     (report,) = export(run, tmp_path, config, prepared["valid"])
     assert report.identical == 1.0
-    recogniser = DeviceRecogniser(tmp_path / report.path)
-    lengths = set()
+    recogniser, decoder, lengths = DeviceRecogniser(tmp_path / report.path), run.decoder(), set()
     for batch in audio_batches(prepared["test"], 1):
         (best,) = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
         limit = np.ceil(int(batch["num_samples"][0]) / 8000 * 25)
         assert min(9, limit) <= len(best.token_ids) <= min(limit, 14)
+        expected = next(decode_dataset(decoder, [batch]))
+        assert best.score == pytest.approx(float(expected.result.score[0]), abs=1e-3)
         lengths.add(len(best.token_ids))
     assert len(lengths) > 1
 
