@@ -88,6 +88,30 @@ FAMILIES: dict[str, config.ModelConfig] = {
         ctc=True,
     ),
 }
+# Every cell with every attention, reduction of time and order of deltas that a recurrent model has.
+_TWO_LAYERS = dataclasses.replace(_RECURRENT, layers=2)
+_GRU = dataclasses.replace(_TWO_LAYERS, cell="gru")
+_LSTM_DECODER = dataclasses.replace(_RNN, cell="lstm")
+_ADDITIVE = dataclasses.replace(_PLAIN.attention, kind="additive")
+FAMILIES |= {
+    "lstm-additive-conv": dataclasses.replace(
+        _PLAIN, encoder=_TWO_LAYERS, attention=_ADDITIVE, decoder=_LSTM_DECODER, ctc=True
+    ),
+    "gru-location-conv": dataclasses.replace(_PLAIN, encoder=_GRU, decoder=_RNN),
+    "lstm-location-pyramid": dataclasses.replace(
+        _PLAIN,
+        encoder=dataclasses.replace(_RECURRENT, reduction="pyramid", layers=3),
+        decoder=_LSTM_DECODER,
+    ),
+    "gru-additive-pyramid-deltas": dataclasses.replace(
+        _PLAIN,
+        frontend=dataclasses.replace(_MEL, delta_orders=2),
+        encoder=dataclasses.replace(_GRU, reduction="pyramid", layers=3),
+        attention=_ADDITIVE,
+        decoder=_RNN,
+        ctc=True,
+    ),
+}
 WITH_DECODER = [name for name, family in FAMILIES.items() if family.decoder.kind != "none"]
 
 

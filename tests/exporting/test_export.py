@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import tiny_config, tiny_model, tokenizer
 
 from tfkd import cli
 from tfkd.config import ExportConfig, FusionConfig, SearchControls, from_dict
@@ -22,8 +21,7 @@ from tfkd.config.export import ExportFormat
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.results import Decoded
-from tfkd.decoding.run_writing import save_model
-from tfkd.decoding.runs import MODEL, Run, load_run
+from tfkd.decoding.runs import Run, load_run
 from tfkd.device.interpreter import RUNTIMES
 from tfkd.device.metadata import parse_metadata, read_metadata
 from tfkd.device.recogniser import DeviceRecogniser
@@ -42,7 +40,6 @@ from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
 from tfkd.pipeline import exports as exports_of_jobs
 from tfkd.pipeline.exports import export_once
-from tfkd.storage.files import sha256
 
 EXPORTED = ExportConfig(beam_width=2, num_hypotheses=2)
 TFLITE_FORMS = ("tflite-float32", "tflite-float16", "tflite-int8")
@@ -233,37 +230,6 @@ def test_the_fixed_length_is_one_that_devices_pad_to(teacher):
     assert parse_metadata(written, Path("model.tflite")) == metadata
     with pytest.raises(ConfigError, match="max_seconds: fixed_length takes 60 s at most"):
         from_dict(ExportConfig, {"fixed_length": True, "max_seconds": 60.5})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("cell", "attention", "reduction"),
-    [("gru", "additive", "pyramid"), ("gru", "location", "conv"), ("lstm", "location", "pyramid")],
-)
-def test_every_kind_of_recogniser_converts(
-    tiny_system, prepared, export_config, tmp_path, cell, attention, reduction
-):
-    """The `.tflite` gives the k best of Keras; the teacher of the other tests is of one kind."""
-    kind = {"cell": cell, "attention": attention, "reduction": reduction}
-    system = dataclasses.replace(tiny_system, model=tiny_config(**kind))
-    # Its weights are random: left alone, it would say next to nothing.
-    model = tiny_model(**kind)
-    save_model(model, tmp_path / MODEL)
-    run = Run(tmp_path, system, tokenizer(), model, sha256(tmp_path / MODEL))
-    run = run.with_decoding(["min_tokens=6"])
-    config = dataclasses.replace(export_config, formats=("tflite-float32",))
-    (report,) = export(run, tmp_path / "export", config, prepared["valid"])
-    assert report.identical == 1.0
-    recogniser = DeviceRecogniser(tmp_path / "export" / report.path)
-    decoder, said = decoder_for(run, config), set()
-    for batch in audio_batches(prepared["test"], 1):
-        expected = next(decode_dataset(decoder, [batch]))
-        found = recogniser.transcribe_waveform(batch["waveform"][0].numpy())
-        assert tuple(hypothesis.text for hypothesis in found) == expected.texts
-        log_probs = [hypothesis.log_prob for hypothesis in found]
-        assert log_probs == pytest.approx(expected.result.log_prob.tolist(), abs=1e-3)
-        said.add(expected.best_text)
-    assert len(said) > 1
 
 
 @pytest.mark.slow

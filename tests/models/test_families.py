@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tfkd.decoding.decoder import Decoder
 from tfkd.errors import ConfigError
 from tfkd.models.recogniser import Recogniser, RecogniserOutput
 from tfkd.objectives.losses import ctc
-from tfkd.text import PAD_ID, SOS_ID, vocab_size_of
+from tfkd.text import EOS_ID, FIRST_PIECE_ID, PAD_ID, SOS_ID, UNK_ID, vocab_size_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 each_family = pytest.mark.parametrize("name", FAMILIES)
@@ -49,6 +50,7 @@ def teacher_forced(forward, batch):
 
 def assert_same(got, expected, steps=None):
     """Compares outputs of two models; of those of CTC the first `steps` encodings."""
+    np.testing.assert_array_equal(got.encoded_lengths, expected.encoded_lengths)
     for name in ("logits", "ctc_logits"):
         ours, theirs = getattr(got, name), getattr(expected, name)
         assert (ours is None) == (theirs is None)
@@ -63,14 +65,62 @@ def test_a_config_is_read_as_it_was_written(name):
 
 
 @each_family
+def test_the_size_is_known_before_any_data(name):
+    model = Recogniser(FAMILIES[name], VOCAB_SIZE)
+    before, paths = model.count_params(), [weight.path for weight in model.weights]
+    model(random_batch((0.1,)).inputs())
+    assert model.count_params() == before
+    assert [weight.path for weight in model.weights] == paths
+    assert len(set(paths)) == len(paths)
+
+
+@each_family
 def test_a_keras_file_gives_equal_outputs(name, tmp_path):
     (model, forward), batch = graph_of(name), random_batch(hypotheses=2)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, Recogniser)
     assert loaded.config == model.config
-    paths = [weight.path for weight in loaded.weights]
-    assert len(set(paths)) == len(paths)
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert_same(loaded(batch.inputs()), forward(batch))
+
+
+@each_family
+def test_a_copy_from_the_config_gives_equal_outputs(name):
+    (model, forward), batch = graph_of(name), random_batch()
+    copy = Recogniser.from_config(model.get_config())
+    assert copy.config == model.config
+    assert copy.name == model.name
+    copy.set_weights(model.get_weights())
+    assert_same(copy(batch.inputs()), forward(batch))
+
+
+@each_with_decoder
+def test_special_tokens_are_never_emitted(name):
+    (model, forward), batch = graph_of(name), random_batch()
+    encoded = model.encode(batch.waveform, batch.num_samples)
+    memory, state = model.initial_state(*encoded, max_tokens=9)
+    stepped, _ = model.step(tf.fill([3], SOS_ID), state, memory)
+    for values in (teacher_forced(forward, batch), stepped.numpy()):
+        assert (values[..., [PAD_ID, UNK_ID, SOS_ID]] < -1e8).all()
+        assert np.isfinite(values).all()
+        others = values[..., [EOS_ID, *range(FIRST_PIECE_ID, VOCAB_SIZE)]]
+        assert (others > -100).all()
+        np.testing.assert_allclose(np.exp(others).sum(-1), 1.0, atol=1e-5)
+
+
+@each_with_decoder
+def test_targets_are_shifted_so_that_no_step_sees_its_own(name):
+    (_, forward), batch = graph_of(name), random_batch((0.2,))
+    expected = forward(batch).logits
+    for u in range(batch.token_ids.shape[2]):
+        changed = batch.token_ids.copy()
+        changed[0, 0, u] = 5 if changed[0, 0, u] != 5 else 6
+        got = forward(dataclasses.replace(batch, token_ids=changed)).logits
+        np.testing.assert_array_equal(got[:, :, : u + 1], expected[:, :, : u + 1])
+        if u + 1 < changed.shape[2]:
+            assert np.abs(got[:, :, u + 1 :] - expected[:, :, u + 1 :]).max() > 1e-3
 
 
 @each_with_decoder
@@ -181,7 +231,9 @@ def test_the_search_gives_log_probs_of_teacher_forcing(name):
 
 def test_the_families_to_compare_have_equal_budgets():
     """About a tenth of the digits teacher's 2.75 M."""
-    for path in (CONFIGS / "families").glob("*.yaml"):
+    paths = sorted((CONFIGS / "families").glob("*.yaml"))
+    assert len(paths) == 10
+    for path in paths:
         (system,) = load_system_configs(path).values()
         size = Recogniser(system.model, vocab_size_of(system.tokenizer)).count_params()
         assert 0.25e6 < size < 0.3e6, f"{path.stem}: {size}"
