@@ -319,9 +319,11 @@ def swept(settings, tmp_path_factory) -> tuple[Path, str]:
     path.write_text(json.dumps(settings))
     printed = io.StringIO()
     tf.config.run_functions_eagerly(True)  # Tracing graphs is most of so short a training.
-    with contextlib.redirect_stdout(printed):
-        cli.main(["sweep", str(path)])
-    tf.config.run_functions_eagerly(False)
+    try:
+        with contextlib.redirect_stdout(printed):
+            cli.main(["sweep", str(path)])
+    finally:
+        tf.config.run_functions_eagerly(False)
     return Path(settings["work_dir"]), printed.getvalue()
 
 

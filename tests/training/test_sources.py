@@ -248,7 +248,7 @@ def test_what_gives_no_target_is_named_with_its_store(
     prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
     store = open_store(tmp_path / "store")
     monkeypatch.setattr(loop, "_learn", lambda job, epochs: loop.Progress())
-    with pytest.raises(Exception, match="is not a finished run"):
+    with pytest.raises(CheckpointError, match="is not a finished run"):
         train(short_system, [store, labels], prepared["valid"], tmp_path / "run")
     (dropped,) = (tmp_path / "run" / "dropped.jsonl").read_text().splitlines()
     assert json.loads(dropped) == {
