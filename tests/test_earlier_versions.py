@@ -44,9 +44,8 @@ def run():
 
 
 @pytest.fixture(scope="module")
-def valid(tmp_path_factory):
-    """A copy, because opening a store takes its lock."""
-    return open_store(shutil.copytree(HERE / "valid", tmp_path_factory.mktemp("old") / "valid"))
+def valid():
+    return open_store(HERE / "valid")
 
 
 def assert_as_expected(found):
@@ -85,8 +84,8 @@ def test_a_checkpoint_is_restored(run, tmp_path):
     assert any(np.abs(x).max() > 0 for x in model.get_weights())
 
 
-def test_its_pseudo_labels_verify(tmp_path):
-    store = open_store(shutil.copytree(HERE / "labels", tmp_path / "labels"))
+def test_its_pseudo_labels_verify():
+    store = open_store(HERE / "labels")
     store.verify()
     records = list(store.records())
     assert len(records) == len(store.index) > 0
