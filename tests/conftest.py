@@ -88,8 +88,8 @@ def say(text: str, generator: np.random.Generator) -> np.ndarray:
     return waveform + 0.003 * generator.standard_normal(waveform.size)
 
 
-# Fixtures that run a whole job or sweep: half a minute of a core, whichever test is the first.
-_WHOLE_JOBS = {"finished_job", "swept"}
+# Fixtures that run a whole job, sweep or tuning: half a minute of a core, whichever test is first.
+_WHOLE_JOBS = {"finished_job", "swept", "trials"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,12 @@ from tfkd.data.given_audio import utterance_store
 from tfkd.data.preparation import prepare
 from tfkd.decoding.decoder import decode_dataset
 from tfkd.distillation import labelling
-from tfkd.distillation.labelling import ShardLabeller, label, label_batches
+from tfkd.distillation.labelling import (
+    ShardLabeller,
+    label,
+    label_batches,
+    warn_of_long_audio,
+)
 from tfkd.distillation.teachers import RunTeacher
 from tfkd.errors import RecordError
 from tfkd.records import PSEUDO_LABELS, Hypothesis, PseudoLabelRecord, Store, open_store
@@ -151,8 +156,13 @@ def test_an_utterance_without_hypotheses_is_rejected_by_name(
     assert {row["utterance_id"] for row in found.index} == planned - {"train-05"}
 
 
-def test_a_shard_is_written_while_the_next_is_decoded(teacher, prepared, label_config):
-    labeller = ShardLabeller(teacher, prepared["train"], label_config)
+@pytest.fixture(scope="module")
+def labeller(teacher, prepared, label_config) -> ShardLabeller:
+    """Its first use traces the search, which the others reuse."""
+    return ShardLabeller(teacher, prepared["train"], label_config)
+
+
+def test_a_shard_is_written_while_the_next_is_decoded(labeller):
     decoded: list[str] = []
     third_is_begun = threading.Event()
 
@@ -169,8 +179,7 @@ def test_a_shard_is_written_while_the_next_is_decoded(teacher, prepared, label_c
     assert sorted(decoded) == sorted(name for shard in labeller.plan.shards for name in shard)
 
 
-def test_a_shard_that_cannot_be_written_stops_the_search(teacher, prepared, label_config):
-    labeller = ShardLabeller(teacher, prepared["train"], label_config)
+def test_a_shard_that_cannot_be_written_stops_the_search(labeller):
     decoded: list[str] = []
 
     def write(number, records, rejections):
@@ -181,8 +190,7 @@ def test_a_shard_that_cannot_be_written_stops_the_search(teacher, prepared, labe
     assert set(decoded) <= {name for shard in labeller.plan.shards[:2] for name in shard}
 
 
-def test_the_last_shard_too_reports_that_it_cannot_be_written(teacher, prepared, label_config):
-    labeller = ShardLabeller(teacher, prepared["train"], label_config)
+def test_the_last_shard_too_reports_that_it_cannot_be_written(labeller):
 
     def write(number, records, rejections):
         raise RecordError("cannot write: disk full")
@@ -311,18 +319,17 @@ def talk(speak, tmp_path, rate_hz) -> Path:
 
 
 def test_audio_that_the_teacher_cannot_follow_is_named(
-    teacher, talk, prepare_config, label_config, tmp_path, caplog
+    teacher, talk, prepare_config, label_config, tmp_path, monkeypatch, caplog
 ):
     prepare(talk, tmp_path / "data", prepare_config)
+    monkeypatch.setattr(labelling, "label_store", lambda labeller, out: None)
     label(teacher, open_store(tmp_path / "data"), tmp_path / "labels", label_config)
     assert "1 of 2 utterances are much longer than the 0.6 s that the teacher knows" in caplog.text
     assert "for example talk, so their labels may lack words" in caplog.text
 
 
-def test_audio_like_the_teachers_own_is_labelled_without_a_word(
-    teacher, prepared, label_config, tmp_path, caplog
-):
-    label(teacher, prepared["train"], tmp_path / "labels", label_config)
+def test_of_audio_like_the_teachers_own_nothing_is_said(teacher, prepared, caplog):
+    warn_of_long_audio(RunTeacher(teacher), prepared["train"])
     assert not [record for record in caplog.records if record.name == "tfkd"]
 
 

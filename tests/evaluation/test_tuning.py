@@ -53,7 +53,6 @@ def trials(fused, prepared):
     return tune(fused, prepared["valid"], GRID)
 
 
-@pytest.mark.slow
 def test_every_combination_is_tried_and_the_best_comes_first(trials):
     rates = [trial.rate.wer for trial in trials]
     assert rates == sorted(rates)
@@ -63,7 +62,6 @@ def test_every_combination_is_tried_and_the_best_comes_first(trials):
         assert alike == [each for each in COMBINATIONS if each in alike]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, -1])
 def test_a_trial_is_what_evaluation_says(trials, fused, prepared, arpa, place):
     overrides = [f"fusion.lm={arpa}", *trials[place].overrides]

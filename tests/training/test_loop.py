@@ -132,38 +132,36 @@ def test_features_are_normalised_by_the_training_set(teacher, prepared):
     np.testing.assert_allclose(again.scale, frontend.scale, rtol=1e-3)
 
 
-@pytest.mark.slow
-def test_training_stops_when_the_error_rate_stops_falling(
-    tmp_path, short_system, prepared, monkeypatch
-):
-    rates = iter([0.5, 0.4, 0.4, 0.45, 0.1])
+@pytest.fixture(scope="module")
+def stopped(short_system, prepared, tmp_path_factory) -> tuple[list[float], int]:
+    """The error rates of a training that stops early, and how often its step was traced."""
+    rates, traces = iter([0.5, 0.4, 0.4, 0.45, 0.1]), []
+    real = Recogniser.train_step
 
     def measure(self, epoch, logs):
         logs["val_wer"] = next(rates)
-
-    monkeypatch.setattr(ValidationErrorRate, "on_epoch_end", measure)
-    system = altered(short_system, patience=2)
-    train(system, prepared["train"], prepared["valid"], tmp_path)
-    # Two epochs after the best one, which is the second; an equal one is no improvement.
-    assert [row["val_wer"] for row in history_of(tmp_path)] == [0.5, 0.4, 0.4, 0.45]
-
-
-@pytest.mark.slow
-def test_the_step_is_traced_once_and_not_in_each_epoch(
-    tmp_path, short_system, prepared, monkeypatch
-):
-    traces = []
-    real = Recogniser.train_step
 
     def traced(self, batch):
         traces.append(batch)
         return real(self, batch)
 
-    monkeypatch.setattr(Recogniser, "train_step", traced)
-    system = altered(short_system, epochs=3, patience=3)
-    train(system, prepared["train"], prepared["valid"], tmp_path)
-    assert len(history_of(tmp_path)) == 3
-    assert len(traces) == 1
+    out = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ValidationErrorRate, "on_epoch_end", measure)
+        patch.setattr(Recogniser, "train_step", traced)
+        train(altered(short_system, patience=2), prepared["train"], prepared["valid"], out)
+    return [row["val_wer"] for row in history_of(out)], len(traces)
+
+
+@pytest.mark.slow
+def test_training_stops_when_the_error_rate_stops_falling(stopped):
+    # Two epochs after the best one, which is the second; an equal one is no improvement.
+    assert stopped[0] == [0.5, 0.4, 0.4, 0.45]
+
+
+@pytest.mark.slow
+def test_the_step_is_traced_once_and_not_in_each_epoch(stopped):
+    assert stopped[1] == 1
 
 
 def test_utterances_without_a_target_are_named(tmp_path, speak, prepare_config, prepared,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -139,24 +142,29 @@ def test_a_report_names_all_parts():
     assert "8.0 utterances and 6.0 seconds of audio a second; 10.0 % of the batches" in report
 
 
-@pytest.fixture
-def command(tmp_path, tiny_settings, prepared) -> list[str]:
-    """`tfkd train --profile` of two quick epochs."""
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory, tiny_settings, prepared) -> tuple[list[str], Path, str]:
+    """`tfkd train --profile` of two quick epochs, its run, and what it printed."""
     settings = tiny_settings | {
         "model": {**tiny_settings["model"], "ctc": False},
         "training": {**tiny_settings["training"], "epochs": 2, "ctc_weight": 0.0},
     }
-    config = tmp_path / "system.yaml"
+    directory = tmp_path_factory.mktemp("profiled")
+    config, run = directory / "system.yaml", directory / "run"
     config.write_text(yaml.safe_dump(settings))
     stores = [str(prepared[split].directory) for split in ("train", "valid")]
-    return ["train", str(config), "--train", stores[0], "--valid", stores[1],
-            "--out", str(tmp_path / "run"), "--profile"]  # fmt: skip
+    command = ["train", str(config), "--train", stores[0], "--valid", stores[1],
+               "--out", str(run), "--profile"]  # fmt: skip
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        cli.main(command)
+    return command, run, printed.getvalue()
 
 
 @pytest.mark.slow
-def test_the_command_line_prints_the_profile_and_keeps_the_trace(command, tmp_path, capsys):
-    cli.main(command)
-    report = capsys.readouterr().out
+def test_the_command_line_prints_the_profile_and_keeps_the_trace(profiled):
+    _, run, report = profiled
+    assert "where the time went" in report
     for part in (
         BEFORE,
         INPUT,
@@ -170,18 +178,20 @@ def test_the_command_line_prints_the_profile_and_keeps_the_trace(command, tmp_pa
     ):
         assert f"\n{part} " in report
     assert "12 steps" in report
-    assert list((tmp_path / "run" / "tensorboard").rglob("*.xplane.pb"))
-    # A finished run is not trained again.
+    assert list((run / "tensorboard").rglob("*.xplane.pb"))
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_profiled_again(profiled, capsys):
+    command, _, _ = profiled
     cli.main(command)
     assert "nothing to profile" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_profile_does_not_change_what_is_learned(command, tmp_path, capsys):
-    cli.main(command)
-    out = command.index("--out") + 1
-    plain = [*command[:out], str(tmp_path / "plain")]
+def test_a_profile_does_not_change_what_is_learned(profiled, tmp_path):
+    command, run, _ = profiled
+    plain = [str(tmp_path) if word == str(run) else word for word in command]
+    plain.remove("--profile")
     cli.main(plain)
-    assert "where the time went" in capsys.readouterr().out
-    histories = [(tmp_path / name / "history.jsonl").read_text() for name in ("run", "plain")]
-    assert histories[0] == histories[1]
+    assert (tmp_path / "history.jsonl").read_text() == (run / "history.jsonl").read_text()
