@@ -119,9 +119,16 @@ def test_hundredth_of_a_second_is_decoded():
         assert decode_audio(encoded(tone(16000, 0.01), 16000, format), name="clip")[0].size == 160
 
 
-def test_floats_a_little_over_full_scale_are_clipped():
-    waveform, _ = decode_audio(encoded(3 * tone(8000), 8000, "WAV", "FLOAT"), name="clip")
+@pytest.mark.parametrize(("peak", "said"), [(1.05, []), (3.0, ["3.00 times full scale"])])
+def test_floats_over_full_scale_are_clipped_and_that_is_said_where_it_is_heard(peak, said, caplog):
+    whole = tone(8000)
+    waveform, _ = decode_audio(
+        encoded(peak * whole / np.abs(whole).max(), 8000, "WAV", "FLOAT"), name="clip"
+    )
     assert np.abs(waveform).max() == 1.0
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(said)
+    assert all(words in message for words, message in zip(said, messages, strict=True))
 
 
 def test_floats_that_were_never_scaled_are_refused():

@@ -245,6 +245,18 @@ def test_resuming_gives_the_bytes_of_an_unbroken_run(
     assert not list(out.rglob("*.tmp"))
 
 
+def test_labelling_goes_on_in_other_batches(killed, teacher, prepared, label_config, tmp_path):
+    """As where the first command ran out of memory."""
+    out = shutil.copytree(killed, tmp_path / "labels")
+    smaller = dataclasses.replace(label_config, batch_size=label_config.batch_size - 1)
+    kept = {path.name: path.read_bytes() for path in (out / "shards").glob("*.tfrecord")}
+    assert len(kept) == KILLED_IN_SHARD
+    label(teacher, prepared["train"], out, smaller)
+    assert kept.items() <= {p.name: p.read_bytes() for p in (out / "shards").iterdir()}.items()
+    for config in (smaller, label_config):
+        assert labelling.is_labelled(teacher, prepared["train"], out, config)
+
+
 def test_a_rerun_decodes_nothing_and_changes_nothing(
     teacher, prepared, labels, label_config, monkeypatch
 ):

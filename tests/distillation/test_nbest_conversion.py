@@ -75,7 +75,7 @@ def test_a_line_holds_all_but_the_audio(nbest, labels):
         for found, hypothesis in zip(row["hypotheses"], record.hypotheses, strict=True):
             lists = {name: tuple(v) for name, v in found.items() if isinstance(v, list)}
             assert Hypothesis(**(found | lists)) == hypothesis
-                assert len(found) == 9
+            assert len(found) == 9
 
 
 def test_what_is_unknown_is_left_out(labels):

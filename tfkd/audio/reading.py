@@ -23,7 +23,7 @@ from tfkd.audio.decoders import Span, decode
 from tfkd.audio.outcomes import keeping_outcomes
 from tfkd.audio.resampling import resample
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio
-from tfkd.audio.waveforms import within_full_scale
+from tfkd.audio.waveforms import remarks_on_clipping, within_full_scale
 
 _LOG = logging.getLogger("tfkd")
 
@@ -209,8 +209,8 @@ def _recording(
 ) -> Recording:
     frames, rate_hz = decode(file, container, name, span)
     waveform, remarks = one_channel(frames, channel, name)
-    waveform = within_full_scale(waveform, name)
-    return Recording(waveform, rate_hz, (*container.remarks, *remarks))
+    whole, remarks = within_full_scale(waveform, name), (*remarks, *remarks_on_clipping(waveform))
+    return Recording(whole, rate_hz, (*container.remarks, *remarks))
 
 
 def _log(recording: Recording, name: str) -> None:

@@ -12,6 +12,8 @@ from tfkd.errors import AudioError
 
 # Lossy codecs overshoot full scale a little; floats beyond this are samples that were never scaled.
 _UNSCALED_PEAK = 4.0
+# No codec overshoots by as much.
+_CLIPPED_PEAK = 1.1
 # Records hold 16 bits: a waveform that is nowhere louder is stored as silence.
 _LEAST_STORED = 0.5 / 32768
 
@@ -98,6 +100,16 @@ def check_finite(waveform: np.ndarray) -> None:
             f"{bad} of {waveform.size} samples are NaN or infinite",
             remedy="write the file again from its source",
         )
+
+
+def remarks_on_clipping(waveform: np.ndarray) -> tuple[str, ...]:
+    """Says which share of the samples `within_full_scale` clips, if a codec is not to blame."""
+    levels = np.abs(waveform)
+    peak = float(levels.max(initial=0.0))
+    if not _CLIPPED_PEAK < peak < math.inf:  # NaN is reported elsewhere.
+        return ()
+    share = 100 * float(np.mean(levels > 1))
+    return (f"reaches {peak:.2f} times full scale, so {share:.2g} % of its samples are clipped",)
 
 
 def within_full_scale(waveform: np.ndarray, name: str) -> np.ndarray:

@@ -67,7 +67,7 @@ def label_with_beam(
       ClusterError: if the runner fails; the shards that are finished are kept.
     """
     teacher = as_teacher(teacher)
-    plan = label_plan(teacher, store, config)
+    plan = label_plan(teacher, store, config, out)
     warn_of_long_audio(teacher, store)
     with StoreWriter(out, plan) as writer:
         keep_units(teacher, plan, out)
@@ -122,7 +122,7 @@ class LabelShard(beam.DoFn):
 
     def _load(self) -> ShardLabeller:
         teacher, store = load_teacher(self._teacher), open_store(self._store)
-        labeller = ShardLabeller(teacher, store, self._config)
+        labeller = ShardLabeller(teacher, store, self._config, self._out)
         path = Path(self._out) / PLAN
         labeller.plan.check_same(Plan.read(path), path)
         return labeller

@@ -6,9 +6,11 @@ missing; `tfkd.records.writer` explains how a shard is written safely.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,7 +24,7 @@ from tfkd.decoding.runs import Run
 from tfkd.distillation.interface import Batch, Labeller, Teacher
 from tfkd.distillation.teachers import as_teacher
 from tfkd.distillation.units import UNITS, units_sha256, write_units
-from tfkd.errors import ConfigError
+from tfkd.errors import ConfigError, RecordError
 from tfkd.language_models import language_model_sha256
 from tfkd.progress import progress_bar
 from tfkd.records import (
@@ -35,8 +37,10 @@ from tfkd.records import (
     StoreSummary,
     StoreWriter,
     is_finished,
+    is_store,
 )
 from tfkd.records.shards import ordered_records, shard_ids
+from tfkd.storage.markers import PLAN
 
 # Takes the number of a shard, its records and, once these are exhausted, its rejections.
 WriteShard = Callable[[int, Iterable[Record], Iterable[Rejection]], None]
@@ -71,7 +75,7 @@ def label(
     >>> tfkd.label(run, store, "work/labels-of-test", tfkd.config.LabelConfig()).records
     6
     """
-    labeller = ShardLabeller(teacher, store, config)
+    labeller = ShardLabeller(teacher, store, config, out)
     warn_of_long_audio(as_teacher(teacher), store)
     return label_store(labeller, out)
 
@@ -82,7 +86,7 @@ def is_labelled(teacher: Teacher | Run, store: Store, out: str | Path, config: L
     Raises:
       ConfigError, RecordError: as `label`, for example if `out` holds labels of other settings.
     """
-    return is_finished(out, label_plan(teacher, store, config))
+    return is_finished(out, label_plan(teacher, store, config, out))
 
 
 def label_store(labeller: ShardLabeller, out: str | Path) -> StoreSummary:
@@ -117,16 +121,21 @@ def warn_of_long_audio(teacher: Teacher, store: Store) -> None:
         )
 
 
-def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Plan:
+def label_plan(
+    teacher: Teacher | Run, store: Store, config: LabelConfig, out: str | Path | None = None
+) -> Plan:
     """Plans a store of labels whose shards hold the same utterances as those of `store`.
 
+    Args:
+      out: folder of the labels. Those that it holds may have been decoded in other batches, as
+        where a first command ran out of memory; no other plan results from that.
     Raises:
       ConfigError: if the settings ask for a search that the teacher cannot do.
       RecordError: if the utterances have another sample rate than the teacher's.
     """
     teacher = as_teacher(teacher)
     check_rate(store, teacher.sample_rate_hz)
-    digest = digest_of(teacher, config)
+    digest = digest_of(teacher, replace(config, batch_size=_batch_size_of(out, config)))
     sources = {"teacher": teacher.identity, "utterances": store.sha256}
     if config.fusion.lm:
         sources["language_model"] = language_model_sha256(config.fusion.lm)
@@ -139,6 +148,15 @@ def label_plan(teacher: Teacher | Run, store: Store, config: LabelConfig) -> Pla
         shards=tuple(map(shard_ids, store.shard_paths)),
         settings=tuple(overrides_of(to_dict(config))),
     )
+
+
+def _batch_size_of(out: str | Path | None, config: LabelConfig) -> int:
+    """The batch size that the digest of the labels in a folder is of; else that of the config."""
+    if out is not None and is_store(out):
+        with contextlib.suppress(RecordError):  # Who writes there says what is wrong.
+            settings = dict(each.split("=", 1) for each in Plan.read(Path(out) / PLAN).settings)
+            return int(settings.get("batch_size", config.batch_size))
+    return config.batch_size
 
 
 def digest_of(teacher: Teacher, config: LabelConfig) -> str:
@@ -164,13 +182,21 @@ def keep_units(teacher: Teacher | Run, plan: Plan, out: str | Path) -> None:
 class ShardLabeller:
     """Labels shards of one store with one teacher; a process creates one and reuses it.
 
+    Args:
+      out: see `label_plan`.
     The content of a shard depends on the plan alone, whichever process labels it and in whatever
     order.
     """
 
-    def __init__(self, teacher: Teacher | Run, store: Store, config: LabelConfig) -> None:
+    def __init__(
+        self,
+        teacher: Teacher | Run,
+        store: Store,
+        config: LabelConfig,
+        out: str | Path | None = None,
+    ) -> None:
         self.teacher, self.store = teacher, store
-        self.plan = label_plan(teacher, store, config)
+        self.plan = label_plan(teacher, store, config, out)
         self._batch_size = config.batch_size
         self._labeller = as_teacher(teacher).labeller(config)
 

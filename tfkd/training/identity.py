@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tfkd.config import SystemConfig, config_digest
+from tfkd.config import SystemConfig, TrainingConfig, config_digest
 from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.decoding.runs import Run
 from tfkd.distillation.units import units_sha256
@@ -24,10 +24,17 @@ def training_identity(
 ) -> dict[str, str]:
     """Digests of all inputs that a run depends on.
 
-    A resumed training may use other devices and other input workers, and a later version may have
-    other defaults of the search; none of these changes the identity.
+    A resumed training may use other devices and other input workers and write checkpoints more
+    often, and a later version may have other defaults of the search; none of these changes the
+    identity.
     """
-    training = dataclasses.replace(system.training, distribution="none", input_service=None)
+    defaults = TrainingConfig()
+    training = dataclasses.replace(
+        system.training,
+        distribution=defaults.distribution,
+        input_service=defaults.input_service,
+        checkpoint_minutes=defaults.checkpoint_minutes,
+    )
     decoding = resolved_without_ctc(system.decoding, system)
     fusion = decoding.fusion
     system = dataclasses.replace(system, training=training, decoding=decoding)
