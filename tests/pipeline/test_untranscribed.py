@@ -441,14 +441,14 @@ def test_a_teacher_that_there_is_needs_no_transcripts_but_to_measure_by(run_conf
     config = with_corpora(given, train=(), untranscribed=("train.jsonl",))
     names = stage_names(config)
     assert names == ["prepare", "label", "student-seq_kd", "export", "evaluate"]
-    assert Job(config).teacher(1).identity == teacher.sha256
+    assert Job(config).load_teacher(1).identity == teacher.sha256
 
 
 def test_what_concerns_a_whisper_alone_is_not_asked_of_later_teachers(
     run_config, prepared, teacher, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(Job, "teacher", lambda job, generation: teacher)
+    monkeypatch.setattr(Job, "load_teacher", lambda job, generation: teacher)
     monkeypatch.setattr(JobStores, "open", lambda stores, name: prepared["valid"])
     monkeypatch.setattr(module, "label", lambda *given: asked.append(given[3]))
     settings = LabelConfig(beam_width=5, whisper=WhisperConfig(language="en"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,53 +14,35 @@ from tfkd.config import LabelConfig, RunConfig, SystemConfig, TokenizerConfig, W
 from tfkd.data.preparation import is_prepared
 from tfkd.decoding.runs import MODEL, load_run
 from tfkd.distillation.interface import Teacher
-from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
+from tfkd.distillation.label_quality import TEST_LABELS
 from tfkd.distillation.labelling import digest_of, is_labelled, label
 from tfkd.distillation.references import write_references
 from tfkd.distillation.teachers import load_teacher
-from tfkd.environment import provenance
 from tfkd.errors import ConfigError, ExportError
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.exporting.export import REPORT, exported_rows
 from tfkd.language_models import language_model_sha256
-from tfkd.metrics import difference_of_counts
-from tfkd.pipeline.corpora import (
-    TEST,
-    TRAIN,
-    TRAIN_ALL,
-    VALID,
-    hidden_transcripts,
-    prepare_corpora,
-    prepared_stores,
-)
-from tfkd.pipeline.evaluations import Evaluations
+from tfkd.pipeline.corpora import TEST, TRAIN, TRAIN_ALL, VALID, prepare_corpora, prepared_stores
 from tfkd.pipeline.exports import export_once, is_exported
 from tfkd.pipeline.learning import (
+    BASELINE,
+    BASELINE_ALL,
     Learned,
     as_baseline,
     distilled,
     undistilled,
     warn_of_unlearned,
 )
-from tfkd.pipeline.results import best_validation, published
-from tfkd.pipeline.stages import (
-    RESULTS,
-    Stage,
-    State,
-    run_stages,
-    stage_seconds,
-    states_of,
-)
+from tfkd.pipeline.measuring import is_measured, measure_job
+from tfkd.pipeline.results import best_validation
+from tfkd.pipeline.stages import RESULTS, Stage, State, run_stages, states_of
 from tfkd.pipeline.stores import BY_TEACHER, JobStores
-from tfkd.records.transcripts import transcripts_of
-from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
 from tfkd.storage.markers import COMPLETE, HISTORY
 from tfkd.text import Tokenizer
 from tfkd.training.loop import check_system, is_trained, train
 
 _LOG = logging.getLogger("tfkd")
-BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 VALID_LABELS = "labels-valid"
 _NO_BASELINE = "set corpora.train=[] and name the corpora under corpora.untranscribed"
 _NO_BASELINE_ALL = "leave all out of baselines, or give the corpora transcripts"
@@ -84,7 +65,7 @@ class Job:
     def stages(self) -> list[Stage]:
         """Lists every stage, in order."""
         stages = self.label_stages(1)
-        if self.config.corpora.train and "transcribed" in self.config.baselines:
+        if self._has_baseline:
             stages.append(self._baseline(BASELINE, self.labels(1)))
         if "all" in self.config.baselines:
             stages.append(self._baseline(BASELINE_ALL, TRAIN_ALL))
@@ -153,7 +134,7 @@ class Job:
             if fusion.lm is not None and fusion.lm_weight:
                 language_model_sha256(fusion.lm)
         if isinstance(self.config.teacher, str):
-            self._check_teacher(self.teacher(1))
+            self._check_teacher(self.load_teacher(1))
 
     def _check_teacher(self, teacher: Teacher) -> None:
         digest_of(teacher, self.config.labels)
@@ -199,7 +180,7 @@ class Job:
         objective = objectives.make_objective(self.distilled.training)
         return f"student-{objective.name}{_suffix(generation)}"
 
-    def teacher(self, generation: int) -> Teacher:
+    def load_teacher(self, generation: int) -> Teacher:
         """Loads the teacher that labels in a generation."""
         return load_teacher(self.teacher_spec(generation))
 
@@ -290,7 +271,7 @@ class Job:
         out, settings = self.labels(generation), settings_for(generation, self.config.labels)
 
         def action() -> None:
-            teacher = self.teacher(generation)
+            teacher = self.load_teacher(generation)
             if generation == 1:
                 self._write_references(teacher)
             label(teacher, self.stores.open(TRAIN), self.work / out, settings)
@@ -298,7 +279,7 @@ class Job:
         def check() -> bool:
             if not (self.work / out).exists():
                 return False
-            teacher = self.teacher(generation)
+            teacher = self.load_teacher(generation)
             labels = {**(self._references() if generation == 1 else {}), TRAIN: out}
             return all(
                 is_labelled(teacher, self.stores.open(store), self.work / each, settings)
@@ -333,7 +314,7 @@ class Job:
             # Only a teacher that exists already can say what is said.
             check_transcripts(self.stores.open(VALID))
             check_transcripts(self.stores.open(TEST))
-        elif BASELINE in (stage.name for stage in self.stages()):
+        elif self._has_baseline:
             check_transcripts(self.stores.open(TRAIN), _NO_BASELINE)
         if "all" in self.config.baselines:
             check_transcripts(self.stores.open(TRAIN_ALL), _NO_BASELINE_ALL)
@@ -344,6 +325,11 @@ class Job:
         if all(found):
             self._check_transcripts()
         return all(found)
+
+    @property
+    def _has_baseline(self) -> bool:
+        """Whether a student learns the transcripts that the job may learn from, and no labels."""
+        return bool(self.config.corpora.train) and "transcribed" in self.config.baselines
 
     @property
     def _generations(self) -> range:
@@ -364,26 +350,16 @@ class Job:
         return is_exported(student, out, self.config.export)
 
     def _evaluate(self) -> None:
-        evaluations = self._evaluations()
-        systems = {name: evaluations.of(name, model) for name, model in self._models().items()}
-        results, path = self._results(systems, evaluations), self.work / RESULTS
-        known = read_json_object(path) if path.exists() else {}
-        # A rerun that changed nothing keeps the results and their date.
-        if any(results[key] != known.get(key) for key in results.keys() - {"stage_seconds"}):
-            write_json(path, {**results, **provenance()})
+        labels = self.measured_labels(map(self.labels, self._generations))
+        stages = [stage.name for stage in self.stages()[:-1]]
+        models, student = self._models(), self.exported
+        measure_job(self.stores, models, student=student, labels=labels, stages=stages)
 
     def _is_evaluated(self) -> bool:
-        evaluations, models = self._evaluations(), self._models()
-        return models.keys() == evaluations.known.keys() and evaluations.are_known(models)
-
-    def _evaluations(self) -> Evaluations:
-        path = self.work / RESULTS
-        earlier = read_json_object(path, {"systems": dict})["systems"] if path.exists() else {}
-        return Evaluations(
-            self.stores.evaluated(TEST), self.work, self.work / "transcripts", earlier
-        )
+        return is_measured(self.stores, self._models())
 
     def _models(self) -> dict[str, Path]:
+        """The models that there are, by their names in results."""
         folders = {stage.name: self.work / stage.name for stage in self.stages()}
         trained = {name: path for name, path in folders.items() if (path / HISTORY).exists()}
         models = {**self.given_teacher(), **trained}
@@ -391,55 +367,21 @@ class Job:
             models[f"export {row['format']}"] = self.work / "export" / row["path"]
         return models
 
-    def _results(self, systems: dict[str, Any], evaluations: Evaluations) -> dict[str, Any]:
-        student = self.exported
-        others = [name for name in ("teacher", BASELINE, BASELINE_ALL) if name in systems]
-        counts = {name: evaluations.counts(name) for name in (student, *others)}
-        names = [*map(self.labels, self._generations)]
-        labels = self.label_qualities(names)
-        if labels.get(TEST_LABELS):
-            references = transcripts_of(self.stores.open(TEST))
-            counts["teacher"] = errors_of_best(self.stores.open(TEST_LABELS), references)
-        differences = {
-            name: difference_of_counts(counts[student], errors)._asdict()
-            for name, errors in counts.items()
-            if name != student
-        }
-        return {
-            "systems": systems,
-            "student": student,
-            "differences": differences,
-            "training_data": self.stores.training_data(),
-            "is_test_transcribed": self.stores.is_transcribed(TEST),
-            "labels": labels,
-            "parity": exported_rows(self.work / "export"),
-            "stage_seconds": self._stage_seconds(),
-            "config": published(self.config),
-        }
+    def measured_labels(self, names: Iterable[str]) -> list[str]:
+        """Adds those of the test set, made here, if only they can measure the first teacher.
 
-    def _stage_seconds(self) -> dict[str, float | None]:
-        """The seconds of the stages before the evaluation; None for what a run found finished."""
-        noted, (*stages, _) = stage_seconds(self.work), self.stages()
-        return {stage.name: noted.get(stage.name) for stage in stages}
+        That is so if it is not a run of tfkd.
+        """
+        if self.given_teacher():
+            return [*names]
+        test = self.stores.open(TEST)
+        label(self.load_teacher(1), test, self.work / TEST_LABELS, self.config.labels)
+        return [*names, TEST_LABELS]
 
     def given_teacher(self) -> dict[str, Path]:
         """The first teacher, if it is a run of tfkd, so that its speed and size can be measured."""
         folder = Path(self.teacher_spec(1))
         return {"teacher": folder} if (folder / MODEL).exists() else {}
-
-    def label_qualities(self, names: Iterable[str]) -> dict[str, Any]:
-        """Measures labels against the hidden transcripts; None for stores without any.
-
-        A teacher that is not a run of tfkd also labels the test set, to be measured there.
-        """
-        hidden = hidden_transcripts(self.work)
-        found = {name: label_quality(self.stores.open(name), hidden) for name in names}
-        if not self.given_teacher():
-            test = self.stores.open(TEST)
-            label(self.teacher(1), test, self.work / TEST_LABELS, self.config.labels)
-            labels, references = self.stores.open(TEST_LABELS), transcripts_of(test)
-            found[TEST_LABELS] = label_quality(labels, references, is_scored_whole=True)
-        return {name: each and asdict(each) for name, each in found.items()}
 
 
 def settings_for(generation: int, labels: LabelConfig) -> LabelConfig:

@@ -13,6 +13,8 @@ from tfkd.records import Store
 from tfkd.records.transcripts import transcribed_rows
 from tfkd.training.batches import batches_per_pass
 
+# Students that learn transcripts instead: those that the job may learn from, or all.
+BASELINE, BASELINE_ALL = "student-truth", "student-truth-all"
 _LOG = logging.getLogger("tfkd")
 
 

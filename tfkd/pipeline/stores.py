@@ -28,9 +28,14 @@ class JobStores:
     config: RunConfig
     verifies: bool = True
 
+    @property
+    def work(self) -> Path:
+        """The work folder."""
+        return Path(self.config.work_dir)
+
     def open(self, name: str) -> Store:
         """Opens a store of the work folder; see `verifies` above."""
-        return (open_verified if self.verifies else open_store)(Path(self.config.work_dir) / name)
+        return (open_verified if self.verifies else open_store)(self.work / name)
 
     def evaluated(self, name: str) -> Store:
         """The store to evaluate on of `VALID` or `TEST`.

@@ -40,8 +40,9 @@ from tfkd.pipeline.corpora import TEST, TRAIN, VALID
 from tfkd.pipeline.evaluations import Evaluations
 from tfkd.pipeline.exports import export_once, is_exported
 from tfkd.pipeline.grid import Cell, cells_of
-from tfkd.pipeline.job import BASELINE, Job, settings_for
-from tfkd.pipeline.learning import Learned, as_baseline, with_steps_of
+from tfkd.pipeline.job import Job, settings_for
+from tfkd.pipeline.learning import BASELINE, Learned, as_baseline, with_steps_of
+from tfkd.pipeline.measuring import results_of_data
 from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import (
     RESULTS,
@@ -261,7 +262,7 @@ class Sweep:
     def _labelling(self, cell: Cell) -> tuple[Teacher, Store, Path, LabelConfig]:
         """What `label` is called with for the labels of a student."""
         settings = settings_for(cell.generation, cell.config.labels)
-        teacher, store = self.job.teacher(cell.generation), self.job.stores.open(TRAIN)
+        teacher, store = self.job.load_teacher(cell.generation), self.job.stores.open(TRAIN)
         return teacher, store, self.work / self._labels(cell), settings
 
     def _results(self, done: list[Cell]) -> dict[str, Any]:
@@ -278,6 +279,7 @@ class Sweep:
         for cell in done:
             rows.setdefault(cell.row, []).append(cell)
         counts = {name: evaluations.counts(name) for name in systems}
+        labels = self.job.measured_labels(sorted({self._labels(cell) for cell in done}))
         return {
             "teacher": systems.get("teacher"),
             "baselines": sorted({cell.baseline for cell in self.cells if cell.baseline}),
@@ -289,9 +291,7 @@ class Sweep:
                 cell.name for cell in self.cells if cell not in done or not self._is_whole(cell)
             ],
             "failed": self._failures,
-            "training_data": self.job.stores.training_data(),
-            "is_test_transcribed": self.job.stores.is_transcribed(TEST),
-            "labels": self.job.label_qualities(sorted({self._labels(cell) for cell in done})),
+            **results_of_data(self.job.stores, labels),
             "config": published(self.config),
             **provenance(),
         }
