@@ -12,7 +12,7 @@ from tfkd.beam_search import BeamResult, Scorer, beam_search
 from tfkd.config import DecodingConfig
 from tfkd.decoding import best_path
 from tfkd.decoding.audible import is_audible, without_inaudible
-from tfkd.decoding.results import Decoded, unbatch
+from tfkd.decoding.results import Decoded, decoded_batch
 from tfkd.errors import ConfigError
 from tfkd.language_models import load_language_model
 from tfkd.models.decoders.ctc import CtcMemory, frames_of_tokens
@@ -189,12 +189,4 @@ def decode_dataset(decoder: Decoder, batches: Iterable[dict]) -> Iterator[Decode
     """Decodes batches of `tfkd.data.audio_batches.audio_batches`; yields utterance by utterance."""
     for batch in batches:
         result = decoder.decode(batch["waveform"], batch["num_samples"])
-        has_text = batch["has_text"].numpy()
-        texts = [t.decode() for t in batch["text"].numpy()]
-        yield from unbatch(
-            result,
-            decoder.tokenizer,
-            batch["utterance_id"].numpy(),
-            [text if known else None for text, known in zip(texts, has_text, strict=True)],
-            batch["num_samples"].numpy(),
-        )
+        yield from decoded_batch(result, decoder.tokenizer, batch)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from tfkd.beam_search import BeamResult
 from tfkd.records import Hypothesis
@@ -33,6 +34,18 @@ class Decoded(NamedTuple):
     def best_text(self) -> str:
         """The text of the best hypothesis; empty if there is none."""
         return self.texts[0] if self.texts else ""
+
+
+def decoded_batch(
+    result: BeamResult, tokenizer: Tokenizer, batch: Mapping[str, tf.Tensor]
+) -> Iterator[Decoded]:
+    """Splits the result of a batch of `tfkd.data.audio_batches.audio_batches` into utterances."""
+    texts, has_text = batch["text"].numpy(), batch["has_text"].numpy()
+    references = [
+        text.decode() if known else None for text, known in zip(texts, has_text, strict=True)
+    ]
+    ids, num_samples = batch["utterance_id"].numpy(), batch["num_samples"].numpy()
+    yield from unbatch(result, tokenizer, ids, references, num_samples)
 
 
 def unbatch(

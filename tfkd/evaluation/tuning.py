@@ -13,7 +13,7 @@ from tfkd.config import DecodingConfig, FusionConfig, with_overrides
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.decoder import Decoder, FusionWeights
 from tfkd.decoding.defaults import resolved
-from tfkd.decoding.results import unbatch
+from tfkd.decoding.results import decoded_batch
 from tfkd.decoding.runs import Run
 from tfkd.evaluation.evaluate import check_transcripts
 from tfkd.metrics import ErrorRate, score
@@ -126,16 +126,8 @@ def _error_rate(decoder: Decoder, search, fusion: FusionConfig, batches) -> Erro
     weights = tf.constant(fusion.lm_weight), tf.constant(fusion.ctc_weight or 0.0)
     for batch in batches:
         result = search(batch["waveform"], batch["num_samples"], *weights)
-        texts = [text.decode() for text in batch["text"].numpy()]
-        decoded = unbatch(
-            result,
-            decoder.tokenizer,
-            batch["utterance_id"].numpy(),
-            texts,
-            batch["num_samples"].numpy(),
-        )
-        for each, has_text in zip(decoded, batch["has_text"].numpy(), strict=True):
-            if has_text:
-                references.append(each.reference or "")
+        for each in decoded_batch(result, decoder.tokenizer, batch):
+            if each.reference is not None:
+                references.append(each.reference)
                 hypotheses.append(each.best_text)
     return score(references, hypotheses)

@@ -17,12 +17,11 @@ from tfkd.objectives.objective import (
     WEIGHTS,
     Arrays,
     Dropped,
-    Field,
     Objective,
     Signature,
     Targets,
     most_tokens,
-    wider,
+    widest,
 )
 from tfkd.records import Record, Store
 from tfkd.text import Tokenizer
@@ -71,10 +70,7 @@ class Mixture(Objective):
 
     @property
     def signature(self) -> Signature:
-        fields: dict[str, Field] = {}
-        for _, part in self.parts:
-            for name, field in part.signature.items():
-                fields[name] = wider(fields.get(name, field), field)
+        fields = widest([part.signature for _, part in self.parts])
         return {
             name: field._replace(shape=(self._num_places, *field.shape[1:]))
             for name, field in fields.items()
