@@ -64,12 +64,7 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     evaluated = {store: read_corpus(path, without=work) for store, path in given.items()}
     every_transcript, usable = _training_corpora(config)
     for store, corpus in evaluated.items():
-        if shared := shared_audio(corpus, usable):
-            _LOG.warning(
-                "%s: %d of its utterances, for example %s, are learned from, too: figures of them "
-                "say nothing of other audio",
-                *(given[store], len(shared), shared[0]),
-            )
+        _warn_of_shared_audio(corpus, usable, given[store])
         prepare_corpus(corpus, given[store], work / store, config.prepare)
     missing = [store for store in named if store not in given]
     pieces: list[Piece] = []
@@ -83,20 +78,7 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
         part, usable = parted(usable, ids)
         measured = measured_of(part[0])
         held_out[store] = measured, part[1]
-        if len(measured) < len(ids):
-            _LOG.warning(
-                "%s: %d utterances without transcripts are left out of the training, because "
-                "their speakers or recordings are held out",
-                store,
-                len(ids) - len(measured),
-            )
-        if len(measured) < _ENOUGH_TO_MEASURE:
-            _LOG.warning(
-                "%s: %d utterances are held out, on which figures say little; raise "
-                "corpora.held_out_share, or name corpora of your own",
-                store,
-                len(measured),
-            )
+        _warn_of_held_out(store, len(ids), len(measured))
         _, every_transcript = parted(every_transcript, {whole.get(each, each) for each in ids})
     if pieces and "all" in config.baselines and not every_transcript[0]:
         raise ManifestError(
@@ -112,6 +94,33 @@ def prepare_corpora(config: RunConfig, work: Path) -> None:
     _write_hidden(every_transcript, usable, work / _HIDDEN, config.prepare)
     if "all" in config.baselines:
         prepare_corpus(every_transcript, root, work / TRAIN_ALL, config.prepare)
+
+
+def _warn_of_shared_audio(corpus: Corpus, usable: Corpus, path: Path) -> None:
+    if shared := shared_audio(corpus, usable):
+        _LOG.warning(
+            "%s: %d of its utterances, for example %s, are learned from, too: figures of them "
+            "say nothing of other audio",
+            *(path, len(shared), shared[0]),
+        )
+
+
+def _warn_of_held_out(store: str, num_held_out: int, num_measured: int) -> None:
+    """Logs how many held-out utterances measure nothing, and if those that do are few."""
+    if num_measured < num_held_out:
+        _LOG.warning(
+            "%s: %d utterances without transcripts are left out of the training, because "
+            "their speakers or recordings are held out",
+            store,
+            num_held_out - num_measured,
+        )
+    if num_measured < _ENOUGH_TO_MEASURE:
+        _LOG.warning(
+            "%s: %d utterances are held out, on which figures say little; raise "
+            "corpora.held_out_share, or name corpora of your own",
+            store,
+            num_measured,
+        )
 
 
 def _held_out(
