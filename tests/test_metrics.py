@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tfkd import metrics
 from tfkd.metrics import (
+    Difference,
     count_word_errors,
     difference_of_counts,
-    paired_difference,
     rate_with_interval,
     score,
     word_error_rate,
@@ -124,6 +124,12 @@ def test_rates_are_json_fractions():
     fields = dataclasses.asdict(score(["a b", "c"], ["a x", "c"]))
     assert json.loads(json.dumps(fields)) == fields
     assert fields["wer"] == pytest.approx(1 / 3)
+
+
+def paired_difference(references, one, other, **settings) -> Difference:
+    """Compares what two systems recognised."""
+    counts = (count_word_errors(references, each) for each in (one, other))
+    return difference_of_counts(*counts, **settings)
 
 
 def test_paired_difference_by_hand():

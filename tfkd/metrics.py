@@ -146,41 +146,6 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def paired_difference(
-    references: Sequence[str],
-    hypotheses_a: Sequence[str],
-    hypotheses_b: Sequence[str],
-    *,
-    seed: int = 0,
-    samples: int = COMPARISON_SAMPLES,
-) -> Difference:
-    """Compares two systems on the same utterances.
-
-    Both are resampled with the same utterances, so the difficulty of an utterance for both cancels
-    out, and the interval is narrower than those of the two systems suggest.
-
-    Args:
-      references: what was said, [U] strings.
-      hypotheses_a: what system A recognised, [U] strings.
-      hypotheses_b: what system B recognised, [U] strings.
-      seed: of the bootstrap.
-      samples: bootstrap resamples.
-    Raises:
-      ValueError: if the lengths differ, there is no utterance, or `samples` < 1.
-    References:
-      Bisani & Ney 2004, section 3 (paired bootstrap).
-
-    >>> difference = paired_difference(["a b", "c d"], ["a b", "c d"], ["a x", "c x"])
-    >>> difference.wer, difference.low, difference.high
-    (-0.5, -0.5, -0.5)
-    """
-    references = _folded(references)
-    systems = [_folded(hypotheses_a), _folded(hypotheses_b)]
-    _check_lengths(samples, references, *systems)
-    counts = [count_word_errors(references, each) for each in systems]
-    return difference_of_counts(*counts, seed=seed, samples=samples)
-
-
 def difference_of_counts(
     counts_a: np.ndarray,
     counts_b: np.ndarray,
@@ -188,10 +153,26 @@ def difference_of_counts(
     seed: int = 0,
     samples: int = COMPARISON_SAMPLES,
 ) -> Difference:
-    """Like `paired_difference`, from the counts [U, 4] of `count_word_errors`.
+    """Compares two systems by their errors in the same utterances.
 
+    Both are resampled with the same utterances, so the difficulty of an utterance for both cancels
+    out, and the interval is narrower than those of the two systems suggest.
     For a system with several runs, such as one for each seed, pass the sum of their counts: the
     difference is then that of their mean WER. The bootstrap draws utterances, not runs.
+
+    Args:
+      counts_a: of `count_word_errors`, int64 [U, 4], for system A.
+      counts_b: those of system B.
+      seed: of the bootstrap.
+      samples: bootstrap resamples.
+    References:
+      Bisani & Ney 2004, section 3 (paired bootstrap).
+
+    >>> said = ["a b", "c d"]
+    >>> good, bad = (count_word_errors(said, each) for each in (said, ["a x", "c x"]))
+    >>> difference = difference_of_counts(good, bad)
+    >>> difference.wer, difference.low, difference.high
+    (-0.5, -0.5, -0.5)
     """
     resampled_a, resampled_b = _bootstrap([counts_a, counts_b], seed=seed, samples=samples)
     differences = resampled_a - resampled_b
@@ -221,10 +202,9 @@ def _folded(texts: Sequence[str]) -> list[str]:
     return [" ".join(text.split()) for text in texts]
 
 
-def _check_lengths(samples: int, references: Sequence[str], *systems: Sequence[str]) -> None:
-    for hypotheses in systems:
-        if len(hypotheses) != len(references):
-            raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
+def _check_lengths(samples: int, references: Sequence[str], hypotheses: Sequence[str]) -> None:
+    if len(hypotheses) != len(references):
+        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
     if not references:
         raise ValueError("no utterance to score")
     if samples < 1:
