@@ -13,13 +13,8 @@ import pytest
 
 from tfkd import cli
 from tfkd.reporting.figures import _front, _label_heights, curves, save_figures
-from tfkd.reporting.results import (
-    comparison,
-    path_from,
-    results_markdown,
-    results_report,
-    verdicts,
-)
+from tfkd.reporting.results import results_markdown, results_report, verdicts
+from tfkd.reporting.sentences import comparison, path_from
 from tfkd.reporting.sweeps import sweep_markdown, sweep_report, sweep_sentences, sweep_table
 
 RECIPES = Path(__file__).parents[2] / "docs" / "recipes"

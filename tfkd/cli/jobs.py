@@ -102,7 +102,7 @@ def sweep(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from tfkd.reporting.results import path_from
+    from tfkd.reporting.sentences import path_from
     from tfkd.storage.files import check_writable, replaceable, write_text, writing
     from tfkd.storage.json_files import read_json_object
 

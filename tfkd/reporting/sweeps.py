@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tfkd.reporting.results import (
+from tfkd.reporting.sentences import (
     LABELS_OF_TEACHER,
+    RTF_SENTENCE,
     WORDLESS,
     comparison,
-    heading,
     label_sentences,
     labels_wer,
+    opening,
     p_value_text,
     provenance_line,
     reference_sentences,
@@ -183,10 +184,7 @@ def _export_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     missing = [name for name, row in rows.items() if not row["export"]]
     is_whole = not missing and not results.get("failed")
     parity = "; each export gave what Keras gives, within the limits of the config"
-    yield (
-        f"Students are exported as {form}{parity if is_whole else ''}. RTF: seconds of computing "
-        "per second of audio, Keras and SavedModel in batches, .tflite one by one on a thread."
-    )
+    yield f"Students are exported as {form}{parity if is_whole else ''}. {RTF_SENTENCE}"
     if missing:
         yield f"No export yet, or one that differs from Keras: {', '.join(missing)}."
 
@@ -208,16 +206,7 @@ def sweep_markdown(
     some_row = next(iter(results["rows"].values()))
     first = some_row["seeds"][0]
     lines = [
-        heading(title),
-        "",
-        f"Written by `tfkd report` from the results of a sweep, `{source}`.",
-        "",
-        *(f"- {sentence}" for sentence in sweep_sentences(results)),
-        "",
-        "```",
-        sweep_table(results),
-        "```",
-        "",
+        *opening(title, "sweep", source, sweep_sentences(results), sweep_table(results)),
         f"Test set: {first['utterances']} utterances, {first['words']} words. WER is the mean over "
         "the seeds, spread its standard deviation; "
         + (
