@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
     refused: ExportError | None = None
     try:
-        results = job.run(_announce)
+        results = job.run(say)
     except ExportError as error:  # All else is measured.
         refused, results = error, job.results
     say()
@@ -90,7 +90,7 @@ def sweep(options: argparse.Namespace) -> None:
         return
     from tfkd.reporting.sweeps import sweep_report
 
-    results = sweep.run(_announce)
+    results = sweep.run(say)
     say(sweep_report(results))
     if results["rows"]:
         path = quote(str(sweep.results))
@@ -145,10 +145,6 @@ def _raise_first(states: Mapping[str, State]) -> None:
     for state in states.values():
         if state.error is not None:
             raise state.error
-
-
-def _announce(line: str) -> None:
-    say(line)
 
 
 def _check_inputs(config: RunConfig) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfkd.cli.options import refuse_set, take_section
 from tfkd.cli.printing import say
-from tfkd.errors import ConfigError, TextError
+from tfkd.errors import ConfigError
 
 if TYPE_CHECKING:
     from tfkd.config import SystemConfig
@@ -218,27 +218,12 @@ def train_lm(options: argparse.Namespace) -> None:
 
 
 def lm_text(options: argparse.Namespace) -> None:
-    from tfkd.language_models.ngram import unit_names
-    from tfkd.language_models.sentences import encoded_sentences
-    from tfkd.progress import progress_bar
-    from tfkd.storage.files import atomic_write
+    from tfkd.language_models.unit_text import write_unit_text
     from tfkd.text import load_tokenizer
 
-    tokenizer = load_tokenizer(options.run)
-    names = unit_names(tokenizer)
-    written = skipped = 0
-    first: str | None = None
-    # Write one sentence after another, because the text may exceed the memory.
-    with atomic_write(options.out) as file:
-        sentences = encoded_sentences(options.text, tokenizer)
-        for ids in progress_bar(sentences, desc="lm-text", unit="sentences"):
-            if isinstance(ids, TextError):
-                skipped += 1
-                first = first or ids.message
-            else:
-                file.write((" ".join(names[token] for token in ids) + "\n").encode())
-                written += 1
-    say(f"{written} sentences in {options.out}{_skipped(skipped, first)}")
+    found = write_unit_text(options.text, load_tokenizer(options.run), options.out)
+    skipped = _skipped(found.skipped, found.first_skipped)
+    say(f"{found.sentences} sentences in {options.out}{skipped}")
 
 
 def _skipped(count: int, first: str | None) -> str:
