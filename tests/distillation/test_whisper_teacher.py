@@ -24,7 +24,7 @@ from tfkd.data.preparation import prepare
 from tfkd.distillation import whisper_teacher
 from tfkd.distillation.labelling import label
 from tfkd.distillation.teachers import load_teacher
-from tfkd.distillation.whisper_teacher import Transcript, WhisperTeacher, Window
+from tfkd.distillation.whisper_teacher import WhisperTeacher, WhisperTranscript, Window
 from tfkd.errors import CheckpointError, ConfigError, RecordError
 from tfkd.records import PSEUDO_LABELS, open_store
 
@@ -127,7 +127,7 @@ def test_the_best_of_windows_are_those_of_all_choices(ended):
     windows = [Window(0, np.zeros(0)), *[Window(1, np.zeros(0))] * 3]
     found = [
         [
-            Transcript(
+            WhisperTranscript(
                 f"w{n}r{rank}", (n, rank), float(score), float(score), (0.0, 0.0), rank >= 4 - ended
             )
             for rank, score in enumerate(sorted(generator.uniform(-9, 0, 4).tolist())[::-1])

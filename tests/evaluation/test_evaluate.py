@@ -18,7 +18,7 @@ from tfkd.decoding.run_writing import save_description
 from tfkd.decoding.runs import run_files
 from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import CheckpointError, ConfigError, TfkdError
-from tfkd.evaluation.evaluate import Evaluation, Transcript, evaluate
+from tfkd.evaluation.evaluate import Evaluation, Recognition, evaluate
 from tfkd.evaluation.models import model_identity, open_model
 from tfkd.exporting.interface import OpenForm
 from tfkd.metrics import score
@@ -34,7 +34,7 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def evaluations(teacher, exports, prepared) -> dict[str, tuple[Evaluation, list[Transcript]]]:
+def evaluations(teacher, exports, prepared) -> dict[str, tuple[Evaluation, list[Recognition]]]:
     models = {"keras": teacher.directory}
     models |= {form: exports[form].path for form in ("savedmodel", "tflite-float32")}
     return {form: evaluate(open_model(model), prepared["test"]) for form, model in models.items()}

@@ -205,9 +205,9 @@ def test_a_store_may_come_after_the_worker(prepared, tmp_path):
 def test_a_worker_of_another_version_is_refused(prepared, worker, monkeypatch):
     from tfkd.training.input_service import messages
 
-    real = messages.Job.serialise
+    real = messages.TrainingDescription.serialise
     monkeypatch.setattr(
-        messages.Job,
+        messages.TrainingDescription,
         "serialise",
         lambda self: real(self).replace(b'"version": "', b'"version": "9'),
     )

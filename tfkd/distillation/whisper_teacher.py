@@ -91,7 +91,7 @@ class WhisperTeacher:
 
         def label(batch: Batch) -> list[tuple[Hypothesis, ...]]:
             windows = _windows(np.asarray(batch["waveform"]), np.asarray(batch["num_samples"]))
-            found: list[list[Transcript]] = []
+            found: list[list[WhisperTranscript]] = []
             for start in range(0, len(windows), config.batch_size):
                 own = windows[start : start + config.batch_size]
                 result = search.decode(_padded([window.waveform for window in own]), _lengths(own))
@@ -111,7 +111,7 @@ class Window(NamedTuple):
     waveform: np.ndarray
 
 
-class Transcript(NamedTuple):
+class WhisperTranscript(NamedTuple):
     """A hypothesis of Whisper for a window, or for all windows of an utterance."""
 
     written: str  # as Whisper writes it
@@ -170,7 +170,7 @@ def _lengths(windows: Sequence[Window]) -> np.ndarray:
     return np.array([len(window.waveform) for window in windows], np.int32)
 
 
-def _transcripts(result: BeamResult, tokens: WhisperTokens) -> Iterator[list[Transcript]]:
+def _transcripts(result: BeamResult, tokens: WhisperTokens) -> Iterator[list[WhisperTranscript]]:
     """Yields the transcripts that the search found for each window, best first."""
     arrays = type(result)(*(np.asarray(each) for each in result))
     for row, lengths in enumerate(arrays.num_tokens):
@@ -180,11 +180,11 @@ def _transcripts(result: BeamResult, tokens: WhisperTokens) -> Iterator[list[Tra
         ]
 
 
-def _transcript(result: BeamResult, tokens: WhisperTokens) -> Transcript:
+def _transcript(result: BeamResult, tokens: WhisperTokens) -> WhisperTranscript:
     """Makes a transcript from a result that is indexed by utterance and rank."""
     length = int(result.num_tokens)
     token_ids = tuple(result.token_ids[:length].tolist())
-    return Transcript(
+    return WhisperTranscript(
         written=tokens.decode(token_ids),
         token_ids=token_ids,
         log_prob=float(result.log_prob),
@@ -195,8 +195,8 @@ def _transcript(result: BeamResult, tokens: WhisperTokens) -> Transcript:
 
 
 def _joined(
-    windows: Sequence[Window], found: Sequence[list[Transcript]], count: int
-) -> Iterator[list[Transcript]]:
+    windows: Sequence[Window], found: Sequence[list[WhisperTranscript]], count: int
+) -> Iterator[list[WhisperTranscript]]:
     """Yields the `count` best transcripts of each utterance, joined from those of its windows."""
     own_windows = groupby(zip(windows, found, strict=True), key=lambda pair: pair[0].utterance)
     for _, pairs in own_windows:
@@ -206,7 +206,7 @@ def _joined(
         yield first[:count]
 
 
-def _best(transcripts: Sequence[Transcript], count: int) -> list[Transcript]:
+def _best(transcripts: Sequence[WhisperTranscript], count: int) -> list[WhisperTranscript]:
     """The `count` best that have ended, then the `count` best that were cut off, as in the search.
 
     Scores of windows add up, so the best of the whole are made of the best of each kind.
@@ -217,9 +217,9 @@ def _best(transcripts: Sequence[Transcript], count: int) -> list[Transcript]:
     return ended[:count] + cut_off[:count]
 
 
-def _join(first: Transcript, second: Transcript) -> Transcript:
+def _join(first: WhisperTranscript, second: WhisperTranscript) -> WhisperTranscript:
     """Joins two transcripts in time: their log-probabilities and scores add up."""
-    return Transcript(
+    return WhisperTranscript(
         written=" ".join(filter(None, (first.written, second.written))),
         token_ids=first.token_ids + second.token_ids,
         log_prob=first.log_prob + second.log_prob,
@@ -230,7 +230,7 @@ def _join(first: Transcript, second: Transcript) -> Transcript:
 
 
 def _hypotheses(
-    best: Sequence[Transcript], to_text: Callable[[str], str | None]
+    best: Sequence[WhisperTranscript], to_text: Callable[[str], str | None]
 ) -> Iterator[Hypothesis]:
     """Yields the hypotheses that have a text."""
     for transcript in best:

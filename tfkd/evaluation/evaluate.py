@@ -73,7 +73,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Transcript:
+class Recognition:
     """The reference and the best hypothesis of one utterance."""
 
     utterance_id: str
@@ -85,7 +85,7 @@ class Transcript:
 class _Decoded:
     """The results of the utterances that are decoded so far."""
 
-    transcripts: list[Transcript] = field(default_factory=list)
+    transcripts: list[Recognition] = field(default_factory=list)
     without_transcript: int = 0
     too_long: list[str] = field(default_factory=list)
     audio_samples: int = 0
@@ -102,7 +102,7 @@ def check_transcripts(store: Store, remedy: str = _GIVE_TRANSCRIPTS) -> None:
         )
 
 
-def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Transcript]]:
+def evaluate(recogniser: OpenForm, store: Store) -> tuple[Evaluation, list[Recognition]]:
     """Decodes the utterances of a store and scores those that have a transcript.
 
     An empty transcript means that nothing was said: recognised words count as insertions. Logs a
@@ -204,11 +204,11 @@ def _best_texts(recogniser: OpenForm, batch: Batch) -> list[str]:
     return [hypotheses[0].text if hypotheses else "" for hypotheses in rows]
 
 
-def _transcripts(batch: Batch, texts: Sequence[str]) -> Iterator[Transcript]:
+def _transcripts(batch: Batch, texts: Sequence[str]) -> Iterator[Recognition]:
     rows = zip(batch["utterance_id"], batch["text"], batch["has_text"], texts, strict=True)
     for utterance_id, reference, has_text, text in rows:
         if has_text:
-            yield Transcript(utterance_id.decode(), reference.decode(), text)
+            yield Recognition(utterance_id.decode(), reference.decode(), text)
 
 
 def _warn(decoded: _Decoded, recogniser: OpenForm) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfkd.evaluation.evaluate import Transcript, evaluate
+from tfkd.evaluation.evaluate import Recognition, evaluate
 from tfkd.evaluation.models import model_identity, open_model
 from tfkd.metrics import count_word_errors
 from tfkd.records import Store
@@ -60,12 +60,12 @@ class Evaluations:
 
     def counts(self, name: str) -> np.ndarray:
         """Counts the word errors of each utterance, int64 [U, 4], in the order of the ids."""
-        rows = sorted(read_dataclass_lines(self._path(name), Transcript), key=_id_of)
+        rows = sorted(read_dataclass_lines(self._path(name), Recognition), key=_id_of)
         return count_word_errors([r.reference for r in rows], [r.hypothesis for r in rows])
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name.replace(' ', '-')}.jsonl"
 
 
-def _id_of(transcript: Transcript) -> str:
+def _id_of(transcript: Recognition) -> str:
     return transcript.utterance_id

@@ -17,7 +17,7 @@ from tfkd.text.tokenizers import (
     train_tokenizer,
     vocab_size_of,
 )
-from tfkd.text.transcripts import Transcript, transcript_of
+from tfkd.text.transcripts import NormalisedTranscript, transcript_of
 
 __all__ = [
     "EOS_ID",
@@ -26,9 +26,9 @@ __all__ = [
     "SOS_ID",
     "UNK_ID",
     "CharacterTokenizer",
+    "NormalisedTranscript",
     "SentencePieceTokenizer",
     "Tokenizer",
-    "Transcript",
     "extra_characters_of",
     "join_pieces",
     "load_tokenizer",

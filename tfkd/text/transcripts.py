@@ -22,7 +22,7 @@ _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,8});")
 
 
 @dataclass(frozen=True)
-class Transcript:
+class NormalisedTranscript:
     """A normalised transcript.
 
     Attributes:
@@ -40,7 +40,7 @@ def transcript_of(
     extra_characters: str = "",
     tags: str = "drop",
     is_written_by_model: bool = False,
-) -> Transcript:
+) -> NormalisedTranscript:
     """Normalises a transcript, and decides what one without words means.
 
     An empty transcript, or one of tags of sounds alone ([noise], <sil>), means that nothing is
@@ -60,15 +60,15 @@ def transcript_of(
     ('yes', '', None)
     """
     if text is None:
-        return Transcript(None)
+        return NormalisedTranscript(None)
     if tags == "drop" and not is_written_by_model and text.strip() in _PLACEHOLDERS:
-        return Transcript(None, (text.strip(),))
+        return NormalisedTranscript(None, (text.strip(),))
     for _ in range(_MOST_ESCAPES):
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     said, found = without_tags(text, extra_characters) if tags == "drop" else (text, ())
     words = normalise(said, extra_characters=extra_characters)
     if words:
-        return Transcript(words, found)
+        return NormalisedTranscript(words, found)
     is_empty = is_written_by_model or not visible(said).strip()
     says_nothing = is_empty and all(map(is_sound, found))
-    return Transcript("" if says_nothing else None, found)
+    return NormalisedTranscript("" if says_nothing else None, found)

@@ -118,10 +118,11 @@ class TrainingEpochs:
         if training.input_service is not None:
             # gRPC is loaded where it is used alone.
             from tfkd.training.input_service.client import InputService
-            from tfkd.training.input_service.messages import Job
+            from tfkd.training.input_service.messages import TrainingDescription
 
             self._service = InputService(training.input_service)
-            self._service.open(Job.create(training, sources, without, tokenizer))
+            description = TrainingDescription.create(training, sources, without, tokenizer)
+            self._service.open(description)
 
     @property
     def num_batches(self) -> int:

@@ -55,7 +55,7 @@ _LOG = logging.getLogger("tfkd")
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Inputs:
     """The inputs of one training."""
 
     system: SystemConfig
@@ -137,7 +137,7 @@ def train(
         check_rate(store, system.model.frontend.sample_rate_hz)
     initial = _initial_run(system)
     with replicas.folder(out) as folder, replicas.lost_worker_ends_training():
-        _train(_Job(system, sources, valid_store, folder, replicas, profile, initial, tokenizer))
+        _train(_Inputs(system, sources, valid_store, folder, replicas, profile, initial, tokenizer))
     return load_run(out) if replicas.is_chief else None
 
 
@@ -196,31 +196,35 @@ def check_products(training: TrainingConfig) -> None:
         )
 
 
-def _train(job: _Job) -> None:
-    replicas, identity = job.replicas, job.identity
+def _train(inputs: _Inputs) -> None:
+    replicas, identity = inputs.replicas, inputs.identity
     if replicas.json_from_chief(identity) != identity:
         raise TrainingError(
             "this worker has other settings or data than the chief",
             remedy="start all workers with the same config and the same stores",
         )
-    if replicas.json_from_chief(is_finished(job.out, identity)):
+    if replicas.json_from_chief(is_finished(inputs.out, identity)):
         return
-    if job.training.input_service is not None:
-        _check_workers(job.training.input_service)
-    check_owner(job.out, identity, job.system)
+    if inputs.training.input_service is not None:
+        _check_workers(inputs.training.input_service)
+    check_owner(inputs.out, identity, inputs.system)
     tokenizer = tokenizer_of(
-        job.sources, job.system.tokenizer, initial=job.initial, given=job.tokenizer, out=job.out
+        inputs.sources,
+        inputs.system.tokenizer,
+        initial=inputs.initial,
+        given=inputs.tokenizer,
+        out=inputs.out,
     )
-    surveys = [source.survey(tokenizer) for source in job.sources]
-    _check_references(job.valid_store)
+    surveys = [source.survey(tokenizer) for source in inputs.sources]
+    _check_references(inputs.valid_store)
     without = [{each.utterance_id for each in found.dropped} for found in surveys]
-    epochs = TrainingEpochs(job.sources, tokenizer, job.training, without)
-    with claim(job.out, identity, job.system):
-        _describe(job, tokenizer, surveys)
-        keep_parity_sample(job.out, job.valid_store)
-        progress = _learn(job, epochs)
+    epochs = TrainingEpochs(inputs.sources, tokenizer, inputs.training, without)
+    with claim(inputs.out, identity, inputs.system):
+        _describe(inputs, tokenizer, surveys)
+        keep_parity_sample(inputs.out, inputs.valid_store)
+        progress = _learn(inputs, epochs)
         extent = {"epochs": progress.epochs, "seconds": progress.seconds}
-        write_json(job.out / COMPLETE, {**identity, **extent})
+        write_json(inputs.out / COMPLETE, {**identity, **extent})
 
 
 def _check_workers(url: str) -> None:
@@ -230,57 +234,57 @@ def _check_workers(url: str) -> None:
     InputService(url).check()
 
 
-def _learn(job: _Job, epochs: TrainingEpochs) -> Progress:
+def _learn(inputs: _Inputs, epochs: TrainingEpochs) -> Progress:
     """Trains to the end, from the newest checkpoint in the folder if there is one."""
-    system, training, replicas = job.system, job.training, job.replicas
+    system, training, replicas = inputs.system, inputs.training, inputs.replicas
     tokenizer = epochs.tokenizer
     keras.utils.set_random_seed(training.seed)
     with replicas.scope():
         model = Recogniser(system.model, tokenizer.vocab_size, precision=training.precision)
     compile_for(model, training, epochs.total_batches)
-    progress = restore_checkpoint(job.out / CHECKPOINTS, model)
+    progress = restore_checkpoint(inputs.out / CHECKPOINTS, model)
     if progress == Progress() and training.ctc_weight:
-        report_unaligned(job.sources, tokenizer, model, job.out)
+        report_unaligned(inputs.sources, tokenizer, model, inputs.out)
     if progress == Progress() and replicas.is_chief:
-        _begin(job, model, tokenizer)
+        _begin(inputs, model, tokenizer)
     progress = Progress(**replicas.json_from_chief(asdict(progress)))
     replicas.take_chiefs(state_of(model))
-    keeper = KeepProgress(job.out, progress, training.checkpoint_minutes)
+    keeper = KeepProgress(inputs.out, progress, training.checkpoint_minutes)
     keeper.resume(model)
     if not _has_ended(progress, training):
         decoding = dataclasses.replace(
             system.decoding, beam_width=training.validation_beam_width, num_hypotheses=1
         )
         decoder = Decoder(model, tokenizer, resolved_without_ctc(decoding, system))
-        validation = ValidationErrorRate(decoder, job.valid_store, training.batch_size, replicas)
-        _fit(job, model, epochs, validation, keeper)
+        validation = ValidationErrorRate(decoder, inputs.valid_store, training.batch_size, replicas)
+        _fit(inputs, model, epochs, validation, keeper)
     return progress
 
 
-def _begin(job: _Job, model: Recogniser, tokenizer: Tokenizer) -> None:
+def _begin(inputs: _Inputs, model: Recogniser, tokenizer: Tokenizer) -> None:
     """Sets the feature statistics of a new model, and the weights that it begins with."""
-    if job.initial is None or not shares_frontend(model, job.initial):
-        model.frontend.adapt(_audio_of(job.sources))
-    if job.initial is not None:
-        taken = begin_from(model, tokenizer, job.initial, job.training.initial.layers)
-        write_json(job.out / BEGUN_FROM, {"run": str(job.initial.directory), **asdict(taken)})
+    if inputs.initial is None or not shares_frontend(model, inputs.initial):
+        model.frontend.adapt(_audio_of(inputs.sources))
+    if inputs.initial is not None:
+        taken = begin_from(model, tokenizer, inputs.initial, inputs.training.initial.layers)
+        write_json(inputs.out / BEGUN_FROM, {"run": str(inputs.initial.directory), **asdict(taken)})
         _LOG.warning(
             "%s: takes %.0f %% of its initial weights from %s",
-            job.out,
+            inputs.out,
             100 * taken.share,
-            job.initial.directory,
+            inputs.initial.directory,
         )
 
 
 def _fit(
-    job: _Job,
+    inputs: _Inputs,
     model: Recogniser,
     epochs: TrainingEpochs,
     validation: ValidationErrorRate,
     keeper: KeepProgress,
 ) -> None:
-    training, profile, progress = job.training, job.profile, keeper.progress
-    curves = CurvesForTensorBoard(job.out / TENSORBOARD)
+    training, profile, progress = inputs.training, inputs.profile, keeper.progress
+    curves = CurvesForTensorBoard(inputs.out / TENSORBOARD)
     stopper = StopOnNonFiniteLoss(
         progress,
         epochs.num_batches,
@@ -288,7 +292,7 @@ def _fit(
     )
     callbacks: list[keras.callbacks.Callback] = [stopper, validation, keeper, curves]
     if profile is not None:
-        profile.trace_directory = job.out / TENSORBOARD
+        profile.trace_directory = inputs.out / TENSORBOARD
         timed = profile.timing(validation, VALIDATION), profile.timing(keeper, CHECKPOINTING)
         callbacks = [stopper, profile, *timed, curves]
     while not _has_ended(progress, training):
@@ -300,7 +304,7 @@ def _fit(
         # Call `fit` once an epoch, because each epoch has batches of its own.
         with epochs.loading_errors():
             model.fit(
-                job.replicas.batches(batches, epochs.signature, profile and profile.watch),
+                inputs.replicas.batches(batches, epochs.signature, profile and profile.watch),
                 steps_per_epoch=steps,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
@@ -342,17 +346,17 @@ def _check_references(valid_store: Store) -> None:
         )
 
 
-def _describe(job: _Job, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> None:
+def _describe(inputs: _Inputs, tokenizer: Tokenizer, surveys: Sequence[Survey]) -> None:
     """Writes the run's config and tokenizer, and the utterances that give no target."""
-    save_description(job.out, job.system, tokenizer)
-    for source in job.sources:
+    save_description(inputs.out, inputs.system, tokenizer)
+    for source in inputs.sources:
         if source.store.kind == PSEUDO_LABELS and not source.objective.needs_hypotheses:
             _LOG.warning(
                 "%s: the training learns its transcripts, not its pseudo labels (objective %s)",
                 source.store.name,
                 source.objective.name,
             )
-    report_dropped(job.sources, surveys, tokenizer, job.out)
+    report_dropped(inputs.sources, surveys, tokenizer, inputs.out)
 
 
 def _has_ended(progress: Progress, training: TrainingConfig) -> bool:

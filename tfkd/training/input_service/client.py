@@ -17,7 +17,7 @@ from tfkd.training.input_service.messages import (
     CHANNEL_OPTIONS,
     OPEN,
     SERVICE,
-    Job,
+    TrainingDescription,
     batch_request,
     key_of,
     parsed_arrays,
@@ -58,7 +58,7 @@ class InputService:
         for worker in self._workers:
             worker.check()
 
-    def open(self, job: Job) -> None:
+    def open(self, description: TrainingDescription) -> None:
         """Sends the workers the description of a training.
 
         Raises:
@@ -66,7 +66,7 @@ class InputService:
             store.
         """
         for worker in self._workers:
-            worker.open(job.serialise())
+            worker.open(description.serialise())
 
     def loader(self, epoch: int, dtypes: Sequence[tf.DType], own: Loader) -> Loader:
         """Returns a function that gets batch n of an epoch, as arrays of `dtypes`.
@@ -93,7 +93,7 @@ class _Worker:
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._open = self._channel.unary_unary(f"/{SERVICE}/{OPEN}")
         self._batch = self._channel.unary_unary(f"/{SERVICE}/{BATCH}")
-        self._job = b""
+        self._description = b""
         self._rests_until = 0.0
 
     def check(self) -> None:
@@ -105,12 +105,12 @@ class _Worker:
                 remedy=f"there: tfkd serve-input --data STORE --listen {self._address}",
             ) from error
 
-    def open(self, job: bytes) -> None:
-        self._job = job
+    def open(self, description: bytes) -> None:
+        self._description = description
         # After failed attempts gRPC refuses calls for a while, even if the worker is there again.
         self.check()
         try:
-            self._open(job, timeout=_OPEN_SECONDS)
+            self._open(description, timeout=_OPEN_SECONDS)
         except grpc.RpcError as error:
             raise ConfigError(
                 f"training.input_service: {self._address} refuses: {error.details()}",
@@ -121,7 +121,7 @@ class _Worker:
         """Gets a batch; returns None if the worker fails."""
         if time.monotonic() < self._rests_until:
             return None
-        request = batch_request(key_of(self._job), epoch, number)
+        request = batch_request(key_of(self._description), epoch, number)
         try:
             return parsed_arrays(self._message(request), dtypes)
         except (grpc.RpcError, ConfigError) as error:
@@ -141,5 +141,5 @@ class _Worker:
             if error.code() != grpc.StatusCode.NOT_FOUND:
                 raise
         # The worker was restarted, or has served other trainings since.
-        self.open(self._job)
+        self.open(self._description)
         return self._batch(request, timeout=_BATCH_SECONDS)

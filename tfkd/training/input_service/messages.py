@@ -28,8 +28,8 @@ CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_mess
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """Everything that the batches of a training depend on; equal jobs give equal batches.
+class TrainingDescription:
+    """Everything that the batches of a training depend on; equal ones give equal batches.
 
     Attributes:
       training: its settings, without those of input service and devices.
@@ -52,7 +52,7 @@ class Job:
         sources: Sequence[Source],
         without: Sequence[Collection[str]],
         tokenizer: Tokenizer,
-    ) -> Job:
+    ) -> TrainingDescription:
         """Describes a training."""
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save(folder)
@@ -66,7 +66,7 @@ class Job:
         )
 
     @classmethod
-    def parse(cls, content: bytes) -> Job:
+    def parse(cls, content: bytes) -> TrainingDescription:
         """Reads what `serialise` wrote, as strictly as a config file is read."""
         values = parse_json(content)
         if values["version"] != __version__:
@@ -84,7 +84,7 @@ class Job:
         )
 
     def serialise(self) -> bytes:
-        """Serialises the job; equal jobs give equal bytes."""
+        """Serialises the description; equal ones give equal bytes."""
         files = {n: base64.b64encode(d).decode() for n, d in self.tokenizer_files.items()}
         values = {
             "version": __version__,
@@ -104,9 +104,9 @@ class Job:
             return load_tokenizer(folder)
 
 
-def key_of(serialised_job: bytes) -> str:
-    """Computes the key of a job, by which trainer and worker refer to it."""
-    return hashlib.sha256(serialised_job).hexdigest()
+def key_of(serialised: bytes) -> str:
+    """Computes the key of a description, by which trainer and worker refer to it."""
+    return hashlib.sha256(serialised).hexdigest()
 
 
 def batch_request(key: str, epoch: int, number: int) -> bytes:
@@ -115,7 +115,7 @@ def batch_request(key: str, epoch: int, number: int) -> bytes:
 
 
 def parse_batch_request(content: bytes) -> tuple[str, int, int]:
-    """Reads job, epoch and number from a `batch_request`."""
+    """Reads key, epoch and number from a `batch_request`."""
     values = parse_json(content)
     return str(values["job"]), int(values["epoch"]), int(values["number"])
 

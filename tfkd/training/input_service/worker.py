@@ -21,7 +21,7 @@ from tfkd.training.input_service.messages import (
     CHANNEL_OPTIONS,
     OPEN,
     SERVICE,
-    Job,
+    TrainingDescription,
     key_of,
     parse_batch_request,
     serialised_arrays,
@@ -32,7 +32,7 @@ from tfkd.training.sources import sources_of
 _THREADS = 2
 # Number of trainings, and of epochs of each, whose plans are kept: for several trainers, and for
 # the end of one epoch and the beginning of the next.
-_JOBS, _EPOCHS = 2, 2
+_TRAININGS, _EPOCHS = 2, 2
 _LOG = logging.getLogger("tfkd")
 T = TypeVar("T")
 
@@ -75,13 +75,15 @@ class _Handlers:
 
     def __init__(self, data: Sequence[str | Path]) -> None:
         self._data = [Path(each) for each in data]
-        self._jobs: _Latest[TrainingEpochs] = _Latest(_JOBS)
-        self._plans: _Latest[Callable[[int], Iterable]] = _Latest(_JOBS * _EPOCHS)
+        self._trainings: _Latest[TrainingEpochs] = _Latest(_TRAININGS)
+        self._plans: _Latest[Callable[[int], Iterable]] = _Latest(_TRAININGS * _EPOCHS)
 
     def open(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        """Prepares a job; a repeated request takes no time."""
+        """Prepares a training; a repeated request takes no time."""
         try:
-            self._jobs.get(key_of(request), lambda: self._epochs_of(Job.parse(request)))
+            self._trainings.get(
+                key_of(request), lambda: self._epochs_of(TrainingDescription.parse(request))
+            )
         except (TfkdError, ValueError, KeyError) as error:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         return b""
@@ -89,7 +91,7 @@ class _Handlers:
     def batch(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Makes one batch."""
         key, epoch, number = parse_batch_request(request)
-        epochs = self._jobs.find(key)
+        epochs = self._trainings.find(key)
         if epochs is None:
             context.abort(grpc.StatusCode.NOT_FOUND, "this worker does not know the training")
             return b""  # abort has raised
@@ -100,21 +102,23 @@ class _Handlers:
             context.abort(grpc.StatusCode.DATA_LOSS, str(error))
         return b""
 
-    def _epochs_of(self, job: Job) -> TrainingEpochs:
+    def _epochs_of(self, description: TrainingDescription) -> TrainingEpochs:
         stores = self._stores()
-        missing = [sha256 for sha256 in job.stores if sha256 not in stores]
+        missing = [sha256 for sha256 in description.stores if sha256 not in stores]
         if missing:
             there = ", ".join(str(store.directory) for store in stores.values()) or "none"
             raise ConfigError(
                 f"the worker has {there}, but no store with sha256 {missing[0]}",
                 remedy="start it with --data for each store of the training",
             )
-        found = sources_of([stores[sha256] for sha256 in job.stores], job.training)
+        found = sources_of([stores[sha256] for sha256 in description.stores], description.training)
         sources = [
             dataclasses.replace(source, share=share)
-            for source, share in zip(found, job.shares, strict=True)
+            for source, share in zip(found, description.shares, strict=True)
         ]
-        return TrainingEpochs(sources, job.tokenizer(), job.training, job.without)
+        return TrainingEpochs(
+            sources, description.tokenizer(), description.training, description.without
+        )
 
     def _stores(self) -> dict[str, Store]:
         """Opens the stores that exist now, by sha256."""
