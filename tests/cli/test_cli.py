@@ -265,6 +265,8 @@ MISTAKES = [
      "--set teacher.training.epochs=0", 2, "training.epochs: 0 is below 1"),
     ("no labels", "distill {dir}/good.yaml --labels {train} --valid {test} --out {dir}/o "
      "--objective seq_kd", 1, "holds no pseudo labels, from which seq_kd learns (make them"),
+    ("labels as transcripts", "distill {dir}/good.yaml --labels {labels} --transcribed {labels} "
+     "--valid {test} --out {dir}/o", 2, "holds pseudo labels, not transcripts (name it with"),
     ("shares of folders", "distill {dir}/good.yaml --labels {train} --transcribed {test} --valid "
      "{test} --out {dir}/o --shares 1", 2, "has 1 numbers for 2 folders (give one number for each"),
     ("shares in words", "train {dir}/good.yaml --train {train} --valid {test} --out {dir}/o "
@@ -314,9 +316,10 @@ MISTAKES = [
 )
 def test_a_mistake_gives_one_line(request, places, capfd, monkeypatch, arguments, code, message):
     monkeypatch.chdir(Path(__file__).parents[2])
-    if "{teacher}" in arguments:
-        places = {**places, "teacher": request.getfixturevalue("teacher").directory}
-        capfd.readouterr()
+    for name in ("teacher", "labels"):
+        if f"{{{name}}}" in arguments:
+            places = {**places, name: request.getfixturevalue(name).directory}
+            capfd.readouterr()
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments.format(**places).split())
     output = capfd.readouterr()

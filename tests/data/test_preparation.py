@@ -508,6 +508,19 @@ def test_audio_that_16_bits_cannot_hold_is_silent(tmp_path):
         prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
 
 
+def test_a_muted_microphone_is_an_utterance_in_which_nothing_is_said(tmp_path):
+    soundfile.write(tmp_path / "muted.wav", np.zeros(RATE_HZ), RATE_HZ)
+    rows = [{"audio": "muted.wav", "text": "", "id": "a"}]
+    manifest = write_manifest(tmp_path / "m.jsonl", rows)
+    prepare(manifest, tmp_path / "out", PrepareConfig(sample_rate_hz=RATE_HZ))
+    (record,) = open_store(tmp_path / "out").records()
+    assert (record.text, record.num_samples) == ("", RATE_HZ)
+    rows[0]["text"] = "hello"
+    write_manifest(manifest, rows)
+    with pytest.raises(ManifestError, match=r"1 silent.*nothing but zeros"):
+        prepare(manifest, tmp_path / "other", PrepareConfig(sample_rate_hz=RATE_HZ))
+
+
 def test_empty_placeholder_and_tagged_texts_keep_their_audio(tmp_path, caplog):
     texts = {"nothing": "", "none": None, "dash": "-", "noise": "[noise]", "tag": "Ba <COMMA> di"}
     rows = [{"id": name, "audio": "a.wav", "text": text} for name, text in texts.items()]

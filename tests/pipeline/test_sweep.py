@@ -396,6 +396,18 @@ def test_a_grid_that_varies_more_finds_the_students_of_an_earlier_one(swept, con
     assert {row for row, folder in folders.items() if folder.exists()} == {"truth"}
 
 
+def test_names_of_a_student_hold_what_it_learns_and_not_where(config):
+    grid = ({HYPOTHESES: (1,)}, {HYPOTHESES: (1,), "generation": (2,)})
+    job = with_sweep(dataclasses.replace(config, generations=2), grid=grid)
+    _, first, second = cells_of(job)
+    of_earlier_version = second.name.removesuffix("-generation-2")
+    names = [first.name, second.name, of_earlier_version]
+    assert list(map(first.is_name, names)) == [True, False, False]
+    assert list(map(second.is_name, names)) == [False, True, True]
+    elsewhere = with_overrides(job, ["student.training.distribution=mirrored"])
+    assert [cell.name for cell in cells_of(elsewhere)] == [cell.name for cell in cells_of(job)]
+
+
 def test_a_student_that_another_process_trains_is_left_to_it(swept, config, monkeypatch):
     more = dataclasses.replace(config.sweep, seeds=(0, 1, 2))
     sweep = Sweep(dataclasses.replace(config, sweep=more))

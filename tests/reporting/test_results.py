@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tfkd import cli
-from tfkd.reporting.figures import _front, _label_heights, curves, save_figures
+from tfkd.reporting.figures import _front, _label_heights, curves, pareto, save_figures
 from tfkd.reporting.results import results_markdown, results_report, verdicts
 from tfkd.reporting.sentences import comparison, path_from
 from tfkd.reporting.sweeps import sweep_markdown, sweep_report, sweep_sentences, sweep_table
@@ -158,7 +158,7 @@ def test_a_sweep_says_that_it_compares_the_seeds_of_both_only_where_these_differ
 def test_a_sweep_has_that_row_too():
     results = json.loads((RECIPES / "barista-synthetic-and-whisper.results.json").read_text())
     _, _, teacher, best, _ = sweep_table(results).splitlines()
-    assert teacher.split() == ["teacher", "(its", "labels)", "-", "2.73", *["-"] * 8]
+    assert teacher.split() == ["teacher", "(its", "labels)", "-", "2.73", *["-"] * 9]
     assert best.startswith("k 4 ")
 
 
@@ -296,6 +296,16 @@ def test_exports_have_a_figure_of_their_speed(exported, tmp_path):
 def test_labels_of_about_one_cost_are_set_apart():
     costs, rates = {"a": 1.0, "b": 1.1, "c": 9.0}, {"a": 5.0, "b": 5.1, "c": 5.2}
     assert _label_heights(costs, rates, gap=1.0) == {"a": 5.0, "b": 6.0, "c": 5.2}
+
+
+def test_every_label_of_a_crowd_lies_within_the_axes(exported):
+    pytest.importorskip("matplotlib")
+    row = exported["rows"]["k 4"] | {"wer": 0.05, "wer_low": 0.05, "wer_high": 0.05}
+    exported["rows"] = {f"k {count}": {**row} for count in range(1, 12)}
+    axes = pareto(exported).axes[0]
+    heights = [label.xy[1] for label in axes.texts]
+    assert len(heights) == 12  # with the teacher
+    assert max(heights) < axes.get_ylim()[1]
 
 
 def test_a_page_says_what_students_are_compared_with(exported):

@@ -19,7 +19,12 @@ _LEAST_STORED = 0.5 / 32768
 
 
 def check_waveform(
-    waveform: np.ndarray, sample_rate_hz: int, *, min_seconds: float, max_seconds: float
+    waveform: np.ndarray,
+    sample_rate_hz: int,
+    *,
+    min_seconds: float,
+    max_seconds: float,
+    may_be_silent: bool = False,
 ) -> None:
     """Refuses a waveform [N] that no recogniser can learn from.
 
@@ -27,6 +32,7 @@ def check_waveform(
       waveform: [N], any float dtype, scaled to [-1, 1].
       min_seconds: the shortest that is accepted.
       max_seconds: the longest that is accepted.
+      may_be_silent: whether it is known that nothing is said.
     Raises:
       AudioError: (as `UnusableAudio`) not_finite (NaN or infinity), too_short, too_long, or silent
         (every sample rounds to zero, or to one value, in 16 bits, which is how records hold them).
@@ -47,6 +53,8 @@ def check_waveform(
     elif seconds > max_seconds:
         reason, limit = "too_long", f"longer than max_seconds {max_seconds:g}"
         remedy = "split it, or raise prepare.max_seconds"
+    elif may_be_silent:
+        return
     elif not waveform.any():
         reason, limit = "silent", "nothing but zeros"
         remedy = "leave it out, or choose a channel that holds speech"

@@ -112,6 +112,7 @@ def train(options: argparse.Namespace) -> None:
 
 def distill(options: argparse.Namespace) -> None:
     from tfkd.config import load_system_config
+    from tfkd.records import PSEUDO_LABELS, is_store, open_store
 
     take_section(options, "student")
     overrides = [*options.set]
@@ -125,6 +126,12 @@ def distill(options: argparse.Namespace) -> None:
             "--units has no effect on word_kd, which learns posteriors of the units of its labels",
             remedy="leave it out",
         )
+    for each in options.transcribed:
+        if is_store(each) and open_store(each).kind == PSEUDO_LABELS:
+            raise ConfigError(
+                f"--transcribed {each}: holds pseudo labels, not transcripts",
+                remedy="name it with --labels, and here the prepared audio",
+            )
     _train_on(system, [*options.transcribed, *options.labels], options)
 
 

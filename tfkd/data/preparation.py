@@ -274,13 +274,14 @@ def _record(
 ) -> UtteranceRecord | Rejection:
     """Makes the record of an utterance, or a rejection with the reason."""
     try:
-        recording = _read(utterance, config)
+        recording, text = _read(utterance, config), _transcript(utterance, config)
         waveform = recording.waveform
         check_waveform(
             waveform,
             config.sample_rate_hz,
             min_seconds=config.min_seconds,
             max_seconds=config.max_seconds,
+            may_be_silent=text == "",
         )
     except UnusableAudio as error:
         return _rejection(utterance, error.reason, _detail(error, utterance, config))
@@ -290,7 +291,7 @@ def _record(
         audio=encode_flac(waveform, config.sample_rate_hz),
         num_samples=len(waveform),
         sample_rate_hz=config.sample_rate_hz,
-        text=_transcript(utterance, config),
+        text=text,
         speaker=utterance.speaker,
     )
 

@@ -17,6 +17,7 @@ from tfkd.errors import ConfigError, did_you_mean
 from tfkd.objectives import make_objective
 from tfkd.pipeline.learning import distilled, undistilled, with_objective
 from tfkd.storage.files import sha256_of_text
+from tfkd.training.identity import without_circumstances
 
 _GENERATION, _STUDENT, _VARIANT = "generation", "student", "variant"
 _SEED = "student.training.seed"
@@ -57,17 +58,23 @@ class Cell:
         if len(words) > _LONGEST_NAME:
             # Rows that differ in their ends alone, as by the generation, are other students.
             words = f"{words[:_LONGEST_NAME]}-{sha256_of_text(self.row)[:8]}"
-        return words + self.name_end
+        suffix = f"-generation-{self.generation}" if self.generation > 1 else ""
+        return words + self._settings_in_name + suffix
+
+    def is_name(self, other: str) -> bool:
+        """Whether a grid that varies other settings gives this student such a name.
+
+        In earlier versions only the row named the generation.
+        """
+        found = re.fullmatch(rf".*{re.escape(self._settings_in_name)}(-generation-\d+)?", other)
+        generations = re.findall(r"generation-(\d+)", other)
+        return found is not None and int((generations or ["1"])[-1]) == self.generation
 
     @property
-    def name_end(self) -> str:
-        """The end of `name`, which tells students apart whatever else a grid varies."""
-        digest = config_digest(self.config.student, self.config.labels)[:8]
+    def _settings_in_name(self) -> str:
+        digest = config_digest(without_circumstances(self.config.student), self.config.labels)[:8]
         share = self.config.transcript_share
-        suffix = "" if share is None else f"-transcripts-{share:g}"
-        if self.generation > 1:
-            suffix += f"-generation-{self.generation}"
-        return f"-seed-{self.seed}-{digest}{suffix}"
+        return f"-seed-{self.seed}-{digest}" + ("" if share is None else f"-transcripts-{share:g}")
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
@@ -153,7 +160,7 @@ class _Student:
 
     @property
     def identity(self) -> str:
-        digest = config_digest(self.config.student, self.config.labels)
+        digest = config_digest(without_circumstances(self.config.student), self.config.labels)
         return f"{digest} {self.generation} {self.config.transcript_share}"
 
     def cell(self, seed: int, baseline: str) -> Cell:

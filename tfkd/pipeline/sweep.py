@@ -133,13 +133,8 @@ class Sweep:
             if is_transcribed and cell.config.student == self.job.undistilled:
                 return self.work / BASELINE
         folder = self.work / FOLDER / cell.name
-        if not folder.exists():
-            # Another grid may have called the same student by other settings.
-            for earlier in sorted(folder.parent.glob(f"*{cell.name_end}")):
-                # Earlier versions named no generation at the end.
-                if cell.generation > 1 or "generation-" not in earlier.name:
-                    return earlier
-        return folder
+        earlier = () if folder.exists() else sorted(folder.parent.glob("*-seed-*"))
+        return next((each for each in earlier if cell.is_name(each.name)), folder)
 
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
         """Trains the unfinished students and returns the content of the sweep's results.json.

@@ -83,8 +83,11 @@ def _errors_against(
     front = _front([(costs[name], rate) for name, rate in rates.items()])
     axes.step(*zip(*front, strict=True), where="post", color="0.6", linewidth=1, zorder=0)
     highest = 100 * max(row["wer_high"] for row in systems.values())
-    axes.set_ylim(0, 1.1 * highest or 1)
-    for name, height in _label_heights(costs, rates, gap=0.045 * highest).items():
+    gap = 0.045 * highest
+    heights = _label_heights(costs, rates, gap)
+    # Labels outside of the axes would not be drawn.
+    axes.set_ylim(0, max(1.1 * highest, *(height + gap for height in heights.values())) or 1)
+    for name, height in heights.items():
         label = f"{name} (baseline)" if name in results["baselines"] else name
         colour = _colour(name, results)
         axes.annotate(
@@ -142,7 +145,8 @@ def curves(results: Mapping[str, Any]) -> Figure:
         curve = [100 * rate or zero for rate in seed["validation_curve"]]
         shares = [100 * (epoch + 1) / seed["planned_epochs"] for epoch in range(len(curve))]
         style = "--" if name in results["baselines"] else "-"
-        axes.plot(shares, curve, style, label=name, linewidth=1.2)
+        marker = "o" if len(curve) == 1 else ""
+        axes.plot(shares, curve, style, label=name, linewidth=1.2, marker=marker)
     axes.set_yscale("log")
     _write_out(axes.yaxis)
     axes.legend(fontsize=8, frameon=False)

@@ -15,6 +15,21 @@ from tfkd.text import Tokenizer
 from tfkd.training.sources import Source, identity_of
 
 
+def without_circumstances(system: SystemConfig) -> SystemConfig:
+    """Resets the settings that change how a training runs, but nothing that it learns.
+
+    They are those of devices, of input workers and of checkpoints.
+    """
+    defaults = TrainingConfig()
+    training = dataclasses.replace(
+        system.training,
+        distribution=defaults.distribution,
+        input_service=defaults.input_service,
+        checkpoint_minutes=defaults.checkpoint_minutes,
+    )
+    return dataclasses.replace(system, training=training)
+
+
 def training_identity(
     system: SystemConfig,
     sources: Sequence[Source],
@@ -24,20 +39,12 @@ def training_identity(
 ) -> dict[str, str]:
     """Digests of all inputs that a run depends on.
 
-    A resumed training may use other devices and other input workers and write checkpoints more
-    often, and a later version may have other defaults of the search; none of these changes the
-    identity.
+    A resumed training may run in other circumstances, and a later version may have other defaults
+    of the search; neither changes the identity.
     """
-    defaults = TrainingConfig()
-    training = dataclasses.replace(
-        system.training,
-        distribution=defaults.distribution,
-        input_service=defaults.input_service,
-        checkpoint_minutes=defaults.checkpoint_minutes,
-    )
     decoding = resolved_without_ctc(system.decoding, system)
     fusion = decoding.fusion
-    system = dataclasses.replace(system, training=training, decoding=decoding)
+    system = dataclasses.replace(without_circumstances(system), decoding=decoding)
     return {
         "config": config_digest(system),
         "train": identity_of(sources),
