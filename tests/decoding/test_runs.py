@@ -57,7 +57,7 @@ def test_a_long_recording_becomes_the_words_of_its_segments(teacher, tiny_corpus
         assert [each.token_ids for each in segment.hypotheses] == [each.token_ids for each in found]
         texts.append(found[0].text)
         starts += [
-            begin + found[0].token_seconds[first]
+            begin + segment.hypotheses[0].token_seconds[first]
             for _, first, _ in word_spans(found[0].token_ids, teacher.tokenizer.pieces)
         ]
     assert transcript.text == " ".join(texts)

@@ -6,11 +6,12 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from tfkd.audio.reading import read_audio
 from tfkd.audio.segments import Segment, recognise_segments, text_of, warn_if_cut_short
@@ -23,6 +24,7 @@ from tfkd.config import (
 )
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.data.given_audio import preparation_for, utterance_store
+from tfkd.decoding.ctc_alignment import token_frames
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.results import hypotheses_of, unbatch, word_spans
@@ -56,7 +58,7 @@ class Word:
 
     Attributes:
       text: the word.
-      start: time in seconds that attention gives to its first token.
+      start: time in seconds at which CTC hears its first token; of attention without CTC.
       end: time in seconds at which the encoding of its last token ends, or the next word begins.
       confidence: probability of its tokens given what comes before them, 0 to 1.
     """
@@ -200,7 +202,7 @@ class Run:
         waveform = read_audio(path, sample_rate_hz=self.sample_rate_hz)
         check_recognisable(waveform, path)
         segments = recognise_segments(
-            waveform, self.sample_rate_hz, self.usual_seconds, lambda part: self.decode([part])[0]
+            waveform, self.sample_rate_hz, self.usual_seconds, self._decode_with_times
         )
         warn_if_cut_short(segments, path, "run.with_decoding(['max_tokens=N']) raises it")
         words = [word for segment in segments for word in self._words(segment)]
@@ -219,6 +221,38 @@ class Run:
         config = preparation_for(self.sample_rate_hz, self.tokenizer.pieces)
         with utterance_store(data, config) as store:
             yield store
+
+    def _decode_with_times(self, waveform: np.ndarray) -> tuple[Hypothesis, ...]:
+        """Decodes an utterance; the best hypothesis has the times at which CTC hears its tokens.
+
+        They are those of attention where CTC was not learned, or is all that was.
+        """
+        (hypotheses,) = self.decode([waveform])
+        is_known = self.system.model.ctc and self.system.training.ctc_weight > 0
+        if not hypotheses or not is_known or self.system.model.decoder.kind == "none":
+            return hypotheses
+        best, *others = hypotheses
+        has_end = best.token_ids[-1:] == (self.tokenizer.eos_id,)
+        said = best.token_ids[:-1] if has_end else best.token_ids
+        log_probs = self._ctc_log_probs(waveform[np.newaxis], [waveform.size])[0].numpy()
+        frames = token_frames(log_probs, said, blank=self.tokenizer.pad_id)
+        if frames is None:
+            return hypotheses
+        if has_end:
+            frames.append(frames[-1] if frames else 0)
+        seconds = tuple(frame * self.model.frame_seconds for frame in frames)
+        return (replace(best, token_seconds=seconds), *others)
+
+    @functools.cached_property
+    def _ctc_log_probs(self) -> Callable[[np.ndarray, Sequence[int]], tf.Tensor]:
+        """Maps waveforms [B, N] of num_samples [B] to log-probabilities [B, S, V] of CTC."""
+
+        def log_probs(waveform: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
+            encoded, _ = self.model.encode(waveform, num_samples)
+            return tf.nn.log_softmax(self.model.ctc_logits(encoded))
+
+        signature = [tf.TensorSpec([1, None], tf.float32), tf.TensorSpec([1], tf.int32)]
+        return tf.function(log_probs, input_signature=signature, autograph=False)
 
     @functools.cached_property
     def _own_decoder(self) -> Decoder:
