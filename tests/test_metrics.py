@@ -40,6 +40,16 @@ def test_counts_and_rates_by_hand():
     assert result.cer == pytest.approx(8 / 47)
 
 
+def test_scripts_without_spaces_are_counted_by_letters():
+    """One substitution (晴 -> 雨) and one deletion (れ) of 5; "open" is one word."""
+    result = score(["今日は晴れ", "open 窓"], ["今日は雨", "open 門"])
+    assert (result.words, result.substitutions, result.deletions) == (7, 2, 1)
+    assert word_error_rate("今日は晴れ", "今日は雨") == pytest.approx(2 / 5)
+    assert metrics.words_of("สวัสดี 한국어 말") == [*"สวัสดี", "한국어", "말"]
+    # Characters are those of the text: "open 窓" has 6 with its space.
+    assert result.cer == pytest.approx(3 / 11)
+
+
 @given(PAIRS)
 def test_the_rate_of_one_pair_is_that_of_a_corpus_of_one(pairs):
     for reference, hypothesis in pairs:

@@ -5,6 +5,7 @@ Every rate is a fraction of the reference length (0.1 is 10 %) and may exceed 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,12 @@ INSERTIONS, DELETIONS, SUBSTITUTIONS, HITS = range(4)
 
 # Resamples of a comparison. The least p-value depends on them: it is 0.0002.
 COMPARISON_SAMPLES = 10_000
+
+# Chinese characters, kana, Thai, Lao, Burmese and Khmer.
+_WRITTEN_WITHOUT_SPACES = re.compile(
+    "[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
+)
 
 # Limits the memory of the bootstrap: the number of indices, of 8 bytes, that are drawn at once.
 MAX_DRAWN_INDICES = 1 << 22
@@ -38,7 +45,7 @@ class ErrorRate:
       insertions: number of words in the hypotheses alone.
       deletions: number of words in the references alone.
       substitutions: number of words that were recognised as another one.
-      words: number of words of the references (hits + deletions + substitutions).
+      words: number of words of the references (hits + deletions + substitutions); see `words_of`.
       utterances: number of scored pairs.
     """
 
@@ -103,8 +110,24 @@ def count_word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> n
 
     The rows of several calls may be concatenated and passed to `rate_with_interval`.
     """
-    words = jiwer.process_words(_folded(references), _folded(hypotheses))
+    references, hypotheses = (
+        [" ".join(words_of(text)) for text in texts] for texts in (references, hypotheses)
+    )
+    words = jiwer.process_words(references, hypotheses)
     return _edit_counts(words.alignments)
+
+
+def words_of(text: str) -> list[str]:
+    """Splits a text into the words that error rates count.
+
+    Scripts without spaces between words (Chinese characters, kana, Thai, Lao, Burmese and Khmer)
+    have no others: each of their letters counts as a word, as is usual for them. A sentence would
+    otherwise be one word, wrong until all of it is right.
+
+    >>> words_of("play 音楽 now")
+    ['play', '音', '楽', 'now']
+    """
+    return _WRITTEN_WITHOUT_SPACES.sub(r" \g<0> ", text).split()
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
@@ -113,8 +136,8 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
     >>> word_error_rate("turn the light on", "turn light off")
     0.5
     """
-    words = reference.split()
-    return Levenshtein.distance(words, hypothesis.split()) / max(1, len(words))
+    words = words_of(reference)
+    return Levenshtein.distance(words, words_of(hypothesis)) / max(1, len(words))
 
 
 def rate_with_interval(
