@@ -33,6 +33,13 @@ FAMILIES = """## Training of each family: CPU seconds of a step, over those of t
 From `python benchmarks/families.py`, one thread. Minutes are of all steps of the recipe's training.
 
 """
+COST_OF_K = """## A training step on k hypotheses: CPU seconds, over those of the step on one
+
+From `python benchmarks/cost_of_k.py`, {threads} thread: the teacher of configs/barista.yaml,
+{batch} utterances of {seconds:g} s and {tokens} tokens. The k hypotheses of an utterance share one
+pass of the encoder.
+
+"""
 DEVICE = """## A student as `.tflite`: CPU seconds of one utterance, over those of revision {before}
 
 From `python benchmarks/device.py`, int8, one thread; the student of configs/start.yaml, {tokens}
@@ -100,6 +107,17 @@ def families() -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def cost_of_k() -> str:
+    """What a training step on several hypotheses costs."""
+    file = content_of("cost_of_k")
+    counts = next(iter(file["results"].values()))
+    lines = [["k", *counts], ["---"] * (1 + len(counts))]
+    for name, steps in file["results"].items():
+        lines.append([name, *(f"{step['ratio']:.2f}" for step in steps.values())])
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return COST_OF_K.format(**file["setting"]) + text
+
+
 def device() -> str:
     """What this revision's exports take of an earlier one's time, by cell, attention and length."""
     file = content_of("device")
@@ -121,7 +139,13 @@ def device() -> str:
 def page() -> str:
     """What README.md is to hold."""
     peers = "\n".join(beside_torch(benchmark) for benchmark in ("training", "decoding"))
-    sections = [f"{PEERS}{peers}", TRAITS + "\n".join(traits()), FAMILIES + families(), device()]
+    sections = [
+        f"{PEERS}{peers}",
+        TRAITS + "\n".join(traits()),
+        cost_of_k(),
+        FAMILIES + families(),
+        device(),
+    ]
     return "\n".join([HEAD, *sections])
 
 

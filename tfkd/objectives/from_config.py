@@ -1,4 +1,8 @@
-"""Makes the objective that a config describes; no other module looks at its `kind`."""
+"""Makes the objective that a config describes.
+
+What trains, labels or reads data asks the objective; only checks of settings look at its `kind`,
+too.
+"""
 
 from __future__ import annotations
 
