@@ -27,6 +27,7 @@ from tfkd.decoding.runs import load_run
 from tfkd.errors import ConfigError, ExportError, TrainingError
 from tfkd.metrics import score
 from tfkd.pipeline.corpora import prepare_corpora
+from tfkd.pipeline.evaluations import provenance_of
 from tfkd.pipeline.grid import cells_of
 from tfkd.pipeline.learning import with_objective
 from tfkd.pipeline.sweep import Sweep
@@ -406,6 +407,17 @@ def test_names_of_a_student_hold_what_it_learns_and_not_where(config):
     assert list(map(second.is_name, names)) == [False, True, True]
     elsewhere = with_overrides(job, ["student.training.distribution=mirrored"])
     assert [cell.name for cell in cells_of(elsewhere)] == [cell.name for cell in cells_of(job)]
+
+
+def test_results_name_each_machine_that_measured_a_student(swept):
+    systems = json.loads((swept[0] / "sweep" / "systems.json").read_text())
+    results = json.loads((swept[0] / "sweep" / "results.json").read_text())
+    assert {each["hardware"] for each in systems.values()} == {results["hardware"]}
+    first, *others = systems.values()
+    both = provenance_of([first | {"hardware": "elsewhere"}, *others])["hardware"]
+    assert both == f"RTF of several machines: elsewhere / {results['hardware']}"
+    without = {key: value for key, value in first.items() if key != "hardware"}
+    assert provenance_of([without])["hardware"] == provenance_of([])["hardware"]
 
 
 def test_a_student_that_another_process_trains_is_left_to_it(swept, config, monkeypatch):

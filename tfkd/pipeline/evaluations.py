@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfkd.environment import provenance
 from tfkd.evaluation.evaluate import Recognition, evaluate
 from tfkd.evaluation.models import model_identity, open_model
 from tfkd.metrics import count_word_errors
@@ -43,7 +44,12 @@ class Evaluations:
         write_text(self._path(name), "".join(f"{row}\n" for row in rows))
         is_own = model.is_relative_to(self.work)
         shown = model.relative_to(self.work) if is_own else model.name
-        return {**asdict(evaluation), "model": str(shown), "identity": identity}
+        return {
+            **asdict(evaluation),
+            "model": str(shown),
+            "identity": identity,
+            "hardware": provenance()["hardware"],
+        }
 
     def are_known(self, models: Mapping[str, Path]) -> bool:
         """Whether all of these models, by name, are measured and unchanged."""
@@ -65,6 +71,16 @@ class Evaluations:
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name.replace(' ', '-')}.jsonl"
+
+
+def provenance_of(systems: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The provenance of results, which names every machine that measured one of the systems."""
+    here = provenance()
+    # Earlier versions did not keep the machine.
+    machines = dict.fromkeys(each.get("hardware", here["hardware"]) for each in systems)
+    if len(machines) > 1:
+        return {**here, "hardware": f"RTF of several machines: {' / '.join(machines)}"}
+    return {**here, "hardware": next(iter(machines), here["hardware"])}
 
 
 def _id_of(transcript: Recognition) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
-from tfkd.environment import provenance
 from tfkd.exporting.export import exported_rows
 from tfkd.metrics import difference_of_counts
 from tfkd.pipeline.corpora import TEST, hidden_transcripts
-from tfkd.pipeline.evaluations import Evaluations
+from tfkd.pipeline.evaluations import Evaluations, provenance_of
 from tfkd.pipeline.learning import BASELINE, BASELINE_ALL
 from tfkd.pipeline.results import published
 from tfkd.pipeline.stages import RESULTS, stage_seconds
@@ -64,7 +63,7 @@ def measure_job(
     known = read_json_object(path) if path.exists() else {}
     # A rerun that changed nothing keeps the results and their date.
     if any(results[key] != known.get(key) for key in results.keys() - {"stage_seconds"}):
-        write_json(path, {**results, **provenance()})
+        write_json(path, {**results, **provenance_of(systems.values())})
 
 
 def is_measured(stores: JobStores, models: Mapping[str, Path]) -> bool:

@@ -28,7 +28,6 @@ from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
 from tfkd.distillation.interface import Teacher
 from tfkd.distillation.labelling import is_labelled, label
-from tfkd.environment import provenance
 from tfkd.errors import BusyError, TfkdError
 from tfkd.exporting.export import exported_rows
 from tfkd.exporting.forms import FORMS
@@ -37,7 +36,7 @@ from tfkd.metrics import difference_of_counts, rate_with_interval
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import make_objective
 from tfkd.pipeline.corpora import TEST, TRAIN, VALID
-from tfkd.pipeline.evaluations import Evaluations
+from tfkd.pipeline.evaluations import Evaluations, provenance_of
 from tfkd.pipeline.exports import export_once, is_exported
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import Job, settings_for
@@ -288,7 +287,7 @@ class Sweep:
             "failed": self._failures,
             **results_of_data(self.job.stores, labels),
             "config": published(self.config),
-            **provenance(),
+            **provenance_of(systems.values()),
         }
 
     def _row(
