@@ -30,7 +30,7 @@ def expected(log_probs: np.ndarray, ids: tuple[int, ...]) -> list[int] | None:
 
 @pytest.mark.parametrize("ids", [(), (1,), (2, 1), (1, 1), (1, 1, 2), (2, 2, 2), (1, 2, 1, 2)])
 def test_frames_are_those_of_the_best_of_all_paths(ids):
-    for seed, frames in itertools.product(range(8), range(1, 7)):
+    for seed, frames in itertools.product(range(8), range(7)):
         log_probs = np.log(np.random.default_rng(seed).dirichlet(np.ones(3), frames))
         assert token_frames(log_probs, ids, blank=0) == expected(log_probs, ids)
 

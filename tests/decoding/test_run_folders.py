@@ -83,12 +83,35 @@ def test_a_model_with_ctc_alone_is_saved_without_an_objective(tmp_path):
 
 
 def test_a_head_that_was_not_trained_is_warned_of_where_it_joins_the_search(tmp_path, caplog):
-    run = save_run(tiny_model(), tokenizer(), tmp_path / "run")
+    model = tiny_model()
+    model.compile(objective=tfkd.objectives.Truth(ctc_weight=0.0))
+    run = save_run(model, tokenizer(), tmp_path / "run")
     run.decoder()
     assert not caplog.records
     run.with_decoding(["fusion.ctc_weight=0.3"]).decoder()
     (record,) = caplog.records
     assert "its CTC head joins the search, but training.ctc_weight is 0" in record.getMessage()
+
+
+def test_a_model_that_is_not_compiled_is_warned_of_and_keeps_its_search(tmp_path, caplog):
+    decoding = tfkd.config.DecodingConfig(beam_width=2, max_tokens=9)
+    run = save_run(tiny_model(), tokenizer(), tmp_path / "run", decoding=decoding)
+    assert run.system.decoding == decoding
+    (record,) = caplog.records
+    assert "the model is not compiled, so nothing tells whether its CTC head" in record.getMessage()
+
+
+def test_a_run_is_not_saved_over_a_training(tmp_path, teacher):
+    out = shutil.copytree(teacher.directory, tmp_path / "run")
+    before = (out / "model.keras").read_bytes()
+    with pytest.raises(CheckpointError, match="holds a training, whose checkpoints would stay"):
+        save_run(tiny_model(), tokenizer(), out)
+    assert (out / "model.keras").read_bytes() == before
+
+
+def test_the_tokenizer_of_another_model_is_refused(teacher):
+    with pytest.raises(ConfigError, match="tokens, the tokenizer"):
+        tfkd.Decoder(teacher.model, tokenizer(), tfkd.config.DecodingConfig())
 
 
 class Louder(tfkd.Recogniser):

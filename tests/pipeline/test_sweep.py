@@ -19,6 +19,7 @@ from tfkd.config import (
     RunConfig,
     SweepConfig,
     SystemConfig,
+    config_digest,
     from_dict,
     load_run_config,
     with_overrides,
@@ -407,6 +408,8 @@ def test_names_of_a_student_hold_what_it_learns_and_not_where(config):
     assert list(map(second.is_name, names)) == [False, True, True]
     elsewhere = with_overrides(job, ["student.training.distribution=mirrored"])
     assert [cell.name for cell in cells_of(elsewhere)] == [cell.name for cell in cells_of(job)]
+    digest = config_digest(cells_of(elsewhere)[1].config.student, elsewhere.labels)[:8]
+    assert cells_of(elsewhere)[1].is_name(f"k-1-seed-0-{digest}")  # of an earlier version, too
 
 
 def test_results_name_each_machine_that_measured_a_student(swept):

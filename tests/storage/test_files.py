@@ -62,6 +62,18 @@ def test_a_pipe_without_a_name_is_written_directly():
         assert file.read() == b"text"
 
 
+def test_a_file_that_is_open_goes_on_where_it_stands(tmp_path):
+    """As of `(echo before; tfkd ... --out /dev/stdout; echo after) > all.txt`."""
+    path = tmp_path / "all.txt"
+    with open(path, "wb", buffering=0) as file:
+        file.write(b"before ")
+        check_writable(f"/proc/self/fd/{file.fileno()}")
+        write_text(f"/dev/fd/{file.fileno()}", "text ")
+        file.write(b"after")
+    assert path.read_text() == "before text after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_pipe_that_nobody_reads_is_left_to_the_command_line():
     reader, writer = os.pipe()
     os.close(reader)

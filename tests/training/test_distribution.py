@@ -7,6 +7,8 @@ needs processes of its own.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +111,47 @@ def test_one_device_sees_batches_and_values_as_they_are():
     assert sum_over_replicas(value) is value
     assert float(share_of_mean(value, tf.constant(2.0))) == 1.5
     assert float(share_of_mean(value * 0, tf.constant(0.0))) == 0.0
+
+
+ONE_STEP = """
+import sys
+import keras, numpy as np, tensorflow as tf, tfkd
+if sys.argv[1] == "2":
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+else:
+    strategy = tf.distribute.get_strategy()
+keras.utils.set_random_seed(0)
+objective = tfkd.objectives.Truth(ctc_weight=0.0)
+small = {"encoder": {"layers": 1, "units": 8, "dropout": 0.0}, "ctc": False,
+         "decoder": {"units": 8, "embedding_units": 4, "dropout": 0.0},
+         "spec_augment": {"frequency_masks": 0, "time_masks": 0}}
+with strategy.scope():
+    model = tfkd.Recogniser({"frontend": {"max_hz": 7000.0}, **small}, 7)
+    model.compile(keras.optimizers.SGD(0.1), objective=objective)
+waveform = np.random.default_rng(0).normal(size=(4, 8000)).astype("float32") / 10
+batch = {"waveform": waveform, "num_samples": np.full(4, 8000, "int32"),
+         "token_ids": np.tile(np.array([4, 5, 3], "int32"), (4, 1, 1)),
+         "weights": np.ones((4, 1), "float32")}
+model.fit(tf.data.Dataset.from_tensors(batch).repeat(3), verbose=0)
+print("weights", *(repr(float(np.abs(weight).sum())) for weight in model.get_weights()))
+"""
+
+
+@pytest.mark.slow
+def test_any_optimizer_steps_on_two_devices_as_on_one():
+    def weights_after_a_step(devices: int) -> list[float]:
+        done = subprocess.run(
+            [sys.executable, "-c", ONE_STEP, str(devices)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("weights")]
+        return [float(each) for each in line.split()[1:]]
+
+    assert weights_after_a_step(2) == pytest.approx(weights_after_a_step(1), rel=1e-4)
 
 
 def test_a_batch_with_fewer_rows_than_replicas_is_refused():

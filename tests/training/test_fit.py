@@ -64,6 +64,21 @@ def test_each_reading_gives_the_next_epoch(batches):
     assert companies(batches(seed=1)) not in (first, second)
 
 
+@pytest.mark.slow
+def test_the_end_of_data_of_unknown_length_counts_nothing(tiny_system, teacher, prepared):
+    config = dataclasses.replace(tiny_system.model, ctc=False)
+    found = []
+    for is_known in (True, False):
+        keras.utils.set_random_seed(0)
+        model = tfkd.Recogniser(config, teacher.tokenizer.vocab_size)
+        model.compile(keras.optimizers.SGD(1e-3), objective=TRUTH)
+        batches = tfkd.batches(prepared["train"], teacher.tokenizer, TRUTH, batch_size=8)
+        data = batches if is_known else batches.filter(lambda batch: True)
+        history = model.fit(data, verbose=0).history
+        found.append((history["loss"][0], int(model.optimizer.iterations.numpy())))
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def test_several_stores_give_one_epoch_in_which_each_has_its_share(prepared, labels, teacher):
     objective = SequenceKD(num_hypotheses=2)
     stores, shares = [prepared["train"], labels], [0.25, 0.75]

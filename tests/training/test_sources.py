@@ -201,7 +201,7 @@ def test_a_training_over_two_stores_goes_on_where_it_was_killed(
     with pytest.raises(Killed):
         train(system, stores, *arguments)
     monkeypatch.setattr(loop.KeepProgress, "on_train_batch_end", real)
-    run = train(short_system, stores, *arguments)  # However often checkpoints are written.
+    run = train(system, stores, *arguments)
     unbroken = train(system, stores, prepared["valid"], tmp_path / "unbroken")
     histories = [
         [json.loads(line) for line in (each.directory / "history.jsonl").read_text().splitlines()]

@@ -136,7 +136,9 @@ def _with_system(override: str) -> str:
         return override
     here = Path("command-line")  # in the current folder
     system = _read_system(value.strip(), role, here)
-    return override if system == value.strip() else f"{key}={json.dumps(system)}"
+    return (
+        override if system == value.strip() else f"{key}={json.dumps(system, ensure_ascii=False)}"
+    )
 
 
 def _is_run(content: dict[str, Any]) -> bool:

@@ -32,6 +32,8 @@ def token_frames(
     >>> token_frames(said, [1], blank=0)
     [1]
     """
+    if len(log_probs) == 0:
+        return None if token_ids else []
     labels = np.full(2 * len(token_ids) + 1, blank)
     labels[1::2] = token_ids
     emitted = log_probs[:, labels]

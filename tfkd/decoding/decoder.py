@@ -84,6 +84,11 @@ class Decoder:
         *,
         batch_size: int | None = None,
     ) -> None:
+        if model.vocab_size != tokenizer.vocab_size:
+            raise ConfigError(
+                f"the model has {model.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}",
+                remedy="give the tokenizer of the model",
+            )
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self._batch_size = batch_size
         fusion = config.fusion

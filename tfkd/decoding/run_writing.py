@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from tfkd.config import (
+    DecodingConfig,
     NoDecoderConfig,
     SystemConfig,
     TokenizerConfig,
@@ -21,6 +23,7 @@ from tfkd.models.recogniser import Recogniser
 from tfkd.records import Store
 from tfkd.storage.files import check_writable, write_text
 from tfkd.storage.keras_files import MODEL, write_model
+from tfkd.storage.markers import IDENTITY
 from tfkd.text import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
 
 # The methods of a recogniser that its weights alone do not determine.
@@ -29,6 +32,7 @@ _COMPUTING = {
     for name in ("build", "encode", "initial_state", "step", "ctc_logits", "call")
 }
 _PARITY_UTTERANCES = 50
+_LOG = logging.getLogger("tfkd")
 
 
 def save_model(model: Recogniser, path: Path) -> None:
@@ -42,19 +46,27 @@ def save_description(directory: Path, system: SystemConfig, tokenizer: Tokenizer
     tokenizer.save(directory)
 
 
-def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> Run:
+def save_run(
+    model: Recogniser,
+    tokenizer: Tokenizer,
+    directory: str | Path,
+    *,
+    decoding: DecodingConfig | None = None,
+) -> Run:
     """Saves a recogniser that `model.fit` trained as a run, which every command of tfkd reads.
 
     Args:
-      model: compiled with the objective that it was trained with.
+      model: compiled with the objective that it was trained with, which tells whether its CTC head
+        was trained; a warning says so if it is not compiled.
       tokenizer: of the model.
       directory: folder of the run; files of an earlier one are overwritten.
+      decoding: the search of the run; the defaults if it is None.
     Returns:
       The run, read back from the folder.
     Raises:
       CheckpointError: if the model is of a class that computes in its own way or has other layers
-        than its config names, or the tokenizer is of another class or size; before anything is
-        written.
+        than its config names, the tokenizer is of another class or size, or the folder holds a
+        training; before anything is written.
       ConfigError: if a setting could not be read back, such as a `ctc_weight` of a model without
         CTC; also before anything is written.
       RecordError: if the folder cannot be written.
@@ -65,15 +77,28 @@ def save_run(model: Recogniser, tokenizer: Tokenizer, directory: str | Path) -> 
     True
     """
     directory = Path(directory)
+    if (directory / IDENTITY).exists():
+        raise CheckpointError(
+            "holds a training, whose checkpoints would stay",
+            path=directory,
+            remedy="choose another folder",
+        )
     bare = _bare_copy(model, directory)
     check_vocabulary(model, tokenizer, directory, remedy="give the tokenizer of the model")
     # The search uses the CTC head only if it was trained, so its weight is saved.
     is_ctc_alone = isinstance(model.config.decoder, NoDecoderConfig)
     ctc_weight = 1.0 if is_ctc_alone else getattr(model.objective, "ctc_weight", 0.0)
+    if model.config.ctc and not is_ctc_alone and model.objective is None:
+        _LOG.warning(
+            "%s: the model is not compiled, so nothing tells whether its CTC head was trained: it "
+            "will not join the search; compile it with its objective first",
+            directory,
+        )
     system = SystemConfig(
         tokenizer=_settings_of(tokenizer, directory),
         model=model.config,
         training=TrainingConfig(ctc_weight=ctc_weight),
+        decoding=decoding or DecodingConfig(),
     )
     from_dict(SystemConfig, to_dict(system))  # refuses what could not be read back
     check_writable(directory / MODEL)

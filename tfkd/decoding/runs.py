@@ -234,7 +234,7 @@ class Run:
         best, *others = hypotheses
         has_end = best.token_ids[-1:] == (self.tokenizer.eos_id,)
         said = best.token_ids[:-1] if has_end else best.token_ids
-        log_probs = self._ctc_log_probs(waveform[np.newaxis], [waveform.size])[0].numpy()
+        log_probs = self._ctc_log_probs(waveform[np.newaxis], [waveform.size]).numpy()
         frames = token_frames(log_probs, said, blank=self.tokenizer.pad_id)
         if frames is None:
             return hypotheses
@@ -245,11 +245,11 @@ class Run:
 
     @functools.cached_property
     def _ctc_log_probs(self) -> Callable[[np.ndarray, Sequence[int]], tf.Tensor]:
-        """Maps waveforms [B, N] of num_samples [B] to log-probabilities [B, S, V] of CTC."""
+        """Maps a waveform [1, N] of num_samples [1] to log-probabilities [S, V] of CTC."""
 
         def log_probs(waveform: tf.Tensor, num_samples: tf.Tensor) -> tf.Tensor:
-            encoded, _ = self.model.encode(waveform, num_samples)
-            return tf.nn.log_softmax(self.model.ctc_logits(encoded))
+            encoded, lengths = self.model.encode(waveform, num_samples)
+            return tf.nn.log_softmax(self.model.ctc_logits(encoded[:, : lengths[0]]))[0]
 
         signature = [tf.TensorSpec([1, None], tf.float32), tf.TensorSpec([1], tf.int32)]
         return tf.function(log_probs, input_signature=signature, autograph=False)

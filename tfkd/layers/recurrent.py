@@ -344,6 +344,8 @@ class BidirectionalRNN(keras.layers.Layer):
             add_cell_weights(self, self.cell, self.units, input_shape[-1], self.rank, f"{name}_")
             for name in ("forward", "backward")
         ]
+        # TensorFlow tracks the lists of a layer, and not those within them: SavedModel needs both.
+        self.forward_weights, self.backward_weights = self.directions
         self.built = True
 
     def call(self, inputs: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:

@@ -111,6 +111,10 @@ class ObjectiveModel(keras.Model):
         if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
+        # `train_step` sums the gradients over replicas, before any clipping; Keras would again.
+        for each in (self.optimizer, getattr(self.optimizer, "inner_optimizer", None)):
+            if each is not None:
+                each._all_reduce_sum_gradients = list
         self.objective = objective
         self.means = _Means(*objective.losses) if objective is not None else _Means()
 
@@ -207,11 +211,15 @@ class ObjectiveModel(keras.Model):
         def train_function(iterator) -> dict[str, tf.Tensor]:
             batch = next(iterator)
             batch = {name: batch[name] for name in self._fields}
-            losses = strategy.run(step, args=(batch,))
-            self.means.update(
-                {k: strategy.experimental_local_results(v)[0] for k, v in losses.items()}
-            )
-            return self.get_metrics_result()
+            # At the end of the data nothing may count, also what does not depend on the batch.
+            with tf.control_dependencies(
+                tf.nest.flatten(strategy.experimental_local_results(batch))
+            ):
+                losses = strategy.run(step, args=(batch,))
+                self.means.update(
+                    {k: strategy.experimental_local_results(v)[0] for k, v in losses.items()}
+                )
+                return self.get_metrics_result()
 
         if not self.run_eagerly:
             train_function = tf.function(train_function, reduce_retracing=True)

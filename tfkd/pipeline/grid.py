@@ -59,20 +59,23 @@ class Cell:
             # Rows that differ in their ends alone, as by the generation, are other students.
             words = f"{words[:_LONGEST_NAME]}-{sha256_of_text(self.row)[:8]}"
         suffix = f"-generation-{self.generation}" if self.generation > 1 else ""
-        return words + self._settings_in_name + suffix
+        return words + self._settings_in_name(without_circumstances(self.config.student)) + suffix
 
     def is_name(self, other: str) -> bool:
         """Whether a grid that varies other settings gives this student such a name.
 
-        In earlier versions only the row named the generation.
+        In earlier versions only the row named the generation, and the digest was of all settings.
         """
-        found = re.fullmatch(rf".*{re.escape(self._settings_in_name)}(-generation-\d+)?", other)
+        student = self.config.student
+        ends = map(self._settings_in_name, (without_circumstances(student), student))
+        is_of_settings = any(
+            re.fullmatch(rf".*{re.escape(end)}(-generation-\d+)?", other) for end in ends
+        )
         generations = re.findall(r"generation-(\d+)", other)
-        return found is not None and int((generations or ["1"])[-1]) == self.generation
+        return is_of_settings and int((generations or ["1"])[-1]) == self.generation
 
-    @property
-    def _settings_in_name(self) -> str:
-        digest = config_digest(without_circumstances(self.config.student), self.config.labels)[:8]
+    def _settings_in_name(self, student: SystemConfig) -> str:
+        digest = config_digest(student, self.config.labels)[:8]
         share = self.config.transcript_share
         return f"-seed-{self.seed}-{digest}" + ("" if share is None else f"-transcripts-{share:g}")
 

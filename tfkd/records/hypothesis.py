@@ -39,7 +39,8 @@ class Hypothesis:
       written: the text as the teacher wrote it, if it was normalised for the label.
       top_token_ids: [num_tokens][M], the M most probable tokens of each step.
       top_log_probs: [num_tokens][M], their natural logarithms, stored as float16.
-      total: what the search sums: log_prob, and weighted those of CTC and language model.
+      total: what the search sums: log_prob (at its temperature), and weighted those of CTC and
+        language model.
     """
 
     text: str = field(metadata=fields.TEXT)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfkd.records import Hypothesis
-
 if TYPE_CHECKING:
+    from tfkd.records import Hypothesis
     from tfkd.training.profiling import Profile
 
 

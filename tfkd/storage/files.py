@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from tfkd.errors import ManifestError, RecordError
 _RANDOM = "????????"
 REDO = "run the command that wrote it again: it repairs what is damaged or missing"
 PERMISSIONS = "check the permissions there"
+_STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 def sync(path: Path) -> None:
@@ -36,8 +38,8 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Yields a binary file that replaces `path` atomically when the block ends without an error.
 
     The temporary file is in the same folder; it is fsynced before the rename, and the folder after
-    it. A symlink stays, and the file that it names is replaced. A device or pipe, such as
-    /dev/stdout, stays, too: it is written directly.
+    it. A symlink stays, and the file that it names is replaced. A device or pipe, and what this
+    process has open, such as /dev/stdout, stays, too: it is written directly.
 
     Raises:
       RecordError: if the file cannot be written (full disk, permissions); `path` is unchanged.
@@ -46,12 +48,31 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     with writing(path):
         target = replaceable(path)
-        with _replacing(target) if target else open(path, "wb") as file:
+        with _replacing(target) if target else _opened(path) as file:
             yield file
 
 
+def _opened(path: Path) -> IO[bytes]:
+    """Opens what is no file of its own; what is open already goes on where it stands."""
+    descriptor = _descriptor_of(path)
+    return open(path, "wb") if descriptor is None else os.fdopen(os.dup(descriptor), "wb")
+
+
+def _descriptor_of(path: Path) -> int | None:
+    """The number of an open file that a path stands for, such as 1 of /dev/stdout."""
+    if str(path) in _STANDARD_STREAMS:
+        return _STANDARD_STREAMS[str(path)]
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", str(path))
+    return int(found[1]) if found else None
+
+
 def replaceable(path: Path) -> Path | None:
-    """Returns the file that `path` names; None for a device, a pipe, a socket or a folder."""
+    """Returns the file that `path` names.
+
+    None for a device, a pipe, a socket, a folder, or what this process has open.
+    """
+    if _descriptor_of(path) is not None:
+        return None
     target = Path(os.path.realpath(path))
     # /dev/stdout may lead to the name of a pipe, which is the path of nothing.
     return target if target.is_file() or not path.exists() else None

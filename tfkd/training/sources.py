@@ -68,7 +68,7 @@ def sources_of(
         raise TrainingError(
             f"holds no pseudo labels, from which {objective.name} learns",
             path=stores[-1].directory,
-            remedy="make them with tfkd label, or learn transcripts with --objective truth",
+            remedy="make them with tfkd label, or learn transcripts: objective.kind: truth",
         )
     truth = Truth(label_smoothing=objective.label_smoothing, ctc_weight=objective.ctc_weight)
     parts: list[float | None] = [None] * len(stores)
