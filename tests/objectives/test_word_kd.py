@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfkd
 from tfkd.config import ObjectiveConfig, TrainingConfig
 from tfkd.data.audio_batches import audio_batches
 from tfkd.decoding.posteriors import LEAST_LOG_PROB
 from tfkd.distillation.labelling import label
-from tfkd.errors import CheckpointError, ConfigError, RecordError
+from tfkd.errors import CheckpointError, ConfigError, RecordError, TrainingError
 from tfkd.models.recogniser import RecogniserOutput
 from tfkd.objectives import Mixture, SequenceKD, Truth, WordKD, make_objective
 from tfkd.objectives.losses import SoftTargets, soft_cross_entropy
@@ -195,6 +196,12 @@ def soft_labels(teacher, prepared, label_config, tmp_path_factory):
     out = tmp_path_factory.mktemp("soft")
     label(teacher, prepared["test"], out, dataclasses.replace(label_config, top_m=3))
     return open_store(out)
+
+
+def test_batches_of_posteriors_need_the_tokenizer_of_their_labels(teacher, soft_labels):
+    assert tfkd.batches(soft_labels, teacher.tokenizer, WordKD(top_m=2)).cardinality() > 0
+    with pytest.raises(TrainingError, match="of another tokenizer than the given one"):
+        tfkd.batches(soft_labels, CharacterTokenizer(" abc"), WordKD(top_m=2))
 
 
 def test_posteriors_are_what_teacher_forcing_gives(teacher, prepared, soft_labels):

@@ -23,6 +23,7 @@ _BY_HYPOTHESIS = {
     "text": tf.string,
     "num_tokens": tf.int64,
     "log_prob": tf.float32,
+    "total": tf.float32,
     "score": tf.float32,
     "finish_reason": tf.string,
     "coverage": tf.float32,
@@ -51,8 +52,8 @@ def read_store_in_graph(
     Returns:
       Dataset of utterance_id [] string, waveform [N] float32 in [-1, 1], num_samples [] int64,
       sample_rate_hz [] int64, text [] string and has_text [] bool, speaker [] string. A store of
-      pseudo labels adds `hypotheses`: text, num_tokens, log_prob, score, finish_reason and coverage
-      [K], token_ids, token_log_probs and token_seconds [K, None] ragged; what the teacher did not
+      pseudo labels adds `hypotheses`: text, num_tokens, log_prob, total, score, finish_reason and
+      coverage [K], token_ids, token_log_probs and token_seconds [K, None] ragged; what the teacher did not
       tell is empty, [0]. Its length is known, and a store with fewer records raises
       `tf.errors.FailedPreconditionError` at its end.
     Raises:

@@ -23,6 +23,7 @@ from tfkd.data.augmentation import (
 )
 from tfkd.data.batch_plan import plan_batches, seed_of_pass
 from tfkd.data.sample_rates import rate_of
+from tfkd.errors import TrainingError
 from tfkd.objectives.joining import empty_targets, join_targets
 from tfkd.objectives.objective import (
     LOSS_FACTORS,
@@ -339,8 +340,8 @@ def batches(
       ConfigError: if `shares` do not match the stores.
       RecordError: if a record is damaged or lacks what the objective needs.
       TextError: if no utterance gives a target.
-      TrainingError: if a store is given twice, or none holds the pseudo labels that the objective
-        learns from.
+      TrainingError: if a store is given twice, none holds the pseudo labels that the objective
+        learns from, or these are of another tokenizer, which matters to `WordKD`.
 
     >>> run, labels = tfkd.load_run("work/teacher"), tfkd.open_store("work/labels")
     >>> objective = tfkd.objectives.SequenceKD(num_hypotheses=2)
@@ -355,6 +356,14 @@ def batches(
         seed=seed,
     )
     sources = sources_of(data, objective, shares)
+    for source in sources:
+        own = source.objective.tokenizer(source.store)
+        if own is not None and own.pieces != tokenizer.pieces:
+            raise TrainingError(
+                f"{source.objective.name} learns token ids of another tokenizer than the given one",
+                path=source.store.directory,
+                remedy="give the teacher's tokenizer, which its labels hold",
+            )
     return TrainingEpochs(sources, tokenizer, training).in_turn(first_epoch)
 
 
