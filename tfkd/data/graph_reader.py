@@ -53,8 +53,8 @@ def read_store_in_graph(
       Dataset of utterance_id [] string, waveform [N] float32 in [-1, 1], num_samples [] int64,
       sample_rate_hz [] int64, text [] string and has_text [] bool, speaker [] string. A store of
       pseudo labels adds `hypotheses`: text, num_tokens, log_prob, total, score, finish_reason and
-      coverage [K], token_ids, token_log_probs and token_seconds [K, None] ragged; what the teacher did not
-      tell is empty, [0]. Its length is known, and a store with fewer records raises
+      coverage [K], token_ids, token_log_probs and token_seconds [K, None] ragged; what the teacher
+      did not tell is empty, [0]. Its length is known, and a store with fewer records raises
       `tf.errors.FailedPreconditionError` at its end.
     Raises:
       FileNotFoundError: if the folder holds no finished store.
