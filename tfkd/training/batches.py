@@ -36,7 +36,7 @@ from tfkd.objectives.objective import (
 from tfkd.records import Store
 from tfkd.text import Tokenizer
 from tfkd.training.examples import Examples, num_samples_of
-from tfkd.training.sources import Source, sources_of
+from tfkd.training.sources import Source, paired_with, sources_of
 
 if TYPE_CHECKING:
     from tfkd.training.input_service.client import InputService
@@ -355,7 +355,7 @@ def batches(
         augmentation=augmentation,
         seed=seed,
     )
-    sources = sources_of(data, objective, shares)
+    sources = paired_with(objective, data, shares)
     for source in sources:
         own = source.objective.tokenizer(source.store)
         if own is not None and own.pieces != tokenizer.pieces:

@@ -43,8 +43,15 @@ class Source:
 
 def sources_of(
     stores: Store | Sequence[Store],
-    objective: Objective | TrainingConfig,
+    training: TrainingConfig,
     shares: Sequence[float] | None = None,
+) -> list[Source]:
+    """Pairs stores with the objective of `training`; see `paired_with`."""
+    return paired_with(make_objective(training), stores, shares)
+
+
+def paired_with(
+    objective: Objective, stores: Store | Sequence[Store], shares: Sequence[float] | None = None
 ) -> list[Source]:
     """Chooses the objective of each store.
 
@@ -52,7 +59,6 @@ def sources_of(
     stores, those of utterances are learned from their transcripts (Truth).
 
     Args:
-      objective: itself, or the settings that describe it.
       shares: the share of each store in the loss, divided by their sum; by default each utterance
         counts alike.
     Raises:
@@ -62,8 +68,6 @@ def sources_of(
     """
     stores = [stores] if isinstance(stores, Store) else list(stores)
     _check(stores, shares)
-    if isinstance(objective, TrainingConfig):
-        objective = make_objective(objective)
     if objective.needs_hypotheses and all(store.kind == UTTERANCES for store in stores):
         raise TrainingError(
             f"holds no pseudo labels, from which {objective.name} learns",
