@@ -91,6 +91,7 @@ def test_settings_of_a_grid_change_a_student_of_a_file_in_either_order():
 
 def test_a_student_on_transcripts_is_the_default_baseline_of_each_student():
     overrides = ["sweep.baseline={student.training.objective.kind: truth}",
+                 "baselines=[transcribed]",
                  "sweep.grid=[{student: [low rank, Transformer]}]"]  # fmt: skip
     cells = {
         cell.row: cell for cell in cells_of(load_run_config(CONFIGS / "families.yaml", overrides))

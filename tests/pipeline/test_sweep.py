@@ -32,6 +32,7 @@ from tfkd.pipeline.evaluations import provenance_of
 from tfkd.pipeline.grid import cells_of
 from tfkd.pipeline.learning import with_objective
 from tfkd.pipeline.sweep import Sweep
+from tfkd.records.transcripts import transcribed_rows
 from tfkd.reporting.sweeps import sweep_markdown
 from tfkd.storage.locks import locked
 from tfkd.training import loop
@@ -196,6 +197,41 @@ def test_the_share_of_the_transcripts_can_be_varied_and_does_not_concern_the_bas
     folders = [sweep.folder(cell).name for cell in cells]
     assert [folders[0], folders[3]] == ["student-truth", "student-seq_kd"]
     assert len(set(folders)) == 4
+
+
+def test_each_baseline_has_a_twin_that_knows_every_transcript(config, tmp_path):
+    variants = {"tiny": {"student.model.encoder.units": 8}}
+    grid = ({"variant": ("tiny",), HYPOTHESES: (1, 2)}, {HYPOTHESES: (2,)})
+    corpora = dataclasses.replace(config.corpora, transcribed_share=0.25)
+    config = dataclasses.replace(
+        config, baselines=("transcribed", "all"), work_dir=str(tmp_path), corpora=corpora
+    )
+    sweep = Sweep(with_sweep(config, grid=grid, variants=variants))
+    cells = {cell.row: cell for cell in sweep.cells}
+    twins = {f"{row} of all audio": row for row in ("tiny, truth", "truth")}
+    assert {row: cell.baseline for row, cell in cells.items() if cell.knows_all} == twins
+    assert list(cells)[-2:] == [*twins]
+    for twin, row in twins.items():
+        assert cells[twin].config == cells[row].config
+        assert not cells[twin].is_name(cells[row].name)
+        assert not cells[row].is_name(cells[twin].name)
+    assert sweep.folder(cells["truth of all audio"]) == tmp_path / "student-truth-all"
+    prepare_corpora(config, tmp_path)
+    (tmp_path / "labels").symlink_to(tmp_path / "data" / "train")
+    plans = {row: sweep._plan(cells[row]) for row in ("truth of all audio", "truth", "k 2")}
+    known = {row: len(transcribed_rows(learned.labels)) for row, (_, learned) in plans.items()}
+    assert known == {"truth of all audio": 24, "truth": 6, "k 2": 6}
+    # Passes of 6, 2 and 8 batches: the student on labels learns the transcripts beside them.
+    trained = {row: system.training for row, (system, _) in plans.items()}
+    passes = {row: each.passes_per_epoch for row, each in trained.items()}
+    assert passes == {"truth of all audio": 1, "truth": 4, "k 2": 1}
+
+
+def test_without_transcripts_to_learn_from_all_of_them_are_known_nonetheless(config):
+    corpora = dataclasses.replace(config.corpora, train=(), untranscribed=("train.jsonl",))
+    hidden = dataclasses.replace(config, corpora=corpora, baselines=("all",))
+    cells = cells_of(with_sweep(hidden, grid=({HYPOTHESES: (2,)},)))
+    assert {cell.row: cell.baseline for cell in cells} == {"k 2": "", "truth of all audio": ""}
 
 
 def test_without_transcripts_there_is_no_baseline(config):
@@ -577,6 +613,22 @@ def test_a_page_of_a_sweep_has_its_table_and_its_figures(swept, tmp_path, capsys
         assert f"({name}.svg)" in text
         assert (page.parent / f"{name}.svg").read_text().startswith("<?xml")
         assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_student_that_knows_every_transcript_is_told_apart(swept, config, tmp_path):
+    """It is in the table, and is no student on labels that could win."""
+    folder = shutil.copytree(swept[0], tmp_path / "work")
+    config = dataclasses.replace(config, work_dir=str(folder), baselines=("transcribed", "all"))
+    results = Sweep(with_sweep(config, grid=({HYPOTHESES: (2,)},))).run(print)
+    assert list(results["rows"]) == ["truth", "k 2", "truth of all audio"]
+    of_all = results["rows"]["truth of all audio"]
+    assert of_all["seeds"][0]["folder"] == "student-truth-all"
+    assert load_run(folder / "student-truth-all").system.training.passes_per_epoch == 2
+    assert "wer" in of_all["difference"]
+    rows = {**results["rows"], "truth of all audio": {**of_all, "wer": 0.0123}}
+    page = sweep_markdown({**results, "rows": rows}, "Tones", "results.json", {})
+    assert "the best student on labels (k 2)" in page
+    assert "told every transcript (truth of all audio), makes 1.23 % word errors" in page
 
 
 def test_a_page_without_a_baseline_compares_with_none(swept):

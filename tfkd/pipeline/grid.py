@@ -42,6 +42,7 @@ class Cell:
       settings: the varied settings and their values.
       config: the job's config with these settings and the seed.
       generation: of the labels that it learns from, from 1.
+      knows_all: whether it learns every transcript, those that are hidden from all others, too.
     """
 
     row: str
@@ -50,6 +51,7 @@ class Cell:
     seed: int
     config: RunConfig
     generation: int
+    knows_all: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -77,11 +79,15 @@ class Cell:
     def _settings_in_name(self, student: SystemConfig) -> str:
         digest = config_digest(student, self.config.labels)[:8]
         share = self.config.transcript_share
-        return f"-seed-{self.seed}-{digest}" + ("" if share is None else f"-transcripts-{share:g}")
+        of_share = "" if share is None else f"-transcripts-{share:g}"
+        return f"-seed-{self.seed}-{digest}{of_share}" + ("-all" if self.knows_all else "")
 
 
 def cells_of(config: RunConfig) -> list[Cell]:
     """Lists the students of `config.sweep`: all with the first seed, then those with the next.
+
+    Where `config.baselines` has "all", each baseline that learns transcripts has a twin that knows
+    every one of them.
 
     Raises:
       ConfigError: if the grid is empty, or a setting in it is unknown or has an invalid value.
@@ -99,19 +105,31 @@ def cells_of(config: RunConfig) -> list[Cell]:
         found = _student(config, settings, names)
         return students.setdefault(found.identity, found)
 
+    twins: dict[str, tuple[_Student, str]] = {}
+
     def baseline(settings: Settings) -> str:
         """The row of a baseline; none if it would learn transcripts and no corpus has any."""
         found = _student(config, settings, names)
-        learns_labels = make_objective(found.config.student.training).needs_hypotheses
-        return student(settings).row if config.corpora.train or learns_labels else ""
+        if make_objective(found.config.student.training).needs_hypotheses:
+            return student(settings).row
+        row = student(settings).row if config.corpora.train else ""
+        if "all" in config.baselines:
+            twin = dataclasses.replace(found, row=f"{row or found.row} of all audio")
+            twins.setdefault(found.identity, (twin, row))
+        return row
 
     baselines = [baseline(each) for each, _ in paired]
     baseline_of = {row: row for row in baselines if row}
     for (_, settings), row in zip(paired, baselines, strict=True):
         baseline_of.setdefault(student(settings).row, row)
-    _check_rows(each.row for each in students.values())
+    _check_rows(each.row for each in (*students.values(), *(twin for twin, _ in twins.values())))
     return [
-        each.cell(seed, baseline_of[each.row]) for seed in sweep.seeds for each in students.values()
+        cell
+        for seed in sweep.seeds
+        for cell in (
+            *(each.cell(seed, baseline_of[each.row]) for each in students.values()),
+            *(each.cell(seed, row, knows_all=True) for each, row in twins.values()),
+        )
     ]
 
 
@@ -166,9 +184,9 @@ class _Student:
         digest = config_digest(without_circumstances(self.config.student), self.config.labels)
         return f"{digest} {self.generation} {self.config.transcript_share}"
 
-    def cell(self, seed: int, baseline: str) -> Cell:
+    def cell(self, seed: int, baseline: str, *, knows_all: bool = False) -> Cell:
         config = with_overrides(self.config, [f"{_SEED}={seed}"])
-        return Cell(self.row, baseline, self.settings, seed, config, self.generation)
+        return Cell(self.row, baseline, self.settings, seed, config, self.generation, knows_all)
 
 
 def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) -> _Student:

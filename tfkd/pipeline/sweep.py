@@ -35,12 +35,12 @@ from tfkd.layers.model_size import count_parameters
 from tfkd.metrics import difference_of_counts, rate_with_interval
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import make_objective
-from tfkd.pipeline.corpora import TEST, TRAIN, VALID
+from tfkd.pipeline.corpora import TEST, TRAIN, TRAIN_ALL, VALID
 from tfkd.pipeline.evaluations import Evaluations, provenance_of
 from tfkd.pipeline.exports import export_once, is_exported
 from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import Job, settings_for
-from tfkd.pipeline.learning import BASELINE, Learned, as_baseline, with_steps_of
+from tfkd.pipeline.learning import BASELINE, BASELINE_ALL, Learned, as_baseline, with_steps_of
 from tfkd.pipeline.measuring import results_of_data
 from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import (
@@ -128,9 +128,10 @@ class Sweep:
         if is_of_job and cell.config.labels == self.config.labels:
             if cell.config.student == self.job.distilled:
                 return self.work / self.job.student(cell.generation)
-            is_transcribed = "transcribed" in self.config.baselines and cell.generation == 1
-            if is_transcribed and cell.config.student == self.job.undistilled:
-                return self.work / BASELINE
+            is_baseline = cell.knows_all or "transcribed" in self.config.baselines
+            is_of_transcripts = cell.config.student == self.job.undistilled
+            if is_baseline and is_of_transcripts and cell.generation == 1:
+                return self.work / (BASELINE_ALL if cell.knows_all else BASELINE)
         folder = self.work / FOLDER / cell.name
         earlier = () if folder.exists() else sorted(folder.parent.glob("*-seed-*"))
         return next((each for each in earlier if cell.is_name(each.name)), folder)
@@ -199,7 +200,7 @@ class Sweep:
                 others = self.job.stores.learned(labels, self.config.transcript_share)
                 student = with_steps_of(student, learned.epoch_size, others)
             return student, learned
-        truth = self.job.stores.truth_of(labels)
+        truth = self.job.stores.truth_of(TRAIN_ALL if cell.knows_all else labels)
         return as_baseline(student, truth, learned), truth
 
     def _export(self, cell: Cell) -> None:
@@ -277,6 +278,7 @@ class Sweep:
         return {
             "teacher": systems.get("teacher"),
             "baselines": sorted({cell.baseline for cell in self.cells if cell.baseline}),
+            "of_all_transcripts": sorted({cell.row for cell in self.cells if cell.knows_all}),
             "rows": {
                 row: self._row(cells, systems, counts, rows.get(cells[0].baseline))
                 for row, cells in rows.items()

@@ -103,6 +103,8 @@ def _errors_against(
 def _colour(name: str, results: Mapping[str, Any]) -> str:
     if name == "teacher":
         return "black"
+    if name in results.get("of_all_transcripts", ()):
+        return "tab:green"
     return "tab:red" if name in results["baselines"] else "tab:blue"
 
 

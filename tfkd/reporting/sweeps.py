@@ -143,7 +143,10 @@ def _has_other_seeds_than_its_baseline(
 def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences: how much audio was transcribed, what won, how good the labels were."""
     rows = results["rows"]
-    others = {name: row for name, row in rows.items() if name not in results["baselines"]}
+    # Results of earlier versions know no students that learn every transcript.
+    of_all = results.get("of_all_transcripts", [])
+    compared = (*results["baselines"], *of_all)
+    others = {name: row for name, row in rows.items() if name not in compared}
     rival = "student on labels" if _learns_truth(results) else "other student"
     yield transcribed_sentence(results["training_data"])
     yield from reference_sentences(results)
@@ -161,6 +164,12 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
             rates = _rates_of_common_seeds(rivals[name], rows[baseline])
             one, other = f"the best {rival} ({name})", f"its baseline ({baseline})"
             yield comparison(one, other, rates, rivals[name]["difference"])
+    for name in of_all if has_words else ():
+        if name in rows:
+            yield (
+                f"The same student, told every transcript ({name}), makes "
+                f"{100 * rows[name]['wer']:.2f} % word errors."
+            )
     if any(_has_other_seeds_than_its_baseline(row, rows) for row in rows.values()):
         yield (
             "Where a student has other seeds than its baseline, the difference is over the seeds "
