@@ -40,6 +40,12 @@ From `python benchmarks/cost_of_k.py`, {threads} thread: the teacher of configs/
 pass of the encoder.
 
 """
+SEARCH = """## Settings of the search that have a default: WER % on validation data
+
+From `python benchmarks/search_defaults.py`: students on labels, of {corpora}.
+Intervals are in the file; those of rows that differ by a few words overlap.
+
+"""
 DEVICE = """## A student as `.tflite`: CPU seconds of one utterance, over those of revision {before}
 
 From `python benchmarks/device.py`, int8, one thread; the student of configs/start.yaml, {tokens}
@@ -118,6 +124,20 @@ def cost_of_k() -> str:
     return COST_OF_K.format(**file["setting"]) + text
 
 
+def search() -> str:
+    """Word errors with each weight of CTC, and with a language model ranked in either way."""
+    corpora = content_of("search_defaults")["results"]
+    sizes = (f"{name} ({each['utterances']} utterances)" for name, each in corpora.items())
+    text = SEARCH.format(corpora=" and ".join(sizes))
+    for grid, trials in next(iter(corpora.values()))["trials"].items():
+        lines = [[grid, *corpora], ["---"] * (1 + len(corpora))]
+        for settings in trials:
+            rates = (each["trials"][grid][settings]["wer"] for each in corpora.values())
+            lines.append([settings, *(f"{100 * rate:.2f}" for rate in rates)])
+        text += "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+    return text.rstrip() + "\n"
+
+
 def device() -> str:
     """What this revision's exports take of an earlier one's time, by cell, attention and length."""
     file = content_of("device")
@@ -144,6 +164,7 @@ def page() -> str:
         TRAITS + "\n".join(traits()),
         cost_of_k(),
         FAMILIES + families(),
+        search(),
         device(),
     ]
     return "\n".join([HEAD, *sections])
