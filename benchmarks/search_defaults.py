@@ -1,7 +1,8 @@
 """Measures, on validation data of several corpora, the settings of a search that have a default.
 
-    python benchmarks/search_defaults.py --corpus digits work/digits/student work/digits/data/valid \\
-        work/digits/lm --corpus orders work/orders/student work/orders/data/valid work/orders/lm
+    python benchmarks/search_defaults.py \\
+        --corpus digits work/digits/student work/digits/data/valid work/digits/lm \\
+        --corpus orders work/orders/student work/orders/data/valid work/orders/lm
 
 Each corpus is named with a run, a prepared folder and a language model in the run's units (`tfkd
 train-lm`). What is asked: how much CTC counts by default, and whether hypotheses are ranked by the
