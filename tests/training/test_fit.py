@@ -206,6 +206,42 @@ def test_fit_says_what_to_call(model, batches):
         model.fit(batches(), validation_data=batches())
 
 
+def test_batches_of_other_dtypes_of_the_same_kind_are_learned(model, batches):
+    model.compile("adam", TRUTH)
+    wide = {"waveform": tf.float64, "num_samples": tf.int64, "token_ids": tf.int64}
+    wide |= {"weights": tf.float64, "utterance_id": tf.string}
+    own = batches().map(lambda batch: {name: tf.cast(batch[name], wide[name]) for name in wide})
+    history = model.fit(own, steps_per_epoch=1, verbose=0).history
+    assert np.isfinite(history["loss"][0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"token_ids": lambda x: tf.cast(x, tf.float32)}, "token_ids is float32, not int32"),
+        ({"waveform": lambda x: tf.cast(x * 32767, tf.int16)}, "waveform is int16, not float32"),
+        ({"token_ids": lambda x: x[:, 0]}, r"token_ids has 2 axes, not 3"),
+        ({"waveform": tf.RaggedTensor.from_tensor}, "waveform is a RaggedTensorSpec, not a tensor"),
+    ],
+)
+def test_fit_says_which_field_it_cannot_read(model, batches, changes, message):
+    model.compile("adam", TRUTH)
+
+    def changed(batch):
+        return {name: changes.get(name, tf.identity)(batch[name]) for name in batch}
+
+    with pytest.raises(TrainingError, match=message) as error:
+        model.fit(batches().map(changed), verbose=0)
+    assert is_one_line(error.value)
+
+
+def test_fit_says_that_batches_are_no_tuples(model, batches):
+    model.compile("adam", TRUTH)
+    pairs = batches().map(lambda batch: (batch["waveform"], batch["token_ids"]))
+    with pytest.raises(TrainingError, match="a batch is a tuple, not a dict of waveform, num_"):
+        model.fit(pairs, verbose=0)
+
+
 def test_what_keras_would_measure_or_train_by_itself_says_what_to_call(model, batches):
     model.compile("adam", TRUTH)
     for call in (model.evaluate, model.test_on_batch):

@@ -15,7 +15,8 @@ from tfkd.layers.replicas import sum_over_replicas
 _OBJECTIVE = "compile(optimizer, objective=tfkd.objectives.SequenceKD(num_hypotheses=4))"
 _BATCHES = "fit(tfkd.batches(store, tokenizer, objective), epochs=20)"
 _MEASURE = "tfkd.callbacks.ValidationErrorRate(decoder, store).measure()"
-_AUDIO = ("waveform", "num_samples")
+# Dtype and number of axes of what every recogniser reads.
+_AUDIO = {"waveform": (tf.float32, 2), "num_samples": (tf.int32, 1)}
 
 
 class ObjectiveLike(Protocol):
@@ -57,6 +58,7 @@ class ObjectiveModel(keras.Model):
     optimizer: Any
     means = _Means()
     _fields: Sequence[str] = ()
+    _dtypes: Mapping[str, tf.DType] = {}
     train_function: Callable[[Any], dict[str, tf.Tensor]] | None
 
     def compile(
@@ -129,21 +131,23 @@ class ObjectiveModel(keras.Model):
 
         Args:
           x: `tf.data.Dataset` of batches, as `tfkd.batches` makes them: waveform [B, N] float32,
-            num_samples [B] int32 and the fields of the objective's signature.
+            num_samples [B] int32 and the fields of the objective's signature. Wider or narrower
+            dtypes of the same kind are cast, such as token_ids of int64.
           args, kwargs: other arguments of `keras.Model.fit`, except `validation_data`: the callback
             `tfkd.callbacks.ValidationErrorRate` validates by decoding.
         Raises:
-          TrainingError: if the model has no objective, the batches lack a field, or
-            `validation_data` is given.
+          TrainingError: if the model has no objective, the batches lack a field or have one of
+            another kind, or `validation_data` is given.
         """
         if self.objective is None:
             raise TrainingError("the model has no objective", remedy=f"call {_OBJECTIVE} first")
+        fields = _AUDIO | {
+            name: (tf.as_dtype(field.dtype), 1 + len(field.shape))
+            for name, field in self.objective.signature.items()
+        }
         spec = getattr(x, "element_spec", None)
-        spec = spec if isinstance(spec, Mapping) else {}
-        missing = [name for name in (*_AUDIO, *self.objective.signature) if name not in spec]
-        if missing:
-            what = f"the batches lack {', '.join(missing)}" if spec else "fit was given no batches"
-            raise TrainingError(what, remedy=f"call {_BATCHES}")
+        if fault := _fault(spec, fields):
+            raise TrainingError(fault, remedy=f"call {_BATCHES}")
         if kwargs.get("validation_data") is not None:
             raise TrainingError(
                 "a recogniser is validated by decoding, not by validation_data",
@@ -153,6 +157,7 @@ class ObjectiveModel(keras.Model):
         self._fields = tuple(
             name for name, each in spec.items() if getattr(each, "dtype", None) != tf.string
         )
+        self._dtypes = {name: dtype for name, (dtype, _) in fields.items()}
         return super().fit(x, *args, **{"shuffle": False, **kwargs})
 
     def evaluate(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -183,6 +188,9 @@ class ObjectiveModel(keras.Model):
 
         The loss is NaN if the gradient is not finite.
         """
+        batch = {
+            name: tf.cast(each, self._dtypes.get(name, each.dtype)) for name, each in batch.items()
+        }
         with tf.GradientTape() as tape:
             losses = self.objective.loss(batch, self(batch, training=True))
             loss = self.optimizer.scale_loss(losses["loss"])
@@ -227,3 +235,28 @@ class ObjectiveModel(keras.Model):
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
         """Does nothing, because every weight exists; Keras would trace a step on a batch for it."""
+
+
+def _fault(spec: Any, fields: Mapping[str, tuple[tf.DType, int]]) -> str | None:
+    """Says why a step cannot read batches of this `element_spec`; None if it can."""
+    if spec is None:
+        return "fit was given no batches"
+    if not isinstance(spec, Mapping):
+        return f"a batch is a {type(spec).__name__}, not a dict of {', '.join(fields)}"
+    if missing := [name for name in fields if name not in spec]:
+        return f"the batches lack {', '.join(missing)}"
+    for name, (dtype, num_axes) in fields.items():
+        found = spec[name]
+        if isinstance(found, tf.RaggedTensorSpec | tf.SparseTensorSpec):
+            return f"{name} is a {type(found).__name__}, not a tensor"
+        # Those of several replicas have another spec.
+        if not isinstance(found, tf.TensorSpec):
+            continue
+        # Integers are no samples in [-1, 1), and fractions no token ids, so neither is cast.
+        if found.dtype.is_integer != dtype.is_integer or found.dtype.is_floating != (
+            dtype.is_floating
+        ):
+            return f"{name} is {found.dtype.name}, not {dtype.name}"
+        if found.shape.rank not in (None, num_axes):
+            return f"{name} has {found.shape.rank} axes, not {num_axes}"
+    return None
