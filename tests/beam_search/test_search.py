@@ -408,6 +408,42 @@ def test_a_state_that_changes_its_form_is_named(change, message):
         search(tables, width=3, k=1, max_tokens=4, step_fn=step_fn)
 
 
+@pytest.mark.parametrize("dtype", [tf.float64, tf.float16, tf.bfloat16])
+def test_log_probs_may_be_of_any_float_type(dtype):
+    tables = random_tables(np.random.default_rng(0), 3, 4)
+    tables = tf.cast(tf.cast(tables, dtype), tf.float32).numpy()  # both models say the same
+
+    def step_fn(token_ids, state):
+        log_probs, state = stepper(tables, 3)(token_ids, state)
+        return tf.cast(log_probs, dtype), state
+
+    settings = {"width": 3, "k": 2, "max_tokens": 5}
+    settings["controls"] = SearchControls(length_penalty=0.6)
+    got, expected = search(tables, step_fn=step_fn, **settings), search(tables, **settings)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_empty_batch_gives_an_empty_result():
+    none = np.zeros((0, 61, 4), np.float32)
+    controls = SearchControls(length_penalty=0.6, no_repeat_ngram=2)
+    result = search(none, width=3, k=2, max_tokens=5, token_limits=[], controls=controls)
+    assert result.token_ids.shape == (0, 2, 5)
+    assert result.log_prob.shape == (0, 2)
+
+
+@pytest.mark.parametrize("change", [lambda x: x[0], lambda x: x[None], lambda x: x[:2]])
+def test_log_probs_of_another_shape_are_named(change):
+    tables = random_tables(np.random.default_rng(0), 1, 4)
+
+    def step_fn(token_ids, state):
+        log_probs, state = stepper(tables, 3)(token_ids, state)
+        return change(log_probs), state
+
+    with pytest.raises(ValueError, match=r"must be \[N, V\], a row for each token id"):
+        search(tables, width=3, k=1, max_tokens=4, step_fn=step_fn)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -18,7 +18,8 @@ def is_possible(total: tf.Tensor) -> tf.Tensor:
 
 
 def usable(log_probs: tf.Tensor) -> tf.Tensor:
-    """Replaces log-probabilities that are not finite by IMPOSSIBLE."""
+    """Casts log-probabilities to float32, and replaces those that are not finite by IMPOSSIBLE."""
+    log_probs = tf.cast(log_probs, tf.float32)
     is_finite = tf.abs(log_probs) < -_MIN_POSSIBLE  # false for NaN
     return tf.where(is_finite, log_probs, IMPOSSIBLE)
 

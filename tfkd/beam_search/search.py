@@ -59,13 +59,14 @@ def beam_search(
     soon as no alive hypothesis can still enter the k best.
 
     Args:
-      step_fn: maps (token_ids [N] int32, state) to (log_probs [N, V] float32, all <= 0, state),
-        where N = batch_size * beam_width and hypotheses of one utterance are neighbours.
+      step_fn: maps (token_ids [N] int32, state) to (log_probs [N, V], all <= 0, state), where
+        N = batch_size * beam_width and hypotheses of one utterance are neighbours. The search
+        computes in float32; other dtypes are cast.
       initial_state: nest of tensors [batch_size, ...]. Tensors that all hypotheses of an utterance
         share should be captured by step_fn instead, since the state is copied for each hypothesis.
         A tf.TensorArray in it is neither copied nor reordered: step_fn may write the N rows of each
         step to it, if the state of each hypothesis also holds the numbers of its rows.
-      batch_size: number of utterances, B.
+      batch_size: number of utterances, B; an empty batch gives an empty result.
       beam_width: number of alive hypotheses at each step, W.
       num_hypotheses: number of hypotheses that are returned, k, at most beam_width.
       max_tokens: largest number of steps, eos included; not frames or seconds.
@@ -83,8 +84,8 @@ def beam_search(
     Raises:
       ValueError: if a width, k or length is below 1, k exceeds the width, eos is not a token of
         step_fn or its only one, the weight of a scorer is negative or NaN, a coverage penalty is
-        set but the readout gives no log_coverage, or step_fn changes the structure, dtypes or
-        shapes of its state.
+        set but the readout gives no log_coverage, step_fn gives log_probs that are not [N, V], or
+        it changes the structure, dtypes or shapes of its state.
       ConfigError: if a control is out of its range.
 
     In this example the state counts the steps, and token 0 is both sos and eos:
@@ -269,7 +270,13 @@ class _Search:
     def _step(self, step_fn: StepFn, last: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
         log_probs, new_state = step_fn(last, state)
         _check_state(state, new_state)
-        return usable(log_probs), new_state
+        log_probs = usable(log_probs)
+        if not log_probs.shape.is_compatible_with([last.shape[0], None]):
+            raise ValueError(
+                f"step_fn gives log_probs {log_probs.shape} of token_ids {last.shape}; they must "
+                "be [N, V], a row for each token id"
+            )
+        return log_probs, new_state
 
     def _read(self, states: tuple[Any, ...]) -> Readout:
         if self.readout is None:
