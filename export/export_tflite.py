@@ -12,6 +12,6 @@ from tfkd.records import open_verified
 
 run_dir, out, parity_dir, *forms = sys.argv[1:]
 formats = forms or ["tflite-float32", "tflite-int8"]
-settings = from_dict(ExportConfig, {"formats": formats, "beam_width": 4})
+settings = from_dict(ExportConfig, {"formats": formats})
 for report in export(load_run(run_dir), out, settings, open_verified(parity_dir)):
     print(f"{report.path}: {report.bytes:,} bytes, same ids as Keras: {report.identical:.0%}")

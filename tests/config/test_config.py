@@ -426,7 +426,9 @@ _OF_861BFCE = {
         normalisation="gnmt", fusion=FusionConfig(ctc_weight=0.0)
     ),
     "f11263ba6fd4a3d723e80231a83a62a35c658f82b3ff118ead5109a45f38dee2": LanguageModelConfig(),
-    "22750e374bb542a6a2321170a840b408129f2be33d5b86c7db2366d43335fba6": ExportConfig(),
+    "22750e374bb542a6a2321170a840b408129f2be33d5b86c7db2366d43335fba6": ExportConfig(
+        beam_width=4, num_hypotheses=1
+    ),
 }
 _ADVICE = (
     "the digest of finished work has changed, so it would be done again: is a setting is_later?"
@@ -696,7 +698,7 @@ def test_digests_of_the_first_settings_are_what_they_were():
         dataclasses.replace(first, decoding=alone),
         LabelConfig(normalisation="gnmt", fusion=alone.fusion),
         PrepareConfig(),
-        ExportConfig(),
+        ExportConfig(beam_width=4, num_hypotheses=1),
     )
     assert {type(config).__name__: config_digest(config)[:12] for config in configs} == {
         "SystemConfig": "85cdbe31de84",

@@ -39,7 +39,7 @@ from tfkd.exporting.savedmodel import load_savedmodel, write_savedmodel
 from tfkd.exporting.tflite import convert_in_child
 from tfkd.models.recogniser import Recogniser
 from tfkd.pipeline import exports as exports_of_jobs
-from tfkd.pipeline.exports import export_once
+from tfkd.pipeline.exports import export_once, is_exported
 
 EXPORTED = ExportConfig(beam_width=2, num_hypotheses=2)
 TFLITE_FORMS = ("tflite-float32", "tflite-float16", "tflite-int8")
@@ -358,6 +358,30 @@ def test_ctc_joins_the_search_of_every_form(teacher, exports, keras_says):
             .decode(keras_says[0][0][None], np.array([keras_says[0][0].size], np.int32))
         )
         assert found[0].score < found[0].log_prob - 1e-3
+
+
+def test_the_search_is_that_of_the_run_unless_the_export_has_another(teacher):
+    run = teacher.with_decoding(["beam_width=7", "num_hypotheses=3"])
+    for settings, expected in (
+        ({}, (7, 3)),
+        ({"beam_width": 5}, (5, 3)),
+        ({"beam_width": 1, "num_hypotheses": 1}, (1, 1)),
+    ):
+        config = ExportConfig(**settings)
+        search, metadata = decoder_for(run, config).config, metadata_of(run, config, "int8", 1.0)
+        assert (search.beam_width, search.num_hypotheses) == expected
+        assert (metadata.beam_width, metadata.num_hypotheses) == expected
+    with pytest.raises(ConfigError, match="num_hypotheses: cannot exceed beam_width"):
+        decoder_for(run, ExportConfig(beam_width=2))
+
+
+def test_an_export_with_the_search_of_the_run_is_not_made_again(teacher, prepared, tmp_path):
+    out, valid = tmp_path / "export", prepared["valid"]
+    config = ExportConfig(formats=("savedmodel",), parity_utterances=2, max_seconds=5.0)
+    export_once(teacher.directory, out, config, valid)
+    assert is_exported(teacher.directory, out, config)
+    assert is_exported(teacher.directory, out, dataclasses.replace(config, beam_width=2))
+    assert not is_exported(teacher.directory, out, dataclasses.replace(config, beam_width=3))
 
 
 def test_a_language_model_is_left_out_aloud(teacher, export_config, caplog, tmp_path):

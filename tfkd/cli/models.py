@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from tfkd.config import ExportConfig
     from tfkd.exporting.export import Exported
 
-# Settings of the search that are settings of an export, too.
-_OF_SEARCH = ("beam_width", "num_hypotheses")
 # Values with which a setting of the language model turns it off.
 _OFF = ("0", "0.0", "null")
 
@@ -30,7 +28,7 @@ def export(options: argparse.Namespace) -> None:
     from tfkd.exporting.export import RefusedForms, export
 
     overrides = search_overrides(options)
-    config = _export_config(options, overrides)
+    config = _export_config(options)
     run = load_run(options.run).with_decoding(overrides)
     with run.open_data(options.parity_data or Path(options.run) / PARITY) as store:
         try:
@@ -41,9 +39,9 @@ def export(options: argparse.Namespace) -> None:
     _say_exported(reports, options.out)
 
 
-def _export_config(options: argparse.Namespace, overrides: Sequence[str]) -> ExportConfig:
-    """Reads the settings of --decoding that exports have, too, and of options; the latter win."""
-    from tfkd.config import ExportConfig, apply_overrides, from_dict
+def _export_config(options: argparse.Namespace) -> ExportConfig:
+    """Reads the settings of options; those that are left out are the run's or the defaults."""
+    from tfkd.config import ExportConfig, from_dict
 
     own = own_options(
         options, "beam_width", "num_hypotheses", "max_seconds", "fixed_length",
@@ -56,9 +54,7 @@ def _export_config(options: argparse.Namespace, overrides: Sequence[str]) -> Exp
                 f"--set {override}: a language model is too large for devices",
                 remedy="use it for labelling instead: the student learns from its labels",
             )
-    search = [each for each in overrides if each.partition("=")[0] in _OF_SEARCH]
-    formats = options.formats.split(",")
-    return from_dict(ExportConfig, {**apply_overrides({}, search), **own, "formats": formats})
+    return from_dict(ExportConfig, {**own, "formats": options.formats.split(",")})
 
 
 def _say_exported(reports: Sequence[Exported], out: str) -> None:

@@ -237,9 +237,10 @@ def _add_delivering(add: _Add) -> None:
         help="real utterances for the comparison with Keras: prepared folder or manifest "
         "(those kept in the run)",
     )
-    command.add_argument("--beam-width", type=int, help="number of alive hypotheses (4)")
+    command.add_argument("--beam-width", type=int,
+                         help="number of alive hypotheses (that of the run)")  # fmt: skip
     command.add_argument("--num-hypotheses", type=int,
-                         help="number of hypotheses that are returned (1)")  # fmt: skip
+                         help="number that are returned (that of the run)")  # fmt: skip
     command.add_argument("--max-seconds", type=float,
                          help="longest audio of a .tflite, in seconds (30)")  # fmt: skip
     command.add_argument("--fixed-length", action="store_true", default=None,

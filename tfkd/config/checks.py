@@ -113,7 +113,7 @@ def _faults_of(config: Any) -> Iterator[Fault]:
         yield from of_class(config)
 
 
-def _of_hypotheses(config: DecodingConfig | LabelConfig | ExportConfig) -> Iterator[Fault]:
+def _of_hypotheses(config: DecodingConfig | LabelConfig) -> Iterator[Fault]:
     if config.num_hypotheses > config.beam_width:
         yield Fault("num_hypotheses", "cannot exceed beam_width")
 
@@ -125,7 +125,6 @@ def _of_decoding(config: DecodingConfig) -> Iterator[Fault]:
 
 
 def _of_export(config: ExportConfig) -> Iterator[Fault]:
-    yield from _of_hypotheses(config)
     if config.fixed_length and config.max_seconds > _LONGEST_FIXED_SECONDS:
         yield Fault("max_seconds", f"fixed_length takes {_LONGEST_FIXED_SECONDS} s at most")
 
@@ -259,6 +258,8 @@ def _of_job(config: RunConfig) -> Iterator[Fault]:
     is_whisper = str(config.teacher).startswith(WHISPER_PREFIX)
     if is_whisper and kept.extra_characters != kept_by_labels.extra_characters:
         yield Fault("labels.whisper.extra_characters", "differs from prepare.text's")
+    for fault in _of_hypotheses(config.export.decoding(config.student.decoding)):
+        yield fault._replace(key=f"export.{fault.key}")
     takes, is_given = config.export.max_seconds, config.prepare.max_seconds
     if takes < is_given:
         yield Fault("export.max_seconds", f"{takes:g} is below prepare's, {is_given:g}")

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.beam_search import BeamResult
-from tfkd.config import ExportConfig
+from tfkd.config import ExportConfig, validate
 from tfkd.decoding.decoder import Decoder
 from tfkd.decoding.results import Decoded, unbatch
 from tfkd.decoding.runs import Run
@@ -24,15 +24,14 @@ def decoder_for(run: Run, config: ExportConfig, batch_size: int | None = None) -
     """Makes the search of the exported forms: the run's, without a language model.
 
     Devices have no memory for a language model beside the student.
+
+    Raises:
+      ConfigError: if the forms would return more hypotheses than the search keeps.
     """
-    decoding = run.system.decoding
+    decoding = config.decoding(run.system.decoding)
+    validate(decoding)
     return run.decoder(
-        replace(
-            decoding,
-            beam_width=config.beam_width,
-            num_hypotheses=config.num_hypotheses,
-            fusion=replace(decoding.fusion, lm=None, lm_weight=0.0),
-        ),
+        replace(decoding, fusion=replace(decoding.fusion, lm=None, lm_weight=0.0)),
         batch_size=batch_size,
     )
 
@@ -102,7 +101,7 @@ def metadata_of(
     Args:
       usual_seconds: duration that most utterances do not exceed.
     """
-    rate_hz = run.sample_rate_hz
+    rate_hz, decoding = run.sample_rate_hz, config.decoding(run.system.decoding)
     max_samples = round(config.max_seconds * rate_hz)
     return DeviceMetadata(
         sample_rate_hz=rate_hz,
@@ -112,8 +111,8 @@ def metadata_of(
         pieces=run.tokenizer.pieces,
         eos_id=run.tokenizer.eos_id,
         pad_id=run.tokenizer.pad_id,
-        beam_width=config.beam_width,
-        num_hypotheses=config.num_hypotheses,
+        beam_width=decoding.beam_width,
+        num_hypotheses=decoding.num_hypotheses,
         parameters=run.model.count_params(),
         quantisation=quantisation,
         model_sha256=run.sha256,

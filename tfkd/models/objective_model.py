@@ -145,7 +145,7 @@ class ObjectiveModel(keras.Model):
             name: (tf.as_dtype(field.dtype), 1 + len(field.shape))
             for name, field in self.objective.signature.items()
         }
-        spec = getattr(x, "element_spec", None)
+        spec: Any = getattr(x, "element_spec", None)
         if fault := _fault(spec, fields):
             raise TrainingError(fault, remedy=f"call {_BATCHES}")
         if kwargs.get("validation_data") is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,10 @@ def _identity_of(out: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _identity(run: Run, config: ExportConfig) -> dict[str, str]:
-    settings = config_digest(config, resolved(run.system.decoding, run.system))
+    decoding = resolved(run.system.decoding, run.system)
+    meant = config.decoding(decoding)
+    config = replace(config, beam_width=meant.beam_width, num_hypotheses=meant.num_hypotheses)
+    settings = config_digest(config, decoding)
     return {"student": run.sha256, "config": settings}
 
 
