@@ -21,11 +21,13 @@ from tfkd import cli
 from tfkd.config import LabelConfig, WhisperConfig
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.preparation import prepare
+from tfkd.decoding.runs import check_run, load_run
 from tfkd.distillation import whisper_teacher
 from tfkd.distillation.labelling import label
 from tfkd.distillation.teachers import load_teacher
 from tfkd.distillation.whisper_teacher import WhisperTeacher, WhisperTranscript, Window
 from tfkd.errors import CheckpointError, ConfigError, RecordError
+from tfkd.evaluation.models import open_model
 from tfkd.records import PSEUDO_LABELS, open_store
 
 CONFIG = LabelConfig(
@@ -167,6 +169,21 @@ def test_what_is_no_teacher_is_one_line(tmp_path):
         load_teacher(f"whisper:{tmp_path}")
     with pytest.raises(CheckpointError, match="is not a finished run"):
         load_teacher(tmp_path)
+
+
+@pytest.mark.parametrize("write", [folders.write_huggingface, folders.write_ctranslate2])
+@pytest.mark.parametrize("prefix", ["", "whisper:"])
+@pytest.mark.parametrize("read", [load_run, check_run, open_model])
+def test_a_whisper_in_the_place_of_a_run_is_named(tmp_path, write, prefix, read):
+    folder = write(tmp_path / "tiny")
+    with pytest.raises(CheckpointError, match="tiny: is a Whisper, not a run") as error:
+        read(f"{prefix}{folder}")
+    assert f"(use whisper:{folder} with tfkd label, tfkd decode" in str(error.value)
+
+
+def test_a_whisper_without_its_prefix_is_no_teacher(folder):
+    with pytest.raises(CheckpointError, match=f"use whisper:{folder} with tfkd label"):
+        load_teacher(folder)
 
 
 def test_words_of_numbers_need_a_language(whisper):

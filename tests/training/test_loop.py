@@ -19,7 +19,7 @@ from tfkd.data.audio_batches import audio_batches
 from tfkd.data.preparation import prepare
 from tfkd.decoding.decoder import Decoder, decode_dataset
 from tfkd.decoding.runs import PARITY, load_run
-from tfkd.errors import CheckpointError, RecordError, TextError, TrainingError
+from tfkd.errors import CheckpointError, RecordError, TextError, TfkdError, TrainingError
 from tfkd.metrics import score
 from tfkd.models.frontend.log_mel import LogMel
 from tfkd.models.recogniser import Recogniser
@@ -326,6 +326,28 @@ def test_two_trainings_into_one_folder_do_not_mix(tmp_path, prepared, tiny_syste
 def test_a_folder_that_lacks_a_file_is_no_run(teacher_copy, name):
     (teacher_copy / name).unlink()
     with pytest.raises(CheckpointError, match=f"is not a finished run: {name} is missing"):
+        load_run(teacher_copy)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  beam_width:", "  beam_with:", r"unknown key 'decoding.beam_with' \(did you mean"),
+        ("beam_width: 2", "beam_width: wide", "decoding.beam_width: expected int, got 'wide'"),
+        ("decoding:", "decoding: [", "not valid YAML"),
+        ("decoding:", "decodings:", r"decoding is missing \(.*or complete the file if you changed"),
+        ("num_mels: 20", "num_mels: 21", "another model than the model.keras .* or undo the chan"),
+    ],
+)
+def test_a_config_that_was_changed_by_hand_is_named(teacher_copy, old, new, message):
+    config = teacher_copy / "config.yaml"
+    assert old in (text := config.read_text())
+    config.write_text(text.replace(old, new))
+    with pytest.raises(TfkdError, match=f"config.yaml: .*{message}") as error:
+        load_run(teacher_copy)
+    assert error.value.remedy
+    config.write_text(text.rstrip("\n"))
+    with pytest.raises(CheckpointError, match="config.yaml: was cut short: its last line has no"):
         load_run(teacher_copy)
 
 

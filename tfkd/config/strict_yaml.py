@@ -34,8 +34,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_BYTES + 1)
-        text = data.decode()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(
             f"cannot read the config: {error}", path=path, remedy="check its path and permissions"
         ) from error
@@ -45,6 +44,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             path=path,
             remedy="name a YAML file of settings",
         )
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"cannot read the config: {error}", path=path, remedy="save it as UTF-8"
+        ) from error
     try:
         content = parse_yaml(text)
     except ConfigError as error:

@@ -17,6 +17,7 @@ from tfkd.audio.reading import read_audio
 from tfkd.audio.segments import Segment, recognise_segments, text_of, warn_if_cut_short
 from tfkd.audio.waveforms import check_recognisable
 from tfkd.config import (
+    WHISPER_PREFIX,
     DecodingConfig,
     SystemConfig,
     from_dict,
@@ -46,6 +47,8 @@ from tfkd.text import (
 )
 
 CONFIG = "config.yaml"
+# A Whisper has its settings there, as Hugging Face and CTranslate2 write them; no run has.
+_WHISPERS_CONFIG = "config.json"
 _LOG = logging.getLogger("tfkd")
 # The folder of the validation utterances with which exports are compared with Keras.
 PARITY = "parity"
@@ -322,7 +325,8 @@ def load_run(directory: str | Path) -> Run:
         raise CheckpointError(
             f"describes another model than the {MODEL} beside it",
             path=directory / CONFIG,
-            remedy="copy the whole folder again",
+            remedy="copy the whole folder again, or undo the change of the section model: that "
+            "of decoding alone may be changed",
         )
     check_vocabulary(model, tokenizer, directory, remedy="copy the whole folder again")
     return Run(directory, system, tokenizer, model, digest)
@@ -330,6 +334,7 @@ def load_run(directory: str | Path) -> Run:
 
 def check_run(directory: str | Path) -> None:
     """Raises CheckpointError unless a folder has the files of a run."""
+    check_no_whisper(directory)
     for name in (CONFIG, MODEL):
         if not (Path(directory) / name).is_file():
             raise CheckpointError(
@@ -337,6 +342,19 @@ def check_run(directory: str | Path) -> None:
                 path=directory,
                 remedy="give the folder that tfkd train or tfkd distill wrote",
             )
+
+
+def check_no_whisper(path: str | Path) -> None:
+    """Raises CheckpointError if a path is that of a Whisper where a run is to be."""
+    folder = str(path).removeprefix(WHISPER_PREFIX)
+    is_named = folder != str(path)
+    if is_named or (Path(path) / _WHISPERS_CONFIG).is_file() and not (Path(path) / CONFIG).exists():
+        raise CheckpointError(
+            "is a Whisper, not a run of tfkd",
+            path=path,
+            remedy=f"use {WHISPER_PREFIX}{folder} with tfkd label, tfkd decode or as the teacher "
+            "of a job; other commands need a run",
+        )
 
 
 def check_vocabulary(model: Recogniser, tokenizer: Tokenizer, path: Path, remedy: str) -> None:
@@ -354,8 +372,12 @@ def _read_system(path: Path) -> SystemConfig:
     content = read_yaml(path)
     missing = [field.name for field in fields(SystemConfig) if field.name not in content]
     if missing or not path.read_bytes().endswith(b"\n"):
-        what = f": {', '.join(missing)} is missing" if missing else ""
-        raise CheckpointError(f"was cut short{what}", path=path, remedy="copy the folder again")
+        what = f"{', '.join(missing)} is missing" if missing else "its last line has no end"
+        raise CheckpointError(
+            f"was cut short: {what}",
+            path=path,
+            remedy="copy the folder again, or complete the file if you changed it",
+        )
     return from_dict(SystemConfig, content, path=path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfkd.decoding.runs import MODEL, load_run, run_identity
+from tfkd.decoding.runs import MODEL, check_no_whisper, load_run, run_identity
 from tfkd.errors import CheckpointError, ConfigError
 from tfkd.exporting.forms import form_of
 from tfkd.exporting.graph import decode_with
@@ -37,6 +37,7 @@ def open_model(
     model = Path(path)
     if _is_run(model):
         return _open_run(model, overrides)
+    check_no_whisper(model)
     form = form_of(model)
     if overrides:
         raise ConfigError(
