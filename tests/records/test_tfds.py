@@ -77,7 +77,8 @@ def assert_same_hypotheses(found: dict[str, Any], hypotheses: Sequence[Hypothesi
     assert found["text"].tolist() == texts([each.text for each in hypotheses])
     assert found["num_tokens"].tolist() == [each.num_tokens for each in hypotheses]
     assert found["finish_reason"].tolist() == texts([each.finish_reason for each in hypotheses])
-    for name in ("log_prob", "score", "coverage"):
+    assert found["written"].tolist() == texts([each.written for each in hypotheses])
+    for name in ("log_prob", "total", "score", "coverage"):
         values = [getattr(each, name) for each in hypotheses]
         assert found[name].tolist() == [value for value in values if value is not None]
     for name in ("token_ids", "token_log_probs", "token_seconds"):
@@ -116,6 +117,10 @@ def test_types_and_shapes_are_declared(labels):
         "token_ids": tf.int64,
         "num_tokens": tf.int64,
         "log_prob": tf.float32,
+        "total": tf.float32,
+        "written": tf.string,
+        "top_token_ids": tf.string,
+        "top_log_probs": tf.string,
         "score": tf.float32,
         "token_log_probs": tf.float32,
         "token_seconds": tf.float32,
@@ -180,6 +185,22 @@ def written(directory: Path, made: list[Record], *, rejected: Sequence[str] = ()
 def utterance(utterance_id: str, path: Path, **optional: str) -> UtteranceRecord:
     soundfile.write(path, SAMPLES, 8000, subtype="PCM_16")
     return UtteranceRecord(utterance_id, path.read_bytes(), len(SAMPLES), 8000, **optional)
+
+
+def test_what_only_some_labels_hold_is_read(tmp_path):
+    """The posteriors are bytes, [num_tokens, M] of them for each hypothesis."""
+    top = {"top_token_ids": ((7, 5), (3, 7)), "top_log_probs": ((-0.5, -1.0), (-0.25, -2.0))}
+    full = Hypothesis("y", (7, 3), -0.75, total=-1.25, written="Y.", **top)
+    utterances = [utterance(name, tmp_path / "a.flac") for name in ("bare", "full")]
+    made = [PseudoLabelRecord(utterances[0], (Hypothesis("x"),))]
+    made.append(PseudoLabelRecord(utterances[1], (full, full)))
+    store = written(tmp_path / "store", made)
+    assert_store_is_read(store)
+    rows = [row["hypotheses"] for row in loaded(store)]
+    for name, values in top.items():
+        dtype = "<u2" if name == "top_token_ids" else "<f2"
+        assert rows[0][name].size == 0
+        assert rows[1][name].tolist() == 2 * [np.array(values, dtype).tobytes()]
 
 
 def test_what_is_absent_or_unknown_is_empty(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 from tfkd.records.plan import FORMAT, Plan
 from tfkd.records.schema import (
+    LATER_FEATURES,
     PSEUDO_LABEL_FEATURES,
     PSEUDO_LABELS,
     UTTERANCE_FEATURES,
@@ -25,7 +26,11 @@ DATASET_INFO = "dataset_info.json"
 
 # A store is a single split; this is the usual name of one.
 _SPLIT = "train"
-_FEATURES_OF = {UTTERANCES: UTTERANCE_FEATURES, PSEUDO_LABELS: PSEUDO_LABEL_FEATURES}
+# A feature that a record lacks is read as an empty list.
+_FEATURES_OF: Mapping[str, Mapping[str, str]] = {
+    UTTERANCES: UTTERANCE_FEATURES,
+    PSEUDO_LABELS: {**PSEUDO_LABEL_FEATURES, **LATER_FEATURES},
+}
 _DTYPES = {"bytes": "string", "int64": "int64", "float": "float32"}
 _CLASSES = "tensorflow_datasets.core.features."
 _Json = dict[str, Any]
