@@ -50,6 +50,8 @@ def faults_of(labels: PseudoLabelRecord, **limits) -> list[tuple[Fault, ...]]:
     ("setting", "reason", "hypothesis", "value", "kept_at", "refused_at"),
     [
         ("max_repeats", "loop", saying("go to a to a to a"), 3, 3, 2),
+        # As in word errors, each letter of a script without spaces is a word.
+        ("max_repeats", "loop", saying("我要你要你要你"), 3, 3, 2),
         ("max_compression_ratio", "compressible", saying(HUMMED), *(HUMMED_RATIO,) * 2, 3.0),
         # Six letters in two seconds.
         ("min_characters_per_second", "too_slow", PLAIN, 3.0, 3.0, 3.01),

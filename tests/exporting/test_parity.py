@@ -197,6 +197,31 @@ def test_a_quantised_form_that_is_silent_on_noise_alone_is_refused(
         )
 
 
+def test_letters_of_scripts_without_spaces_count_as_words(samples, opened, export_config, keras):
+    real = {sample.waveform.size for sample in samples if sample.is_real}
+    form, ten, one = (
+        opened[QUANTISED],
+        changed(text=lambda _: 5 * "音楽"),
+        changed(text=lambda _: "音"),
+    )
+
+    def of_few_words(waveform: np.ndarray, num_samples: np.ndarray) -> list[Row]:
+        rows = form.decode(waveform, num_samples)
+        pairs = zip(rows, num_samples, strict=True)
+        return [list(row) if n in real else one(row) for row, n in pairs]
+
+    made = [
+        sample if sample.is_real else dataclasses.replace(sample, keras=ten(sample.keras))
+        for sample in samples
+        if sample.is_real or sample.waveform.size not in real
+    ]
+    short = dataclasses.replace(form, decode=of_few_words)
+    with pytest.raises(
+        ExportError, match=r"says \d+ words on noise and altered speech, Keras \d+0"
+    ):
+        check(FORMS[QUANTISED], short, made, export_config, keras)
+
+
 def test_a_form_that_speaks_where_keras_is_silent_is_refused(gate, samples):
     words = [DeviceHypothesis("ba", (4, 3), -1.0, -1.0, 0.5)]
     with pytest.raises(ExportError, match="says 'ba' where Keras says nothing"):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import Levenshtein
 
 from tfkd.config import FilterConfig
-from tfkd.metrics import word_error_rate
+from tfkd.metrics import word_error_rate, words_of
 from tfkd.records import Hypothesis, PseudoLabelRecord
 
 
@@ -234,7 +234,7 @@ def _unfinished(record: PseudoLabelRecord, filters: FilterConfig) -> list[float 
 
 
 def _repeats(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:
-    return [successive_repeats(each.text.split()) for each in record.hypotheses]
+    return [successive_repeats(words_of(each.text)) for each in record.hypotheses]
 
 
 def _compression_ratio(record: PseudoLabelRecord, filters: FilterConfig) -> list[float | None]:

@@ -14,7 +14,7 @@ from tfkd.device.hypothesis import DeviceHypothesis
 from tfkd.errors import ExportError
 from tfkd.exporting.interface import Decode, Form, OpenForm
 from tfkd.exporting.parity_samples import Sample, ask
-from tfkd.metrics import score
+from tfkd.metrics import score, words_of
 
 Hypotheses = Sequence[DeviceHypothesis]
 
@@ -168,7 +168,7 @@ def _check_alike(form: str, samples: Sequence[Sample], found: Sequence[Hypothese
         what = f"gives other token ids for the same words in {same_text.count(False)}"
         raise ExportError(f"{form} {what} of {len(same_text)} utterances")
     own, keras = (
-        sum(len(_best_text(answer).split()) for answer in answers)
+        sum(len(words_of(_best_text(answer))) for answer in answers)
         for answers in (
             [hypotheses for sample, hypotheses in pairs if not sample.is_real],
             [sample.keras for sample in samples if not sample.is_real],
