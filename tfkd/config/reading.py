@@ -15,8 +15,10 @@ configs that were written before there was a choice are read as they were:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+import operator
 import types
 import typing
 from pathlib import Path
@@ -50,7 +52,7 @@ def load_run_config(path: str | Path, overrides: typing.Sequence[str] = ()) -> R
     >>> load_run_config("configs/digits.yaml", ["labels.beam_width=16"]).labels.beam_width
     16
     """
-    content = apply_overrides(_read_config(path), [*map(_with_system, overrides)])
+    content = apply_overrides(_read_config(path), [*map(_with_systems, overrides)])
     return from_dict(RunConfig, content, path=path)
 
 
@@ -98,15 +100,19 @@ _ROLES = ("teacher", "student", "next_teacher")
 
 def _read_config(path: str | Path) -> dict[str, Any]:
     """Reads a config, with the files that describe its systems put in their places."""
-    content = read_yaml(path)
+    return _with_files(read_yaml(path), path)
+
+
+def _with_files(content: dict[str, Any], config: str | Path) -> dict[str, Any]:
+    """Puts the files that describe systems, relative to `config`, in their places."""
     for role in _ROLES:
         if role in content:
-            content[role] = _read_system(content[role], role, path)
+            content[role] = _read_system(content[role], role, config)
     sweep = content.get("sweep")
     students = sweep.get("students") if isinstance(sweep, dict) else None
     if isinstance(students, dict):
         for name, value in students.items():
-            students[name] = _read_system(value, "student", path)
+            students[name] = _read_system(value, "student", config)
     return content
 
 
@@ -127,18 +133,15 @@ def _read_system(value: Any, role: str, config: str | Path) -> Any:
     return _read_system(content[role], role, path)
 
 
-def _with_system(override: str) -> str:
-    """Puts the file that describes a system, if an override names one, in its place."""
-    key, _, value = override.partition("=")
-    *parents, _ = key.split(".")
-    role = "student" if parents == ["sweep", "students"] else key
-    if role not in _ROLES:
+def _with_systems(override: str) -> str:
+    """Puts the files that describe systems, if an override names some, in their places."""
+    given = apply_overrides({}, [override])
+    read = _with_files(apply_overrides({}, [override]), Path("command-line"))  # in this folder
+    if read == given:
         return override
-    here = Path("command-line")  # in the current folder
-    system = _read_system(value.strip(), role, here)
-    return (
-        override if system == value.strip() else f"{key}={json.dumps(system, ensure_ascii=False)}"
-    )
+    key, _, _ = override.partition("=")
+    value = functools.reduce(operator.getitem, key.split("."), read)
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
 def _is_run(content: dict[str, Any]) -> bool:
@@ -253,6 +256,8 @@ def config_digest(*configs: Any) -> str:
 def _identifying_settings(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_identifying_settings(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _identifying_settings(item) for key, item in value.items()}
     if not dataclasses.is_dataclass(value):
         return value
     return {
