@@ -42,7 +42,9 @@ class TfkdError(Exception):
             if place
         )
         advice = f" ({self.remedy})" if self.remedy else ""
-        return " ".join(f"{where}{self.message}{advice}".split())
+        line = " ".join(f"{where}{self.message}{advice}".split())
+        # Names of files need not be UTF-8, but what is printed must be.
+        return line.encode(errors="backslashreplace").decode()
 
 
 @contextlib.contextmanager

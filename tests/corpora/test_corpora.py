@@ -594,6 +594,19 @@ def recordings(folder: Path, *names: str) -> Path:
     return folder
 
 
+def test_names_that_are_not_utf8_are_counted_and_shown_escaped(tmp_path):
+    folder = recordings(tmp_path / os.fsdecode(b"caf\xe9"), "1.wav")
+    utterances, _ = read_corpus(recordings(folder, "2.wav"))
+    assert [each.utterance_id for each in utterances] == ["1", "2"]
+    odd = [os.fsdecode(name) for name in (b"na\xefve.wav", b"\xff/3.wav")]
+    utterances, rejections = read_corpus(recordings(folder, *odd))
+    assert len(utterances) == 2
+    details = [each.detail for each in rejections]
+    assert "'\\udcff/3.wav' is no usable path (name the audio file in UTF-8" in details[1]
+    assert "'na\\udcefve.wav' is no usable path" in details[0]
+    assert "caf\\udce9: is odd" in str(ManifestError("is odd", path=folder))
+
+
 def test_a_folder_of_recordings_is_a_corpus_without_transcripts(tmp_path):
     names = ("b/1.WAV", "a/1.flac", "a/2.m4a", "3.opus", "._3.opus", ".trash/4.wav", "cover.png")
     utterances, rejections = read_corpus(recordings(tmp_path, *names))

@@ -233,7 +233,7 @@ def audio_path(directory: Path, name: str) -> Path:
     if not name or _UNUSABLE.search(name):
         raise ManifestError(
             f"{name!r} is no usable path",
-            remedy="name the audio file, without line ends and control characters",
+            remedy="name the audio file in UTF-8, without line ends and control characters",
         )
     if name.startswith(_FILE_ADDRESS):
         return contained_path(directory, unquote(name.removeprefix(_FILE_ADDRESS)))
