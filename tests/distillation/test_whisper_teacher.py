@@ -186,6 +186,11 @@ def test_a_whisper_without_its_prefix_is_no_teacher(folder):
         load_teacher(folder)
 
 
+def test_a_run_with_the_prefix_of_a_whisper_is_named(teacher):
+    with pytest.raises(CheckpointError, match=r"is a run of tfkd, not a Whisper \(leave out whisp"):
+        load_teacher(f"whisper:{teacher.directory}")
+
+
 def test_words_of_numbers_need_a_language(whisper):
     config = dataclasses.replace(CONFIG, whisper=WhisperConfig(numbers="words"))
     with pytest.raises(ConfigError, match="labels.whisper.numbers: words for numbers need"):

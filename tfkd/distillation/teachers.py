@@ -24,9 +24,9 @@ from tfkd.decoding.decoder import decode_dataset
 from tfkd.decoding.defaults import resolved
 from tfkd.decoding.posteriors import TopPosteriors
 from tfkd.decoding.results import hypotheses_of
-from tfkd.decoding.runs import Run, load_run
+from tfkd.decoding.runs import CONFIG, Run, load_run
 from tfkd.distillation.interface import Batch, Labeller, Teacher
-from tfkd.errors import ConfigError
+from tfkd.errors import CheckpointError, ConfigError
 from tfkd.records import Hypothesis
 from tfkd.text import Tokenizer
 
@@ -64,7 +64,12 @@ def load_whisper_teacher(spec: str | Path) -> WhisperTeacher:
             f"a Whisper as a teacher needs {error.name}",
             remedy="pip install '.[whisper]' in tfkd's folder",
         ) from error
-    return WhisperTeacher.load(str(spec).removeprefix(WHISPER_PREFIX))
+    folder = str(spec).removeprefix(WHISPER_PREFIX)
+    if (Path(folder) / CONFIG).is_file():
+        raise CheckpointError(
+            "is a run of tfkd, not a Whisper", path=folder, remedy=f"leave out {WHISPER_PREFIX}"
+        )
+    return WhisperTeacher.load(folder)
 
 
 def as_teacher(teacher: Teacher | Run) -> Teacher:
