@@ -56,7 +56,7 @@ def main() -> None:
     print(_conditions_table(known))
     print(_clips_table(known))
     if options.page:
-        write_text(options.page, _page(options, known))
+        write_text(options.page, page(options.title, str(options.out), known))
 
 
 def _measure_all(options: argparse.Namespace, known: dict) -> None:
@@ -272,10 +272,11 @@ def _clips_table(models: dict) -> str:
     return table(["clips with words", *models], [*rows, total])
 
 
-def _page(options: argparse.Namespace, models: dict) -> str:
+def page(title: str, source: str, models: dict) -> str:
+    """A page of the figures of models, which are in the file `source`."""
     return (
-        f"# {options.title}\n\nWritten by `benchmarks/robustness.py --page` from"
-        f" `{options.out}`.\n\n```\n{_conditions_table(models)}\n```\n\n"
+        f"# {title}\n\nWritten by `benchmarks/robustness.py --page` from"
+        f" `{source}`.\n\n```\n{_conditions_table(models)}\n```\n\n"
         f"```\n{_clips_table(models)}\n```\n"
     )
 

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import doctest
 import importlib
+import json
 import re
 import runpy
 import shlex
@@ -176,6 +177,17 @@ def test_a_command_of_a_page_exists(page, command):
 def test_a_command_of_the_readme_needs_no_more_options(command):
     without_optional = re.sub(r" \[[^]]*\]", "", command).replace("\u2026", "")
     command_parser().parse_args(without_optional.split()[1:])
+
+
+@pytest.mark.parametrize("name", ["robustness"])
+def test_a_page_of_robustness_tells_what_its_file_tells(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    page = runpy.run_path(str(ROOT / "benchmarks" / "robustness.py"))["page"]
+    source = f"benchmarks/results/{name.replace('-', '_')}.json"
+    models = json.loads((ROOT / source).read_text())["models"]
+    written = (ROOT / "docs" / "recipes" / f"{name}.md").read_text()
+    title = written.partition("\n")[0].removeprefix("# ")
+    assert written == page(title, source, models)
 
 
 def test_the_page_of_benchmarks_tells_what_their_files_tell():
