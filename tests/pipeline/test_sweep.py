@@ -566,6 +566,33 @@ def test_two_sweeps_of_one_folder_wait_for_each_other(swept, settings, tmp_path)
     assert (one.returncode, other.returncode) == (0, 0), said
 
 
+def test_students_whose_labels_another_process_makes_come_last(swept, config, tmp_path, eagerly):
+    """Nothing else waits for the teacher of a later generation, which may take hours."""
+    folder = shutil.copytree(swept[0], tmp_path / "work")
+    config = dataclasses.replace(config, work_dir=str(folder), generations=2)
+    grid = ({HYPOTHESES: (2,), "generation": (2, 1)},)
+    sweep = Sweep(with_sweep(config, grid=grid, seeds=(0, 1)))
+    assert [cell.generation for cell in sweep.cells] == [1, 2, 1] * 2
+    said: list[str] = []
+    held = contextlib.ExitStack()
+
+    def announce(line: str) -> None:
+        said.append(line)
+        if line.startswith("[1/6]"):
+            held.enter_context(locked(folder / "sweep" / "locks" / "labels"))
+        if line.startswith("[6/6]"):
+            held.close()
+
+    results = sweep.run(announce)
+    numbers = [line.split("/")[0] for line in said if "/6]" in line]
+    assert numbers == ["[1", "[2", "[3", "[4", "[5", "[6", "[2", "[5"]
+    assert said.count("  its labels are being made by another process") == 2
+    assert not results["unfinished"]
+    assert not results["failed"]
+    (second,) = [row for row in results["rows"].values() if row["labels"] == "labels-2"]
+    assert len(second["seeds"]) == 2
+
+
 def test_a_sweep_exports_each_student_once_and_measures_the_export(
     swept, config, tmp_path, monkeypatch
 ):

@@ -46,7 +46,6 @@ from tfkd.pipeline.results import best_validation, published
 from tfkd.pipeline.stages import (
     RESULTS,
     TO_DO,
-    Stage,
     State,
     first_pending,
     known_after,
@@ -74,6 +73,7 @@ class Sweep:
         self.config, self.job = config, Job(config, verifies=verifies)
         self.work = self.job.work
         self.cells = cells_of(config)
+        self._labelled = 0  # The latest generation whose labels this process has found or made.
         self._failures: dict[str, str] = {}
         self._sound: set[str] = set()  # Students of these settings, trained to the end.
 
@@ -82,12 +82,14 @@ class Sweep:
 
         Writes nothing. What `run` would refuse has the error with which it would.
         """
-        stages = states_of(self._label_stages(), self.work)
+        latest = max(cell.generation for cell in self.cells)
+        stages = states_of(self.job.label_stages(latest), self.work)
         return stages, {cell.name: self._state(cell, stages) for cell in self.cells}
 
     def _state(self, cell: Cell, stages: Mapping[str, State]) -> State:
         """Describes a student: done, to be exported, with N epochs done, to do or refused."""
-        pending = first_pending(stages, stages)
+        needed = [stage.name for stage in self.job.label_stages(cell.generation)]
+        pending = first_pending(needed, stages)
         try:
             if pending is None and not self._is_labelled(cell):
                 pending = self._labels(cell)
@@ -139,40 +141,75 @@ class Sweep:
     def run(self, announce: Callable[[str], None]) -> dict[str, Any]:
         """Trains the unfinished students and returns the content of the sweep's results.json.
 
+        A student that cannot be trained or exported leaves the others alone; results name it. One
+        of a later generation whose labels another process is making comes last.
+
         Args:
           announce: called with a line before each student.
-        A student that cannot be trained or exported leaves the others alone; results name it.
-
         Raises:
           ConfigError, CheckpointError: see `Job.check`; before any work is done.
         """
         self.job.check()
-        with self._alone("labels"):
-            run_stages(self._label_stages(), self.work, announce)
-        for number, cell in enumerate(self.cells, 1):
-            was_done = self._is_whole(cell)
-            announce(f"[{number}/{len(self.cells)}] {cell.row}, seed {cell.seed}")
-            try:
-                self._train(cell)
-                self._sound.add(cell.name)
-                self._export(cell)
-            except BusyError:
-                announce("  is being trained by another process")
-            except TfkdError as error:
-                self._failures[cell.name] = str(error)
-                announce(f"  failed: {error}")
-            # Keras keeps state of every model, which would fill the memory.
-            keras.utils.clear_session()
-            if not was_done:
-                self._write_results()
+        self._label(1, announce)
+        numbered = [*enumerate(self.cells, 1)]
+        later = [
+            (number, cell)
+            for number, cell in numbered
+            if not self._finish(number, cell, announce, waits=False)
+        ]
+        for number, cell in later:
+            self._finish(number, cell, announce, waits=True)
         return self._write_results()
 
-    def _label_stages(self) -> list[Stage]:
-        return self.job.label_stages(max(cell.generation for cell in self.cells))
+    def _finish(
+        self, number: int, cell: Cell, announce: Callable[[str], None], *, waits: bool
+    ) -> bool:
+        """Trains, exports and measures a student; returns False if it has no labels yet.
 
-    def _alone(self, what: str) -> contextlib.AbstractContextManager[None]:
-        """Waits for other processes that do the same, which only one may do at a time."""
-        return locked(self.work / FOLDER / "locks" / what, wait=True)
+        Args:
+          number: of the cell, from 1.
+          waits: whether to wait for another process that makes its labels.
+        """
+        was_done = self._is_whole(cell)
+        announce(f"[{number}/{len(self.cells)}] {cell.row}, seed {cell.seed}")
+        try:
+            try:
+                self._label(cell.generation, announce, waits=waits)
+            except BusyError:
+                announce("  its labels are being made by another process")
+                return False
+            self._train(cell)
+            self._sound.add(cell.name)
+            self._export(cell)
+        except BusyError:
+            announce("  is being trained by another process")
+        except TfkdError as error:
+            self._failures[cell.name] = str(error)
+            announce(f"  failed: {error}")
+        # Keras keeps state of every model, which would fill the memory.
+        keras.utils.clear_session()
+        if not was_done:
+            self._write_results()
+        return True
+
+    def _label(
+        self, generation: int, announce: Callable[[str], None], *, waits: bool = True
+    ) -> None:
+        """Runs the stages up to the labels of a generation that this process has not run yet.
+
+        Raises:
+          BusyError: if another process runs some of them, unless this one waits, or trains a model
+            that they train, too.
+        """
+        earlier = self.job.label_stages(self._labelled) if self._labelled else []
+        if stages := self.job.label_stages(generation)[len(earlier) :]:
+            with self._alone("labels", waits=waits):
+                run_stages(stages, self.work, announce)
+            self._labelled = generation
+
+    def _alone(self, what: str, *, waits: bool = True) -> contextlib.AbstractContextManager[None]:
+        """Keeps other processes from what only one may do at a time, once they have done it."""
+        return locked(self.work / FOLDER / "locks" / what, wait=waits)
 
     def _write_results(self) -> dict[str, Any]:
         """Evaluates the students that are finished so far and writes results.json.
