@@ -71,7 +71,8 @@ def test_an_export_takes_a_file_of_the_search(command, asked, tmp_path):
     )
     cli.main([*command, "--decoding", str(file), "--beam-width", "5", "--set", "max_tokens=9"])
     (only,) = asked
-    assert (only.config.beam_width, only.config.num_hypotheses) == (5, 2)
+    search = only.config.decoding(only.decoding)
+    assert (search.beam_width, search.num_hypotheses) == (5, 2)
     assert (only.decoding.length_penalty, only.decoding.max_tokens) == (0.5, 9)
     assert only.decoding.fusion.ctc_weight == 0.1
 
@@ -80,7 +81,7 @@ def test_an_export_takes_a_file_of_the_search(command, asked, tmp_path):
 def test_an_export_may_turn_the_language_model_off(command, asked, override):
     cli.main([*command, "--set", override])
     assert not asked[0].decoding.fusion.lm_weight
-    assert asked[0].config.beam_width == 4
+    assert asked[0].config.beam_width is None
 
 
 def test_an_export_does_not_take_a_language_model(command, asked, capsys):

@@ -12,6 +12,13 @@ import numpy as np
 from tfkd.errors import TfkdError
 
 
+class Unprintable(TfkdError):
+    """An error that UTF-8 cannot express, as none of ours is."""
+
+    def __str__(self) -> str:
+        return "\udc80"
+
+
 def case(generator: np.random.Generator, scratch: Path) -> None:
     match generator.integers(8):
         case 0:
@@ -23,7 +30,7 @@ def case(generator: np.random.Generator, scratch: Path) -> None:
         case 3:
             raise ValueError("untyped")
         case 4:
-            raise TfkdError("\udc80")
+            raise Unprintable("untold")
         case 5:
             raise TfkdError("typed")
         case 6:
