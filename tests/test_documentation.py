@@ -179,7 +179,7 @@ def test_a_command_of_the_readme_needs_no_more_options(command):
     command_parser().parse_args(without_optional.split()[1:])
 
 
-@pytest.mark.parametrize("name", ["robustness"])
+@pytest.mark.parametrize("name", ["robustness", "robustness-orders"])
 def test_a_page_of_robustness_tells_what_its_file_tells(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     page = runpy.run_path(str(ROOT / "benchmarks" / "robustness.py"))["page"]
