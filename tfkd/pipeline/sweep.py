@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfkd.config import (
     ExportConfig,
@@ -24,15 +23,12 @@ from tfkd.config import (
     SystemConfig,
     config_digest,
 )
-from tfkd.config.strict_yaml import read_yaml
-from tfkd.decoding.runs import CONFIG
 from tfkd.distillation.interface import Teacher
 from tfkd.distillation.labelling import is_labelled, label
 from tfkd.errors import BusyError, TfkdError
 from tfkd.exporting.export import exported_rows
 from tfkd.exporting.forms import FORMS
 from tfkd.layers.model_size import count_parameters
-from tfkd.metrics import difference_of_counts, rate_with_interval
 from tfkd.models.recogniser import Recogniser
 from tfkd.objectives import make_objective
 from tfkd.pipeline.corpora import TEST, TRAIN, TRAIN_ALL, VALID
@@ -42,7 +38,7 @@ from tfkd.pipeline.grid import Cell, cells_of
 from tfkd.pipeline.job import Job, settings_for
 from tfkd.pipeline.learning import BASELINE, BASELINE_ALL, Learned, as_baseline, with_steps_of
 from tfkd.pipeline.measuring import results_of_data
-from tfkd.pipeline.results import best_validation, published
+from tfkd.pipeline.results import published
 from tfkd.pipeline.stages import (
     RESULTS,
     TO_DO,
@@ -52,11 +48,12 @@ from tfkd.pipeline.stages import (
     run_stages,
     states_of,
 )
+from tfkd.pipeline.sweep_rows import Measured, export_name, history_of, row_of
 from tfkd.records import Store
 from tfkd.storage.files import write_json
-from tfkd.storage.json_files import read_json_lines, read_json_object
+from tfkd.storage.json_files import read_json_object
 from tfkd.storage.locks import locked
-from tfkd.storage.markers import COMPLETE, HISTORY
+from tfkd.storage.markers import COMPLETE
 from tfkd.text import vocab_size_of
 
 FOLDER = "sweep"
@@ -99,7 +96,7 @@ class Sweep:
                 return State("done" if self._is_exported(cell) else "to be exported")
         except TfkdError as error:
             return State("refused", error)
-        epochs = len(_history(self.folder(cell)))
+        epochs = len(history_of(self.folder(cell)))
         return State(f"{epochs} epochs done") if epochs else TO_DO
 
     def _is_whole(self, cell: Cell) -> bool:
@@ -267,7 +264,7 @@ class Sweep:
             return {}
         form = FORMS[self.config.sweep.export]
         return {
-            _export_name(cell, form.name): self._exports(cell) / form.file_name
+            export_name(cell, form.name): self._exports(cell) / form.file_name
             for cell in cells
             if form.name in (row["format"] for row in exported_rows(self._exports(cell)))
         }
@@ -311,13 +308,21 @@ class Sweep:
         for cell in done:
             rows.setdefault(cell.row, []).append(cell)
         counts = {name: evaluations.counts(name) for name in systems}
+        measured = Measured(self.work, students, systems, counts)
+        form = self.config.sweep.export
         labels = self.job.measured_labels(sorted({self._labels(cell) for cell in done}))
         return {
             "teacher": systems.get("teacher"),
             "baselines": sorted({cell.baseline for cell in self.cells if cell.baseline}),
             "of_all_transcripts": sorted({cell.row for cell in self.cells if cell.knows_all}),
             "rows": {
-                row: self._row(cells, systems, counts, rows.get(cells[0].baseline))
+                row: row_of(
+                    cells,
+                    rows.get(cells[0].baseline),
+                    measured,
+                    labels=self._labels(cells[0]),
+                    form=form,
+                )
                 for row, cells in rows.items()
             },
             "unfinished": [
@@ -329,97 +334,7 @@ class Sweep:
             **provenance_of(systems.values()),
         }
 
-    def _row(
-        self,
-        cells: list[Cell],
-        systems: Mapping[str, dict[str, Any]],
-        counts: Mapping[str, np.ndarray],
-        baseline: list[Cell] | None,
-    ) -> dict[str, Any]:
-        """Summarises the seeds of one student; the difference to the baseline is of the mean WER.
-
-        Args:
-          cells: the student with each seed.
-          systems: figures of students and exports, by name.
-          counts: their word errors, int64 [U, 4] each.
-          baseline: the student that it is compared with, with each seed.
-        """
-        names = [cell.name for cell in cells]
-        row = {
-            "settings": cells[0].settings,
-            "baseline": cells[0].baseline,
-            "labels": self._labels(cells[0]),
-            **_summary(names, systems, counts),
-            "seeds": [self._seed_result(cell, systems[cell.name]) for cell in cells],
-        }
-        if form := self.config.sweep.export:
-            exports = [_export_name(cell, form) for cell in cells]
-            is_whole = all(name in systems for name in exports)
-            summary = _summary(exports, systems, counts) if is_whole else None
-            row["export"] = summary and {"form": form, **summary}
-        # While some are missing, only seeds that both have are compared.
-        both = {cell.seed for cell in cells} & {cell.seed for cell in baseline or ()}
-        if baseline is not None and both:
-            own, rivals = (
-                _summed([cell.name for cell in students if cell.seed in both], counts)
-                for students in (cells, baseline)
-            )
-            row["difference"] = difference_of_counts(own, rivals)._asdict()
-        return row
-
-    def _seed_result(self, cell: Cell, system: Mapping[str, Any]) -> dict[str, Any]:
-        curve = [row["val_wer"] for row in _history(self.folder(cell))]
-        kept = ("wer", "cer", "parameters", "bytes", "rtf", "utterances", "words")
-        return {
-            "seed": cell.seed,
-            "folder": str(self.folder(cell).relative_to(self.work)),
-            **{key: system[key] for key in kept},
-            "validation_wer": best_validation(self.folder(cell)),
-            "validation_curve": curve,
-            "training_seconds": _training_seconds(self.folder(cell)),
-            "planned_epochs": read_yaml(self.folder(cell) / CONFIG)["training"]["epochs"],
-        }
-
 
 @cache
 def _parameters(model: ModelConfig, vocab_size: int) -> int:
     return count_parameters(lambda: Recogniser(model, vocab_size))
-
-
-def _summary(
-    names: Sequence[str],
-    systems: Mapping[str, dict[str, Any]],
-    counts: Mapping[str, np.ndarray],
-) -> dict[str, Any]:
-    """The mean WER over the seeds, with an interval by drawing utterances, and the best speed."""
-    seeds = [systems[name] for name in names]
-    rates = [seed["wer"] for seed in seeds]
-    _, low, high = rate_with_interval(_summed(names, counts))
-    return {
-        "wer": float(np.mean(rates)),
-        "wer_low": low,
-        "wer_high": high,
-        "wer_deviation": float(np.std(rates, ddof=1)) if len(rates) > 1 else None,
-        # One model at any seed, which other work makes slower only.
-        "rtf": min(seed["rtf"] for seed in seeds),
-        **{key: seeds[0][key] for key in ("parameters", "bytes")},
-    }
-
-
-def _summed(names: Iterable[str], counts: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.sum([counts[name] for name in names], axis=0)
-
-
-def _export_name(cell: Cell, form: str) -> str:
-    """Name of an export in results."""
-    return f"{cell.name} {form}"
-
-
-def _training_seconds(run: Path) -> float | None:
-    """Wall time of a finished training; None if an earlier version trained it."""
-    return read_json_object(run / COMPLETE).get("seconds")
-
-
-def _history(run: Path) -> list[dict[str, float]]:
-    path = run / HISTORY
-    return list(read_json_lines(path, {"val_wer": float})) if path.exists() else []
