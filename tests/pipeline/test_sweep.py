@@ -258,7 +258,7 @@ def test_a_student_that_varies_nothing_has_a_name(config):
 def test_students_whose_rows_end_differently_have_folders_of_their_own(config):
     long = {
         f"student.training.{name}": (1,)
-        for name in ("passes_per_epoch", "warmup_steps", "patience")
+        for name in ("checkpoint_minutes", "warmup_steps", "patience")
     }
     grid = ({**long, HYPOTHESES: (1, 2), "generation": (1, 2)}, {HYPOTHESES: (1,)})
     later = dataclasses.replace(config, generations=2)

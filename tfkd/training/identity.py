@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tfkd.config import SystemConfig, TrainingConfig, config_digest
+from tfkd.config import SystemConfig, config_digest
 from tfkd.decoding.defaults import resolved_without_ctc
 from tfkd.decoding.runs import Run
 from tfkd.distillation.units import units_sha256
@@ -18,13 +18,9 @@ from tfkd.training.sources import Source, identity_of
 def without_circumstances(system: SystemConfig) -> SystemConfig:
     """Resets the settings that change how a training runs, but nothing that it learns.
 
-    They are those of devices, of input workers, and of how often checkpoints are written.
+    They are those of devices and of input workers.
     """
-    usual = TrainingConfig()
-    names = ("distribution", "input_service", "checkpoint_minutes")
-    training = dataclasses.replace(
-        system.training, **{name: getattr(usual, name) for name in names}
-    )
+    training = dataclasses.replace(system.training, distribution="none", input_service=None)
     return dataclasses.replace(system, training=training)
 
 

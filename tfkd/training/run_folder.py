@@ -82,8 +82,7 @@ def _differences(
     for name in (name for name in names if earlier.get(name) != identity.get(name)):
         # An earlier process may have been killed before it wrote the config.
         if name == "config" and (out / CONFIG).exists():
-            changes = [*_changes(read_yaml(out / CONFIG), to_dict(config))]
-            yield from changes or ["settings that another version of tfkd tells apart"]
+            yield from _changes(read_yaml(out / CONFIG), to_dict(config))
         else:
             yield f"other {_NAMES.get(name, name)}"
 
