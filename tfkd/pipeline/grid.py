@@ -105,7 +105,7 @@ def cells_of(config: RunConfig) -> list[Cell]:
         found = _student(config, settings, names)
         return students.setdefault(found.identity, found)
 
-    twins: dict[str, tuple[_Student, str]] = {}
+    baseline_of: dict[str, str] = {}
 
     def baseline(settings: Settings) -> str:
         """The row of a baseline; none if it would learn transcripts and no corpus has any."""
@@ -114,23 +114,19 @@ def cells_of(config: RunConfig) -> list[Cell]:
             return student(settings).row
         row = student(settings).row if config.corpora.train else ""
         if "all" in config.baselines:
-            twin = dataclasses.replace(found, row=f"{row or found.row} of all audio")
-            twins.setdefault(found.identity, (twin, row))
+            twin = dataclasses.replace(
+                found, row=f"{row or found.row} of all audio", knows_all=True
+            )
+            baseline_of[students.setdefault(twin.identity, twin).row] = row
         return row
 
     baselines = [baseline(each) for each, _ in paired]
-    baseline_of = {row: row for row in baselines if row}
+    baseline_of.update({row: row for row in baselines if row})
     for (_, settings), row in zip(paired, baselines, strict=True):
         baseline_of.setdefault(student(settings).row, row)
-    _check_rows(each.row for each in (*students.values(), *(twin for twin, _ in twins.values())))
-    return [
-        cell
-        for seed in sweep.seeds
-        for cell in (
-            *(each.cell(seed, baseline_of[each.row]) for each in students.values()),
-            *(each.cell(seed, row, knows_all=True) for each, row in twins.values()),
-        )
-    ]
+    _check_rows(each.row for each in students.values())
+    ordered = sorted(students.values(), key=lambda each: each.knows_all)
+    return [each.cell(seed, baseline_of[each.row]) for seed in sweep.seeds for each in ordered]
 
 
 def _check_rows(rows: Iterable[str]) -> None:
@@ -178,15 +174,18 @@ class _Student:
     settings: Settings
     config: RunConfig
     generation: int
+    knows_all: bool = False
 
     @property
     def identity(self) -> str:
         digest = config_digest(without_circumstances(self.config.student), self.config.labels)
-        return f"{digest} {self.generation} {self.config.transcript_share}"
+        return f"{digest} {self.generation} {self.config.transcript_share} {self.knows_all}"
 
-    def cell(self, seed: int, baseline: str, *, knows_all: bool = False) -> Cell:
+    def cell(self, seed: int, baseline: str) -> Cell:
         config = with_overrides(self.config, [f"{_SEED}={seed}"])
-        return Cell(self.row, baseline, self.settings, seed, config, self.generation, knows_all)
+        return Cell(
+            self.row, baseline, self.settings, seed, config, self.generation, self.knows_all
+        )
 
 
 def _student(config: RunConfig, settings: Settings, names: Mapping[str, str]) -> _Student:
