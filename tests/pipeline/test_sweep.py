@@ -36,6 +36,7 @@ from tfkd.records.transcripts import transcribed_rows
 from tfkd.reporting.sweeps import sweep_markdown
 from tfkd.storage.locks import locked
 from tfkd.training import loop
+from tfkd.training.identity import without_circumstances
 
 HYPOTHESES = "student.training.objective.num_hypotheses"
 WIDTH = "labels.beam_width"
@@ -446,6 +447,38 @@ def test_names_of_a_student_hold_what_it_learns_and_not_where(config):
     assert [cell.name for cell in cells_of(elsewhere)] == [cell.name for cell in cells_of(job)]
     digest = config_digest(cells_of(elsewhere)[1].config.student, elsewhere.labels)[:8]
     assert cells_of(elsewhere)[1].is_name(f"k-1-seed-0-{digest}")  # of an earlier version, too
+
+
+def test_a_sweep_goes_on_with_labels_of_other_batches(swept, config, monkeypatch):
+    before = json.loads((swept[0] / "sweep" / "results.json").read_text())
+    monkeypatch.setattr(loop, "_fit", refuse)
+    smaller = Sweep(with_overrides(config, ["labels.batch_size=1"]))
+    results = smaller.run(lambda line: None)
+    assert (results["unfinished"], results["failed"]) == ([], {})
+    assert results["rows"] == before["rows"]
+
+
+def test_what_earlier_versions_named_after_batches_of_labels_is_found(
+    swept, config, tmp_path, monkeypatch
+):
+    shutil.copytree(swept[0], work := tmp_path / "work")
+    job = with_overrides(config, [f"work_dir={work}", "labels.batch_size=3"])
+    student = next(cell for cell in cells_of(job) if WIDTH in cell.settings)
+    digests = [
+        config_digest(without_circumstances(student.config.student), student.config.labels)[:8],
+        config_digest(student.config.labels)[:8],
+    ]
+    trained = Sweep(job).folder(student)
+    trained = trained.rename(trained.with_name(f"k-1--beam-2-seed-0-{digests[0]}"))
+    (labels,) = (work / "sweep").glob("labels-*")
+    labels = labels.rename(labels.with_name(f"labels-{digests[1]}"))
+    monkeypatch.setattr(loop, "_fit", refuse)
+    sweep = Sweep(job)
+    results = sweep.run(lambda line: None)
+    assert (results["unfinished"], results["failed"]) == ([], {})
+    assert sweep.folder(student) == trained
+    assert results["rows"][student.row]["labels"] == f"sweep/{labels.name}"
+    assert [*(work / "sweep").glob("labels-*")] == [labels]
 
 
 def test_results_name_each_machine_that_measured_a_student(swept):

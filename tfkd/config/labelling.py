@@ -61,6 +61,10 @@ class LabelConfig(SearchControls):
     fusion: FusionConfig = field(default_factory=FusionConfig)
     whisper: WhisperConfig = field(default_factory=WhisperConfig, metadata=LATER)
 
+    def without_circumstances(self) -> LabelConfig:
+        """Resets the setting that changes how labelling runs, but not what it finds."""
+        return dataclasses.replace(self, batch_size=LabelConfig.batch_size)
+
     def decoding(self, teacher: DecodingConfig) -> DecodingConfig:
         """Returns the teacher's decoding settings, overridden by these."""
         shared = {f.name for f in dataclasses.fields(DecodingConfig)}

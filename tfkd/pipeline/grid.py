@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tfkd.config import RunConfig, SweepConfig, SystemConfig, config_digest, with_overrides
+from tfkd.config import (
+    LabelConfig,
+    RunConfig,
+    SweepConfig,
+    SystemConfig,
+    config_digest,
+    with_overrides,
+)
 from tfkd.errors import ConfigError, did_you_mean
 from tfkd.objectives import make_objective
 from tfkd.pipeline.learning import distilled, undistilled, with_objective
@@ -61,23 +68,27 @@ class Cell:
             # Rows that differ in their ends alone, as by the generation, are other students.
             words = f"{words[:_LONGEST_NAME]}-{sha256_of_text(self.row)[:8]}"
         suffix = f"-generation-{self.generation}" if self.generation > 1 else ""
-        return words + self._settings_in_name(without_circumstances(self.config.student)) + suffix
+        student = without_circumstances(self.config.student)
+        labels = self.config.labels.without_circumstances()
+        return words + self._settings_in_name(student, labels) + suffix
 
     def is_name(self, other: str) -> bool:
         """Whether a grid that varies other settings gives this student such a name.
 
         In earlier versions only the row named the generation, and the digest was of all settings.
         """
-        student = self.config.student
-        ends = map(self._settings_in_name, (without_circumstances(student), student))
+        student, labels = self.config.student, self.config.labels
+        students = (without_circumstances(student), student)
+        settings = itertools.product(students, (labels.without_circumstances(), labels))
+        ends = itertools.starmap(self._settings_in_name, settings)
         is_of_settings = any(
             re.fullmatch(rf".*{re.escape(end)}(-generation-\d+)?", other) for end in ends
         )
         generations = re.findall(r"generation-(\d+)", other)
         return is_of_settings and int((generations or ["1"])[-1]) == self.generation
 
-    def _settings_in_name(self, student: SystemConfig) -> str:
-        digest = config_digest(student, self.config.labels)[:8]
+    def _settings_in_name(self, student: SystemConfig, labels: LabelConfig) -> str:
+        digest = config_digest(student, labels)[:8]
         share = self.config.transcript_share
         of_share = "" if share is None else f"-transcripts-{share:g}"
         return f"-seed-{self.seed}-{digest}{of_share}" + ("-all" if self.knows_all else "")
@@ -178,7 +189,8 @@ class _Student:
 
     @property
     def identity(self) -> str:
-        digest = config_digest(without_circumstances(self.config.student), self.config.labels)
+        labels = self.config.labels.without_circumstances()
+        digest = config_digest(without_circumstances(self.config.student), labels)
         return f"{digest} {self.generation} {self.config.transcript_share} {self.knows_all}"
 
     def cell(self, seed: int, baseline: str) -> Cell:

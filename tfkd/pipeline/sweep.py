@@ -124,7 +124,7 @@ class Sweep:
     def folder(self, cell: Cell) -> Path:
         """The run folder of a student; a student that `tfkd run` trains, too, is shared with it."""
         is_of_job = cell.config.transcript_share == self.config.transcript_share
-        if is_of_job and cell.config.labels == self.config.labels:
+        if is_of_job and self._has_labels_of_job(cell):
             if cell.config.student == self.job.distilled:
                 return self.work / self.job.student(cell.generation)
             is_baseline = cell.knows_all or "transcribed" in self.config.baselines
@@ -271,20 +271,27 @@ class Sweep:
 
     def _labels(self, cell: Cell) -> str:
         """Folder of the labels that a student learns from."""
-        name = self.job.labels(cell.generation)
-        if cell.config.labels == self.config.labels:
+        name, settings = self.job.labels(cell.generation), cell.config.labels
+        if self._has_labels_of_job(cell):
             return name
-        return f"{FOLDER}/{name}-{config_digest(cell.config.labels)[:8]}"
+        # Earlier versions named them after all settings.
+        named = (settings.without_circumstances(), settings)
+        names = [f"{FOLDER}/{name}-{config_digest(each)[:8]}" for each in named]
+        return next((each for each in names if (self.work / each).exists()), names[0])
+
+    def _has_labels_of_job(self, cell: Cell) -> bool:
+        own, of_job = cell.config.labels, self.config.labels
+        return own.without_circumstances() == of_job.without_circumstances()
 
     def _make_labels(self, cell: Cell) -> None:
         """Labels with the settings of a student, if they differ from the job's."""
-        if cell.config.labels != self.config.labels:
+        if not self._has_labels_of_job(cell):
             with self._alone(self._labels(cell).replace("/", "-")):
                 label(*self._labelling(cell))
 
     def _is_labelled(self, cell: Cell) -> bool:
         """Whether `_make_labels` would make nothing; raises its error if it would refuse."""
-        if cell.config.labels == self.config.labels:
+        if self._has_labels_of_job(cell):
             return True
         return (self.work / self._labels(cell)).exists() and is_labelled(*self._labelling(cell))
 
