@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
 
-from tfkd.config import FilterConfig
+from tfkd.config import FilterConfig, ObjectiveConfig, TrainingConfig
 from tfkd.distillation.filters import Fault
 from tfkd.errors import RecordError, TextError
 from tfkd.objectives import (
@@ -16,6 +17,8 @@ from tfkd.objectives import (
     SequenceInterpolation,
     SequenceKD,
     Truth,
+    in_effect,
+    make_objective,
     survey,
 )
 from tfkd.records import Hypothesis, PseudoLabelRecord, UtteranceRecord
@@ -65,6 +68,59 @@ def chosen(record, objective: Objective) -> dict[tuple[int, ...], float]:
     targets = learned(record, objective)
     assert not isinstance(targets, Dropped)
     return dict(targets)
+
+
+SETTINGS = {
+    "num_hypotheses": (1, 2),
+    "choice": ("best", "nearest_to_reference"),
+    "weights": ("uniform", "rank", "posterior"),
+    "temperature": (1.0, 3.0),
+    "truth_audio": ("all", "filtered"),
+    "filters": (FilterConfig(), FilterConfig(drop_unfinished=False)),
+    "top_m": (1, 2),
+    "token_temperature": (1.0, 3.0),
+}
+
+
+@pytest.mark.parametrize("kind", ["truth", "seq_kd", "seq_inter", "word_kd"])
+def test_objectives_are_equal_in_effect_if_and_only_if_they_make_the_same_of_labels(kind):
+    """All of 768 settings, on utterances that no two of them treat alike by chance."""
+    hypotheses = [
+        dataclasses.replace(
+            hypothesis(text, log_prob, reason),
+            token_ids=(first, EOS_ID),
+            top_token_ids=((A, B), (EOS_ID, C)),
+            top_log_probs=((-0.2, -2.0), (-0.1, -3.0)),
+        )
+        for text, first, log_prob, reason in [
+            ("c", C, -0.5, "max_steps"),
+            ("bb", B, -1.0, "eos"),
+            ("a", A, -1.6, "eos"),
+            ("ab", A, -3.0, "eos"),
+            ("x", A, -4.0, "eos"),
+        ]
+    ]
+    records = [
+        PseudoLabelRecord(utterance("ab"), tuple(hypotheses)),
+        PseudoLabelRecord(utterance("ab", "cut"), tuple(hypotheses[:1])),
+        PseudoLabelRecord(utterance("ab", "of another spelling"), tuple(hypotheses[4:])),
+    ]
+    made: dict[ObjectiveConfig, str] = {}
+    for values in itertools.product(*SETTINGS.values()):
+        config = ObjectiveConfig(kind=kind, **dict(zip(SETTINGS, values, strict=True)))
+        objective = make_objective(TrainingConfig(objective=config))
+        targets = [objective.targets(record, TOKENIZER) for record in records]
+        # With posteriors, the loss also reads the temperature.
+        learned = repr((targets, "top_probs" in objective.signature and config.token_temperature))
+        assert made.setdefault(in_effect(config), learned) == learned
+    assert len({*made.values()}) == len(made)
+
+
+def test_a_mixture_in_effect_is_that_of_its_parts_in_effect():
+    part = ObjectiveConfig(kind="seq_kd", weights="rank", share=2.0)
+    mixture = ObjectiveConfig(kind="mixture", parts=(ObjectiveConfig(top_m=2), part))
+    parts = (ObjectiveConfig(), ObjectiveConfig(kind="seq_kd", share=2.0))
+    assert in_effect(mixture) == ObjectiveConfig(kind="mixture", parts=parts)
 
 
 def test_truth_is_the_reference_with_eos():

@@ -95,6 +95,19 @@ def test_the_grid_is_every_combination_with_the_baseline_first(config):
     assert [training.batch_size for training in labelled] == [4, 8, 4, 8]
 
 
+def test_settings_that_come_to_the_same_are_one_student(config):
+    weights, temperature = (f"student.training.objective.{n}" for n in ("weights", "temperature"))
+    every_weight = ("uniform", "rank", "posterior")
+    grid = ({HYPOTHESES: (1, 2), weights: every_weight, temperature: (1.0, 2.0)},)
+    rows = [cell.row for cell in cells_of(with_sweep(config, grid=grid, seeds=(0,)))]
+    assert rows == [
+        "truth",
+        "k 1, weights uniform, temperature 1.0",
+        *(f"k 2, weights {each}, temperature 1.0" for each in every_weight),
+        "k 2, weights posterior, temperature 2.0",
+    ]
+
+
 def test_a_baseline_is_trained_as_the_student_that_is_compared_with_it(config):
     grid = ({"student.training.epochs": (10, 60), HYPOTHESES: (1, 2)},)
     cells = {cell.row: cell for cell in cells_of(with_sweep(config, grid=grid))}

@@ -15,7 +15,7 @@ Example:
     'loss'
 """
 
-from tfkd.objectives.from_config import distilled, make_objective, undistilled
+from tfkd.objectives.from_config import distilled, in_effect, make_objective, undistilled
 from tfkd.objectives.mixture import Mixture
 from tfkd.objectives.objective import Dropped, Field, Objective, Signature, Targets
 from tfkd.objectives.sequence_kd import SequenceInterpolation, SequenceKD
@@ -36,6 +36,7 @@ __all__ = [
     "Truth",
     "WordKD",
     "distilled",
+    "in_effect",
     "make_objective",
     "survey",
     "undistilled",

@@ -56,6 +56,40 @@ def undistilled(objective: ObjectiveConfig) -> ObjectiveConfig:
     )
 
 
+def in_effect(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """Resets the settings that have no effect beside the others: equal results are equal trainings.
+
+    >>> from tfkd.config import ObjectiveConfig
+    >>> one = ObjectiveConfig(kind="seq_kd", num_hypotheses=1, weights="rank", temperature=2.0)
+    >>> in_effect(one) == ObjectiveConfig(kind="seq_kd", num_hypotheses=1)
+    True
+    """
+    parts = tuple(map(in_effect, objective.parts)) if objective.kind == "mixture" else ()
+    names = _names_in_effect(objective)
+    kept = {name: getattr(objective, name) for name in ("kind", "share", *names)}
+    return ObjectiveConfig(parts=parts, **kept)
+
+
+def _names_in_effect(objective: ObjectiveConfig) -> tuple[str, ...]:
+    match objective.kind:
+        case "mixture":
+            return ("token_temperature",)
+        case "truth":
+            is_filtered = objective.truth_audio == "filtered"
+            return ("truth_audio", "filters") if is_filtered else ()
+        case "word_kd":
+            own: tuple[str, ...] = ("choice", "top_m", "token_temperature")
+        case "seq_kd":
+            own = ("choice",)
+        case "seq_inter":
+            own = ()
+    is_weighed = objective.num_hypotheses > 1
+    is_tempered = is_weighed and objective.weights == "posterior"
+    weights = ("weights",) if is_weighed else ()
+    temperature = ("temperature",) if is_tempered else ()
+    return (*own, "num_hypotheses", "filters", *weights, *temperature)
+
+
 def _objective(config: ObjectiveConfig, **loss: Any) -> Objective:
     hypotheses: dict[str, Any] = {
         "num_hypotheses": config.num_hypotheses,

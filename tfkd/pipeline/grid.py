@@ -21,7 +21,7 @@ from tfkd.config import (
     with_overrides,
 )
 from tfkd.errors import ConfigError, did_you_mean
-from tfkd.objectives import make_objective
+from tfkd.objectives import in_effect, make_objective
 from tfkd.pipeline.learning import distilled, undistilled, with_objective
 from tfkd.storage.files import sha256_of_text
 from tfkd.training.identity import without_circumstances
@@ -189,8 +189,9 @@ class _Student:
 
     @property
     def identity(self) -> str:
-        labels = self.config.labels.without_circumstances()
-        digest = config_digest(without_circumstances(self.config.student), labels)
+        student = without_circumstances(self.config.student)
+        student = with_objective(student, in_effect(student.training.objective))
+        digest = config_digest(student, self.config.labels.without_circumstances())
         return f"{digest} {self.generation} {self.config.transcript_share} {self.knows_all}"
 
     def cell(self, seed: int, baseline: str) -> Cell:
