@@ -13,6 +13,7 @@ from tfkd.distillation.filters import Fault
 from tfkd.errors import RecordError, TextError
 from tfkd.objectives import (
     Dropped,
+    Mixture,
     Objective,
     SequenceInterpolation,
     SequenceKD,
@@ -363,6 +364,24 @@ def test_survey_counts_hypotheses_of_utterances_that_are_kept_too():
     found = survey(records, TOKENIZER, seq_kd())
     assert found.dropped == [without_hypotheses(Fault("max_steps", 1.0, 0.0))]
     assert found.dropped_hypotheses == {"max_steps": 2, "untokenisable_text": 1}
+
+
+@pytest.mark.parametrize(
+    ("num_hypotheses", "drops_unfinished", "empty"), [(2, False, 0), (5, False, 3), (2, True, 1)]
+)
+def test_survey_counts_the_places_that_no_utterance_fills(num_hypotheses, drops_unfinished, empty):
+    records = [labelled(("a", -1.0)), labelled(("ba", -1.0), ("b", -2.0, "max_steps"))]
+    filters = FilterConfig(drop_unfinished=drops_unfinished)
+    objective = seq_kd(num_hypotheses=num_hypotheses, filters=filters)
+    assert survey(records, TOKENIZER, objective).empty_places == empty
+
+
+def test_survey_counts_the_place_of_a_truth_that_is_not_known():
+    mixture = Mixture(parts=((1.0, TRUTH), (1.0, seq_kd(num_hypotheses=1))))
+    known = labelled(("a", -1.0))
+    unknown = dataclasses.replace(known, utterance=utterance(None))
+    assert survey([known, unknown], TOKENIZER, mixture).empty_places == 0
+    assert survey([unknown], TOKENIZER, mixture).empty_places == 1
 
 
 def test_survey_says_where_filters_leave_nothing():

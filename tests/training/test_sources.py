@@ -269,6 +269,14 @@ def test_audio_without_transcripts_is_not_lost_where_its_labels_are_learned(prep
     assert lost_of(sources[:1], without[:1]) == {first, second}
 
 
+@pytest.mark.parametrize(("num_hypotheses", "warned"), [(2, False), (9, True)])
+def test_more_hypotheses_than_labels_hold_are_warned_of(labels, num_hypotheses, warned, caplog):
+    objective = dataclasses.replace(OBJECTIVE, num_hypotheses=num_hypotheses)
+    (source,) = sources_of(labels, dataclasses.replace(TRAINING, objective=objective))
+    source.survey(TOKENIZER)
+    assert (f"{labels.name}: no utterance fills" in caplog.text) == warned
+
+
 def test_a_store_of_which_nothing_can_be_learned_is_named(short_system, prepared, labels, tmp_path):
     tokenizer = dataclasses.replace(short_system.tokenizer, alphabet="xyz")
     system = dataclasses.replace(short_system, tokenizer=tokenizer)

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from tfkd.errors import TextError
-from tfkd.objectives.objective import NO_REFERENCE, UNTOKENISABLE, Dropped, Objective
+from tfkd.objectives.objective import NO_REFERENCE, UNTOKENISABLE, Dropped, Objective, Targets
 from tfkd.records import Record
 from tfkd.text import Tokenizer
 
@@ -20,10 +22,13 @@ class Survey:
       dropped: the utterances without a target, with the reasons.
       dropped_hypotheses: the number of hypotheses that each reason removed, also from utterances
         that keep a target; a hypothesis with several reasons counts for each.
+      empty_places: how many of the objective's places for target sequences every utterance leaves
+        empty: it wants more hypotheses than there are, or a part of it lacks transcripts.
     """
 
     dropped: list[Dropped]
     dropped_hypotheses: dict[str, int]
+    empty_places: int = 0
 
 
 def _remedy(reasons: Mapping[str, int], objective: Objective) -> str | None:
@@ -46,12 +51,15 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
     """
     dropped: list[Dropped] = []
     dropped_hypotheses: Counter[str] = Counter()
+    empty_places: set[int] = set()
     utterances = 0
     for record in records:
         result = objective.targets(record, tokenizer)
         utterances += 1
         if isinstance(result, Dropped):
             dropped.append(result)
+        else:
+            empty_places.add(_empty_places(result, objective))
         dropped_hypotheses.update(fault.reason for fault in result.hypothesis_faults)
     if len(dropped) == utterances:
         counts = Counter(reason["reason"] for each in dropped for reason in each.row()["reasons"])
@@ -60,4 +68,9 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
             f"no utterance gives a target for {objective.name}: {reasons or 'no data'}",
             remedy=_remedy(counts, objective),
         )
-    return Survey(dropped, dict(dropped_hypotheses))
+    return Survey(dropped, dict(dropped_hypotheses), min(empty_places))
+
+
+def _empty_places(targets: Targets, objective: Objective) -> int:
+    weights = [targets.arrays[key] for key, each in objective.signature.items() if each.is_weight]
+    return min((array.size - np.count_nonzero(array) for array in weights), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from tfkd.objectives import Objective, Survey, Truth, make_objective, survey
 from tfkd.records import UTTERANCES, Store
 from tfkd.storage.files import sha256_of_text
 from tfkd.text import Tokenizer, train_tokenizer
+
+_LOG = logging.getLogger("tfkd")
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,25 @@ class Source:
     share: float | None = None
 
     def survey(self, tokenizer: Tokenizer) -> Survey:
-        """Surveys the store with the objective; see `tfkd.objectives.survey`."""
+        """Surveys the store with the objective; see `tfkd.objectives.survey`.
+
+        Warns where the objective wants more hypotheses than any utterance has to give.
+        """
         try:
-            return survey(self.store.records(), tokenizer, self.objective)
+            found = survey(self.store.records(), tokenizer, self.objective)
         except TfkdError as error:
             # The survey does not know the store's folder; name it in the error.
             error.path = error.path or self.store.directory
             raise
+        if found.empty_places:
+            _LOG.warning(
+                "%s: no utterance fills %d of the places that %s has for target sequences: they "
+                "have fewer hypotheses than num_hypotheses, or no transcript for a part of it",
+                self.store.name,
+                found.empty_places,
+                self.objective.name,
+            )
+        return found
 
 
 def sources_of(
