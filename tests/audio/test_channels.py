@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from audio_files import encoded, noise, tone
 
+from tfkd.audio.channels import mean_of_channels
 from tfkd.audio.reading import decode_recording
 from tfkd.audio.unusable import UnusableAudio
 
@@ -23,6 +24,18 @@ def test_channels_of_opposite_phase_do_not_cancel(share):
     recording = read([voice, np.float32(-share) * voice])
     np.testing.assert_array_equal(recording.waveform, voice)
     assert "cancel each other, and channel 0 alone is read" in recording.remarks[0]
+
+
+def test_correlations_are_those_of_the_whole_recording():
+    first, second = (
+        noise(9000) + 0.2,
+        0.3 * noise(9000) + np.random.default_rng(1).normal(size=9000),
+    )
+    frames = np.stack([first, second], 1).astype(np.float32)
+    waveform, likeness = mean_of_channels(np.split(frames, [10, 4000]))
+    np.testing.assert_array_equal(waveform, frames.mean(axis=1))
+    assert likeness.loudest == 1
+    assert likeness.correlation == pytest.approx(np.corrcoef(first, second)[0, 1], rel=1e-5)
 
 
 def test_a_speaker_a_channel_is_named():

@@ -11,6 +11,7 @@ import re
 import struct
 import subprocess
 import sys
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from audio_files import encoded, noise, refusal, tone
 
 from tfkd.audio import decoders, reading, resampling
 from tfkd.audio.flac import encode_flac
-from tfkd.audio.reading import decode_audio, read_audio
+from tfkd.audio.reading import decode_audio, decode_recording, read_audio
 from tfkd.audio.resampling import resample
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.audio.waveforms import check_waveform
@@ -178,6 +179,32 @@ def test_fewer_frames_than_the_header_declares_are_refused(monkeypatch):
     error = refusal(data)
     assert error.reason == "truncated_audio"
     assert "declares 48000 samples, but 40000 follow" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", None)]
+)
+@pytest.mark.parametrize("channel", [None, 1])
+def test_blocks_do_not_change_what_is_read(monkeypatch, format, subtype, channel):
+    data = encoded(tone(16000, 1.0, channels=2), 16000, format, subtype)
+    whole = decode_recording(data, name="clip", channel=channel)
+    monkeypatch.setattr(decoders, "_BLOCK_FRAMES", 1001)
+    in_blocks = decode_recording(data, name="clip", channel=channel)
+    np.testing.assert_array_equal(in_blocks.waveform, whole.waveform)
+    assert in_blocks.remarks == whole.remarks
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC"])
+def test_a_long_recording_of_two_channels_takes_the_memory_of_one(format):
+    rate_hz = 44100
+    data = encoded(tone(rate_hz, 300.0, channels=2), rate_hz, format, "PCM_16")
+    tracemalloc.start()
+    try:
+        waveform, _ = decode_audio(data, name="clip")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * waveform.nbytes
 
 
 def test_a_header_that_declares_too_much_needs_no_memory():

@@ -5,9 +5,11 @@ A device has numpy alone, so soundfile is imported when it is first needed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -75,22 +77,38 @@ class Span:
         return first, count
 
 
-def decode(file: BinaryIO, container: Container, name: str, span: Span) -> tuple[np.ndarray, int]:
-    """Decodes a part of an examined file: samples float32 [N, channels], and the rate in Hz.
+def decode(
+    file: BinaryIO, container: Container, name: str, span: Span
+) -> tuple[Iterator[np.ndarray], int]:
+    """Decodes a part of an examined file block by block.
 
+    Returns:
+      Blocks of samples, float32 [n, channels], of which there is at least one; and the rate in Hz.
     Raises:
       UnusableAudio: if it cannot be decoded, holds no samples, or is not what its own length or
-        checksum says.
+        checksum says; some of this only while the blocks are read.
     """
     if container.pcm is not None:
-        frames, rate_hz = _read_pcm(file, container.pcm, name, span), container.pcm.rate_hz
-    else:
-        frames, rate_hz = _read_with_soundfile(file, container, name, span)
-    if not frames.size:
+        _check_rate(container.pcm.rate_hz, name)
+        return _some(_pcm_blocks(file, container.pcm, name, span), name), container.pcm.rate_hz
+    with _decoder_errors(file, name):
+        view = FileView(file, container.head, container.skip, container.end)
+        source = soundfile_for("this file").SoundFile(view)
+    _check_rate(source.samplerate, name)
+    return _some(_sound_blocks(file, source, container, name, span), name), source.samplerate
+
+
+def _some(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
+    """Hands on the blocks that hold samples, and raises if there is none."""
+    is_empty = True
+    for block in blocks:
+        if block.size:
+            is_empty = False
+            yield block
+    if is_empty:
         raise UnusableAudio(
             UNDECODABLE, "the file holds no samples", path=name, remedy="fetch it again"
         )
-    return frames, rate_hz
 
 
 def soundfile_for(purpose: str) -> ModuleType:
@@ -116,16 +134,16 @@ def _check_rate(rate_hz: int, name: str) -> None:
         )
 
 
-def _read_pcm(file: BinaryIO, pcm: PcmLayout, name: str, span: Span) -> np.ndarray:
-    """Samples of the part, float32 [N, channels]."""
-    _check_rate(pcm.rate_hz, name)
+def _pcm_blocks(file: BinaryIO, pcm: PcmLayout, name: str, span: Span) -> Iterator[np.ndarray]:
     num_frames = pcm.num_bytes // pcm.frame_bytes
     if num_frames == 0:
-        return np.empty((0, pcm.channels), np.float32)
-    first, count = span.frames(num_frames, pcm.rate_hz, name)
+        return
+    first, missing = span.frames(num_frames, pcm.rate_hz, name)
     file.seek(pcm.offset + first * pcm.frame_bytes)
-    samples = _pcm_samples(file.read(count * pcm.frame_bytes), pcm)
-    return samples.reshape(-1, pcm.channels)
+    while missing > 0:
+        data = file.read(min(missing, _BLOCK_FRAMES) * pcm.frame_bytes)
+        yield _pcm_samples(data, pcm).reshape(-1, pcm.channels)
+        missing -= _BLOCK_FRAMES
 
 
 def _pcm_samples(data: bytes, pcm: PcmLayout) -> np.ndarray:
@@ -141,19 +159,15 @@ def _pcm_samples(data: bytes, pcm: PcmLayout) -> np.ndarray:
     return np.frombuffer(data, f"<i{width}").astype(np.float32) / 2 ** (pcm.bits - 1)
 
 
-def _read_with_soundfile(
-    file: BinaryIO, container: Container, name: str, span: Span
-) -> tuple[np.ndarray, int]:
-    """Samples of the part, float32 [N, channels], and the rate in Hz."""
+@contextlib.contextmanager
+def _decoder_errors(file: BinaryIO, name: str) -> Iterator[None]:
+    """Names the file in the errors of libsndfile."""
     try:
         soundfile = soundfile_for("this file")
     except UnusableAudio as error:
         raise UnusableAudio(error.reason, error.message, path=name, remedy=error.remedy) from error
-    view = FileView(file, container.head, container.skip, container.end)
     try:
-        with soundfile.SoundFile(view) as source:
-            _check_rate(source.samplerate, name)
-            return _read_frames(source, container, name, span), source.samplerate
+        yield
     # TypeError: a file whose name ends in .raw has no header to read.
     except (soundfile.SoundFileError, TypeError) as error:
         raise _undecodable(file, name, str(error)) from error
@@ -172,27 +186,28 @@ def _undecodable(file: BinaryIO, name: str, why: str) -> UnusableAudio:
     return UnusableAudio(UNDECODABLE, what, path=name, remedy="fetch or write the file again")
 
 
-def _read_frames(source: Any, container: Container, name: str, span: Span) -> np.ndarray:
-    """Reads block by block: a damaged header may declare more frames than there is memory for."""
-    if source.frames >= _UNKNOWN_FRAMES:
-        raise UnusableAudio(
-            UNDECODABLE, "the header gives no length", path=name, remedy="write the file again"
-        )
-    if container.num_samples is not None and source.frames < container.num_samples:
-        what = f"the decoder finds {source.frames} of its {container.num_samples} samples"
-        raise UnusableAudio(
-            UNDECODABLE, what, path=name, remedy="decode it into one WAV or FLAC file"
-        )
-    if source.frames == 0:
-        return np.empty((0, source.channels), np.float32)
-    first, count = span.frames(source.frames, source.samplerate, name)
-    _go_to(source, first)
-    bits = _FLAC_BITS.get(source.subtype, 0)
-    if container.md5 is not None and count == source.frames and bits:
-        return _read_checked(source, container.md5, count, bits, name)
-    blocks = _blocks(source, count, "float32")
-    _check_count(count, sum(map(len, blocks)), container.may_lack, name)
-    return np.concatenate(blocks)
+def _sound_blocks(
+    file: BinaryIO, source: Any, container: Container, name: str, span: Span
+) -> Iterator[np.ndarray]:
+    with source, _decoder_errors(file, name):
+        if source.frames >= _UNKNOWN_FRAMES:
+            raise UnusableAudio(
+                UNDECODABLE, "the header gives no length", path=name, remedy="write the file again"
+            )
+        if container.num_samples is not None and source.frames < container.num_samples:
+            what = f"the decoder finds {source.frames} of its {container.num_samples} samples"
+            raise UnusableAudio(
+                UNDECODABLE, what, path=name, remedy="decode it into one WAV or FLAC file"
+            )
+        if source.frames == 0:
+            return
+        first, count = span.frames(source.frames, source.samplerate, name)
+        _go_to(source, first)
+        bits = _FLAC_BITS.get(source.subtype, 0)
+        if container.md5 is not None and count == source.frames and bits:
+            yield from _checked_blocks(source, container.md5, count, bits, name)
+        else:
+            yield from _blocks(source, count, "float32", container.may_lack, name)
 
 
 def _go_to(source: Any, first: int) -> None:
@@ -212,37 +227,33 @@ def _go_to(source: Any, first: int) -> None:
         skipped -= found
 
 
-def _blocks(source: Any, count: int, dtype: str) -> list[np.ndarray]:
-    """Up to `count` frames. A block that is short is the last.
+def _blocks(source: Any, count: int, dtype: str, may_lack: int, name: str) -> Iterator[np.ndarray]:
+    """Reads `count` frames, of which `may_lack` may be missing. A block that is short is the last.
 
     soundfile would otherwise seek back to where the frames that it got end, and a decoder that left
     out a damaged part would repeat what came after it.
     """
-    blocks: list[np.ndarray] = []
     missing = count
     while missing > 0:
         wanted = min(missing, _BLOCK_FRAMES)
         block = source.read(wanted, dtype=dtype, always_2d=True)
-        blocks.append(block)
         missing -= len(block)
+        yield block
         if len(block) < wanted:
             break
-    return blocks
+    if missing > may_lack:
+        found = count - missing
+        raise truncated(name, f"the header declares {count} samples, but {found} follow")
 
 
-def _check_count(declared: int, found: int, may_lack: int, name: str) -> None:
-    if declared - found > may_lack:
-        raise truncated(name, f"the header declares {declared} samples, but {found} follow")
-
-
-def _read_checked(source: Any, md5: bytes, count: int, bits: int, name: str) -> np.ndarray:
-    """All samples of a FLAC, compared with the MD5 that its encoder made of them."""
-    blocks = _blocks(source, count, "int32")
-    _check_count(count, sum(map(len, blocks)), 0, name)
+def _checked_blocks(
+    source: Any, md5: bytes, count: int, bits: int, name: str
+) -> Iterator[np.ndarray]:
+    """Reads all samples of a FLAC, and compares them with the MD5 that its encoder made of them."""
     digest = hashlib.md5(usedforsecurity=False)
-    for block in blocks:
+    for block in _blocks(source, count, "int32", 0, name):
         octets = (block >> (32 - bits)).astype("<i4").view(np.uint8).reshape(-1, 4)
         digest.update(np.ascontiguousarray(octets[:, : bits // 8]).tobytes())
+        yield block.astype(np.float32) / 2**31
     if digest.digest() != md5:
         raise damaged(name, "its samples do not have the MD5 that its header declares")
-    return np.concatenate(blocks).astype(np.float32) / 2**31

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tfkd.audio.channels import one_channel
+from tfkd.audio.channels import channel_of, mean_of_channels
 from tfkd.audio.commands import Command, output_of
 from tfkd.audio.containers import Container, examine
 from tfkd.audio.decoders import Span, decode
@@ -207,8 +207,16 @@ def _examined(file: BinaryIO, name: str) -> Container:
 def _recording(
     file: BinaryIO, container: Container, name: str, span: Span, channel: int | None
 ) -> Recording:
-    frames, rate_hz = decode(file, container, name, span)
-    waveform, remarks = one_channel(frames, channel, name)
+    blocks, rate_hz = decode(file, container, name, span)
+    remarks: tuple[str, ...] = ()
+    if channel is None:
+        waveform, likeness = mean_of_channels(blocks)
+        remarks = likeness.remarks
+        if likeness.cancels:
+            blocks, _ = decode(file, container, name, span)
+            waveform = channel_of(blocks, likeness.loudest, name)
+    else:
+        waveform = channel_of(blocks, channel, name)
     whole, remarks = within_full_scale(waveform, name), (*remarks, *remarks_on_clipping(waveform))
     return Recording(whole, rate_hz, (*container.remarks, *remarks))
 

@@ -112,12 +112,16 @@ def check_finite(waveform: np.ndarray) -> None:
 
 def remarks_on_clipping(waveform: np.ndarray) -> tuple[str, ...]:
     """Says which share of the samples `within_full_scale` clips, if a codec is not to blame."""
-    levels = np.abs(waveform)
-    peak = float(levels.max(initial=0.0))
+    peak = _peak(waveform)
     if not _CLIPPED_PEAK < peak < math.inf:  # NaN is reported elsewhere.
         return ()
-    share = 100 * float(np.mean(levels > 1))
+    share = 100 * float(np.mean(np.abs(waveform) > 1))
     return (f"reaches {peak:.2f} times full scale, so {share:.2g} % of its samples are clipped",)
+
+
+def _peak(waveform: np.ndarray) -> float:
+    """The largest magnitude, without a copy of the waveform; NaN if a sample is."""
+    return float(np.maximum(waveform.max(initial=0.0), -waveform.min(initial=0.0)))
 
 
 def within_full_scale(waveform: np.ndarray, name: str) -> np.ndarray:
@@ -126,7 +130,7 @@ def within_full_scale(waveform: np.ndarray, name: str) -> np.ndarray:
     Raises:
       UnusableAudio: unscaled_audio, if samples go so far beyond 1 that they were never scaled.
     """
-    peak = float(np.abs(waveform).max(initial=0.0))
+    peak = _peak(waveform)
     if not math.isfinite(peak) or peak <= 1:
         return waveform
     if peak > _UNSCALED_PEAK:

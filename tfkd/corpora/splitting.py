@@ -21,10 +21,10 @@ from tfkd.environment import memory_bytes
 from tfkd.errors import ManifestError
 from tfkd.progress import progress_bar
 
-# Longer recordings are decoded whole by few threads at a time: their samples fill the memory.
+# Longer recordings are decoded by few threads at a time: their samples fill the memory.
 _LONG_SECONDS = 600
-# Room for some hours of stereo at 44.1 kHz, while they are decoded and measured.
-_BYTES_OF_LONG = 1 << 34
+# Room for one channel of some hours at 44.1 kHz.
+_BYTES_OF_LONG = 1 << 32
 
 
 def split_long(
