@@ -31,7 +31,9 @@ from tfkd.pipeline.corpora import prepare_corpora
 from tfkd.pipeline.evaluations import provenance_of
 from tfkd.pipeline.grid import cells_of
 from tfkd.pipeline.learning import with_objective
+from tfkd.pipeline.pooling import pooled
 from tfkd.pipeline.sweep import Sweep
+from tfkd.pipeline.sweep_rows import summarised
 from tfkd.records.transcripts import transcribed_rows
 from tfkd.reporting.sweeps import sweep_markdown
 from tfkd.storage.locks import locked
@@ -699,9 +701,100 @@ def test_the_student_that_knows_every_transcript_is_told_apart(swept, config, tm
     assert load_run(folder / "student-truth-all").system.training.passes_per_epoch == 2
     assert "wer" in of_all["difference"]
     rows = {**results["rows"], "truth of all audio": {**of_all, "wer": 0.0123}}
-    page = sweep_markdown({**results, "rows": rows}, "Tones", "results.json", {})
+    page = sweep_markdown({**results, "rows": rows}, "Tones", ["results.json"], {})
     assert "the best student on labels (k 2)" in page
     assert "told every transcript (truth of all audio), makes 1.23 % word errors" in page
+
+
+def part_of(results: dict, path: Path, *seeds: int) -> Path:
+    """Writes the results as if a sweep had had these seeds alone."""
+    rows = {
+        name: {
+            **{key: row[key] for key in ("settings", "baseline", "labels")},
+            "seeds": [each for each in row["seeds"] if each["seed"] in seeds],
+        }
+        for name, row in results["rows"].items()
+    }
+    rows = summarised(rows, results["test"]["words"], None)
+    sweep = {**results["config"]["sweep"], "seeds": [*seeds]}
+    config = {**results["config"], "sweep": sweep}
+    path.write_text(json.dumps({**results, "rows": rows, "config": config}))
+    return path
+
+
+@pytest.fixture
+def parts(swept, tmp_path) -> list[Path]:
+    """Results of two machines with a seed each."""
+    results = json.loads((swept[0] / "sweep" / "results.json").read_text())
+    return [part_of(results, tmp_path / f"seed-{seed}.json", seed) for seed in (1, 0)]
+
+
+def changed(path: Path, **changes) -> Path:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return path
+
+
+def test_seeds_of_two_machines_are_pooled_into_the_table_of_one(swept, parts):
+    whole = json.loads((swept[0] / "sweep" / "results.json").read_text())
+    first, second = ({path: json.loads(path.read_text())} for path in parts)
+    assert pooled({**first, **second}) == whole
+
+
+def test_figures_of_two_teachers_are_their_means(swept, parts, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    whole = json.loads((swept[0] / "sweep" / "results.json").read_text())
+    words = [int(each) for each in whole["test"]["words"].split()]
+    teachers = [
+        {
+            **whole["teacher"],
+            "identity": name,
+            "wer": rate,
+            "word_errors": " ".join(map(str, errors)),
+        }
+        for name, rate, errors in (("one", 0.0, [0] * len(words)), ("other", 1.0, words))
+    ]
+    qualities = [{**whole["labels"]["labels"], "wer": rate} for rate in (0.01, 0.03)]
+    for path, teacher, quality in zip(parts, teachers, qualities, strict=True):
+        changed(path, teacher=teacher, labels={"labels": quality}, hardware=teacher["identity"])
+    page = tmp_path / "page.md"
+    cli.main(["report", *map(str, parts), "--title", "Tones", "--out", str(page)])
+    text = page.read_text()
+    assert "from the results of 2 sweeps, `seed-1.json`, `seed-0.json`." in text
+    (line,) = (line for line in text.splitlines() if line.startswith("teacher "))
+    assert line.split()[1:4] == ["2", "50.00", "70.71"]
+    assert f"of {qualities[0]['utterances']} utterances" in text
+    assert "have 2.00 % WER" in text
+    assert "; one / other; " in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test": {"sha256": "other", "words": ""}}, "is of another test set than"),
+        ({"training_data": {}}, "is of other training data than"),
+        ({"rows": None}, "seed-0.json: holds seed 1 of truth, as another"),
+        ({"config": None}, r"is of other settings \(labels.beam_width=2, labels.beam_width=3\)"),
+    ],
+)
+def test_sweeps_that_differ_in_more_than_their_seeds_are_not_pooled(parts, changes, message):
+    first, second = (json.loads(path.read_text()) for path in parts)
+    if "rows" in changes:
+        changes = {"rows": first["rows"]}
+    if "config" in changes:
+        labels = {**second["config"]["labels"], "beam_width": 2}
+        changes = {"config": {**second["config"], "labels": labels}}
+    with pytest.raises(ConfigError, match=message):
+        pooled({parts[0]: first, parts[1]: {**second, **changes}})
+
+
+def test_results_without_errors_of_utterances_are_not_pooled(parts):
+    first, second = (json.loads(path.read_text()) for path in parts)
+    del second["test"]
+    with pytest.raises(ConfigError, match=r"an earlier version wrote it \(run tfkd sweep again"):
+        pooled({parts[0]: first, parts[1]: second})
+    del second["rows"]
+    with pytest.raises(ConfigError, match="holds no results of a sweep"):
+        pooled({parts[0]: first, parts[1]: second})
 
 
 def test_a_page_without_a_baseline_compares_with_none(swept):
@@ -709,7 +802,7 @@ def test_a_page_without_a_baseline_compares_with_none(swept):
     rows = {name: {**row, "baseline": ""} for name, row in results["rows"].items()}
     for row in rows.values():
         del row["difference"]
-    page = sweep_markdown({**results, "rows": rows, "baselines": []}, "Tones", "results.json", {})
+    page = sweep_markdown({**results, "rows": rows, "baselines": []}, "Tones", ["results.json"], {})
     assert "the interval is of the mean" in page
     assert "()" not in page
     assert "baseline of" not in page

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tfkd import cli
+from tfkd.pipeline.pooling import pooled
 from tfkd.reporting.figures import _front, _label_heights, curves, pareto, save_figures
 from tfkd.reporting.results import results_markdown, results_report, verdicts
 from tfkd.reporting.sentences import comparison, path_from
@@ -200,7 +201,7 @@ def test_each_sentence_of_a_page_is_an_item_of_a_list():
     sweep = json.loads((RECIPES / "families.results.json").read_text())
     for page, sentences in (
         (results_markdown(run, "Orders", "results.json"), [*verdicts(run)]),
-        (sweep_markdown(sweep, "Families", "results.json", {}), [*sweep_sentences(sweep)]),
+        (sweep_markdown(sweep, "Families", ["results.json"], {}), [*sweep_sentences(sweep)]),
     ):
         assert len(sentences) > 2
         assert "\n\n" + "".join(f"- {each}\n" for each in sentences) + "\n" in page
@@ -221,7 +222,7 @@ def test_a_title_shows_as_it_is_given():
     sweep = json.loads((RECIPES / "digits-untranscribed.results.json").read_text())
     title, shown = "Digits <b>&| [k_1](*) `\\#", r"# Digits \<b\>\&\| \[k\_1\](\*) \`\\\#"
     assert results_markdown(results, title, "results.json").splitlines()[0] == shown
-    assert sweep_markdown(sweep, title, "results.json", {}).splitlines()[0] == shown
+    assert sweep_markdown(sweep, title, ["results.json"], {}).splitlines()[0] == shown
 
 
 def test_results_that_only_the_root_connects_with_the_page_are_named_without_a_path():
@@ -269,7 +270,7 @@ def test_a_page_says_what_was_exported_and_what_is_missing(exported):
     assert missing.endswith(": truth, k 4, generation 2.")
     for row in exported["rows"].values():
         row["export"] = exported["rows"]["k 4"]["export"]
-    page = sweep_markdown(exported, "Digits", "results.json", {})
+    page = sweep_markdown(exported, "Digits", ["results.json"], {})
     assert "No export" not in page
     assert "tflite-int8; each export gave what Keras gives" in page
     exported["failed"] = {"truth-seed-0": "differs from Keras"}
@@ -310,12 +311,12 @@ def test_every_label_of_a_crowd_lies_within_the_axes(exported):
 
 def test_a_page_says_what_students_are_compared_with(exported):
     same = "against the baseline of the same size (truth), which takes as many optimizer steps"
-    assert same in sweep_markdown(exported, "Digits", "results.json", {})
+    assert same in sweep_markdown(exported, "Digits", ["results.json"], {})
     exported["rows"]["k 4"]["parameters"] += 1
-    page = sweep_markdown(exported, "Digits", "results.json", {})
+    page = sweep_markdown(exported, "Digits", ["results.json"], {})
     assert "against the baseline (truth), which takes as many optimizer steps" in page
     results = json.loads((RECIPES / "families.results.json").read_text())
-    page = sweep_markdown(results, "Families", "results.json", {})
+    page = sweep_markdown(results, "Families", ["results.json"], {})
     assert "optimizer steps" not in page
 
 
@@ -345,17 +346,21 @@ def test_no_error_at_all_has_a_place_in_the_figures(exported, tmp_path):
 
 # Of forms that `tfkd report` does not write.
 OTHER_RESULTS = ("families-repeated", "whisper")
-PAGES = {path.name.split(".")[0]: path for path in sorted(RECIPES.glob("*.results.json"))}
+PAGES: dict[str, list[Path]] = {}
+for path in sorted(RECIPES.glob("*.results.json")):
+    PAGES.setdefault(path.name.split(".")[0], []).append(path)
 
 
 @pytest.mark.parametrize("name", sorted(PAGES.keys() - {*OTHER_RESULTS}))
 def test_a_published_page_is_what_its_results_give(name):
-    results = json.loads(PAGES[name].read_text())
+    parts = {path: json.loads(path.read_text()) for path in PAGES[name]}
+    results = pooled(parts) if len(parts) > 1 else parts[PAGES[name][0]]
     page = (RECIPES / f"{name}.md").read_text()
     title = page.splitlines()[0].removeprefix("# ")
     if "rows" not in results:
-        assert page == results_markdown(results, title, PAGES[name].name)
+        assert page == results_markdown(results, title, PAGES[name][0].name)
         return
     drawn = re.findall(r"!\[(.+)\]\((.+)\)", page)
     assert all((RECIPES / file).exists() for _, file in drawn)
-    assert page == sweep_markdown(results, title, PAGES[name].name, dict(drawn))
+    names = [path.name for path in parts]
+    assert page == sweep_markdown(results, title, names, dict(drawn))

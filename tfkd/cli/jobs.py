@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -108,36 +108,39 @@ def report(options: argparse.Namespace) -> None:
 
     check_writable(options.out)
     remedy = "give the results.json of tfkd run or tfkd sweep"
-    results = read_json_object(options.results, remedy=remedy)
-    if results.get("rows") == {}:
-        raise TfkdError(
-            "no student has finished", path=options.results, remedy="run tfkd sweep again"
-        )
+    parts = {Path(path): read_json_object(path, remedy=remedy) for path in options.results}
+    for path, part in parts.items():
+        if part.get("rows") == {}:
+            raise TfkdError("no student has finished", path=path, remedy="run tfkd sweep again")
     try:
-        source = path_from(Path(options.out).parent, options.results)
+        sources = [path_from(Path(options.out).parent, path) for path in parts]
         with writing(options.out):
-            page = _page_of(results, options.title, source, Path(options.out))
+            page = _page_of(parts, options.title, sources, Path(options.out))
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise TfkdError(
-            f"not the results of a run: {error!r}", path=options.results, remedy=remedy
+            f"not the results of a run: {error!r}", path=options.results[0], remedy=remedy
         ) from error
     write_text(options.out, page)
     if replaceable(Path(options.out)):
         say(options.out)
 
 
-def _page_of(results: Mapping[str, Any], title: str, source: str, page: Path) -> str:
+def _page_of(
+    parts: Mapping[Path, Mapping[str, Any]], title: str, sources: Sequence[str], page: Path
+) -> str:
+    from tfkd.pipeline.pooling import pooled
     from tfkd.reporting.figures import save_figures
     from tfkd.reporting.results import results_markdown
     from tfkd.reporting.sweeps import sweep_markdown
     from tfkd.storage.files import replaceable
 
+    results = pooled(parts) if len(parts) > 1 else next(iter(parts.values()))
     if "rows" in results:
         page.parent.mkdir(parents=True, exist_ok=True)
         # Beside a device or a pipe, such as /dev/stdout, there is no place for figures.
         figures = save_figures(results, page) if replaceable(page) else {}
-        return sweep_markdown(results, title, source, figures)
-    return results_markdown(results, title, source)
+        return sweep_markdown(results, title, sources, figures)
+    return results_markdown(results, title, *sources)
 
 
 def _raise_first(states: Mapping[str, State]) -> None:

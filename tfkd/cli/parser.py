@@ -314,7 +314,12 @@ def _add_exchanging(add: _Add) -> None:
 def _add_reporting(add: _Add) -> None:
     command = add("report", jobs.report, "write a page from the results of a run or a sweep",
                   "tfkd report work/results.json --title Digits --out digits.md")  # fmt: skip
-    command.add_argument("results", help="results.json that tfkd run or tfkd sweep wrote")
+    command.add_argument(
+        "results",
+        nargs="+",
+        help="results.json that tfkd run or tfkd sweep wrote; or those of several sweeps that "
+        "differ in their seeds alone, for one page of all",
+    )
     command.add_argument("--title", required=True, help="title of the page")
     command.add_argument("--out", required=True, help="Markdown file")
 

@@ -15,7 +15,7 @@ from tfkd.evaluation.evaluate import Recognition, evaluate
 from tfkd.evaluation.models import model_identity, open_model
 from tfkd.metrics import count_word_errors
 from tfkd.records import Store
-from tfkd.storage.files import write_text
+from tfkd.storage.files import sha256_of_text, write_text
 from tfkd.storage.json_files import read_dataclass_lines
 
 
@@ -66,8 +66,16 @@ class Evaluations:
 
     def counts(self, name: str) -> np.ndarray:
         """Counts the word errors of each utterance, int64 [U, 4], in the order of the ids."""
-        rows = sorted(read_dataclass_lines(self._path(name), Recognition), key=_id_of)
+        rows = self._recognitions(name)
         return count_word_errors([r.reference for r in rows], [r.hypothesis for r in rows])
+
+    def digest(self, name: str) -> str:
+        """Computes the digest of the utterances and of their references."""
+        rows = self._recognitions(name)
+        return sha256_of_text("\n".join(f"{row.utterance_id} {row.reference}" for row in rows))
+
+    def _recognitions(self, name: str) -> list[Recognition]:
+        return sorted(read_dataclass_lines(self._path(name), Recognition), key=_id_of)
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name.replace(' ', '-')}.jsonl"

@@ -48,7 +48,15 @@ from tfkd.pipeline.stages import (
     run_stages,
     states_of,
 )
-from tfkd.pipeline.sweep_rows import Measured, export_name, history_of, row_of
+from tfkd.pipeline.sweep_rows import (
+    Measured,
+    export_name,
+    history_of,
+    row_of,
+    summarised,
+    word_errors_of,
+    words_of,
+)
 from tfkd.records import Store
 from tfkd.storage.files import write_json
 from tfkd.storage.json_files import read_json_object
@@ -315,23 +323,27 @@ class Sweep:
         for cell in done:
             rows.setdefault(cell.row, []).append(cell)
         counts = {name: evaluations.counts(name) for name in systems}
-        measured = Measured(self.work, students, systems, counts)
+        systems = {
+            name: {**system, "word_errors": word_errors_of(counts[name])}
+            for name, system in systems.items()
+        }
+        measured = Measured(self.work, students, systems)
+        words = next(map(words_of, counts.values()), "")
         form = self.config.sweep.export
         labels = self.job.measured_labels(sorted({self._labels(cell) for cell in done}))
         return {
             "teacher": systems.get("teacher"),
             "baselines": sorted({cell.baseline for cell in self.cells if cell.baseline}),
             "of_all_transcripts": sorted({cell.row for cell in self.cells if cell.knows_all}),
-            "rows": {
-                row: row_of(
-                    cells,
-                    rows.get(cells[0].baseline),
-                    measured,
-                    labels=self._labels(cells[0]),
-                    form=form,
-                )
-                for row, cells in rows.items()
-            },
+            "rows": summarised(
+                {
+                    row: row_of(cells, measured, labels=self._labels(cells[0]), form=form)
+                    for row, cells in rows.items()
+                },
+                words,
+                form,
+            ),
+            "test": {"sha256": next(map(evaluations.digest, systems), ""), "words": words},
             "unfinished": [
                 cell.name for cell in self.cells if cell not in done or not self._is_whole(cell)
             ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +10,19 @@ import numpy as np
 
 from tfkd.config.strict_yaml import read_yaml
 from tfkd.decoding.runs import CONFIG
-from tfkd.metrics import difference_of_counts, rate_with_interval
+from tfkd.metrics import (
+    DELETIONS,
+    HITS,
+    INSERTIONS,
+    difference_of_counts,
+    rate_with_interval,
+)
 from tfkd.pipeline.grid import Cell
 from tfkd.pipeline.results import best_validation
 from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.storage.markers import COMPLETE, HISTORY
+
+_OF_A_MODEL = ("wer", "parameters", "bytes", "rtf", "word_errors")
 
 
 class Measured(NamedTuple):
@@ -24,53 +32,70 @@ class Measured(NamedTuple):
       work: the work folder.
       folders: run folders of the students, by their names.
       systems: figures of students and exports, by their names.
-      counts: their word errors, int64 [U, 4] each.
     """
 
     work: Path
     folders: Mapping[str, Path]
     systems: Mapping[str, dict[str, Any]]
-    counts: Mapping[str, np.ndarray]
 
 
 def row_of(
-    cells: Sequence[Cell],
-    baseline: Sequence[Cell] | None,
-    measured: Measured,
-    *,
-    labels: str,
-    form: str | None,
+    cells: Sequence[Cell], measured: Measured, *, labels: str, form: str | None
 ) -> dict[str, Any]:
-    """Summarises the seeds of one student; the difference to the baseline is of the mean WER.
+    """Lists the seeds of one student, for `summarised`.
 
     Args:
       cells: the student with each seed.
-      baseline: the student that it is compared with, with each seed.
-      measured: figures of all of them.
+      measured: figures of all students.
       labels: folder of the labels that the student learns from.
       form: in which it was exported, if it was.
     """
-    row = {
+    return {
         "settings": cells[0].settings,
         "baseline": cells[0].baseline,
         "labels": labels,
-        **_summary([cell.name for cell in cells], measured),
-        "seeds": [_seed_result(cell, measured) for cell in cells],
+        "seeds": [_seed_result(cell, measured, form) for cell in cells],
     }
-    if form:
-        exports = [export_name(cell, form) for cell in cells]
-        is_whole = all(name in measured.systems for name in exports)
-        summary = _summary(exports, measured) if is_whole else None
-        row["export"] = summary and {"form": form, **summary}
-    # While some are missing, only seeds that both have are compared.
-    both = {cell.seed for cell in cells} & {cell.seed for cell in baseline or ()}
-    if baseline is not None and both:
-        own, rivals = (
-            _summed([cell.name for cell in students if cell.seed in both], measured.counts)
-            for students in (cells, baseline)
-        )
-        row["difference"] = difference_of_counts(own, rivals)._asdict()
-    return row
+
+
+def summarised(
+    rows: Mapping[str, Mapping[str, Any]], words: str, form: str | None
+) -> dict[str, dict[str, Any]]:
+    """Adds the figures of all seeds to each row, and its difference to that of its baseline.
+
+    Args:
+      rows: of `row_of`.
+      words: the number of words of each utterance of the test set, from `words_of`.
+      form: in which the students were exported, if they were.
+    """
+    return {
+        name: _summarised(row, rows.get(row["baseline"]), words, form) for name, row in rows.items()
+    }
+
+
+def summary_of(seeds: Sequence[Mapping[str, Any]], words: str) -> dict[str, Any]:
+    """The mean WER over the seeds, with an interval by drawing utterances, and the best speed."""
+    rates = [seed["wer"] for seed in seeds]
+    _, low, high = rate_with_interval(_summed(seeds, words))
+    return {
+        "wer": float(np.mean(rates)),
+        "wer_low": low,
+        "wer_high": high,
+        "wer_deviation": float(np.std(rates, ddof=1)) if len(rates) > 1 else None,
+        # One model at any seed, which other work makes slower only.
+        "rtf": min(seed["rtf"] for seed in seeds),
+        **{key: seeds[0][key] for key in ("parameters", "bytes")},
+    }
+
+
+def word_errors_of(counts: np.ndarray) -> str:
+    """Writes the word errors of each utterance, of counts [U, 4], as results hold them."""
+    return " ".join(map(str, counts[:, :HITS].sum(axis=1).tolist()))
+
+
+def words_of(counts: np.ndarray) -> str:
+    """Writes the number of words of each utterance, of counts [U, 4] of any system."""
+    return " ".join(map(str, counts[:, DELETIONS:].sum(axis=1).tolist()))
 
 
 def export_name(cell: Cell, form: str) -> str:
@@ -84,10 +109,10 @@ def history_of(run: Path) -> list[dict[str, float]]:
     return list(read_json_lines(path, {"val_wer": float})) if path.exists() else []
 
 
-def _seed_result(cell: Cell, measured: Measured) -> dict[str, Any]:
+def _seed_result(cell: Cell, measured: Measured, form: str | None) -> dict[str, Any]:
     folder, system = measured.folders[cell.name], measured.systems[cell.name]
-    kept = ("wer", "cer", "parameters", "bytes", "rtf", "utterances", "words")
-    return {
+    kept = (*_OF_A_MODEL, "cer", "utterances", "words")
+    result = {
         "seed": cell.seed,
         "folder": str(folder.relative_to(measured.work)),
         **{key: system[key] for key in kept},
@@ -96,26 +121,48 @@ def _seed_result(cell: Cell, measured: Measured) -> dict[str, Any]:
         "training_seconds": _training_seconds(folder),
         "planned_epochs": read_yaml(folder / CONFIG)["training"]["epochs"],
     }
+    if form:
+        export = measured.systems.get(export_name(cell, form))
+        result["export"] = export and {key: export[key] for key in _OF_A_MODEL}
+    return result
 
 
-def _summary(names: Sequence[str], measured: Measured) -> dict[str, Any]:
-    """The mean WER over the seeds, with an interval by drawing utterances, and the best speed."""
-    seeds = [measured.systems[name] for name in names]
-    rates = [seed["wer"] for seed in seeds]
-    _, low, high = rate_with_interval(_summed(names, measured.counts))
-    return {
-        "wer": float(np.mean(rates)),
-        "wer_low": low,
-        "wer_high": high,
-        "wer_deviation": float(np.std(rates, ddof=1)) if len(rates) > 1 else None,
-        # One model at any seed, which other work makes slower only.
-        "rtf": min(seed["rtf"] for seed in seeds),
-        **{key: seeds[0][key] for key in ("parameters", "bytes")},
-    }
+def _summarised(
+    row: Mapping[str, Any],
+    baseline: Mapping[str, Any] | None,
+    words: str,
+    form: str | None,
+) -> dict[str, Any]:
+    seeds = row["seeds"]
+    result = {**row, **summary_of(seeds, words)}
+    if form:
+        exports = [seed["export"] for seed in seeds]
+        is_whole = all(exports)
+        result["export"] = {"form": form, **summary_of(exports, words)} if is_whole else None
+    # While some are missing, only seeds that both have are compared.
+    if baseline is not None and (both := _seeds(row) & _seeds(baseline)):
+        own, rivals = (
+            _summed([seed for seed in each["seeds"] if seed["seed"] in both], words)
+            for each in (row, baseline)
+        )
+        result["difference"] = difference_of_counts(own, rivals)._asdict()
+    return result
 
 
-def _summed(names: Iterable[str], counts: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.sum([counts[name] for name in names], axis=0)
+def _seeds(row: Mapping[str, Any]) -> set[int]:
+    return {seed["seed"] for seed in row["seeds"]}
+
+
+def _summed(seeds: Sequence[Mapping[str, Any]], words: str) -> np.ndarray:
+    """Counts [U, 4] of all seeds together, which hold every error as an insertion."""
+    errors = np.sum([_numbers(seed["word_errors"]) for seed in seeds], axis=0)
+    counts = np.zeros((len(errors), HITS + 1), np.int64)
+    counts[:, INSERTIONS], counts[:, HITS] = errors, len(seeds) * _numbers(words)
+    return counts
+
+
+def _numbers(written: str) -> np.ndarray:
+    return np.array(written.split(), np.int64)
 
 
 def _training_seconds(run: Path) -> float | None:

@@ -161,7 +161,7 @@ def results_markdown(results: Mapping[str, Any], title: str, source: str) -> str
     ]
     lines = [
         *opening(
-            title, "run", source, verdicts(results), systems_table(systems, labels_wer(results))
+            title, "run", [source], verdicts(results), systems_table(systems, labels_wer(results))
         ),
         f"Test set: {first['utterances']} utterances, {first['words']} words, "
         f"{first['audio_seconds'] / 60:.1f} minutes. Intervals: bootstrap over utterances.",

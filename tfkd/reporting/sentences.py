@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,21 @@ _HARDLY_ANY_WORD = 0.9
 
 
 def opening(
-    title: str, origin: str, source: str, sentences: Iterable[str], shown: str
+    title: str, origin: str, sources: Sequence[str], sentences: Iterable[str], shown: str
 ) -> list[str]:
     """Lists the first lines of a page: title, source, sentences and a table.
 
     Args:
       origin: what the results are of.
-      source: path of the results as the page names it.
+      sources: paths of the results as the page names them.
       shown: the table.
     """
     return [
         heading(title),
         "",
-        f"Written by `tfkd report` from the results of a {origin}, `{source}`.",
+        f"Written by `tfkd report` from the results of {_some(origin, len(sources))}, "
+        + ", ".join(f"`{source}`" for source in sources)
+        + ".",
         "",
         *(f"- {sentence}" for sentence in sentences),
         "",
@@ -50,6 +52,10 @@ def opening(
         "```",
         "",
     ]
+
+
+def _some(origin: str, count: int) -> str:
+    return f"a {origin}" if count == 1 else f"{count} {origin}s"
 
 
 def heading(title: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfkd.reporting.sentences import (
@@ -65,7 +65,11 @@ def sweep_table(results: Mapping[str, Any]) -> str:
             *(_of_export(row.get("export"), has_words) if has_exports else []),
         ]
 
-    first = [line("teacher", teacher, "1", "-", "-", "-")] if teacher else []
+    first = []
+    if teacher:
+        # Results of several sweeps may have several teachers.
+        count = str(len(teacher.get("seeds", [teacher])))
+        first = [line("teacher", teacher, count, _spread(teacher), "-", "-")]
     if (wer := labels_wer(results)) is not None:
         shown = f"{100 * wer:.2f}" if has_words else "-"
         first = [[LABELS_OF_TEACHER, "-", shown, *["-"] * (len(header) - 3)]]
@@ -106,7 +110,7 @@ def _rtf(row: Mapping[str, Any]) -> float:
 
 
 def _spread(row: Mapping[str, Any]) -> str:
-    deviation = row["wer_deviation"]
+    deviation = row.get("wer_deviation")
     return "-" if deviation is None else f"{100 * deviation:.2f}"
 
 
@@ -204,18 +208,18 @@ def sweep_report(results: Mapping[str, Any]) -> str:
 
 
 def sweep_markdown(
-    results: Mapping[str, Any], title: str, source: str, figures: Mapping[str, str]
+    results: Mapping[str, Any], title: str, sources: Sequence[str], figures: Mapping[str, str]
 ) -> str:
     """Formats a page for docs/recipes.
 
     Args:
-      source: path of the results as the page names it.
+      sources: paths of the results as the page names them.
       figures: names of image files beside the page, by what they show.
     """
     some_row = next(iter(results["rows"].values()))
     first = some_row["seeds"][0]
     lines = [
-        *opening(title, "sweep", source, sweep_sentences(results), sweep_table(results)),
+        *opening(title, "sweep", sources, sweep_sentences(results), sweep_table(results)),
         f"Test set: {first['utterances']} utterances, {first['words']} words. WER is the mean over "
         "the seeds, spread its standard deviation; "
         + (

@@ -1,0 +1,137 @@
+"""Pools the results of one sweep on machines that share no folder, with other seeds on each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfkd.config import overrides_of
+from tfkd.errors import ConfigError
+from tfkd.pipeline.sweep_rows import summarised, summary_of
+
+# Settings in which the sweeps may differ.
+_SEED = re.compile(r"sweep\.seeds=|(\w+\.)?training\.seed=")
+
+
+def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
+    """Makes one set of results of those of several sweeps, each of which may have a teacher.
+
+    What they say of labels and teachers is the mean over them.
+
+    Args:
+      parts: contents of results.json, by their paths.
+    Raises:
+      ConfigError: if they differ in more than their seeds, have a student's seed in common, or come
+        from an earlier version, which did not keep the errors of each utterance.
+    """
+    (first_path, first), *others = parts.items()
+    for path, part in parts.items():
+        _check_kind(path, part)
+    for path, part in others:
+        _check_alike(path, part, first_path, first)
+    words, form = first["test"]["words"], first["config"]["sweep"].get("export")
+    sweep = {**first["config"]["sweep"], "seeds": sorted(_all_seeds(parts.values()))}
+    failed: dict[str, str] = {}
+    for part in parts.values():
+        failed |= part["failed"]
+    return {
+        **first,
+        "teacher": _teacher([part["teacher"] for part in parts.values()], words),
+        "rows": summarised(_rows(parts), words, form),
+        "unfinished": list(dict.fromkeys(n for part in parts.values() for n in part["unfinished"])),
+        "failed": failed,
+        "labels": _labels([part["labels"] for part in parts.values()]),
+        "config": {**first["config"], "sweep": sweep},
+        "versions": {
+            name: _each_once(part["versions"].get(name, "none") for part in parts.values())
+            for name in first["versions"]
+        },
+        **{key: _each_once(part[key] for part in parts.values()) for key in ("hardware", "date")},
+    }
+
+
+def _check_kind(path: Path, part: Mapping[str, Any]) -> None:
+    if "rows" not in part:
+        raise ConfigError(
+            "holds no results of a sweep",
+            path=path,
+            remedy="give one results.json of tfkd run, or several of tfkd sweep",
+        )
+    if "test" not in part:
+        raise ConfigError(
+            "holds no errors of single utterances: an earlier version wrote it",
+            path=path,
+            remedy="run tfkd sweep again, which keeps what is trained and measured",
+        )
+
+
+def _check_alike(
+    path: Path, part: Mapping[str, Any], first_path: Path, first: Mapping[str, Any]
+) -> None:
+    own, other = (
+        [each for each in overrides_of(of["config"]) if not _SEED.match(each)]
+        for of in (part, first)
+    )
+    changed = [*(each for each in own if each not in other), *(e for e in other if e not in own)]
+    faults = {
+        f"other settings ({', '.join(changed)})": bool(changed),
+        "another test set": part["test"] != first["test"],
+        "other training data": part["training_data"] != first["training_data"],
+    }
+    for fault, is_there in faults.items():
+        if is_there:
+            raise ConfigError(
+                f"is of {fault} than {first_path}",
+                path=path,
+                remedy="pool sweeps that differ in their seeds alone",
+            )
+
+
+def _rows(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The rows of all parts, each with the seeds of all."""
+    rows: dict[str, dict[str, Any]] = {}
+    for path, part in parts.items():
+        for name, row in part["rows"].items():
+            known = rows.setdefault(name, {**row, "seeds": []})["seeds"]
+            for seed in row["seeds"]:
+                if any(seed["seed"] == other["seed"] for other in known):
+                    raise ConfigError(
+                        f"holds seed {seed['seed']} of {name}, as another of these results does",
+                        path=path,
+                        remedy="give each sweep seeds of its own: --set sweep.seeds=[1]",
+                    )
+                known.append(seed)
+    for row in rows.values():
+        row["seeds"].sort(key=lambda seed: seed["seed"])
+    return rows
+
+
+def _all_seeds(parts: Iterable[Mapping[str, Any]]) -> set[int]:
+    return {seed for part in parts for seed in part["config"]["sweep"]["seeds"]}
+
+
+def _teacher(teachers: list[dict[str, Any] | None], words: str) -> dict[str, Any] | None:
+    """The only teacher, or the mean of several, which are its `seeds`."""
+    different = {each["identity"]: each for each in teachers if each is not None}
+    own = list(different.values())
+    if len(own) < 2:
+        return teachers[0]
+    return {**summary_of(own, words), "seeds": own}
+
+
+def _labels(of_parts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean quality of the labels of each name."""
+    means: dict[str, Any] = {}
+    for name in dict.fromkeys(name for labels in of_parts for name in labels):
+        found = [labels[name] for labels in of_parts if labels.get(name) is not None]
+        means[name] = found[0] if found else None
+        if len(found) > 1:
+            means[name] = {key: sum(each[key] for each in found) / len(found) for key in found[0]}
+            means[name]["utterances"] = found[0]["utterances"]
+    return means
+
+
+def _each_once(values: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(values))
