@@ -22,7 +22,13 @@ from audio_files import encoded, noise, refusal, tone
 
 from tfkd.audio import decoders, reading, resampling
 from tfkd.audio.flac import encode_flac
-from tfkd.audio.reading import decode_audio, decode_recording, read_audio
+from tfkd.audio.reading import (
+    LastFile,
+    decode_audio,
+    decode_recording,
+    read_audio,
+    read_recording,
+)
 from tfkd.audio.resampling import resample
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.audio.waveforms import check_waveform
@@ -388,6 +394,74 @@ def test_codecs_that_can_only_be_read_from_the_start_have_parts_too(tmp_path, su
     whole = read_audio(path, sample_rate_hz=8000)
     part = read_audio(path, sample_rate_hz=8000, start_seconds=1.5, end_seconds=2.5)
     np.testing.assert_array_equal(part, whole[12000:20000])
+
+
+FOLLOWING = [(0, 1), (1, 2.5), (2.5, 3), (4, 5), (4.5, 6), (3, 4), (11, 11.5), (11.5, 12)]
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype"),
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "ULAW"),
+        ("WAV", "GSM610"),
+        ("FLAC", None),
+        ("OGG", None),
+        ("MP3", None),
+    ],
+)
+def test_parts_that_are_read_in_turn_are_those_that_are_read_alone(tmp_path, format, subtype):
+    path = tmp_path / f"call.{format.lower()}"
+    path.write_bytes(encoded(noise(96000), 8000, format, subtype))
+    spans = [{"start_seconds": start, "end_seconds": end} for start, end in FOLLOWING]
+    alone = [read_recording(path, **span).waveform for span in spans]
+    with LastFile() as last:
+        for span, expected in zip(spans, alone, strict=True):
+            part = read_recording(path, last=last, **span).waveform
+            np.testing.assert_allclose(part, expected, atol=1e-6)  # MP3 rounds otherwise.
+
+
+def opened(monkeypatch) -> list[str]:
+    """Lists the files that a decoder opens from now on."""
+    names, open_ = [], decoders.AudioFile._open
+    monkeypatch.setattr(
+        decoders.AudioFile, "_open", lambda self: names.append(self._name) or open_(self)
+    )
+    return names
+
+
+def test_parts_in_order_cost_one_pass_of_the_decoder(tmp_path, monkeypatch):
+    path = tmp_path / "talk.mp3"
+    path.write_bytes(encoded(noise(160000), 8000, "MP3"))
+    names = opened(monkeypatch)
+    with LastFile() as last:
+        for start in range(0, 20, 2):
+            read_recording(path, start_seconds=start, end_seconds=start + 2, last=last)
+        assert len(names) == 1
+        read_recording(path, start_seconds=1, end_seconds=2, last=last)
+        assert len(names) == 2
+
+
+def test_a_file_that_has_changed_is_opened_anew(tmp_path):
+    path = tmp_path / "talk.flac"
+    with LastFile() as last:
+        for sound in (noise(8000), 0.5 * noise(9000)):
+            path.write_bytes(encoded(sound, 8000, "FLAC"))
+            read = read_recording(path, last=last).waveform
+            np.testing.assert_allclose(read, sound, atol=1e-4)
+
+
+def test_a_part_that_cannot_be_read_leaves_those_after_it_alone(tmp_path):
+    path = tmp_path / "talk.ogg"
+    path.write_bytes(encoded(noise(32000), 8000, "OGG"))
+    with LastFile() as last:
+        first = read_recording(path, end_seconds=1, last=last)
+        with pytest.raises(UnusableAudio, match="does not lie in"):
+            read_recording(path, start_seconds=5, end_seconds=6, last=last)
+        with pytest.raises(UnusableAudio, match="no such file"):
+            read_recording(tmp_path / "other.ogg", last=last)
+        again = read_recording(path, end_seconds=1, last=last)
+    np.testing.assert_array_equal(again.waveform, first.waveform)
 
 
 def test_a_damaged_recording_is_examined_once_for_all_of_its_segments(tmp_path, monkeypatch):

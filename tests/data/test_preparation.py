@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tfkd.audio import decoders
 from tfkd.audio.flac import decode_flac, encode_flac
 from tfkd.config import PrepareConfig, TextConfig
 from tfkd.corpora import read_corpus
@@ -248,6 +249,21 @@ def test_a_rerun_decodes_nothing_and_changes_nothing(
     monkeypatch.setattr(preparing, "read_recording", refuse)
     assert prepare(manifest, out, prepare_config) == first
     assert content_of(out) == before
+
+
+def test_segments_of_one_recording_cost_one_pass_of_its_decoder(
+    tmp_path, prepare_config, monkeypatch
+):
+    soundfile.write(tmp_path / "talk.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, 80000), 8000)
+    rows = [
+        {"audio": "talk.mp3", "id": f"talk-{n}", "text": "ba", "start": n, "end": n + 1}
+        for n in range(10)
+    ]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    names, open_ = [], decoders.AudioFile._open
+    monkeypatch.setattr(decoders.AudioFile, "_open", lambda self: names.append(1) or open_(self))
+    prepare(tmp_path / "m.jsonl", tmp_path / "store", replace(prepare_config, shard_size=5))
+    assert len(names) == 2  # of each shard
 
 
 def test_a_rerun_after_a_crash_decodes_only_what_is_missing(

@@ -30,6 +30,8 @@ _END_OVERSHOOT_SECONDS = 0.5
 _LENGTH_OVERSHOOT_SECONDS = 1.0
 _BLOCK_FRAMES = 1 << 18
 _MP3_LEAD_SECONDS = 1.0
+# What lies so little behind the last part that was read is reached by reading on.
+_NEARBY_SECONDS = 5.0
 # libsndfile reports this many frames or more where a header gives no length.
 _UNKNOWN_FRAMES = 1 << 62
 _WAV_FLOAT = 3
@@ -77,25 +79,111 @@ class Span:
         return first, count
 
 
-def decode(
-    file: BinaryIO, container: Container, name: str, span: Span
-) -> tuple[Iterator[np.ndarray], int]:
-    """Decodes a part of an examined file block by block.
+class AudioFile:
+    """An examined file, of which parts are decoded; those that follow each other in one pass.
 
-    Returns:
-      Blocks of samples, float32 [n, channels], of which there is at least one; and the rate in Hz.
-    Raises:
-      UnusableAudio: if it cannot be decoded, holds no samples, or is not what its own length or
-        checksum says; some of this only while the blocks are read.
+    To seek in an MP3 is to read it up to there, so a pass for each of many parts takes long.
+
+    Args:
+      file: the file, which has to stay open; other code must not read it meanwhile.
+      container: what was found of it.
+      name: its name in errors.
+
+    Attributes:
+      container: as it was given.
     """
-    if container.pcm is not None:
-        _check_rate(container.pcm.rate_hz, name)
-        return _some(_pcm_blocks(file, container.pcm, name, span), name), container.pcm.rate_hz
-    with _decoder_errors(file, name):
-        view = FileView(file, container.head, container.skip, container.end)
-        source = soundfile_for("this file").SoundFile(view)
-    _check_rate(source.samplerate, name)
-    return _some(_sound_blocks(file, source, container, name, span), name), source.samplerate
+
+    def __init__(self, file: BinaryIO, container: Container, name: str) -> None:
+        self.container = container
+        self._file, self._name = file, name
+        self._source: Any = None
+        # The frame that the source gives next, if that is known.
+        self._next: int | None = 0
+
+    def decode(self, span: Span) -> tuple[Iterator[np.ndarray], int]:
+        """Decodes a part block by block.
+
+        Returns:
+          Blocks of samples, float32 [n, channels], of which there is at least one; and the rate in
+          Hz. They have to be read before another part is asked for.
+        Raises:
+          UnusableAudio: if it cannot be decoded, holds no samples, or is not what its own length or
+            checksum says; some of this only while the blocks are read.
+        """
+        pcm = self.container.pcm
+        if pcm is not None:
+            _check_rate(pcm.rate_hz, self._name)
+            return _some(_pcm_blocks(self._file, pcm, self._name, span), self._name), pcm.rate_hz
+        if self._source is None:
+            self._open()
+        _check_rate(self._source.samplerate, self._name)
+        return _some(self._blocks(span), self._name), self._source.samplerate
+
+    def close(self) -> None:
+        """Releases the decoder; the file stays open."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+    def _open(self) -> None:
+        self.close()
+        container = self.container
+        with _decoder_errors(self._file, self._name):
+            view = FileView(self._file, container.head, container.skip, container.end)
+            self._source = soundfile_for("this file").SoundFile(view)
+        self._next = 0
+
+    def _blocks(self, span: Span) -> Iterator[np.ndarray]:
+        container, name = self.container, self._name
+        with _decoder_errors(self._file, name):
+            num_frames = _num_frames(self._source, container, name)
+            if num_frames == 0:
+                return
+            first, count = span.frames(num_frames, self._source.samplerate, name)
+            self._go_to(first)
+            source, self._next = self._source, None  # Unknown until all blocks are read.
+            bits = _FLAC_BITS.get(source.subtype, 0)
+            if container.md5 is not None and count == num_frames and bits:
+                yield from _checked_blocks(source, container.md5, count, bits, name)
+            else:
+                yield from _blocks(source, count, "float32", container.may_lack, name)
+            self._next = first + count
+
+    def _go_to(self, first: int) -> None:
+        """Makes a frame the next one that is read.
+
+        Some codecs of telephones can only be read from the start, and frames of MP3 need what those
+        before them have left.
+        """
+        source = self._source
+        nearby = round(_NEARBY_SECONDS * source.samplerate)
+        if self._next is None or not 0 <= first - self._next <= nearby:
+            if self._next != 0:
+                self._open()
+                source = self._source
+            is_mp3 = source.subtype.startswith("MPEG_LAYER")
+            lead = min(first, round(_MP3_LEAD_SECONDS * source.samplerate)) if is_mp3 else 0
+            self._next = first - lead if source.seekable() else 0
+            if self._next:
+                source.seek(self._next)
+        # Where it can, soundfile seeks to where it is after each read, and loses these frames.
+        source.seekable = lambda: False
+        skipped = first - self._next
+        while skipped and (found := len(source.read(min(skipped, _BLOCK_FRAMES), always_2d=True))):
+            skipped -= found
+
+
+def _num_frames(source: Any, container: Container, name: str) -> int:
+    if source.frames >= _UNKNOWN_FRAMES:
+        raise UnusableAudio(
+            UNDECODABLE, "the header gives no length", path=name, remedy="write the file again"
+        )
+    if container.num_samples is not None and source.frames < container.num_samples:
+        what = f"the decoder finds {source.frames} of its {container.num_samples} samples"
+        raise UnusableAudio(
+            UNDECODABLE, what, path=name, remedy="decode it into one WAV or FLAC file"
+        )
+    return source.frames
 
 
 def _some(blocks: Iterator[np.ndarray], name: str) -> Iterator[np.ndarray]:
@@ -184,47 +272,6 @@ def _undecodable(file: BinaryIO, name: str, why: str) -> UnusableAudio:
     reason = why.rpartition("Error opening")[2].rpartition(">: ")[2]
     what = f"cannot be decoded as audio: {reason}"
     return UnusableAudio(UNDECODABLE, what, path=name, remedy="fetch or write the file again")
-
-
-def _sound_blocks(
-    file: BinaryIO, source: Any, container: Container, name: str, span: Span
-) -> Iterator[np.ndarray]:
-    with source, _decoder_errors(file, name):
-        if source.frames >= _UNKNOWN_FRAMES:
-            raise UnusableAudio(
-                UNDECODABLE, "the header gives no length", path=name, remedy="write the file again"
-            )
-        if container.num_samples is not None and source.frames < container.num_samples:
-            what = f"the decoder finds {source.frames} of its {container.num_samples} samples"
-            raise UnusableAudio(
-                UNDECODABLE, what, path=name, remedy="decode it into one WAV or FLAC file"
-            )
-        if source.frames == 0:
-            return
-        first, count = span.frames(source.frames, source.samplerate, name)
-        _go_to(source, first)
-        bits = _FLAC_BITS.get(source.subtype, 0)
-        if container.md5 is not None and count == source.frames and bits:
-            yield from _checked_blocks(source, container.md5, count, bits, name)
-        else:
-            yield from _blocks(source, count, "float32", container.may_lack, name)
-
-
-def _go_to(source: Any, first: int) -> None:
-    """Makes a frame the next one that is read.
-
-    Some codecs of telephones can only be read from the start, and frames of MP3 need what those
-    before them have left.
-    """
-    is_mp3 = source.subtype.startswith("MPEG_LAYER")
-    lead = min(first, round(_MP3_LEAD_SECONDS * source.samplerate)) if is_mp3 else 0
-    skipped = lead if source.seekable() else first
-    if first > skipped:
-        source.seek(first - skipped)
-    # Where it can, soundfile seeks to where it is after each read, and those frames are lost again.
-    source.seekable = lambda: False
-    while skipped and (found := len(source.read(min(skipped, _BLOCK_FRAMES), always_2d=True))):
-        skipped -= found
 
 
 def _blocks(source: Any, count: int, dtype: str, may_lack: int, name: str) -> Iterator[np.ndarray]:

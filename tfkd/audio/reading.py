@@ -6,10 +6,12 @@ Preparation and device share every step, so a recording gives the same samples i
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +21,7 @@ import numpy as np
 from tfkd.audio.channels import channel_of, mean_of_channels
 from tfkd.audio.commands import Command, output_of
 from tfkd.audio.containers import Container, examine
-from tfkd.audio.decoders import Span, decode
+from tfkd.audio.decoders import AudioFile, Span
 from tfkd.audio.outcomes import keeping_outcomes
 from tfkd.audio.resampling import resample
 from tfkd.audio.unusable import UNDECODABLE, UnusableAudio
@@ -41,6 +43,47 @@ class Recording:
     waveform: np.ndarray
     sample_rate_hz: int
     remarks: tuple[str, ...] = ()
+
+
+class LastFile:
+    """Keeps the file that was read last open: its parts in order cost one pass of the decoder.
+
+    Use it as a context. One thread at a time may use it.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[str, int, int] | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> LastFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def opened(self, path: str) -> AudioFile:
+        """Opens a file, unless it is the last one and has not changed, and examines it.
+
+        Raises:
+          OSError: if it cannot be opened.
+          UnusableAudio: if it is damaged.
+        """
+        status = os.stat(path)
+        key = path, status.st_size, status.st_mtime_ns
+        if key != self._key:
+            self._open.close()
+            self._key = None
+            self._audio = self._open.enter_context(_opened(*key))
+            self._key = key
+        return self._audio
+
+
+@contextlib.contextmanager
+def _opened(path: str, size: int, mtime_ns: int) -> Iterator[AudioFile]:
+    with open(path, "rb") as file:
+        audio = AudioFile(file, _examined_file(path, size, mtime_ns), path)
+        with contextlib.closing(audio):
+            yield audio
 
 
 def decode_audio(data: bytes, *, name: str) -> tuple[np.ndarray, int]:
@@ -132,17 +175,20 @@ def read_recording(
     channel: int | None = None,
     max_seconds: float = math.inf,
     command: Command | None = None,
+    last: LastFile | None = None,
 ) -> Recording:
     """Like `read_audio`, but at the rate of the file, and with remarks instead of a log.
 
     Args:
       command: run if it does more than decode the file, or if tfkd cannot decode the file itself.
+      last: keeps the file open for the next part.
     """
     span = Span(start_seconds, end_seconds, max_seconds)
     if command is not None and command.is_needed:
         return _piped(command, Path(path), span, channel)
     try:
-        return _read_file(path, span, channel)
+        with contextlib.ExitStack() as stack:
+            return _read_file(path, span, channel, last or stack.enter_context(LastFile()))
     except UnusableAudio as error:
         if command is None or error.reason != UNDECODABLE:
             raise
@@ -157,7 +203,7 @@ def _piped(command: Command, path: Path, span: Span, channel: int | None) -> Rec
     return _recording(file, container, str(path), span, own)
 
 
-def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
+def _read_file(path: str | Path, span: Span, channel: int | None, last: LastFile) -> Recording:
     if os.path.isdir(path):
         raise UnusableAudio(
             "missing_file",
@@ -168,10 +214,7 @@ def _read_file(path: str | Path, span: Span, channel: int | None) -> Recording:
     if not os.path.isfile(path):  # Path.is_file raises for names that no file can have.
         raise UnusableAudio("missing_file", "no such file", path=path, remedy="correct the path")
     try:
-        with open(path, "rb") as file:
-            status = os.stat(path)
-            container = _examined_file(str(path), status.st_size, status.st_mtime_ns)
-            return _recording(file, container, str(path), span, channel)
+        return _part(last.opened(str(path)), str(path), span, channel)
     except OSError as error:
         reason = f"cannot read: {error.strerror or error}"
         raise UnusableAudio(
@@ -207,18 +250,23 @@ def _examined(file: BinaryIO, name: str) -> Container:
 def _recording(
     file: BinaryIO, container: Container, name: str, span: Span, channel: int | None
 ) -> Recording:
-    blocks, rate_hz = decode(file, container, name, span)
+    with contextlib.closing(AudioFile(file, container, name)) as audio:
+        return _part(audio, name, span, channel)
+
+
+def _part(audio: AudioFile, name: str, span: Span, channel: int | None) -> Recording:
+    blocks, rate_hz = audio.decode(span)
     remarks: tuple[str, ...] = ()
     if channel is None:
         waveform, likeness = mean_of_channels(blocks)
         remarks = likeness.remarks
         if likeness.cancels:
-            blocks, _ = decode(file, container, name, span)
+            blocks, _ = audio.decode(span)
             waveform = channel_of(blocks, likeness.loudest, name)
     else:
         waveform = channel_of(blocks, channel, name)
     whole, remarks = within_full_scale(waveform, name), (*remarks, *remarks_on_clipping(waveform))
-    return Recording(whole, rate_hz, (*container.remarks, *remarks))
+    return Recording(whole, rate_hz, (*audio.container.remarks, *remarks))
 
 
 def _log(recording: Recording, name: str) -> None:

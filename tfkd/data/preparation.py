@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -16,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tfkd.audio.flac import encode_flac
-from tfkd.audio.reading import Recording, at_rate, read_recording
+from tfkd.audio.reading import LastFile, Recording, at_rate, read_recording
 from tfkd.audio.unusable import UnusableAudio
 from tfkd.audio.waveforms import check_waveform
 from tfkd.config import PrepareConfig, config_digest, overrides_of, to_dict
@@ -47,6 +48,8 @@ from tfkd.storage.markers import PLAN
 from tfkd.text import transcript_of
 
 _LOG = logging.getLogger("tfkd")
+# Utterances of one file that a thread reads in turn, while others read what follows.
+_MOST_OF_ONE_FILE = 64
 _MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
 # Durations in manifests may differ by this much, being rounded, or estimated for MP3.
 _LENGTH_SECONDS, _LENGTH_SHARE = 0.2, 0.05
@@ -147,7 +150,8 @@ def prepare_corpus(
             for number in pending:
                 refused: list[Rejection] = []
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
-                results = pool.map(lambda each: _record(each, config, remarks), own)
+                groups = pool.map(lambda each: _records(each, config, remarks), _of_one_file(own))
+                results = itertools.chain.from_iterable(groups)
                 writer.write_shard(number, _accepted(results, refused, remarks, bar), refused)
         if writer.is_complete:  # What is refused now leaves it as it is.
             check_rejected_share(writer.rejections(rejections), total, config, source, None, remedy)
@@ -269,12 +273,26 @@ def _transcript(utterance: Utterance, config: PrepareConfig) -> str | None:
     return transcript_of(utterance.text, extra_characters=extra, tags=config.tags).text
 
 
+def _of_one_file(utterances: Iterable[Utterance]) -> Iterator[list[Utterance]]:
+    """Groups utterances that follow each other in one file, so that a thread reads them in turn."""
+    for _, own in itertools.groupby(utterances, key=lambda each: each.audio):
+        while group := list(itertools.islice(own, _MOST_OF_ONE_FILE)):
+            yield group
+
+
+def _records(
+    utterances: Iterable[Utterance], config: PrepareConfig, remarks: Remarks
+) -> list[UtteranceRecord | Rejection]:
+    with LastFile() as last:
+        return [_record(utterance, config, remarks, last) for utterance in utterances]
+
+
 def _record(
-    utterance: Utterance, config: PrepareConfig, remarks: Remarks
+    utterance: Utterance, config: PrepareConfig, remarks: Remarks, last: LastFile | None = None
 ) -> UtteranceRecord | Rejection:
     """Makes the record of an utterance, or a rejection with the reason."""
     try:
-        recording, text = _read(utterance, config), _transcript(utterance, config)
+        recording, text = _read(utterance, config, last), _transcript(utterance, config)
         waveform = recording.waveform
         check_waveform(
             waveform,
@@ -296,7 +314,7 @@ def _record(
     )
 
 
-def _read(utterance: Utterance, config: PrepareConfig) -> Recording:
+def _read(utterance: Utterance, config: PrepareConfig, last: LastFile | None) -> Recording:
     # The splitter left these whole because they are unreadable; reading them gives the reason.
     is_to_be_cut = config.too_long == "split" and utterance.text is None
     recording = read_recording(
@@ -306,6 +324,7 @@ def _read(utterance: Utterance, config: PrepareConfig) -> Recording:
         channel=utterance.channel,
         max_seconds=math.inf if is_to_be_cut else config.max_seconds,
         command=utterance.command,
+        last=last,
     )
     return at_rate(recording, config.sample_rate_hz, str(utterance.audio))
 
