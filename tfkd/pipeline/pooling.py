@@ -46,7 +46,7 @@ def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
         "config": {**first["config"], "sweep": sweep},
         "versions": {
             name: _each_once(part["versions"].get(name, "none") for part in parts.values())
-            for name in first["versions"]
+            for name in dict.fromkeys(n for part in parts.values() for n in part["versions"])
         },
         **{key: _each_once(part[key] for part in parts.values()) for key in ("hardware", "date")},
     }
