@@ -266,6 +266,24 @@ def test_segments_of_one_recording_cost_one_pass_of_its_decoder(
     assert len(names) == 2  # of each shard
 
 
+def test_a_copy_of_recordings_is_the_same_corpus_wherever_a_decoder_began(
+    tmp_path, prepare_config, monkeypatch
+):
+    """MP3 rounds otherwise there: earlier versions read each segment by itself."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 160000)
+    soundfile.write(tmp_path / "talk.mp3", samples, 8000)
+    rows = [
+        {"audio": "talk.mp3", "id": f"talk-{n:02d}", "text": "ba", "start": 2 * n, "end": 2 * n + 2}
+        for n in range(10)
+    ]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(preparing, "_MOST_OF_ONE_FILE", 1)
+    first = prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
+    monkeypatch.undo()
+    os.utime(tmp_path / "talk.mp3", (0, 0))
+    assert prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config) == first
+
+
 def test_a_rerun_after_a_crash_decodes_only_what_is_missing(
     corpus_copy, tmp_path, prepare_config, monkeypatch, prepared
 ):

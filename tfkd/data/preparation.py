@@ -138,20 +138,16 @@ def prepare_corpus(
     cut = [*(piece for piece in pieces if piece.utterance_id in by_id), *cut]
     plan = _plan(utterances, config)
     remarks = Remarks(listed)
-    plan = plan_to_continue(out, plan, by_id, lambda each: _record(each, config, Remarks()))
+    plan = plan_to_continue(out, plan, by_id, lambda own: _made(own, config, Remarks()))
     with StoreWriter(out, plan) as writer:
         remove_unfinished(Path(out), (REMARKS, SAME_CORPORA))
         pending = writer.pending_shards()
         count = sum(len(plan.shards[number]) for number in pending)
-        with (
-            progress_bar(total=count, desc=f"prepare {Path(out).name}", unit="utt") as bar,
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-        ):
+        with progress_bar(total=count, desc=f"prepare {Path(out).name}", unit="utt") as bar:
             for number in pending:
                 refused: list[Rejection] = []
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
-                groups = pool.map(lambda each: _records(each, config, remarks), _of_one_file(own))
-                results = itertools.chain.from_iterable(groups)
+                results = _made(own, config, remarks)
                 writer.write_shard(number, _accepted(results, refused, remarks, bar), refused)
         if writer.is_complete:  # What is refused now leaves it as it is.
             check_rejected_share(writer.rejections(rejections), total, config, source, None, remedy)
@@ -271,6 +267,18 @@ def _plan(utterances: Sequence[Utterance], config: PrepareConfig) -> Plan:
 def _transcript(utterance: Utterance, config: PrepareConfig) -> str | None:
     extra = config.text.extra_characters
     return transcript_of(utterance.text, extra_characters=extra, tags=config.tags).text
+
+
+def _made(
+    utterances: Iterable[Utterance], config: PrepareConfig, remarks: Remarks
+) -> Iterator[UtteranceRecord | Rejection]:
+    """Makes the records of a shard, or rejections, in several threads."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        groups = pool.map(lambda each: _records(each, config, remarks), _of_one_file(utterances))
+        yield from itertools.chain.from_iterable(groups)
+    finally:  # Where somebody stops the command, too.
+        pool.shutdown(cancel_futures=True)
 
 
 def _of_one_file(utterances: Iterable[Utterance]) -> Iterator[list[Utterance]]:
