@@ -52,6 +52,12 @@ From `python benchmarks/device.py`, int8, one thread; the student of configs/sta
 tokens.
 
 """
+READING = """## A long recording: CPU seconds and memory, over those of revision {before}
+
+From `python benchmarks/reading.py`: {minutes} minutes of two channels at {rate_hz} Hz, read whole,
+or cut into pieces of {piece_seconds} s. The share of seeking in an MP3 grows with its length.
+
+"""
 
 
 def content_of(name: str) -> dict[str, Any] | None:
@@ -138,16 +144,27 @@ def search() -> str:
     return text.rstrip() + "\n"
 
 
+def of_before(each: dict[str, Any]) -> float:
+    """The share that this revision takes of the CPU seconds of an earlier one."""
+    pairs = zip(each["tfkd"]["runs"], each["before"]["runs"], strict=True)
+    return statistics.median(ours["cpu_seconds"] / theirs["cpu_seconds"] for ours, theirs in pairs)
+
+
+def reading() -> str:
+    """What this revision takes of an earlier one's time and memory to read a long recording."""
+    file = content_of("reading")
+    lines = [["recording", "CPU seconds", "memory above that of the imports"], ["---"] * 3]
+    for case, each in file["results"].items():
+        ours, theirs = (row["peak_mb"] - row["base_mb"] for row in (each["tfkd"], each["before"]))
+        lines.append([case, f"{of_before(each):.2f}", f"{ours / theirs:.2f}"])
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return READING.format(**file["setting"]) + text
+
+
 def device() -> str:
     """What this revision's exports take of an earlier one's time, by cell, attention and length."""
     file = content_of("device")
-    cases = {
-        case: statistics.median(
-            ours["cpu_seconds"] / theirs["cpu_seconds"]
-            for ours, theirs in zip(each["tfkd"]["runs"], each["before"]["runs"], strict=True)
-        )
-        for case, each in file["results"].items()
-    }
+    cases = {case: of_before(each) for case, each in file["results"].items()}
     lengths = dict.fromkeys(case.rpartition(", ")[2] for case in cases)
     kinds = dict.fromkeys(case.rpartition(", ")[0] for case in cases)
     lines = [["cell, attention", *lengths], ["---"] * (1 + len(lengths))]
@@ -166,6 +183,7 @@ def page() -> str:
         FAMILIES + families(),
         search(),
         device(),
+        reading(),
     ]
     return "\n".join([HEAD, *sections])
 
