@@ -37,17 +37,20 @@ from tfkd.errors import (
     ManifestError,
     TfkdError,
 )
+from tfkd.metrics import score
 from tfkd.pipeline import corpora as pipeline_corpora
 from tfkd.pipeline import job as module
 from tfkd.pipeline.corpora import _held_out, hidden_transcripts, prepare_corpora
 from tfkd.pipeline.job import Job
 from tfkd.pipeline.learning import Learned, as_baseline, with_objective
+from tfkd.pipeline.measuring import results_of_data
 from tfkd.pipeline.results import published
 from tfkd.pipeline.stages import run_stages
 from tfkd.pipeline.stores import JobStores
 from tfkd.records import open_store
 from tfkd.records.transcripts import transcribed_rows
 from tfkd.reporting.results import results_report
+from tfkd.reporting.sentences import label_sentences
 from tfkd.text import CharacterTokenizer
 from tfkd.training.batches import TrainingEpochs
 
@@ -291,6 +294,35 @@ def test_a_baseline_that_is_left_without_any_recording_is_refused(talks):
         prepare_corpora(config, Path(config.work_dir))
     without = dataclasses.replace(config, baselines=())
     prepare_corpora(without, Path(config.work_dir))
+
+
+@pytest.mark.parametrize(
+    ("transcribed_share", "are_hidden", "said"),
+    [
+        (0.25, True, "utterances whose transcript was set aside (labels) have"),
+        (
+            1.0,
+            False,
+            "utterances that have a transcript, which the teacher may have learned (labels)",
+        ),
+    ],
+)
+def test_labels_are_compared_with_hidden_transcripts_or_with_those_that_there_are(
+    run_config, labels, transcribed_share, are_hidden, said
+):
+    config = with_corpora(run_config, transcribed_share=transcribed_share)
+    work = Path(config.work_dir)
+    prepare_corpora(config, work)
+    shutil.copytree(labels.directory, work / "labels")
+    measured = results_of_data(JobStores(config), ["labels"])["labels"]
+    references = hidden_transcripts(work) if are_hidden else texts_of(work / "data" / "train")
+    best = {each.utterance_id: each.hypotheses[0].text for each in labels.records()}
+    pairs = [(text, best[name]) for name, text in references.items() if name in best]
+    assert measured["labels"]["utterances"] == len(pairs)
+    assert measured["labels"]["are_transcripts_hidden"] == are_hidden
+    assert measured["labels"]["wer"] == pytest.approx(score(*zip(*pairs, strict=True)).wer)
+    (sentence,) = label_sentences(measured)
+    assert said in sentence
 
 
 def test_transcripts_are_held_out_where_a_part_of_the_audio_has_some(run_config):

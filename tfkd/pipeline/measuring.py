@@ -10,7 +10,7 @@ from typing import Any
 from tfkd.distillation.label_quality import TEST_LABELS, errors_of_best, label_quality
 from tfkd.exporting.export import exported_rows
 from tfkd.metrics import difference_of_counts
-from tfkd.pipeline.corpora import TEST, hidden_transcripts
+from tfkd.pipeline.corpora import TEST, TRAIN, hidden_transcripts
 from tfkd.pipeline.evaluations import Evaluations, provenance_of
 from tfkd.pipeline.learning import BASELINE, BASELINE_ALL
 from tfkd.pipeline.results import published
@@ -83,8 +83,8 @@ def results_of_data(stores: JobStores, labels: Iterable[str]) -> dict[str, Any]:
 
     Args:
       stores: of the job.
-      labels: folders of labels in the work folder, which are compared with the hidden transcripts;
-        those of the test set, with its own.
+      labels: folders of labels in the work folder, which are compared with the hidden transcripts,
+        or with those that are learned from if none is hidden; those of the test set, with its own.
     """
     return {
         "training_data": stores.training_data(),
@@ -98,7 +98,9 @@ def _label_qualities(stores: JobStores, labels: Iterable[str]) -> dict[str, Any]
     hidden, qualities = hidden_transcripts(stores.work), {}
     for name in labels:
         is_test = name == TEST_LABELS
-        references = transcripts_of(stores.open(TEST)) if is_test else hidden
+        own = hidden or transcripts_of(stores.open(TRAIN))
+        references = transcripts_of(stores.open(TEST)) if is_test else own
         quality = label_quality(stores.open(name), references, is_scored_whole=is_test)
-        qualities[name] = quality and asdict(quality)
+        are_hidden = bool(hidden) and not is_test
+        qualities[name] = quality and {**asdict(quality), "are_transcripts_hidden": are_hidden}
     return qualities

@@ -126,10 +126,9 @@ def _labels(of_parts: list[Mapping[str, Any]]) -> dict[str, Any]:
     means: dict[str, Any] = {}
     for name in dict.fromkeys(name for labels in of_parts for name in labels):
         found = [labels[name] for labels in of_parts if labels.get(name) is not None]
-        means[name] = found[0] if found else None
-        if len(found) > 1:
-            means[name] = {key: sum(each[key] for each in found) / len(found) for key in found[0]}
-            means[name]["utterances"] = found[0]["utterances"]
+        rates = [key for key in (found[0] if found else ()) if "wer" in key]
+        mean = {key: sum(each[key] for each in found) / len(found) for key in rates}
+        means[name] = {**found[0], **mean} if found else None
     return means
 
 

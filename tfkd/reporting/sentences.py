@@ -146,7 +146,11 @@ def label_sentences(
     for name, quality in labels.items():
         is_test = name == TEST_LABELS
         if quality is not None and (has_words or not is_test):
-            which = "of the test set" if is_test else "whose transcript was set aside"
+            # Results of earlier versions compared with hidden transcripts alone.
+            are_hidden = quality.get("are_transcripts_hidden", True)
+            known = "that have a transcript, which the teacher may have learned"
+            which = "whose transcript was set aside" if are_hidden else known
+            which = "of the test set" if is_test else which
             yield (
                 f"The labels of {quality['utterances']} utterances {which} ({name}) have "
                 f"{100 * quality['wer']:.2f} % WER, the best of each list of hypotheses "
