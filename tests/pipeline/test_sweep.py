@@ -740,6 +740,21 @@ def test_seeds_of_two_machines_are_pooled_into_the_table_of_one(swept, parts):
     assert pooled({**first, **second}) == whole
 
 
+def test_a_student_of_one_grid_alone_is_compared_over_its_own_seeds(parts):
+    first, second = (json.loads(path.read_text()) for path in parts)
+    (missing, row) = second["rows"].popitem()
+    own = first["rows"][missing]
+    second["config"]["sweep"]["grid"] = first["config"]["sweep"]["grid"][:1]
+    results = pooled({parts[0]: first, parts[1]: second})
+    assert [seed["seed"] for seed in results["rows"][missing]["seeds"]] == [1]
+    assert results["rows"][missing]["difference"] == own["difference"]
+    assert results["config"]["sweep"]["grid"] == first["config"]["sweep"]["grid"]
+    other = {**row, "settings": {**row["settings"], WIDTH: 7}}
+    second["rows"][missing] = other
+    with pytest.raises(ConfigError, match=f"has other settings of {missing} than"):
+        pooled({parts[0]: first, parts[1]: second})
+
+
 def test_figures_of_two_teachers_are_their_means(swept, parts, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     whole = json.loads((swept[0] / "sweep" / "results.json").read_text())

@@ -318,7 +318,7 @@ def _add_reporting(add: _Add) -> None:
         "results",
         nargs="+",
         help="results.json that tfkd run or tfkd sweep wrote; or those of several sweeps that "
-        "differ in their seeds alone, for one page of all",
+        "have other seeds, for one page of all",
     )
     command.add_argument("--title", required=True, help="title of the page")
     command.add_argument("--out", required=True, help="Markdown file")

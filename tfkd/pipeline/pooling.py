@@ -1,4 +1,4 @@
-"""Pools the results of one sweep on machines that share no folder, with other seeds on each."""
+"""Pools the results of sweeps on machines that share no folder, with other seeds on each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfkd.errors import ConfigError
 from tfkd.pipeline.sweep_rows import summarised, summary_of
 
 # Settings in which the sweeps may differ.
-_SEED = re.compile(r"sweep\.seeds=|(\w+\.)?training\.seed=")
+_VARIED = re.compile(r"sweep\.(seeds|grid)=|(\w+\.)?training\.seed=")
 
 
 def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
@@ -23,8 +23,8 @@ def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
     Args:
       parts: contents of results.json, by their paths.
     Raises:
-      ConfigError: if they differ in more than their seeds, have a student's seed in common, or come
-        from an earlier version, which did not keep the errors of each utterance.
+      ConfigError: if they differ in more than seeds and grid, have a student's seed in common, or
+        come from an earlier version, which did not keep the errors of each utterance.
     """
     (first_path, first), *others = parts.items()
     for path, part in parts.items():
@@ -32,7 +32,12 @@ def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
     for path, part in others:
         _check_alike(path, part, first_path, first)
     words, form = first["test"]["words"], first["config"]["sweep"].get("export")
-    sweep = {**first["config"]["sweep"], "seeds": sorted(_all_seeds(parts.values()))}
+    sweeps = [part["config"]["sweep"] for part in parts.values()]
+    sweep = {
+        **sweeps[0],
+        "seeds": sorted({seed for each in sweeps for seed in each["seeds"]}),
+        "grid": _without_repeats(row for each in sweeps for row in each["grid"]),
+    }
     failed: dict[str, str] = {}
     for part in parts.values():
         failed |= part["failed"]
@@ -40,7 +45,11 @@ def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
         **first,
         "teacher": _teacher([part["teacher"] for part in parts.values()], words),
         "rows": summarised(_rows(parts), words, form),
-        "unfinished": list(dict.fromkeys(n for part in parts.values() for n in part["unfinished"])),
+        "baselines": sorted({name for part in parts.values() for name in part["baselines"]}),
+        "of_all_transcripts": sorted(
+            {name for part in parts.values() for name in part["of_all_transcripts"]}
+        ),
+        "unfinished": _without_repeats(n for part in parts.values() for n in part["unfinished"]),
         "failed": failed,
         "labels": _labels([part["labels"] for part in parts.values()]),
         "config": {**first["config"], "sweep": sweep},
@@ -71,7 +80,7 @@ def _check_alike(
     path: Path, part: Mapping[str, Any], first_path: Path, first: Mapping[str, Any]
 ) -> None:
     own, other = (
-        [each for each in overrides_of(of["config"]) if not _SEED.match(each)]
+        [each for each in overrides_of(of["config"]) if not _VARIED.match(each)]
         for of in (part, first)
     )
     changed = [*(each for each in own if each not in other), *(e for e in other if e not in own)]
@@ -85,7 +94,7 @@ def _check_alike(
             raise ConfigError(
                 f"is of {fault} than {first_path}",
                 path=path,
-                remedy="pool sweeps that differ in their seeds alone",
+                remedy="pool sweeps that differ in seeds and grid alone",
             )
 
 
@@ -94,7 +103,14 @@ def _rows(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for path, part in parts.items():
         for name, row in part["rows"].items():
-            known = rows.setdefault(name, {**row, "seeds": []})["seeds"]
+            same = rows.setdefault(name, {**row, "seeds": []})
+            if any(row[key] != same[key] for key in ("settings", "baseline", "labels")):
+                raise ConfigError(
+                    f"has other settings of {name} than another of these results",
+                    path=path,
+                    remedy="vary the same settings in each grid, from which names are made",
+                )
+            known = same["seeds"]
             for seed in row["seeds"]:
                 if any(seed["seed"] == other["seed"] for other in known):
                     raise ConfigError(
@@ -106,10 +122,6 @@ def _rows(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     for row in rows.values():
         row["seeds"].sort(key=lambda seed: seed["seed"])
     return rows
-
-
-def _all_seeds(parts: Iterable[Mapping[str, Any]]) -> set[int]:
-    return {seed for part in parts for seed in part["config"]["sweep"]["seeds"]}
 
 
 def _teacher(teachers: list[dict[str, Any] | None], words: str) -> dict[str, Any] | None:
@@ -130,6 +142,14 @@ def _labels(of_parts: list[Mapping[str, Any]]) -> dict[str, Any]:
         mean = {key: sum(each[key] for each in found) / len(found) for key in rates}
         means[name] = {**found[0], **mean} if found else None
     return means
+
+
+def _without_repeats(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
 
 
 def _each_once(values: Iterable[str]) -> str:
