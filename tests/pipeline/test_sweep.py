@@ -723,10 +723,17 @@ def part_of(results: dict, path: Path, *seeds: int) -> Path:
 
 
 @pytest.fixture
-def parts(swept, tmp_path) -> list[Path]:
-    """Results of two machines with a seed each."""
+def whole(swept) -> dict:
+    """Results of two seeds; other tests ask the sweep of this folder for more."""
     results = json.loads((swept[0] / "sweep" / "results.json").read_text())
-    return [part_of(results, tmp_path / f"seed-{seed}.json", seed) for seed in (1, 0)]
+    sweep = {**results["config"]["sweep"], "seeds": [0, 1]}
+    return {**results, "config": {**results["config"], "sweep": sweep}}
+
+
+@pytest.fixture
+def parts(whole, tmp_path) -> list[Path]:
+    """Results of two machines with a seed each."""
+    return [part_of(whole, tmp_path / f"seed-{seed}.json", seed) for seed in (1, 0)]
 
 
 def changed(path: Path, **changes) -> Path:
@@ -734,8 +741,7 @@ def changed(path: Path, **changes) -> Path:
     return path
 
 
-def test_seeds_of_two_machines_are_pooled_into_the_table_of_one(swept, parts):
-    whole = json.loads((swept[0] / "sweep" / "results.json").read_text())
+def test_seeds_of_two_machines_are_pooled_into_the_table_of_one(whole, parts):
     first, second = ({path: json.loads(path.read_text())} for path in parts)
     assert pooled({**first, **second}) == whole
 
@@ -755,9 +761,8 @@ def test_a_student_of_one_grid_alone_is_compared_over_its_own_seeds(parts):
         pooled({parts[0]: first, parts[1]: second})
 
 
-def test_figures_of_two_teachers_are_their_means(swept, parts, tmp_path, capsys):
+def test_figures_of_two_teachers_are_their_means(whole, parts, tmp_path):
     pytest.importorskip("matplotlib")
-    whole = json.loads((swept[0] / "sweep" / "results.json").read_text())
     words = [int(each) for each in whole["test"]["words"].split()]
     teachers = [
         {
