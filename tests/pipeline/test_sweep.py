@@ -792,7 +792,7 @@ def test_figures_of_two_teachers_are_their_means(whole, parts, tmp_path):
     [
         ({"test": {"sha256": "other", "words": ""}}, "is of another test set than"),
         ({"training_data": {}}, "is of other training data than"),
-        ({"rows": None}, "seed-0.json: holds seed 1 of truth, as another"),
+        ({"rows": None}, "seed-0.json: holds seed 1, as another"),
         ({"config": None}, r"is of other settings \(labels.beam_width=2, labels.beam_width=3\)"),
     ],
 )

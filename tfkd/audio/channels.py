@@ -70,9 +70,13 @@ def channel_of(blocks: Iterable[np.ndarray], channel: int, name: str) -> np.ndar
         for block in blocks:
             count = block.shape[1]
             if not 0 <= channel < count:
-                what = f"channel {channel} is asked for, but the recording has {count}"
-                what += ", counted from 0"
-                raise UnusableAudio("bad_channel", what, path=name, remedy="correct the manifest")
+                raise UnusableAudio(
+                    "bad_channel",
+                    f"channel {channel} is asked for, but the recording has {count}, "
+                    "counted from 0",
+                    path=name,
+                    remedy="correct the manifest",
+                )
             yield block[:, channel]
 
     return _joined(taken())

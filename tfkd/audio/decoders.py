@@ -146,7 +146,7 @@ class AudioFile:
             if container.md5 is not None and count == num_frames and bits:
                 yield from _checked_blocks(source, container.md5, count, bits, name)
             else:
-                yield from _blocks(source, count, "float32", container.may_lack, name)
+                yield from _read_blocks(source, count, "float32", container.may_lack, name)
             self._next = first + count
 
     def _go_to(self, first: int) -> None:
@@ -274,7 +274,9 @@ def _undecodable(file: BinaryIO, name: str, why: str) -> UnusableAudio:
     return UnusableAudio(UNDECODABLE, what, path=name, remedy="fetch or write the file again")
 
 
-def _blocks(source: Any, count: int, dtype: str, may_lack: int, name: str) -> Iterator[np.ndarray]:
+def _read_blocks(
+    source: Any, count: int, dtype: str, may_lack: int, name: str
+) -> Iterator[np.ndarray]:
     """Reads `count` frames, of which `may_lack` may be missing. A block that is short is the last.
 
     soundfile would otherwise seek back to where the frames that it got end, and a decoder that left
@@ -298,7 +300,7 @@ def _checked_blocks(
 ) -> Iterator[np.ndarray]:
     """Reads all samples of a FLAC, and compares them with the MD5 that its encoder made of them."""
     digest = hashlib.md5(usedforsecurity=False)
-    for block in _blocks(source, count, "int32", 0, name):
+    for block in _read_blocks(source, count, "int32", 0, name):
         octets = (block >> (32 - bits)).astype("<i4").view(np.uint8).reshape(-1, 4)
         digest.update(np.ascontiguousarray(octets[:, : bits // 8]).tobytes())
         yield block.astype(np.float32) / 2**31

@@ -128,13 +128,16 @@ def report(options: argparse.Namespace) -> None:
 def _page_of(
     parts: Mapping[Path, Mapping[str, Any]], title: str, sources: Sequence[str], page: Path
 ) -> str:
-    from tfkd.pipeline.pooling import pooled
     from tfkd.reporting.figures import save_figures
     from tfkd.reporting.results import results_markdown
     from tfkd.reporting.sweeps import sweep_markdown
     from tfkd.storage.files import replaceable
 
-    results = pooled(parts) if len(parts) > 1 else next(iter(parts.values()))
+    results = next(iter(parts.values()))
+    if len(parts) > 1:
+        from tfkd.pipeline.pooling import pooled  # It loads TensorFlow.
+
+        results = pooled(parts)
     if "rows" in results:
         page.parent.mkdir(parents=True, exist_ok=True)
         # Beside a device or a pipe, such as /dev/stdout, there is no place for figures.

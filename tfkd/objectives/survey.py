@@ -52,6 +52,7 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
     dropped: list[Dropped] = []
     dropped_hypotheses: Counter[str] = Counter()
     empty_places: set[int] = set()
+    weights = [name for name, field in objective.signature.items() if field.is_weight]
     utterances = 0
     for record in records:
         result = objective.targets(record, tokenizer)
@@ -59,7 +60,7 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
         if isinstance(result, Dropped):
             dropped.append(result)
         else:
-            empty_places.add(_empty_places(result, objective))
+            empty_places.add(_empty_places(result, weights))
         dropped_hypotheses.update(fault.reason for fault in result.hypothesis_faults)
     if len(dropped) == utterances:
         counts = Counter(reason["reason"] for each in dropped for reason in each.row()["reasons"])
@@ -71,6 +72,6 @@ def survey(records: Iterable[Record], tokenizer: Tokenizer, objective: Objective
     return Survey(dropped, dict(dropped_hypotheses), min(empty_places))
 
 
-def _empty_places(targets: Targets, objective: Objective) -> int:
-    weights = [targets.arrays[key] for key, each in objective.signature.items() if each.is_weight]
-    return min((array.size - np.count_nonzero(array) for array in weights), default=0)
+def _empty_places(targets: Targets, weights: Iterable[str]) -> int:
+    arrays = (targets.arrays[name] for name in weights)
+    return min((array.size - np.count_nonzero(array) for array in arrays), default=0)

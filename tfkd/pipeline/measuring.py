@@ -96,10 +96,10 @@ def results_of_data(stores: JobStores, labels: Iterable[str]) -> dict[str, Any]:
 def _label_qualities(stores: JobStores, labels: Iterable[str]) -> dict[str, Any]:
     """Measures labels by their folders; None for those that no transcript is known of."""
     hidden, qualities = hidden_transcripts(stores.work), {}
+    known = hidden or transcripts_of(stores.open(TRAIN))
     for name in labels:
         is_test = name == TEST_LABELS
-        own = hidden or transcripts_of(stores.open(TRAIN))
-        references = transcripts_of(stores.open(TEST)) if is_test else own
+        references = transcripts_of(stores.open(TEST)) if is_test else known
         quality = label_quality(stores.open(name), references, is_scored_whole=is_test)
         are_hidden = bool(hidden) and not is_test
         qualities[name] = quality and {**asdict(quality), "are_transcripts_hidden": are_hidden}

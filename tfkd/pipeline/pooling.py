@@ -23,8 +23,8 @@ def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
     Args:
       parts: contents of results.json, by their paths.
     Raises:
-      ConfigError: if they differ in more than seeds and grid, have a student's seed in common, or
-        come from an earlier version, which did not keep the errors of each utterance.
+      ConfigError: if they differ in more than seeds and grid, have a seed in common, or come from
+        an earlier version, which did not keep the errors of each utterance.
     """
     (first_path, first), *others = parts.items()
     for path, part in parts.items():
@@ -101,7 +101,17 @@ def _check_alike(
 def _rows(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The rows of all parts, each with the seeds of all."""
     rows: dict[str, dict[str, Any]] = {}
+    taken: set[int] = set()
     for path, part in parts.items():
+        own = {seed["seed"] for row in part["rows"].values() for seed in row["seeds"]}
+        # A student of one part would be compared with a baseline of another.
+        if both := own & taken:
+            raise ConfigError(
+                f"holds seed {min(both)}, as another of these results does",
+                path=path,
+                remedy="give each sweep seeds of its own: --set sweep.seeds=[1]",
+            )
+        taken |= own
         for name, row in part["rows"].items():
             same = rows.setdefault(name, {**row, "seeds": []})
             if any(row[key] != same[key] for key in ("settings", "baseline", "labels")):
@@ -110,15 +120,7 @@ def _rows(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
                     path=path,
                     remedy="vary the same settings in each grid, from which names are made",
                 )
-            known = same["seeds"]
-            for seed in row["seeds"]:
-                if any(seed["seed"] == other["seed"] for other in known):
-                    raise ConfigError(
-                        f"holds seed {seed['seed']} of {name}, as another of these results does",
-                        path=path,
-                        remedy="give each sweep seeds of its own: --set sweep.seeds=[1]",
-                    )
-                known.append(seed)
+            same["seeds"] += row["seeds"]
     for row in rows.values():
         row["seeds"].sort(key=lambda seed: seed["seed"])
     return rows
@@ -153,4 +155,4 @@ def _without_repeats(values: Iterable[Any]) -> list[Any]:
 
 
 def _each_once(values: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(values))
+    return " / ".join(_without_repeats(values))
