@@ -737,7 +737,7 @@ def times_below(directory: Path) -> dict[str, int]:
 
 
 def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, capsys, monkeypatch):
-    from tfkd.data import preparation as preparing
+    from tfkd.data import utterance_records
     from tfkd.distillation import labelling
     from tfkd.exporting import export as exporting
     from tfkd.pipeline import evaluations as running
@@ -747,7 +747,7 @@ def test_a_second_run_does_no_work_and_keeps_the_results(finished_job, job, caps
     kept = {path: at for path, at in times_below(finished_job).items() if is_product(path)}
     assert len(kept) > 12
     for module, name in [
-        (preparing, "read_recording"),
+        (utterance_records, "read_recording"),
         (training, "_fit"),
         (labelling, "label_batches"),
         (exporting, "_export_one"),

@@ -20,7 +20,7 @@ from tfkd.audio.reading import read_audio
 from tfkd.config import PrepareConfig
 from tfkd.corpora import Utterance, splitting
 from tfkd.corpora.splitting import split_long
-from tfkd.data import preparation
+from tfkd.data import utterance_records
 from tfkd.data.audio_batches import audio_batches
 from tfkd.data.preparation import prepare
 from tfkd.distillation.labelling import label
@@ -149,7 +149,7 @@ def test_a_rerun_finds_the_same_pieces(lecture, tmp_path, config, monkeypatch, i
         os.utime(path, (0, 0))  # so that the content has to be compared
     else:
         monkeypatch.setattr(splitting, "read_recording", refuse)
-        monkeypatch.setattr(preparation, "read_recording", refuse)
+        monkeypatch.setattr(utterance_records, "read_recording", refuse)
     again = prepared_from(rows, tmp_path, config)
     assert (again.directory / "complete.json").read_bytes() == marker
 

@@ -18,7 +18,7 @@ from tfkd.audio import decoders
 from tfkd.audio.flac import decode_flac, encode_flac
 from tfkd.config import PrepareConfig, TextConfig
 from tfkd.corpora import read_corpus
-from tfkd.data import preparation as preparing
+from tfkd.data import utterance_records
 from tfkd.data.given_audio import utterance_store
 from tfkd.data.preparation import prepare
 from tfkd.errors import ManifestError, RecordError
@@ -149,7 +149,7 @@ def test_a_corpus_of_which_too_much_is_unusable_leaves_no_finished_store(bad_man
 
 
 def test_a_wrong_folder_is_noticed_before_anything_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparing, "read_recording", refuse)
+    monkeypatch.setattr(utterance_records, "read_recording", refuse)
     rows = [{"audio": f"{number}.wav", "text": "ba"} for number in range(5)]
     manifest = write_manifest(tmp_path / "manifest.jsonl", rows)
     with pytest.raises(ManifestError, match=r"5 of 5 utterances are unusable \(5 missing_file\)"):
@@ -246,7 +246,7 @@ def test_a_rerun_decodes_nothing_and_changes_nothing(
     manifest, out = corpus_copy / "train.jsonl", tmp_path / "out"
     first = prepare(manifest, out, prepare_config)
     before = content_of(out)
-    monkeypatch.setattr(preparing, "read_recording", refuse)
+    monkeypatch.setattr(utterance_records, "read_recording", refuse)
     assert prepare(manifest, out, prepare_config) == first
     assert content_of(out) == before
 
@@ -277,7 +277,7 @@ def test_a_copy_of_recordings_is_the_same_corpus_wherever_a_decoder_began(
         for n in range(10)
     ]
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr(preparing, "_MOST_OF_ONE_FILE", 1)
+    monkeypatch.setattr(utterance_records, "_MOST_OF_ONE_FILE", 1)
     first = prepare(tmp_path / "m.jsonl", tmp_path / "store", prepare_config)
     monkeypatch.undo()
     os.utime(tmp_path / "talk.mp3", (0, 0))
@@ -287,7 +287,7 @@ def test_a_copy_of_recordings_is_the_same_corpus_wherever_a_decoder_began(
 def test_a_rerun_after_a_crash_decodes_only_what_is_missing(
     corpus_copy, tmp_path, prepare_config, monkeypatch, prepared
 ):
-    real, calls = preparing.read_recording, []
+    real, calls = utterance_records.read_recording, []
 
     def counted(path, **settings):
         calls.append(path.stem)
@@ -299,12 +299,12 @@ def test_a_rerun_after_a_crash_decodes_only_what_is_missing(
         return real(path, **settings)
 
     manifest, out = corpus_copy / "train.jsonl", tmp_path / "out"
-    monkeypatch.setattr(preparing, "read_recording", crashing)
+    monkeypatch.setattr(utterance_records, "read_recording", crashing)
     with pytest.raises(KeyboardInterrupt):
         prepare(manifest, out, prepare_config)
     with pytest.raises(RecordError, match="not complete"):
         open_store(out)
-    monkeypatch.setattr(preparing, "read_recording", counted)
+    monkeypatch.setattr(utterance_records, "read_recording", counted)
     prepare(manifest, out, prepare_config)
     # Shards hold four utterances: the first two were done.
     assert sorted(calls) == ["lost", *(f"train-{number:02d}" for number in range(8, 24))]
@@ -368,7 +368,7 @@ def test_another_version_of_the_encoder_makes_no_other_audio(
         assert b"libFLAC 1." in data
         return data.replace(b"libFLAC 1.", b"libFLAC 9.")
 
-    monkeypatch.setattr(preparing, "encode_flac", encoded)
+    monkeypatch.setattr(utterance_records, "encode_flac", encoded)
     assert prepare(manifest, out, prepare_config) == first
 
 

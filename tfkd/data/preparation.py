@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import logging
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from tfkd.audio.flac import encode_flac
-from tfkd.audio.reading import LastFile, Recording, at_rate, read_recording
-from tfkd.audio.unusable import UnusableAudio
-from tfkd.audio.waveforms import check_waveform
 from tfkd.config import PrepareConfig, config_digest, overrides_of, to_dict
 from tfkd.corpora import Corpus, Rejection, Utterance, read_corpus
 from tfkd.corpora.pieces import Piece
@@ -30,8 +23,9 @@ from tfkd.data.continuation import (
     is_of_same_corpus,
     plan_to_continue,
 )
-from tfkd.data.rejections import MEND, check_rejected_share
+from tfkd.data.rejections import MEND, NO_FILE, check_rejected_share, rejection_of
 from tfkd.data.remarks import REMARKS, Remarks, warn_of_texts
+from tfkd.data.utterance_records import records_of, without_placeholder
 from tfkd.errors import RecordError
 from tfkd.progress import progress_bar
 from tfkd.records import (
@@ -45,21 +39,11 @@ from tfkd.records import (
 )
 from tfkd.storage.files import remove_unfinished, sha256_of_text
 from tfkd.storage.markers import PLAN
-from tfkd.text import transcript_of
 
 _LOG = logging.getLogger("tfkd")
-# Utterances of one file that a thread reads in turn, while others read what follows.
-_MOST_OF_ONE_FILE = 64
 _MEND_OR_PREPARE = "mend them, or tfkd prepare them with a larger --max-rejected-share"
-# Durations in manifests may differ by this much, being rounded, or estimated for MP3.
-_LENGTH_SECONDS, _LENGTH_SHARE = 0.2, 0.05
 _ALLOW = "prepare.allow_commands (--allow-commands) runs it"
 _ALLOW_AND_PREPARE = "tfkd prepare --allow-commands runs it; give the folder that it writes"
-_NO_FILE = "no such file {} (relative paths are seen from the manifest, then the working folder)"
-_TOO_LONG_ADVICE = {
-    "reject": "; prepare.too_long: split cuts recordings without text in their pauses",
-    "split": "; its text cannot be cut automatically: cut audio and text, or leave the text out",
-}
 
 
 def prepare(
@@ -138,7 +122,7 @@ def prepare_corpus(
     cut = [*(piece for piece in pieces if piece.utterance_id in by_id), *cut]
     plan = _plan(utterances, config)
     remarks = Remarks(listed)
-    plan = plan_to_continue(out, plan, by_id, lambda own: _made(own, config, Remarks()))
+    plan = plan_to_continue(out, plan, by_id, lambda own: records_of(own, config, Remarks()))
     with StoreWriter(out, plan) as writer:
         remove_unfinished(Path(out), (REMARKS, SAME_CORPORA))
         pending = writer.pending_shards()
@@ -147,7 +131,7 @@ def prepare_corpus(
             for number in pending:
                 refused: list[Rejection] = []
                 own = [by_id[utterance_id] for utterance_id in plan.shards[number]]
-                results = _made(own, config, remarks)
+                results = records_of(own, config, remarks)
                 writer.write_shard(number, _accepted(results, refused, remarks, bar), refused)
         if writer.is_complete:  # What is refused now leaves it as it is.
             check_rejected_share(writer.rejections(rejections), total, config, source, None, remedy)
@@ -201,19 +185,13 @@ def _usable(corpus: Corpus, config: PrepareConfig, advice: str) -> Corpus:
         command = utterance.command
         if command is not None and command.is_needed and not config.allow_commands:
             detail = f"its audio is the output of a command: {command} ({advice})"
-            rejections.append(_rejection(utterance, "needs_command", detail))
+            rejections.append(rejection_of(utterance, "needs_command", detail))
             continue
         utterance = without_placeholder(utterance, config)
         if not config.allow_commands:
             utterance = dataclasses.replace(utterance, command=None)
         utterances.append(utterance)
     return utterances, rejections
-
-
-def without_placeholder(utterance: Utterance, config: PrepareConfig) -> Utterance:
-    """The same utterance, without its text if that is no transcript, such as "N/A" or "<unk>"."""
-    is_transcribed = utterance.text is None or _transcript(utterance, config) is not None
-    return utterance if is_transcribed else dataclasses.replace(utterance, text=None)
 
 
 def _split(
@@ -264,112 +242,10 @@ def _plan(utterances: Sequence[Utterance], config: PrepareConfig) -> Plan:
     )
 
 
-def _transcript(utterance: Utterance, config: PrepareConfig) -> str | None:
-    extra = config.text.extra_characters
-    return transcript_of(utterance.text, extra_characters=extra, tags=config.tags).text
-
-
-def _made(
-    utterances: Iterable[Utterance], config: PrepareConfig, remarks: Remarks
-) -> Iterator[UtteranceRecord | Rejection]:
-    """Makes the records of a shard, or rejections, in several threads."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        groups = pool.map(lambda each: _records(each, config, remarks), _of_one_file(utterances))
-        yield from itertools.chain.from_iterable(groups)
-    finally:  # Where somebody stops the command, too.
-        pool.shutdown(cancel_futures=True)
-
-
-def _of_one_file(utterances: Iterable[Utterance]) -> Iterator[list[Utterance]]:
-    """Groups utterances that follow each other in one file, so that a thread reads them in turn."""
-    for _, own in itertools.groupby(utterances, key=lambda each: each.audio):
-        while group := list(itertools.islice(own, _MOST_OF_ONE_FILE)):
-            yield group
-
-
-def _records(
-    utterances: Iterable[Utterance], config: PrepareConfig, remarks: Remarks
-) -> list[UtteranceRecord | Rejection]:
-    with LastFile() as last:
-        return [_record(utterance, config, remarks, last) for utterance in utterances]
-
-
-def _record(
-    utterance: Utterance, config: PrepareConfig, remarks: Remarks, last: LastFile | None = None
-) -> UtteranceRecord | Rejection:
-    """Makes the record of an utterance, or a rejection with the reason."""
-    try:
-        recording, text = _read(utterance, config, last), _transcript(utterance, config)
-        waveform = recording.waveform
-        check_waveform(
-            waveform,
-            config.sample_rate_hz,
-            min_seconds=config.min_seconds,
-            max_seconds=config.max_seconds,
-            may_be_silent=text == "",
-        )
-    except UnusableAudio as error:
-        return _rejection(utterance, error.reason, _detail(error, utterance, config))
-    remarks.add(utterance.utterance_id, (*recording.remarks, *_length_remark(utterance, recording)))
-    return UtteranceRecord(
-        utterance_id=utterance.utterance_id,
-        audio=encode_flac(waveform, config.sample_rate_hz),
-        num_samples=len(waveform),
-        sample_rate_hz=config.sample_rate_hz,
-        text=text,
-        speaker=utterance.speaker,
-    )
-
-
-def _read(utterance: Utterance, config: PrepareConfig, last: LastFile | None) -> Recording:
-    # The splitter left these whole because they are unreadable; reading them gives the reason.
-    is_to_be_cut = config.too_long == "split" and utterance.text is None
-    recording = read_recording(
-        utterance.audio,
-        start_seconds=utterance.start_seconds,
-        end_seconds=utterance.end_seconds,
-        channel=utterance.channel,
-        max_seconds=math.inf if is_to_be_cut else config.max_seconds,
-        command=utterance.command,
-        last=last,
-    )
-    return at_rate(recording, config.sample_rate_hz, str(utterance.audio))
-
-
-def _length_remark(utterance: Utterance, recording: Recording) -> tuple[str, ...]:
-    """Remarks on a recording whose length differs from the corpus': a part of it may be meant."""
-    seconds, declared = (
-        len(recording.waveform) / recording.sample_rate_hz,
-        utterance.declared_seconds,
-    )
-    if declared is None or abs(seconds - declared) <= max(
-        _LENGTH_SECONDS, _LENGTH_SHARE * declared
-    ):
-        return ()
-    return (
-        f"its corpus says that it is {declared:g} s long, but it has {seconds:.3f} s, which are "
-        "all used; to use a part, give its start, too",
-    )
-
-
-def _detail(error: UnusableAudio, utterance: Utterance, config: PrepareConfig) -> str:
-    """Describes what is wrong and the remedy."""
-    if error.reason == "too_long":
-        return error.message + _TOO_LONG_ADVICE[config.too_long]
-    if error.reason == "missing_file" and not os.path.exists(utterance.audio):
-        return _NO_FILE.format(utterance.audio)
-    return f"{error.message} ({error.remedy})"
-
-
 def _missing(utterance: Utterance) -> Rejection | None:
     if os.path.exists(utterance.audio):  # Path.exists raises for names that no file can have.
         return None
-    return _rejection(utterance, "missing_file", _NO_FILE.format(utterance.audio))
-
-
-def _rejection(utterance: Utterance, reason: str, detail: str) -> Rejection:
-    return Rejection(utterance.utterance_id, reason, detail, str(utterance.audio))
+    return rejection_of(utterance, "missing_file", NO_FILE.format(utterance.audio))
 
 
 def _of_the_content(config: PrepareConfig) -> PrepareConfig:

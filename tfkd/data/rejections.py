@@ -1,4 +1,4 @@
-"""Says how much of a corpus is unusable, and refuses one of which too much is."""
+"""Says what of a corpus is unusable, and refuses one of which too much is."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfkd.config import PrepareConfig
-from tfkd.corpora import Rejection
+from tfkd.corpora import Rejection, Utterance
 from tfkd.errors import ManifestError
 from tfkd.records.store import REJECTED
 
 MEND = "mend them, or raise prepare.max_rejected_share (--max-rejected-share)"
+NO_FILE = "no such file {} (relative paths are seen from the manifest, then the working folder)"
 _NAMED_REJECTIONS = 3
 
 
@@ -55,3 +56,8 @@ def described(rejections: Sequence[Rejection]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
     examples = "; ".join(f"{r.utterance_id}: {r.detail}" for r in rejections[:_NAMED_REJECTIONS])
     return f" ({reasons}), for example {examples}"
+
+
+def rejection_of(utterance: Utterance, reason: str, detail: str) -> Rejection:
+    """Makes the rejection of an utterance."""
+    return Rejection(utterance.utterance_id, reason, detail, str(utterance.audio))

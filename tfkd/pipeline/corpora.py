@@ -23,7 +23,8 @@ from tfkd.corpora.joining import (
     without_transcripts,
 )
 from tfkd.corpora.pieces import Piece
-from tfkd.data.preparation import cut_recordings, prepare_corpus, without_placeholder
+from tfkd.data.preparation import cut_recordings, prepare_corpus
+from tfkd.data.utterance_records import without_placeholder
 from tfkd.errors import ManifestError, RecordError
 from tfkd.records import Plan
 from tfkd.storage.files import write_text
