@@ -192,17 +192,86 @@ def test_equal_systems_are_not_told_apart_on_a_handful_of_utterances(count):
         assert paired_difference(references, first, second, seed=seed).p_value > 0.05
 
 
+def counts_of_runs(errors: list[list[int]]) -> np.ndarray:
+    """Counts [R, U, 4] of utterances of four words, with these errors [R, U] in each run."""
+    substitutions = np.array(errors)
+    zeros = np.zeros_like(substitutions)
+    return np.stack([zeros, zeros, substitutions, 4 - substitutions], axis=-1)
+
+
 def test_counts_of_several_runs_give_the_difference_of_their_means():
-    references = ["a b", "c d", "e f"]
-    runs = ["a b", "c x", "e f"], ["a x", "x x", "e f"]
-    counts = [count_word_errors(references, run) for run in (*runs, references)]
-    difference = difference_of_counts(counts[0] + counts[1], counts[2] + counts[2])
-    assert difference.wer == pytest.approx((1 / 6 + 3 / 6) / 2)
+    several = counts_of_runs([[0, 1, 0], [1, 2, 0]])
+    assert difference_of_counts(several, counts_of_runs([[0, 0, 0]] * 2)).wer == 2 / 12
+    assert rate_with_interval(several)[0] == 2 / 12
+
+
+def test_one_run_is_compared_as_by_its_counts():
+    one, other = counts_of_runs([[0, 1, 2, 0]]), counts_of_runs([[1, 1, 3, 4]])
+    assert difference_of_counts(one, other) == difference_of_counts(one[0], other[0])
+    assert rate_with_interval(one) == rate_with_interval(one[0])
 
 
 def test_a_system_that_ran_twice_does_not_differ_from_itself():
-    counts = count_word_errors(["a b", "c d"], ["a x", "x x"])
-    assert difference_of_counts(counts + counts, counts) == (0, 0, 0, 1)
+    counts = counts_of_runs([[1, 2, 0], [3, 1, 1]])
+    assert difference_of_counts(counts, counts) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_and_utterances_are_drawn_together_for_both_systems(seed):
+    """Compares with all draws of three runs and three utterances, which are equally probable."""
+    generator = np.random.default_rng(seed)
+    errors = generator.integers(0, 5, (2, 3, 3))
+    draws = list(itertools.product(range(3), repeat=3))
+    differences = [
+        (errors[0] - errors[1])[np.ix_(runs, utterances)].sum() / 36
+        for runs, utterances in itertools.product(draws, repeat=2)
+    ]
+    difference = difference_of_counts(*map(counts_of_runs, errors), samples=20_000)
+    smaller = min(np.mean(np.less_equal(differences, 0)), np.mean(np.greater_equal(differences, 0)))
+    least = 2.0 ** (1 - np.count_nonzero(np.diff(errors.sum(axis=1), axis=0)))
+    assert difference.p_value == pytest.approx(min(1, max(2 * smaller, least)), abs=0.02)
+    ends = np.percentile(differences, [2.5, 97.5])
+    assert [difference.low, difference.high] == pytest.approx(ends, abs=0.03)
+
+
+def test_a_difference_that_one_seed_in_three_has_is_not_significant():
+    """However many utterances agree, two seeds of three show no difference, or the opposite."""
+    better, alike, worse = [0] * 100, [1] * 100, [2] * 100
+    baseline = counts_of_runs([alike] * 3)
+    of_one = difference_of_counts(counts_of_runs([better, alike, alike]), baseline)
+    mixed = difference_of_counts(counts_of_runs([better, better, worse]), baseline)
+    of_all = difference_of_counts(counts_of_runs([better] * 3), baseline)
+    # Of 27 draws of three seeds, 8 have none of the first; 7 have the last one twice or more.
+    assert of_one.p_value == pytest.approx(2 * 8 / 27, abs=0.02)
+    assert mixed.p_value == pytest.approx(2 * 7 / 27, abs=0.02)
+    assert of_all.p_value == pytest.approx(2 / 10_001)
+
+
+def test_equal_systems_whose_seeds_differ_are_seldom_told_apart():
+    """Drawing utterances alone, as for one run, calls many trainings of one config different."""
+    generator = np.random.default_rng(0)
+    called_different = np.zeros(2)
+    for _ in range(100):
+        # Some utterances are harder for each run, some runs are worse on each utterance.
+        hard, of_run = generator.gamma(0.3, 0.06, 300), generator.lognormal(0, 0.4, (2, 3, 1))
+        errors = generator.binomial(4, np.minimum(1, hard * of_run))
+        both = [counts_of_runs(runs) for runs in errors]
+        summed = [counts.sum(axis=0) for counts in both]
+        for place, systems in enumerate((both, summed)):
+            called_different[place] += difference_of_counts(*systems, samples=500).p_value < 0.05
+    assert called_different[0] <= 10
+    assert called_different[1] > 20
+
+
+def test_the_interval_of_a_mean_over_seeds_knows_how_they_differ():
+    alike, different = (
+        counts_of_runs([[1, 1] * 50] * 3),
+        counts_of_runs([[0] * 100, [1] * 100, [2] * 100]),
+    )
+    assert rate_with_interval(alike) == (0.25, 0.25, 0.25)
+    rate, low, high = rate_with_interval(different)
+    assert rate == 0.25
+    assert (low, high) == pytest.approx((0, 0.5), abs=0.1)
 
 
 def test_paired_interval_is_narrower_than_two_separate_ones():

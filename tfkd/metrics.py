@@ -143,10 +143,14 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
 def rate_with_interval(
     counts: np.ndarray, *, seed: int = 0, samples: int = 1000
 ) -> tuple[float, float, float]:
-    """Computes the WER and its 95 % interval, (rate, low, high), from the counts [U, 4]."""
+    """Computes the WER and its 95 % interval, (rate, low, high), from the counts [U, 4].
+
+    Counts [R, U, 4] are those of R runs of a system, such as one for each seed: the rate is then
+    the mean over the runs, and the bootstrap draws runs as well as utterances.
+    """
     (resampled,) = _bootstrap([counts], seed=seed, samples=samples)
     low, high = np.percentile(resampled, INTERVAL_PERCENTILES)
-    return float(_rate(counts.sum(axis=0))), float(low), float(high)
+    return float(_rate(_summed(counts))), float(low), float(high)
 
 
 class Difference(NamedTuple):
@@ -156,7 +160,7 @@ class Difference(NamedTuple):
       wer: WER of A minus WER of B, a fraction; below zero, A is better.
       low: lower end of its 95 % interval.
       high: its upper end. On a handful of utterances the interval is too narrow: `p_value` tells
-        whether the difference is significant.
+        whether the difference is significant. A handful of runs makes both somewhat too narrow.
       p_value: two-sided probability of a difference as large if the systems were equally good. It
         is never below `least_p_value` of the number of resamples. Nor is it below 2^(1 - m), where
         m utterances differ: no test that swaps the two systems' results of an utterance could give
@@ -179,17 +183,18 @@ def difference_of_counts(
     """Compares two systems by their errors in the same utterances.
 
     Both are resampled with the same utterances, so the difficulty of an utterance for both cancels
-    out, and the interval is narrower than those of the two systems suggest.
-    For a system with several runs, such as one for each seed, pass the sum of their counts: the
-    difference is then that of their mean WER. The bootstrap draws utterances, not runs.
+    out, and the interval is narrower than those of the two systems suggest. The difference of
+    systems with several runs, such as one for each seed, is that of their mean WER. Their runs are
+    drawn in pairs, too: that of A and that of B with the same seed.
 
     Args:
-      counts_a: of `count_word_errors`, int64 [U, 4], for system A.
-      counts_b: those of system B.
+      counts_a: of `count_word_errors`, int64 [U, 4], for system A, or [R, U, 4] for R runs of it.
+      counts_b: those of system B, in the same order.
       seed: of the bootstrap.
       samples: bootstrap resamples.
     References:
-      Bisani & Ney 2004, section 3 (paired bootstrap).
+      Bisani & Ney 2004, section 3 (paired bootstrap); Davison & Hinkley 1997, "Bootstrap methods
+      and their application", section 3.8 (of data in groups).
 
     >>> said = ["a b", "c d"]
     >>> good, bad = (count_word_errors(said, each) for each in (said, ["a x", "c x"]))
@@ -201,12 +206,13 @@ def difference_of_counts(
     differences = resampled_a - resampled_b
     low, high = np.percentile(differences, INTERVAL_PERCENTILES)
     # Add one to numerator and denominator, because finitely many samples cannot prove p = 0
-    # (Davison & Hinkley 1997, "Bootstrap methods and their application", section 4.2).
+    # (Davison & Hinkley 1997, section 4.2).
     smaller = int(min(np.sum(differences <= 0), np.sum(differences >= 0)))
-    differing = np.count_nonzero(_rate(counts_a) != _rate(counts_b))
+    of_utterances = (_rate(_by_run(each).sum(axis=0)) for each in (counts_a, counts_b))
+    differing = np.count_nonzero(np.not_equal(*of_utterances))
     # Resamples of a few utterances are too much alike to show how little these prove.
     p_value = min(1.0, max((smaller + 1) * least_p_value(samples), 2.0 ** (1 - differing)))
-    wer_a, wer_b = (float(_rate(each.sum(axis=0))) for each in (counts_a, counts_b))
+    wer_a, wer_b = (float(_rate(_summed(each))) for each in (counts_a, counts_b))
     return Difference(wer_a - wer_b, float(low), float(high), float(p_value))
 
 
@@ -247,6 +253,16 @@ def _edit_counts(alignments: Sequence[Sequence[jiwer.AlignmentChunk]]) -> np.nda
     return counts
 
 
+def _by_run(counts: np.ndarray) -> np.ndarray:
+    """Counts [R, U, 4], of counts [U, 4] of one run or [R, U, 4] of several."""
+    return counts.reshape(-1, *counts.shape[-2:])
+
+
+def _summed(counts: np.ndarray) -> np.ndarray:
+    """The counts [4] of all utterances and runs together."""
+    return _by_run(counts).sum(axis=(0, 1))
+
+
 def _rate(totals: np.ndarray) -> np.ndarray:
     """Error rate of summed counts [..., 4]; the number of errors if the references are empty."""
     return _share(*_errors_and_words(totals))
@@ -262,16 +278,25 @@ def _errors_and_words(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bootstrap(systems: Sequence[np.ndarray], *, seed: int, samples: int) -> list[np.ndarray]:
-    """Error rates of each system, float64 [samples], over the same resampled utterances."""
-    utterances = len(systems[0])
+    """Error rates of each system, float64 [samples], over the same resampled utterances and runs.
+
+    Utterances and runs are drawn independently: each drawn run has all drawn utterances.
+    """
+    systems = [_by_run(counts) for counts in systems]
+    runs, utterances = systems[0].shape[:2]
     block = max(1, MAX_DRAWN_INDICES // utterances)
     generator = np.random.default_rng(seed)
     rates: list[list[np.ndarray]] = [[] for _ in systems]
     for start in range(0, samples, block):
         size = (min(block, samples - start), utterances)
         drawn = generator.integers(0, utterances, size)
+        drawn_runs = generator.integers(0, runs, (len(drawn), runs))
         for counts, blocks in zip(systems, rates, strict=True):
             # Gather one number of an utterance after the other, which takes least memory.
-            sums = (each[drawn].sum(axis=1) for each in _errors_and_words(counts))
+            of_runs = (
+                np.stack([run[drawn].sum(axis=1) for run in each], axis=1)
+                for each in _errors_and_words(counts)
+            )
+            sums = (np.take_along_axis(each, drawn_runs, axis=1).sum(axis=1) for each in of_runs)
             blocks.append(_share(*sums))
     return [np.concatenate(blocks) for blocks in rates]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfkd.config import overrides_of
 from tfkd.errors import ConfigError
-from tfkd.pipeline.sweep_rows import summarised, summary_of
+from tfkd.pipeline.sweep_rows import RESAMPLED, summarised, summary_of
 
 # Settings in which the sweeps may differ.
 _VARIED = re.compile(r"sweep\.(seeds|grid)=|(\w+\.)?training\.seed=")
@@ -45,6 +45,7 @@ def pooled(parts: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
         **first,
         "teacher": _teacher([part["teacher"] for part in parts.values()], words),
         "rows": summarised(_rows(parts), words, form),
+        "resampled": RESAMPLED,
         "baselines": sorted({name for part in parts.values() for name in part["baselines"]}),
         "of_all_transcripts": sorted(
             {name for part in parts.values() for name in part["of_all_transcripts"]}

@@ -49,6 +49,7 @@ from tfkd.pipeline.stages import (
     states_of,
 )
 from tfkd.pipeline.sweep_rows import (
+    RESAMPLED,
     Measured,
     export_name,
     history_of,
@@ -343,6 +344,7 @@ class Sweep:
                 words,
                 form,
             ),
+            "resampled": RESAMPLED,
             "test": {"sha256": next(map(evaluations.digest, systems), ""), "words": words},
             "unfinished": [
                 cell.name for cell in self.cells if cell not in done or not self._is_whole(cell)

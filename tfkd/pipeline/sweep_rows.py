@@ -22,6 +22,9 @@ from tfkd.pipeline.results import best_validation
 from tfkd.storage.json_files import read_json_lines, read_json_object
 from tfkd.storage.markers import COMPLETE, HISTORY
 
+# What the intervals and p-values of a sweep draw; those of earlier versions drew utterances alone.
+RESAMPLED = "utterances and seeds"
+
 _OF_A_MODEL = ("wer", "parameters", "bytes", "rtf", "word_errors")
 
 
@@ -74,9 +77,9 @@ def summarised(
 
 
 def summary_of(seeds: Sequence[Mapping[str, Any]], words: str) -> dict[str, Any]:
-    """The mean WER over the seeds, with an interval by drawing utterances, and the best speed."""
+    """The mean WER over the seeds, with its interval, and the best speed."""
     rates = [seed["wer"] for seed in seeds]
-    _, low, high = rate_with_interval(_summed(seeds, words))
+    _, low, high = rate_with_interval(_counts(seeds, words))
     return {
         "wer": float(np.mean(rates)),
         "wer_low": low,
@@ -140,24 +143,24 @@ def _summarised(
         is_whole = all(exports)
         result["export"] = {"form": form, **summary_of(exports, words)} if is_whole else None
     # While some are missing, only seeds that both have are compared.
-    if baseline is not None and (both := _seeds(row) & _seeds(baseline)):
+    if baseline is not None and (both := _by_seed(row).keys() & _by_seed(baseline).keys()):
         own, rivals = (
-            _summed([seed for seed in each["seeds"] if seed["seed"] in both], words)
-            for each in (row, baseline)
+            _counts([by_seed[seed] for seed in sorted(both)], words)
+            for by_seed in (_by_seed(row), _by_seed(baseline))
         )
         result["difference"] = difference_of_counts(own, rivals)._asdict()
     return result
 
 
-def _seeds(row: Mapping[str, Any]) -> set[int]:
-    return {seed["seed"] for seed in row["seeds"]}
+def _by_seed(row: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    return {seed["seed"]: seed for seed in row["seeds"]}
 
 
-def _summed(seeds: Sequence[Mapping[str, Any]], words: str) -> np.ndarray:
-    """Counts [U, 4] of all seeds together, which hold every error as an insertion."""
-    errors = np.sum([_numbers(seed["word_errors"]) for seed in seeds], axis=0)
-    counts = np.zeros((len(errors), HITS + 1), np.int64)
-    counts[:, INSERTIONS], counts[:, HITS] = errors, len(seeds) * _numbers(words)
+def _counts(seeds: Sequence[Mapping[str, Any]], words: str) -> np.ndarray:
+    """Counts [R, U, 4] of each seed, which hold every error as an insertion."""
+    errors = np.array([_numbers(seed["word_errors"]) for seed in seeds])
+    counts = np.zeros((*errors.shape, HITS + 1), np.int64)
+    counts[..., INSERTIONS], counts[..., HITS] = errors, _numbers(words)
     return counts
 
 

@@ -223,10 +223,10 @@ def sweep_markdown(
         f"Test set: {first['utterances']} utterances, {first['words']} words. WER is the mean over "
         "the seeds, spread its standard deviation; "
         + (
-            "interval and p-value are of the mean, by a paired bootstrap over utterances against "
-            f"{_baselines(results)}."
+            f"interval and p-value are of the mean, by a paired bootstrap over {_drawn(results)} "
+            f"against {_baselines(results)}."
             if results["baselines"]
-            else "the interval is of the mean, by a bootstrap over utterances."
+            else f"the interval is of the mean, by a bootstrap over {_drawn(results)}."
         )
         + " RTF is wall time, of the fastest seed; other work on the machine makes it larger.",
         "",
@@ -234,6 +234,12 @@ def sweep_markdown(
         f"{provenance_line(results)}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _drawn(results: Mapping[str, Any]) -> str:
+    """Says what the bootstrap drew."""
+    has_several = any(len(row["seeds"]) > 1 for row in results["rows"].values())
+    return results.get("resampled", "utterances") if has_several else "utterances"
 
 
 def _baselines(results: Mapping[str, Any]) -> str:
