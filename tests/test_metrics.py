@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tfkd import metrics
 from tfkd.metrics import (
     Difference,
+    corrected_for_many,
     count_word_errors,
     difference_of_counts,
     rate_with_interval,
@@ -245,6 +246,28 @@ def test_a_difference_that_one_seed_in_three_has_is_not_significant():
     assert of_one.p_value == pytest.approx(2 * 8 / 27, abs=0.02)
     assert mixed.p_value == pytest.approx(2 * 7 / 27, abs=0.02)
     assert of_all.p_value == pytest.approx(2 / 10_001)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "corrected"),
+    [
+        ([], []),
+        ([0.04], [0.04]),
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # 2 x 0.03 > 1 x 0.04
+        ([0.5, 0.4, 0.02], [0.8, 0.8, 0.06]),
+        ([0.9, 0.8], [1, 1]),
+    ],
+)
+def test_each_of_many_p_values_is_corrected_for_those_that_are_not_smaller(p_values, corrected):
+    assert corrected_for_many(p_values) == pytest.approx(corrected)
+
+
+def test_of_many_comparisons_without_a_difference_few_sets_have_a_small_p_value():
+    generator = np.random.default_rng(0)
+    sets = generator.random((2000, 8))
+    least = [min(corrected_for_many(p_values)) for p_values in sets.tolist()]
+    assert np.mean(np.less(sets.min(axis=1), 0.05)) > 0.3
+    assert np.mean(np.less(least, 0.05)) == pytest.approx(0.05, abs=0.02)
 
 
 def test_equal_systems_whose_seeds_differ_are_seldom_told_apart():

@@ -227,6 +227,25 @@ def least_p_value(samples: int) -> float:
     return 2 / (samples + 1)
 
 
+def corrected_for_many(p_values: Sequence[float]) -> list[float]:
+    """Corrects the p-values of several comparisons, of which some are small by chance.
+
+    Where there is no difference at all, any of them then comes below 0.05 in 5 % of cases at most.
+
+    References:
+      Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+      Statistics 6.
+
+    >>> corrected_for_many([0.25, 0.01, 0.02])
+    [0.25, 0.03, 0.04]
+    """
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(np.argsort(p_values)):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = least
+    return corrected
+
+
 def _folded(texts: Sequence[str]) -> list[str]:
     return [" ".join(text.split()) for text in texts]
 

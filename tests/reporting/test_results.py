@@ -62,6 +62,18 @@ def test_the_least_p_value_of_a_bootstrap_is_said_to_be_a_limit(p_value, said):
     assert f", {said})." in comparison("the student", "the rest", (0.1, 0.15), difference)
 
 
+def test_the_best_of_several_wins_if_it_would_among_so_many():
+    difference = {"wer": -0.05, "low": -0.07, "high": -0.03, "p_value": 0.02}
+    alone = comparison("the student", "the rest", (0.1, 0.15), difference, [0.02])
+    of_two = comparison("the student", "the rest", (0.1, 0.15), difference, [0.9, 0.02])
+    of_three = comparison("the student", "the rest", (0.1, 0.15), difference, [0.9, 0.02, 0.3])
+    assert alone == comparison("the student", "the rest", (0.1, 0.15), difference)
+    assert of_two.startswith("The student beats the rest")
+    assert of_two.endswith(", p = 0.020, corrected for 2 comparisons 0.040).")
+    assert of_three.startswith("This test set cannot tell the student from the rest")
+    assert of_three.endswith(", p = 0.020, corrected for 3 comparisons 0.060).")
+
+
 def test_the_table_of_a_sweep_says_so_too():
     results = json.loads((RECIPES / "families.results.json").read_text())
     (row,) = (line for line in sweep_table(results).splitlines() if "BiLSTM + CTC" in line)

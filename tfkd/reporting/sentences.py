@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfkd.distillation.label_quality import TEST_LABELS
-from tfkd.metrics import COMPARISON_SAMPLES, least_p_value
+from tfkd.metrics import COMPARISON_SAMPLES, corrected_for_many, least_p_value
 
 # Names the row of a teacher that is no run of tfkd, a Whisper for example.
 LABELS_OF_TEACHER = "teacher (its labels)"
@@ -92,22 +92,30 @@ def reference_sentences(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def comparison(
-    one: str, other: str, rates: tuple[float, float], difference: Mapping[str, float]
+    one: str,
+    other: str,
+    rates: tuple[float, float],
+    difference: Mapping[str, float],
+    p_values: Sequence[float] = (),
 ) -> str:
     """Writes a sentence: which of two systems won, by how much, and how sure that is.
 
     Args:
       rates: WER of both, as shares.
       difference: WER of the first minus the second with its interval, as `metrics.Difference`.
+      p_values: of all comparisons of which this one was chosen, if there are others.
     """
     points = f"{100 * difference['wer']:+.2f} points"
     interval = f"95 % interval {100 * difference['low']:+.2f} to {100 * difference['high']:+.2f}"
     p_value = difference.get("p_value")
     is_clear = difference["low"] > 0 or difference["high"] < 0
     if p_value is not None:
-        is_clear = p_value < _SIGNIFICANT
         shown = p_value_text(p_value)
         interval += f", p {shown}" if shown.startswith("<") else f", p = {shown}"
+        if len(p_values) > 1:
+            p_value = corrected_for_many(p_values)[list(p_values).index(p_value)]
+            interval += f", corrected for {len(p_values)} comparisons {p_value_text(p_value)}"
+        is_clear = p_value < _SIGNIFICANT
     if min(rates) > _HARDLY_ANY_WORD:
         start = f"Neither {one} nor {other} has learned to listen (docs/guide/training.md)"
     elif not is_clear:

@@ -167,7 +167,9 @@ def sweep_sentences(results: Mapping[str, Any]) -> Iterator[str]:
             name = min(rivals, key=lambda each: rivals[each]["wer"])
             rates = _rates_of_common_seeds(rivals[name], rows[baseline])
             one, other = f"the best {rival} ({name})", f"its baseline ({baseline})"
-            yield comparison(one, other, rates, rivals[name]["difference"])
+            differences = [row["difference"] for row in rivals.values()]
+            p_values = [each["p_value"] for each in differences if "p_value" in each]
+            yield comparison(one, other, rates, rivals[name]["difference"], p_values)
     for name in of_all if has_words else ():
         if name in rows:
             yield (
