@@ -206,6 +206,13 @@ def test_counts_of_several_runs_give_the_difference_of_their_means():
     assert rate_with_interval(several)[0] == 2 / 12
 
 
+def test_systems_with_other_runs_or_utterances_are_not_compared():
+    counts = counts_of_runs([[0, 1, 2], [1, 1, 1]])
+    for others in (counts[:1], counts[0], counts[:, :2]):
+        with pytest.raises(ValueError, match="of A, but"):
+            difference_of_counts(others, counts)
+
+
 def test_one_run_is_compared_as_by_its_counts():
     one, other = counts_of_runs([[0, 1, 2, 0]]), counts_of_runs([[1, 1, 3, 4]])
     assert difference_of_counts(one, other) == difference_of_counts(one[0], other[0])

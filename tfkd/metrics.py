@@ -192,6 +192,8 @@ def difference_of_counts(
       counts_b: those of system B, in the same order.
       seed: of the bootstrap.
       samples: bootstrap resamples.
+    Raises:
+      ValueError: if the shapes differ.
     References:
       Bisani & Ney 2004, section 3 (paired bootstrap); Davison & Hinkley 1997, "Bootstrap methods
       and their application", section 3.8 (of data in groups).
@@ -202,6 +204,8 @@ def difference_of_counts(
     >>> difference.wer, difference.low, difference.high
     (-0.5, -0.5, -0.5)
     """
+    if counts_a.shape != counts_b.shape:
+        raise ValueError(f"counts {counts_a.shape} of A, but {counts_b.shape} of B")
     resampled_a, resampled_b = _bootstrap([counts_a, counts_b], seed=seed, samples=samples)
     differences = resampled_a - resampled_b
     low, high = np.percentile(differences, INTERVAL_PERCENTILES)
