@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfkd.cli.options import search_overrides, take_section
@@ -143,9 +144,12 @@ def _values(parameter: str) -> tuple[str, list[str]]:
 
 def evaluate(options: argparse.Namespace) -> None:
     from tfkd.data.given_audio import preparation_for, utterance_store
+    from tfkd.evaluation.comparing import compared, read_transcripts
     from tfkd.evaluation.evaluate import evaluate
     from tfkd.evaluation.models import open_model
     from tfkd.reporting.results import systems_table
+    from tfkd.reporting.sentences import WORDLESS
+    from tfkd.reporting.sentences import comparison as told
     from tfkd.storage.files import check_writable, write_json, write_text
 
     for path in filter(None, (options.json, options.transcripts)):
@@ -153,9 +157,12 @@ def evaluate(options: argparse.Namespace) -> None:
     model = open_model(options.model, search_overrides(options), trusted=options.trust)
     config = preparation_for(model.sample_rate_hz, model.pieces)
     with utterance_store(options.data, config) as store:
+        others = read_transcripts(options.against, store) if options.against else {}
         evaluation, transcripts = evaluate(model, store)
+    comparison = compared(transcripts, others)
     if options.json:
-        write_json(options.json, asdict(evaluation))
+        against = {"against": asdict(comparison)} if comparison else {}
+        write_json(options.json, {**asdict(evaluation), **against})
     if options.transcripts:
         rows = (json.dumps(asdict(t), ensure_ascii=False) + "\n" for t in transcripts)
         write_text(options.transcripts, "".join(rows))
@@ -167,3 +174,11 @@ def evaluate(options: argparse.Namespace) -> None:
         total = evaluation.utterances + evaluation.without_transcript + evaluation.too_long
         say(f"{evaluation.without_transcript} of {total} utterances have no transcript: WER and "
               f"CER are those of the other {evaluation.utterances}")  # fmt: skip
+    if comparison:
+        rates, name = (comparison.wer, comparison.other_wer), Path(options.against).name
+        say(
+            told("this model", name, rates, comparison.difference) if evaluation.words else WORDLESS
+        )
+        if comparison.left_out:
+            say(f"Compared in {comparison.utterances} utterances; {comparison.left_out} others are "
+                "in one of the two alone.")  # fmt: skip

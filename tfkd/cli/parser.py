@@ -218,6 +218,9 @@ def _add_decoding(add: _Add) -> None:
     command.add_argument("--data", required=True, help="prepared folder or manifest")
     command.add_argument("--json", help="file for the figures")
     command.add_argument("--transcripts", help="file for references and hypotheses (JSONL)")
+    command.add_argument("--against", metavar="TRANSCRIPTS",
+                         help="such a file, of another recogniser on the same data: tells which of "
+                         "the two is better, by a paired bootstrap")  # fmt: skip
     command.add_argument("--trust", action="store_true",
                          help="open a SavedModel that this machine did not export, and any code "
                          "in it; run such a .tflite in this process, without limits")  # fmt: skip
